@@ -1,0 +1,93 @@
+"""Between an agent and the gateways of its cluster: newline-framed JSON over the agent's unix socket.
+
+A gateway connects and says ``Hello``; the agent sends at once, and again whenever one changes, the tables and the
+``EndpointSet``; the gateway answers each with an ``Acknowledgement``. A replica counts as drained at the gateway when
+every connected gateway has acknowledged an endpoint generation without it and reports nothing in flight there.
+"""
+
+import msgspec
+
+from workloadplane.protocol.tables import Table
+from workloadplane.protocol.usage import MetricWindow
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A replica that gateways may use. ``state``: ``ready`` takes requests, ``draining`` finishes those it has."""
+
+    replica_id: str
+    deployment_id: str
+    revision_id: str
+    revision: int
+    pool_id: str
+    engine: str
+    host: str
+    port: int
+    engine_key: str
+    served_model: str
+    concurrency_target: float
+    state: str
+
+
+class EndpointSet(msgspec.Struct, frozen=True, kw_only=True, tag="endpoints"):
+    """All replicas of this cluster that gateways may know of. Also kept on the agent's disk (0600)."""
+
+    endpoint_generation: int
+    endpoints: tuple[Endpoint, ...]
+
+
+class TablePush(msgspec.Struct, frozen=True, kw_only=True, tag="table"):
+    """A whole table; the gateway verifies it again itself."""
+
+    kind: str
+    table: Table
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True, tag="identity"):
+    """Who this cluster is and whose signatures count; the private key is read from the agent's state directory."""
+
+    cluster_id: str
+    cluster_name: str
+    signing_keys: dict[str, bytes]
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
+    """A gateway's first line."""
+
+    gateway_instance: str
+    pid: int
+
+
+class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, tag="acknowledgement"):
+    """``kind``: ``endpoints`` or a table's kind; ``generation``: the one now in force at the gateway."""
+
+    kind: str
+    generation: int
+
+
+class DeploymentLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway has at hand for one deployment revision; ``waiting`` counts held requests."""
+
+    deployment_id: str
+    revision_id: str
+    in_flight: int
+    waiting: int
+
+
+class LoadReport(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
+    """Every 250 ms while something runs, and at once when a request finds no replica (that is the wake)."""
+
+    gateway_instance: str
+    deployments: tuple[DeploymentLoad, ...]
+    in_flight_by_replica: dict[str, int]
+
+
+class WindowReport(msgspec.Struct, frozen=True, kw_only=True, tag="windows"):
+    """Finished metric windows, for the next sync."""
+
+    windows: tuple[MetricWindow, ...]
+
+
+FromAgent = EndpointSet | TablePush | Identity
+FromGateway = Hello | Acknowledgement | LoadReport | WindowReport

@@ -1,0 +1,100 @@
+"""ObservedState: what one cluster really runs. Made by the agent, stored by the control plane.
+
+Sent as a delta: replicas that changed and ids that are gone. ``state_hash`` is over the whole state after the
+delta (``observed_hash``); when the control plane's own differs it asks once for the full state.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+import msgspec
+
+from workloadplane.protocol.refusal import Refusal
+
+
+class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds of each phase of a replica's start; ``None`` = that phase was not passed (never 0 for it)."""
+
+    gpu_procurement_s: float | None = None
+    image_pull_s: float | None = None
+    weight_load_s: float | None = None
+    engine_start_s: float | None = None
+
+
+class ObservedReplica(msgspec.Struct, frozen=True, kw_only=True):
+    """One replica. ``engine`` is what truly runs, also where the cluster substitutes an engine.
+
+    state: ``pending`` | ``starting`` | ``ready`` | ``unhealthy`` | ``draining`` | ``stopped`` | ``failed``
+    """
+
+    replica_id: str
+    assignment_id: str
+    deployment_id: str
+    revision_id: str
+    revision: int
+    pool_id: str
+    engine: str
+    runtime_ref: str
+    state: str
+    phase: str | None  # while starting: gpu_procurement | image_pull | weight_load | engine_start
+    reason: str
+    message: str
+    created_at: float  # seconds since 1970
+    ready_at: float | None
+    stopped_at: float | None
+    cold_start: ColdStart
+    restarts: int
+
+
+class ReplicaLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """A replica's load when last scraped. Changes all the time, so it is no part of ``state_hash``."""
+
+    replica_id: str
+    running: int
+    waiting: int
+    kv_cache_usage: float | None
+    prompt_tokens_total: int
+    generation_tokens_total: int
+
+
+class ObservedCondition(msgspec.Struct, frozen=True, kw_only=True):
+    """The agent's judgement about one assignment, in the manner of Kubernetes' conditions."""
+
+    assignment_id: str
+    type: str
+    status: bool
+    reason: str
+    message: str
+    refusal: Refusal | None = None
+
+
+class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent says of its cluster."""
+
+    agent_version: str
+    gateway_url: str
+    engine_substitutions: dict[str, str]
+    free_memory_bytes: int | None
+    held_generations: dict[str, int]  # table kind -> generation in use
+
+
+class ObservedDelta(msgspec.Struct, frozen=True, kw_only=True):
+    """The change of a cluster's state since the observed generation that the control plane acknowledged."""
+
+    observed_generation: int
+    full: bool
+    replicas: tuple[ObservedReplica, ...]
+    gone: tuple[str, ...]
+    conditions: tuple[ObservedCondition, ...]
+    facts: ClusterFacts
+    state_hash: str
+
+
+def observed_hash(replicas: Mapping[str, ObservedReplica]) -> str:
+    """SHA-256 over all replicas in the order of their ids: equal on both sides, or a full state is sent."""
+    hasher = hashlib.sha256()
+    encoder = msgspec.json.Encoder(order="deterministic")
+    for replica_id in sorted(replicas):
+        hasher.update(encoder.encode(replicas[replica_id]))
+        hasher.update(b"\n")
+    return hasher.hexdigest()

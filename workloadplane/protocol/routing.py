@@ -1,0 +1,77 @@
+"""RoutingTable and KeySet: where a cluster's gateways may send, and whom they let in. Made by the control plane.
+
+``routing``: ``RoutingHeader`` and one ``Route`` per deployment, keyed by the deployment's id.
+``keyset``:  ``KeySetHeader`` and one ``ApiKeyEntry`` per accepted key, keyed by the key's id.
+"""
+
+import msgspec
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """Another cluster's gateway. ``public_key`` (raw Ed25519) proves what that cluster sends us."""
+
+    cluster_id: str
+    cluster_name: str
+    region: str
+    jurisdiction: str
+    url: str
+    public_key: bytes
+    rtt_ms: float
+
+
+class RoutingHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts of this cluster and its peers. TTLs count from receipt, on the receiver's monotonic clock."""
+
+    cluster_id: str
+    cluster_name: str
+    region: str
+    jurisdiction: str
+    peers: tuple[Peer, ...]
+    soft_ttl_s: float
+    hard_ttl_s: float
+
+
+class RevisionRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """A revision's share of a deployment's traffic and the clusters that hold replicas of it."""
+
+    revision_id: str
+    revision: int
+    weight: int
+    cluster_ids: tuple[str, ...]
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """How requests for one deployment travel.
+
+    residency:         jurisdictions in which a request may be served; empty = anywhere
+    residency_ingress: what a gateway outside ``residency`` does: ``forward`` to one inside, or ``refuse``
+    """
+
+    deployment_id: str
+    deployment: str
+    project_id: str
+    model: str
+    residency: tuple[str, ...]
+    residency_ingress: str
+    priority: int
+    posture: str  # active_active | active_passive
+    concurrency_target: float
+    scale_to_zero: bool
+    revisions: tuple[RevisionRoute, ...]
+    created_at: int  # seconds since 1970, for /v1/models
+
+
+class KeySetHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """The public keys with which the control plane signs, by key id (raw Ed25519), so that keys can rotate."""
+
+    signing_keys: dict[str, bytes]
+
+
+class ApiKeyEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An API key that may be used here: only its SHA-256 travels."""
+
+    api_key_id: str
+    sha256: bytes
+    project_id: str
+    scopes: tuple[str, ...]
+    expires_at: float | None  # seconds since 1970
