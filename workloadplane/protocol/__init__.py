@@ -3,7 +3,8 @@
 Question: what exactly is written on a connection or a disk that both planes, or an agent and its
 gateway, must read the same way?
 
-Versioned msgspec structs and the signatures around them; no I/O, no clock, no decisions. Never imports
+Versioned msgspec structs and the signatures around them, and the two kinds of files that agent and gateway
+share (``statefile``, ``spool``; the only modules here that touch a disk); no clock, no decisions. Never imports
 anything of the project. Readers ignore fields they do not know, so that a plane one version newer may add
 some; a field is never renamed, never re-used and never changes its unit. Frozen samples of every message lie
 in ``tests/wire/v1``.
