@@ -1,0 +1,310 @@
+"""What to start, drain and stop, given what is wanted and what is held. Pure.
+
+The rules, in the order in which they win:
+
+1. No pool goes past its capacity; a draining replica still holds its GPUs.
+2. No assignment goes above ``max_replicas``; draining replicas count until they are gone. Scaling up
+   recalls drains
+   before it starts anything.
+3. A replica that does not answer is drained (briefly) and replaced.
+4. Below ``min_replicas`` only for a reason, which is then a ``Degraded`` condition with its Refusal.
+5. An assignment that ended (draining, or no longer there) keeps serving while another revision of the same
+   deployment
+   takes over here: as many of its replicas go as the successor has ready, and one more whenever the
+   successor finds no room. With no successor all of them drain at once.
+6. A start waits for its assignment's back-off; an agent that is superseded starts nothing.
+7. A draining replica is stopped when no gateway uses it any more, or when its time is up.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from workloadplane.health.replica import LIVING, ReplicaState
+from workloadplane.protocol.refusal import Refusal
+
+#: How long a draining replica may finish what it runs, and one that does not answer.
+DRAIN_LIMIT_S = 600.0
+UNHEALTHY_DRAIN_LIMIT_S = 5.0
+
+#: When capacity is short, these give up their place first, so that nobody waits for them.
+_LEAST_USEFUL: Mapping[ReplicaState, int] = {"unhealthy": 0, "pending": 1, "starting": 2, "ready": 3}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedAssignment:
+    """An assignment of the DesiredState with the count that autoscaling wants; an ended one wants none."""
+
+    assignment_id: str
+    deployment_id: str
+    revision: int
+    pool_id: str
+    gpus_per_replica: int
+    min_replicas: int
+    max_replicas: int
+    replicas: int
+    ended: bool = False
+    start_not_before: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldReplica:
+    """A replica that this agent holds.
+
+    clear:         no gateway knows it as usable any more and none has a request on it
+    drain_since:   when its drain began, if it is draining; with ``drain_limit_s``
+    stop_ordered:  it has been told to stop
+    recallable:    it drains, was ready when that began, and has not been told to stop
+    """
+
+    replica_id: str
+    assignment_id: str
+    deployment_id: str
+    pool_id: str
+    gpus: int
+    state: ReplicaState
+    created_at: float
+    in_flight: int = 0
+    clear: bool = False
+    drain_since: float | None = None
+    drain_limit_s: float = DRAIN_LIMIT_S
+    stop_ordered: bool = False
+    recallable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start one replica of an assignment."""
+
+    assignment_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Take a replica from the gateways and let it finish."""
+
+    replica_id: str
+    reason: str
+    limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Call a drain off: the replica serves again."""
+
+    replica_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End a replica's process. ``overdue``: it still had requests when its time was up."""
+
+    replica_id: str
+    overdue: bool
+
+
+Action = Start | Drain | Recall | Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """An assignment that gets fewer replicas than it wants, and why."""
+
+    assignment_id: str
+    wanted: int
+    held: int
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcilePlan:
+    """Actions in the order to take them, and what was not possible."""
+
+    actions: tuple[Action, ...]
+    shortfalls: tuple[Shortfall, ...]
+
+
+@dataclass(slots=True)
+class _Book:
+    """Replicas and free GPUs while the plan is being made."""
+
+    free_gpus: dict[str, int]
+    living: dict[str, list[HeldReplica]]
+    actions: list[Action] = field(default_factory=list)
+    shortfalls: list[Shortfall] = field(default_factory=list)
+    starts: dict[str, int] = field(default_factory=dict)
+    drained: set[str] = field(default_factory=set)
+    recalled: set[str] = field(default_factory=set)
+
+    def serving(self, assignment_id: str) -> list[HeldReplica]:
+        """Replicas that count as supply: alive and not on their way out."""
+        return [
+            replica
+            for replica in self.living.get(assignment_id, ())
+            if replica.replica_id not in self.drained
+            and (replica.state != "draining" or replica.replica_id in self.recalled)
+        ]
+
+    def drain(self, replica: HeldReplica, reason: str) -> None:
+        limit_s = UNHEALTHY_DRAIN_LIMIT_S if replica.state == "unhealthy" else DRAIN_LIMIT_S
+        self.drained.add(replica.replica_id)
+        self.actions.append(Drain(replica.replica_id, reason, limit_s))
+
+
+def reconcile(
+    wanted: Sequence[WantedAssignment],
+    held: Sequence[HeldReplica],
+    capacity_gpus: Mapping[str, int],
+    *,
+    now: float,
+    may_start: Refusal | None = None,
+) -> ReconcilePlan:
+    """The actions that bring ``held`` nearer to ``wanted``; none when they agree.
+
+    ``may_start`` is the reason why nothing may be started at all, if there is one.
+    """
+    book = _open_book(held, capacity_gpus)
+    active = [assignment for assignment in wanted if not assignment.ended]
+    for assignment in active:
+        _settle_held(book, assignment)
+    _start_missing(book, active, now=now, refusal=may_start)
+    _end_obsolete(book, active, held)
+    _stop_drained(book, held, now=now)
+    return ReconcilePlan(actions=tuple(book.actions), shortfalls=tuple(book.shortfalls))
+
+
+def _open_book(held: Sequence[HeldReplica], capacity_gpus: Mapping[str, int]) -> _Book:
+    book = _Book(free_gpus=dict(capacity_gpus), living={})
+    for replica in held:
+        if replica.state in LIVING:
+            book.living.setdefault(replica.assignment_id, []).append(replica)
+            book.free_gpus[replica.pool_id] = book.free_gpus.get(replica.pool_id, 0) - replica.gpus
+    return book
+
+
+def _settle_held(book: _Book, assignment: WantedAssignment) -> None:
+    """Drain what does not answer and what is too many; recall drains where too few are left."""
+    for replica in book.serving(assignment.assignment_id):
+        if replica.state == "unhealthy":
+            book.drain(replica, "Unhealthy")
+    goal = _goal(assignment)
+    serving = sorted(book.serving(assignment.assignment_id), key=_usefulness)
+    for replica in serving[: max(0, len(serving) - goal)]:
+        book.drain(replica, "ScaledDown")
+    recallable = [r for r in book.living.get(assignment.assignment_id, ()) if r.recallable]
+    for replica in recallable[: max(0, goal - len(serving))]:
+        book.recalled.add(replica.replica_id)
+        book.actions.append(Recall(replica.replica_id))
+
+
+def _goal(assignment: WantedAssignment) -> int:
+    return min(max(assignment.replicas, assignment.min_replicas), assignment.max_replicas)
+
+
+def _usefulness(replica: HeldReplica) -> tuple[int, int, float]:
+    """Drain first: not ready, then the fewest requests, then the youngest."""
+    return _LEAST_USEFUL.get(replica.state, 3), replica.in_flight, -replica.created_at
+
+
+def _start_missing(
+    book: _Book, active: Sequence[WantedAssignment], *, now: float, refusal: Refusal | None
+) -> None:
+    """One start at a time to whoever is furthest below its minimum, then below its goal."""
+    open_assignments = {assignment.assignment_id: assignment for assignment in active}
+    while open_assignments:
+        assignment = min(open_assignments.values(), key=lambda candidate: _claim(book, candidate))
+        supply = _supply(book, assignment)
+        if supply >= _goal(assignment):
+            del open_assignments[assignment.assignment_id]
+            continue
+        reason = refusal or _cannot_start(book, assignment, now=now)
+        if reason is not None:
+            book.shortfalls.append(Shortfall(assignment.assignment_id, _goal(assignment), supply, reason))
+            del open_assignments[assignment.assignment_id]
+            continue
+        book.starts[assignment.assignment_id] = book.starts.get(assignment.assignment_id, 0) + 1
+        book.free_gpus[assignment.pool_id] -= assignment.gpus_per_replica
+        book.actions.append(Start(assignment.assignment_id))
+
+
+def _supply(book: _Book, assignment: WantedAssignment) -> int:
+    return len(book.serving(assignment.assignment_id)) + book.starts.get(assignment.assignment_id, 0)
+
+
+def _claim(book: _Book, assignment: WantedAssignment) -> tuple[int, int, str]:
+    supply = _supply(book, assignment)
+    below_minimum = 0 if supply < assignment.min_replicas else 1
+    return below_minimum, supply - _goal(assignment), assignment.assignment_id
+
+
+def _cannot_start(book: _Book, assignment: WantedAssignment, *, now: float) -> Refusal | None:
+    alive = len(book.living.get(assignment.assignment_id, ())) + book.starts.get(assignment.assignment_id, 0)
+    if alive >= assignment.max_replicas:
+        return Refusal(
+            rule="max_replicas",
+            subject=f"assignment {assignment.assignment_id}",
+            value=f"{alive} alive, of which some are draining",
+            remedy="the next one starts when a draining replica has ended",
+        )
+    free = book.free_gpus.get(assignment.pool_id)
+    if free is None or free < assignment.gpus_per_replica:
+        return Refusal(
+            rule="pool_capacity",
+            subject=f"pool {assignment.pool_id}",
+            value=f"{max(0, free or 0)} GPUs free",
+            remedy=f"a replica needs {assignment.gpus_per_replica}; enlarge the pool or move a deployment",
+        )
+    if now < assignment.start_not_before:
+        return Refusal(
+            rule="crash_back_off",
+            subject=f"assignment {assignment.assignment_id}",
+            value="its replicas ended while starting",
+            remedy=f"next start in {assignment.start_not_before - now:.1f} s; the log says why it ends",
+        )
+    return None
+
+
+def _end_obsolete(book: _Book, active: Sequence[WantedAssignment], held: Sequence[HeldReplica]) -> None:
+    """Let go of replicas whose assignment ended, no faster than their successors become ready."""
+    active_ids = {assignment.assignment_id for assignment in active}
+    obsolete = sorted(
+        (replica for replica in held if replica.assignment_id not in active_ids and replica.state in LIVING),
+        key=lambda replica: replica.deployment_id,
+    )
+    for deployment_id, group in groupby(obsolete, key=lambda replica: replica.deployment_id):
+        replicas = list(group)
+        successors = [assignment for assignment in active if assignment.deployment_id == deployment_id]
+        for replica in _may_go(book, replicas, successors):
+            book.drain(replica, "Superseded" if successors else "Withdrawn")
+
+
+def _may_go(
+    book: _Book, obsolete: Sequence[HeldReplica], successors: Sequence[WantedAssignment]
+) -> list[HeldReplica]:
+    """Which of one deployment's obsolete replicas may be drained now, the least useful first."""
+    serving = sorted((replica for replica in obsolete if replica.state != "draining"), key=_usefulness)
+    missing = sum(max(0, _goal(assignment) - _ready(book, assignment)) for assignment in successors)
+    if missing == 0:
+        return serving
+    useless = sum(replica.state != "ready" for replica in serving)
+    going = serving[: max(useless, len(serving) - missing)]
+    leaving = {replica.pool_id for replica in obsolete if replica.state == "draining"}
+    leaving.update(replica.pool_id for replica in going)
+    short = {entry.assignment_id for entry in book.shortfalls if entry.refusal.rule == "pool_capacity"}
+    cramped = {a.pool_id for a in successors if a.assignment_id in short} - leaving
+    for pool_id in sorted(cramped):
+        going.extend([replica for replica in serving if replica.pool_id == pool_id][:1])
+    return going
+
+
+def _ready(book: _Book, assignment: WantedAssignment) -> int:
+    return sum(replica.state == "ready" for replica in book.serving(assignment.assignment_id))
+
+
+def _stop_drained(book: _Book, held: Sequence[HeldReplica], *, now: float) -> None:
+    for replica in held:
+        if replica.state != "draining" or replica.stop_ordered or replica.replica_id in book.recalled:
+            continue
+        overdue = replica.drain_since is not None and now - replica.drain_since >= replica.drain_limit_s
+        if replica.clear or overdue:
+            book.actions.append(Stop(replica.replica_id, overdue=not replica.clear))

@@ -1,0 +1,67 @@
+"""The load that was seen, in equal slots of time, never more than a bounded number of them.
+
+A slot that was not observed is unknown, not idle: averages are over the slots that were. So a gap in the
+measurements neither scales anything down nor dilutes the load around it.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+#: Slots a stable window is cut into at most; shorter windows have slots of one second.
+MAX_SLOTS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The requests at hand (in flight and waiting) within one slot: their sum over ``count`` observations."""
+
+    index: int
+    total: float
+    count: int
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadHistory:
+    """Slots in order of time, the newest last; when the first and latest observations were made."""
+
+    window_s: float
+    slots: tuple[Slot, ...] = ()
+    first_at: float | None = None
+    last_at: float | None = None
+
+    @property
+    def slot_s(self) -> float:
+        return max(1.0, self.window_s / MAX_SLOTS)
+
+    def average(self, *, now: float, over_s: float) -> float | None:
+        """The mean load of the last ``over_s`` seconds' slots; None if none was observed."""
+        oldest = math.floor((now - over_s) / self.slot_s) + 1
+        newest = math.floor(now / self.slot_s)
+        means = [slot.mean for slot in self.slots if oldest <= slot.index <= newest]
+        return math.fsum(means) / len(means) if means else None
+
+    def covers(self, *, now: float, over_s: float) -> bool:
+        """Whether observations began at least ``over_s`` seconds ago."""
+        return self.first_at is not None and now - self.first_at >= over_s
+
+
+def record(history: LoadHistory, *, now: float, concurrency: float) -> LoadHistory:
+    """The history after one more observation; a value that is no finite number >= 0 is no observation."""
+    if not math.isfinite(concurrency) or concurrency < 0:
+        return history
+    if history.last_at is not None and now < history.last_at:
+        return history
+    index = math.floor(now / history.slot_s)
+    slots = history.slots
+    if slots and slots[-1].index == index:
+        latest = Slot(index, slots[-1].total + concurrency, slots[-1].count + 1)
+        slots = (*slots[:-1], latest)
+    else:
+        oldest = index - math.ceil(history.window_s / history.slot_s)
+        slots = (*(slot for slot in slots if slot.index > oldest), Slot(index, concurrency, 1))
+    first_at = now if history.first_at is None else history.first_at
+    return replace(history, slots=slots, first_at=first_at, last_at=now)
