@@ -4,10 +4,10 @@ Question: what exactly is written on a connection or a disk that both planes, or
 gateway, must read the same way?
 
 Versioned msgspec structs and the signatures around them, and the two kinds of files that agent and gateway
-share (``statefile``, ``spool``; the only modules here that touch a disk); no clock, no decisions. Never imports
-anything of the project. Readers ignore fields they do not know, so that a plane one version newer may add
-some; a field is never renamed, never re-used and never changes its unit. Frozen samples of every message lie
-in ``tests/wire/v1``.
+share (``statefile``, ``spool``; the only modules here that touch a disk); no clock, no decisions. Never
+imports anything of the project. Readers ignore fields they do not know, so that a plane one version newer may
+add some; a field is never renamed, never re-used and never changes its unit. Frozen samples of every message
+lie in ``tests/wire/v1``.
 
 Names of the counters, and what raises each:
 

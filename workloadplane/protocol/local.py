@@ -1,14 +1,16 @@
 """Between an agent and the gateways of its cluster: newline-framed JSON over the agent's unix socket.
 
 A gateway connects and says ``Hello``; the agent sends at once, and again whenever one changes, the tables and the
-``EndpointSet``; the gateway answers each with an ``Acknowledgement``. A replica counts as drained at the gateway when
-every connected gateway has acknowledged an endpoint generation without it and reports nothing in flight there.
+``EndpointSet``; the gateway answers each with an ``Acknowledgement`` of what it then has in force. A replica
+counts as drained at the gateway when every connected gateway has acknowledged an endpoint generation without it
+and reports nothing in flight there. An acknowledged generation above the one that was sent means that the sender
+is older than what the gateway holds: it must go on from above that. Usage and metric windows do not travel here
+but through the spool (``spool.py``).
 """
 
 import msgspec
 
 from workloadplane.protocol.tables import Table
-from workloadplane.protocol.usage import MetricWindow
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
@@ -83,11 +85,5 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
     in_flight_by_replica: dict[str, int]
 
 
-class WindowReport(msgspec.Struct, frozen=True, kw_only=True, tag="windows"):
-    """Finished metric windows, for the next sync."""
-
-    windows: tuple[MetricWindow, ...]
-
-
 FromAgent = EndpointSet | TablePush | Identity
-FromGateway = Hello | Acknowledgement | LoadReport | WindowReport
+FromGateway = Hello | Acknowledgement | LoadReport
