@@ -1,0 +1,1 @@
+"""What stands around the two planes: the one-machine set-up, images, charts and dashboards."""
