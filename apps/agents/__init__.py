@@ -1,0 +1,1 @@
+"""The other end of the agents' calls home: enrolment, tables for each cluster, replicas seen there."""

@@ -1,0 +1,174 @@
+"""Enrolment, the tables compiled for each cluster, and the replicas that agents report."""
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from apps.deployments.models import Deployment, Revision
+from apps.fleet.models import Cluster, GpuPool
+
+
+class PlaneState(models.Model):
+    """The one row that says in which epoch this control plane speaks; an operator raises it after a restore."""
+
+    id = models.SmallIntegerField(primary_key=True, default=1)
+    plane_epoch = models.BigIntegerField(default=1)
+
+    class Meta:
+        constraints: ClassVar = [models.CheckConstraint(condition=Q(id=1), name="plane_state_is_one_row")]
+
+
+class SigningKey(models.Model):
+    """A public key with which tables are or were signed; the private half is outside the database."""
+
+    key_id = models.CharField(max_length=32, primary_key=True)
+    public_key = models.BinaryField(max_length=32)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    retired_at = models.DateTimeField(null=True, blank=True)
+
+
+class EnrolmentToken(models.Model):
+    """Lets one agent bind its key to one cluster, once."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="enrolment_tokens")
+    prefix = models.CharField(max_length=16)
+    sha256 = models.BinaryField(max_length=32, unique=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+
+class AgentSession(models.Model):
+    """Who speaks for a cluster now. A heartbeat writes this row alone.
+
+    ``lease_expires_at`` is when the cluster counts as disconnected if nothing more is heard.
+    """
+
+    cluster = models.OneToOneField(Cluster, on_delete=models.CASCADE, primary_key=True, related_name="session")
+    public_key = models.BinaryField(max_length=32)
+    cluster_epoch = models.BigIntegerField(default=1)
+    instance_id = models.CharField(max_length=36, blank=True, default="")
+    last_sequence = models.BigIntegerField(default=0)
+    previous_instance_id = models.CharField(max_length=36, blank=True, default="")
+    previous_last_sequence = models.BigIntegerField(default=0)
+    fenced_at = models.DateTimeField(null=True, blank=True)
+    last_sync_at = models.DateTimeField(null=True, blank=True)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    observed_generation = models.BigIntegerField(default=0)
+    state_hash = models.CharField(max_length=64, blank=True, default="")
+    facts = models.JSONField(default=dict)
+    enrolled_at = models.DateTimeField(db_default=Now())
+
+
+class TableKind(models.TextChoices):
+    DESIRED = "desired"
+    ROUTING = "routing"
+    KEYSET = "keyset"
+
+
+class ClusterTable(models.Model):
+    """The newest table of one kind for one cluster: its signed manifest."""
+
+    cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="tables")
+    kind = models.CharField(max_length=16, choices=TableKind.choices)
+    generation = models.BigIntegerField()
+    plane_epoch = models.BigIntegerField()
+    payload = models.BinaryField()
+    key_id = models.CharField(max_length=32)
+    signature = models.BinaryField(max_length=64)
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["cluster", "kind"], name="cluster_table_once_per_kind"),
+            models.CheckConstraint(condition=Q(kind__in=TableKind.values), name="cluster_table_kind_known"),
+        ]
+
+
+class ClusterTableEntry(models.Model):
+    """An entry of a table, and the generation in which it last changed: what a delta is made of."""
+
+    table = models.ForeignKey(ClusterTable, on_delete=models.CASCADE, related_name="entries")
+    key = models.CharField(max_length=64)
+    sha256 = models.CharField(max_length=64)
+    payload = models.BinaryField()
+    changed_generation = models.BigIntegerField()
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["table", "key"], name="cluster_table_entry_unique")]
+        indexes: ClassVar = [models.Index(fields=["table", "changed_generation"])]
+
+
+class ReplicaState(models.TextChoices):
+    PENDING = "pending"
+    STARTING = "starting"
+    READY = "ready"
+    UNHEALTHY = "unhealthy"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class Replica(models.Model):
+    """A replica as its cluster's agent reports it. ``engine`` is what truly runs. Cold start phases in seconds."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="replicas")
+    assignment_id = models.UUIDField()
+    deployment = models.ForeignKey(Deployment, on_delete=models.PROTECT, related_name="replicas")
+    revision = models.ForeignKey(Revision, on_delete=models.PROTECT, related_name="replicas")
+    pool = models.ForeignKey(GpuPool, on_delete=models.PROTECT, related_name="replicas")
+    engine = models.CharField(max_length=16)
+    runtime_ref = models.CharField(max_length=255)
+    state = models.CharField(max_length=16, choices=ReplicaState.choices)
+    phase = models.CharField(max_length=16, null=True, blank=True)  # noqa: DJ001  (absent is not empty)
+    reason = models.CharField(max_length=63, blank=True, default="")
+    message = models.TextField(blank=True, default="")
+    restarts = models.PositiveIntegerField(default=0)
+    gpu_procurement_s = models.FloatField(null=True, blank=True)
+    image_pull_s = models.FloatField(null=True, blank=True)
+    weight_load_s = models.FloatField(null=True, blank=True)
+    engine_start_s = models.FloatField(null=True, blank=True)
+    started_at = models.DateTimeField()
+    ready_at = models.DateTimeField(null=True, blank=True)
+    stopped_at = models.DateTimeField(null=True, blank=True)
+    gone_at = models.DateTimeField(null=True, blank=True)
+    observed = models.BinaryField(help_text="the ObservedReplica as sent: what state_hash is computed over")
+    load = models.JSONField(default=dict)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(state__in=ReplicaState.values), name="replica_state_known"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["deployment", "-started_at"]),
+            models.Index(fields=["cluster"], condition=Q(gone_at=None), name="replica_present_by_cluster"),
+        ]
+
+
+class ReplicaInterval(models.Model):
+    """A stretch of a replica's life on GPUs that somebody pays for. Append-only but for its end, written once."""
+
+    replica_id = models.UUIDField()
+    deployment = models.ForeignKey(Deployment, on_delete=models.PROTECT, related_name="+")
+    revision = models.ForeignKey(Revision, on_delete=models.PROTECT, related_name="+")
+    pool = models.ForeignKey(GpuPool, on_delete=models.PROTECT, related_name="+")
+    gpus = models.PositiveIntegerField()
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["replica_id", "started_at"], name="replica_interval_once"),
+            models.CheckConstraint(
+                condition=Q(ended_at=None) | Q(ended_at__gte=F("started_at")), name="replica_interval_ends_after_start"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["deployment", "started_at"]),
+            models.Index(fields=["pool"], condition=Q(ended_at=None), name="replica_interval_open_by_pool"),
+        ]

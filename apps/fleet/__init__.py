@@ -1,0 +1,1 @@
+"""What can be rented where: providers, regions, clusters, GPU pools and their prices."""

@@ -1,0 +1,239 @@
+"""Providers, regions, clusters, GPU pools, reservations and prices.
+
+Providers, regions, failure domains, GPU and instance types are facts that all organizations share; clusters and
+pools belong to one organization. Money is integer micro-dollars (1 USD = 1,000,000).
+"""
+
+import uuid
+from typing import ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from apps.accounts.models import NAME_PATTERN, Organization
+
+
+class ProviderKind(models.TextChoices):
+    AWS = "aws"
+    GCP = "gcp"
+    AZURE = "azure"
+    ONPREM = "onprem"
+
+
+class Provider(models.Model):
+    """Whoever rents out the GPUs."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=63, unique=True)
+    kind = models.CharField(max_length=16, choices=ProviderKind.choices)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(name__regex=NAME_PATTERN), name="provider_name_is_a_label"),
+            models.CheckConstraint(condition=Q(kind__in=ProviderKind.values), name="provider_kind_known"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Region(models.Model):
+    """A provider's region and the jurisdiction whose law binds what is served there (``eu``, ``us``, ``jp`` ...)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="regions")
+    name = models.CharField(max_length=63, unique=True)
+    jurisdiction = models.CharField(max_length=16, db_index=True)
+    latitude = models.FloatField(validators=[MinValueValidator(-90), MaxValueValidator(90)])
+    longitude = models.FloatField(validators=[MinValueValidator(-180), MaxValueValidator(180)])
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(name__regex=NAME_PATTERN), name="region_name_is_a_label"),
+            models.CheckConstraint(condition=Q(jurisdiction__regex=r"^[a-z]{2,16}$"), name="region_jurisdiction_form"),
+            models.CheckConstraint(
+                condition=Q(latitude__gte=-90, latitude__lte=90, longitude__gte=-180, longitude__lte=180),
+                name="region_on_the_globe",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class FailureDomainKind(models.TextChoices):
+    ZONE = "zone"
+    REGION = "region"
+    PROVIDER = "provider"
+
+
+class FailureDomain(models.Model):
+    """What fails together."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    kind = models.CharField(max_length=16, choices=FailureDomainKind.choices)
+    name = models.CharField(max_length=127)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["kind", "name"], name="failure_domain_unique"),
+            models.CheckConstraint(condition=Q(kind__in=FailureDomainKind.values), name="failure_domain_kind_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+
+class Cluster(models.Model):
+    """One workload plane. ``generation`` rises with every change that placement must see."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="clusters")
+    region = models.ForeignKey(Region, on_delete=models.PROTECT, related_name="clusters")
+    name = models.CharField(max_length=63)
+    failure_domains = models.ManyToManyField(FailureDomain, related_name="clusters")
+    gateway_url = models.CharField(max_length=255, blank=True, default="")
+    schedulable = models.BooleanField(default=True)
+    generation = models.BigIntegerField(default=1)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["organization", "name"], name="cluster_name_unique_in_organization"),
+            models.CheckConstraint(condition=Q(name__regex=NAME_PATTERN), name="cluster_name_is_a_label"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["organization", "created_at", "id"])]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class GpuType(models.Model):
+    """A kind of accelerator."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=63, unique=True)
+    vendor = models.CharField(max_length=32)
+    memory_gib = models.PositiveIntegerField()
+    precisions = ArrayField(models.CharField(max_length=16))
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(memory_gib__gt=0), name="gpu_type_has_memory"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class InstanceType(models.Model):
+    """A machine as it is rented: so many GPUs of one type."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="instance_types")
+    name = models.CharField(max_length=63)
+    gpu_type = models.ForeignKey(GpuType, on_delete=models.PROTECT, related_name="instance_types")
+    gpus = models.PositiveIntegerField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["provider", "name"], name="instance_type_unique_at_provider"),
+            models.CheckConstraint(condition=Q(gpus__gt=0), name="instance_type_has_gpus"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Procurement(models.TextChoices):
+    RESERVED = "reserved"
+    ON_DEMAND = "on_demand"
+    SPOT = "spot"
+
+
+class GpuPool(models.Model):
+    """A cluster's machines of one type, procured one way. ``generation`` rises with every change of the row."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="pools")
+    instance_type = models.ForeignKey(InstanceType, on_delete=models.PROTECT, related_name="pools")
+    procurement = models.CharField(max_length=16, choices=Procurement.choices)
+    name = models.CharField(max_length=63)
+    capacity_instances = models.PositiveIntegerField()
+    hazard_per_h = models.FloatField(default=0.0, help_text="expected losses of an instance per hour")
+    schedulable = models.BooleanField(default=True)
+    generation = models.BigIntegerField(default=1)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["cluster", "instance_type", "procurement"], name="pool_once_per_cluster_type_procurement"
+            ),
+            models.UniqueConstraint(fields=["cluster", "name"], name="pool_name_unique_in_cluster"),
+            models.CheckConstraint(condition=Q(name__regex=NAME_PATTERN), name="pool_name_is_a_label"),
+            models.CheckConstraint(condition=Q(procurement__in=Procurement.values), name="pool_procurement_known"),
+            models.CheckConstraint(condition=Q(hazard_per_h__gte=0), name="pool_hazard_not_negative"),
+            models.CheckConstraint(condition=Q(capacity_instances__lte=100_000), name="pool_capacity_bounded"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["cluster", "created_at", "id"])]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PoolPrice(models.Model):
+    """What an instance of a pool costs from a moment on: effective-dated, never overwritten."""
+
+    pool = models.ForeignKey(GpuPool, on_delete=models.CASCADE, related_name="prices")
+    instance_micro_usd_per_h = models.BigIntegerField()
+    effective_from = models.DateTimeField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["pool", "effective_from"], name="pool_price_once_per_moment"),
+            models.CheckConstraint(condition=Q(instance_micro_usd_per_h__gte=0), name="pool_price_not_negative"),
+        ]
+
+
+class Reservation(models.Model):
+    """Instances that are paid for whether used or not."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    pool = models.ForeignKey(GpuPool, on_delete=models.PROTECT, related_name="reservations")
+    instances = models.PositiveIntegerField()
+    instance_micro_usd_per_h = models.BigIntegerField()
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(instances__gt=0), name="reservation_not_empty"),
+            models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="reservation_ends_after_start"),
+            models.CheckConstraint(condition=Q(instance_micro_usd_per_h__gte=0), name="reservation_price_not_negative"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["pool", "created_at", "id"])]
+
+
+class RegionLatency(models.Model):
+    """Round-trip time between two regions; stored once per ordered pair."""
+
+    origin = models.ForeignKey(Region, on_delete=models.CASCADE, related_name="latencies_out")
+    target = models.ForeignKey(Region, on_delete=models.CASCADE, related_name="latencies_in")
+    rtt_ms = models.FloatField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["origin", "target"], name="region_latency_once_per_pair"),
+            models.CheckConstraint(condition=Q(rtt_ms__gte=0), name="region_latency_not_negative"),
+        ]

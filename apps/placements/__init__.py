@@ -1,0 +1,1 @@
+"""Which replicas run on which pools: load, decide, apply."""

@@ -1,0 +1,74 @@
+"""Plans and the assignments they made. One plan covers one organization, whose pools its deployments share."""
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from apps.accounts.models import Organization
+from apps.deployments.models import Deployment, Revision
+from apps.fleet.models import GpuPool
+
+
+class PlacementClock(models.Model):
+    """Per organization: which generation was asked for, and which was solved. The queue of truth for solves."""
+
+    organization = models.OneToOneField(Organization, on_delete=models.CASCADE, related_name="placement_clock")
+    wanted = models.BigIntegerField(default=0, help_text="raised whenever the world that placement sees has changed")
+    solved = models.BigIntegerField(default=0, help_text="the wanted value that the newest plan has seen")
+    plan_generation = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(solved__lte=F("wanted")), name="placement_solved_at_most_wanted")
+        ]
+
+
+class PlacementPlan(models.Model):
+    """A decision as it was stored: the problem it saw, what it decided, and why."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="plans")
+    plan_generation = models.BigIntegerField()
+    problem = models.JSONField()
+    plan = models.JSONField()
+    micro_usd_per_h = models.BigIntegerField()
+    solve_s = models.FloatField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["organization", "plan_generation"], name="plan_generation_unique")
+        ]
+        indexes: ClassVar = [models.Index(fields=["organization", "-created_at", "id"])]
+
+
+class Assignment(models.Model):
+    """Replicas of one revision on one pool. Ended assignments stay as history."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    deployment = models.ForeignKey(Deployment, on_delete=models.PROTECT, related_name="assignments")
+    revision = models.ForeignKey(Revision, on_delete=models.PROTECT, related_name="assignments")
+    pool = models.ForeignKey(GpuPool, on_delete=models.PROTECT, related_name="assignments")
+    plan = models.ForeignKey(PlacementPlan, on_delete=models.PROTECT, related_name="assignments")
+    min_replicas = models.PositiveIntegerField()
+    max_replicas = models.PositiveIntegerField()
+    gpus_per_replica = models.PositiveIntegerField()
+    draining = models.BooleanField(default=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["revision", "pool"], condition=Q(ended_at=None), name="assignment_once_per_revision_and_pool"
+            ),
+            models.CheckConstraint(condition=Q(max_replicas__gte=F("min_replicas")), name="assignment_min_at_most_max"),
+            models.CheckConstraint(condition=Q(gpus_per_replica__gt=0), name="assignment_needs_gpus"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["deployment"], condition=Q(ended_at=None), name="assignment_live_by_deployment"),
+            models.Index(fields=["pool"], condition=Q(ended_at=None), name="assignment_live_by_pool"),
+        ]

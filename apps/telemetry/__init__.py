@@ -1,0 +1,1 @@
+"""What was observed: events, usage and metric windows."""

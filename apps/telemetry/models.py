@@ -1,0 +1,113 @@
+"""Events, usage and metric windows."""
+
+from typing import ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from apps.accounts.models import Organization, Project
+
+
+class Event(models.Model):
+    """Something that happened, in one order for the whole installation (``id`` rises).
+
+    Subjects are plain ids, so that an event outlives what it speaks of.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.DateTimeField(db_default=Now())
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="events")
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, null=True, related_name="events")
+    deployment_id = models.UUIDField(null=True)
+    cluster_id = models.UUIDField(null=True)
+    replica_id = models.UUIDField(null=True)
+    severity = models.CharField(max_length=8, default="info")
+    reason = models.CharField(max_length=63)
+    message = models.TextField(max_length=2047)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(severity__in=["info", "warning", "error"]), name="event_severity_known"
+            )
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["deployment_id", "-id"]),
+            models.Index(fields=["organization", "-id"]),
+            models.Index(fields=["project", "-id"]),
+        ]
+
+
+class UsageRecord(models.Model):
+    """One finished request; stored once by (gateway_instance, sequence)."""
+
+    gateway_instance = models.CharField(max_length=36)
+    sequence = models.BigIntegerField()
+    request_id = models.CharField(max_length=64)
+    finished_at = models.DateTimeField()
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="usage")
+    api_key_id = models.UUIDField()
+    deployment_id = models.UUIDField()
+    revision_id = models.UUIDField()
+    replica_id = models.UUIDField(null=True)
+    pool_id = models.UUIDField(null=True)
+    reported_by_cluster_id = models.UUIDField()
+    served_cluster_id = models.UUIDField(null=True)
+    origin = models.CharField(max_length=63)
+    request_class = models.CharField(max_length=16)
+    route = models.CharField(max_length=63)
+    status = models.PositiveSmallIntegerField()
+    outcome = models.CharField(max_length=16)
+    input_tokens = models.BigIntegerField()
+    cached_tokens = models.BigIntegerField()
+    output_tokens = models.BigIntegerField()
+    queue_s = models.FloatField()
+    ttft_s = models.FloatField(null=True)
+    duration_s = models.FloatField()
+    inter_token_latency_s_mean = models.FloatField(null=True)
+    inter_token_latency_s_max = models.FloatField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["gateway_instance", "sequence"], name="usage_record_stored_once"),
+            models.CheckConstraint(
+                condition=Q(input_tokens__gte=0, cached_tokens__gte=0, output_tokens__gte=0),
+                name="usage_record_tokens_not_negative",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["project", "-finished_at"]),
+            models.Index(fields=["deployment_id", "-finished_at"]),
+        ]
+
+
+class MetricWindow(models.Model):
+    """A window of one revision's traffic through one gateway; histograms by the wire's fixed buckets."""
+
+    gateway_instance = models.CharField(max_length=36)
+    sequence = models.BigIntegerField()
+    cluster_id = models.UUIDField()
+    deployment_id = models.UUIDField()
+    revision_id = models.UUIDField()
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField()
+    requests = models.PositiveIntegerField()
+    errors = models.PositiveIntegerField()
+    input_tokens = models.BigIntegerField()
+    output_tokens = models.BigIntegerField()
+    in_flight_max = models.PositiveIntegerField()
+    waiting_max = models.PositiveIntegerField()
+    ttft_counts = ArrayField(models.IntegerField())
+    ttft_sum_s = models.FloatField()
+    inter_token_latency_counts = ArrayField(models.IntegerField())
+    inter_token_latency_sum_s = models.FloatField()
+    duration_counts = ArrayField(models.IntegerField())
+    duration_sum_s = models.FloatField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["gateway_instance", "sequence"], name="metric_window_stored_once")
+        ]
+        indexes: ClassVar = [models.Index(fields=["deployment_id", "-started_at"])]

