@@ -1,11 +1,12 @@
 """Between an agent and the gateways of its cluster: newline-framed JSON over the agent's unix socket.
 
-A gateway connects and says ``Hello``; the agent sends at once, and again whenever one changes, the tables and the
-``EndpointSet``; the gateway answers each with an ``Acknowledgement`` of what it then has in force. A replica
-counts as drained at the gateway when every connected gateway has acknowledged an endpoint generation without it
-and reports nothing in flight there. An acknowledged generation above the one that was sent means that the sender
-is older than what the gateway holds: it must go on from above that. Usage and metric windows do not travel here
-but through the spool (``spool.py``).
+A gateway connects and says ``Hello``; the agent sends at once, and again whenever one changes, the tables
+and the ``EndpointSet``; the gateway answers each with an ``Acknowledgement`` of what it then has in force.
+A replica counts as drained at the gateway when every connected gateway has acknowledged an endpoint
+generation without it and reports nothing in flight there. An acknowledged generation above the one that was
+sent means that the sender is older than what the gateway holds: it must go on from above that. Usage and
+metric windows do not travel here but through the spool (``spool.py``). The socket is where
+``protocol.socketpath.agent_socket`` says.
 """
 
 import msgspec

@@ -1,0 +1,157 @@
+"""The tables in force: verified, kept on disk before they are used, never replaced by an older one."""
+
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from workloadplane.agent.disk import AgentIdentity, StateDir, public_keys
+from workloadplane.protocol.desired import DesiredAssignment, DesiredHeader
+from workloadplane.protocol.envelope import refuse_older
+from workloadplane.protocol.refusal import Refusal
+from workloadplane.protocol.routing import KeySetHeader
+from workloadplane.protocol.tables import TABLE_KINDS, Table, TableKind, TableUpdate, adopt
+
+_log = structlog.get_logger(__name__)
+
+#: The key set first: it may bring the key that signed the others.
+_ADOPTION_ORDER: tuple[TableKind, ...] = ("keyset", "routing", "desired")
+
+
+class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
+    """The table ``desired``, decoded."""
+
+    generation: int
+    header: DesiredHeader
+    assignments: tuple[DesiredAssignment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What came of a set of updates."""
+
+    changed: tuple[TableKind, ...]
+    refusals: tuple[Refusal, ...]
+
+
+class Tables:
+    """The tables of one cluster. Blocking (disk, signatures): call it from a worker thread."""
+
+    def __init__(self, disk: StateDir) -> None:
+        self._disk = disk
+        self._held: dict[TableKind, Table] = {}
+        self._refetch: set[TableKind] = set()
+        self.desired: DesiredState | None = None
+
+    @property
+    def held_generations(self) -> dict[str, int]:
+        """Kind -> generation in force."""
+        return {kind: table.generation for kind, table in self._held.items()}
+
+    @property
+    def wanted_from(self) -> dict[str, int]:
+        """Kind -> generation to ask newer ones of; 0 asks for the whole table."""
+        return {
+            kind: 0 if kind in self._refetch or kind not in self._held else self._held[kind].generation
+            for kind in TABLE_KINDS
+        }
+
+    def held(self, kind: TableKind) -> Table | None:
+        return self._held.get(kind)
+
+    def load(self, identity: AgentIdentity) -> None:
+        """Take what lies on the disk, as far as it is whole and signed by whom we trust."""
+        for kind in _ADOPTION_ORDER:
+            table = self._disk.read_table(kind)
+            if table is None:
+                continue
+            update = TableUpdate(manifest=table.manifest, entries=table.entries)
+            refusal = self._take(kind, update, identity, persist=False)
+            if refusal is not None:
+                _log.warning("table on disk not used", kind=kind, reason=str(refusal))
+
+    def adopt_updates(self, updates: dict[str, TableUpdate], identity: AgentIdentity) -> Adoption:
+        """Take what is newer, each table by itself; what is not taken comes back with its reason.
+
+        A table that the disk refuses to keep is not used either: a restart would go back behind it.
+        """
+        changed: list[TableKind] = []
+        refusals: list[Refusal] = []
+        for kind in _ADOPTION_ORDER:
+            if kind not in updates:
+                continue
+            before = self._held.get(kind)
+            refusal = self._take(kind, updates[kind], identity, persist=True)
+            if refusal is not None:
+                refusals.append(refusal)
+            elif self._held.get(kind) is not before:
+                changed.append(kind)
+        return Adoption(changed=tuple(changed), refusals=tuple(refusals))
+
+    def signing_keys(self) -> dict[str, bytes]:
+        """The keys that the key set in force names; empty while there is none."""
+        table = self._held.get("keyset")
+        if table is None:
+            return {}
+        return msgspec.json.decode(table.contents().header, type=KeySetHeader).signing_keys
+
+    def forget(self) -> None:
+        """Drop all tables: they are another cluster's."""
+        for kind in TABLE_KINDS:
+            self._disk.forget_table(kind)
+        self._held.clear()
+        self.desired = None
+
+    def _take(
+        self, kind: TableKind, update: TableUpdate, identity: AgentIdentity, *, persist: bool
+    ) -> Refusal | None:
+        held = self._held.get(kind)
+        if held is None and persist:
+            older = refuse_older(
+                held_epoch=identity.plane_epoch,
+                held_generation=0,
+                epoch=update.manifest.plane_epoch,
+                generation=update.manifest.generation,
+            )
+            if older is not None:
+                return older
+        trusted = public_keys({**identity.signing_keys, **self.signing_keys()})
+        table = adopt(held, update, kind=kind, audience=identity.cluster_id, trusted=trusted)
+        if isinstance(table, Refusal):
+            if table.rule == "table_incomplete":
+                self._refetch.add(kind)
+            return table
+        self._refetch.discard(kind)
+        if held is not None and held.manifest == table.manifest:
+            return None
+        try:
+            desired = _decoded(table) if kind == "desired" else self.desired
+            if kind == "keyset":
+                msgspec.json.decode(table.contents().header, type=KeySetHeader)
+        except msgspec.DecodeError as error:
+            return Refusal(
+                rule="table_shape",
+                subject=kind,
+                value=str(error)[:200],
+                remedy="send entries of this wire version",
+            )
+        if persist:
+            try:
+                self._disk.write_table(kind, table)
+            except OSError as error:
+                return Refusal(
+                    rule="state_kept",
+                    subject=f"table {kind}",
+                    value=str(error),
+                    remedy="make room in the agent's state directory and let it write there",
+                )
+        self._held[kind] = table
+        self.desired = desired
+        return None
+
+
+def _decoded(table: Table) -> DesiredState:
+    header = msgspec.json.decode(table.contents().header, type=DesiredHeader)
+    decoder = msgspec.json.Decoder(DesiredAssignment)
+    assignments = tuple(decoder.decode(table.entries[key]) for key in sorted(table.entries))
+    return DesiredState(generation=table.generation, header=header, assignments=assignments)
