@@ -23,7 +23,7 @@ TABLE_KINDS: tuple[TableKind, ...] = ("desired", "routing", "keyset")
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The payload of a table's envelope.
 
-    header:  the table's own facts that belong to no entry (``DesiredHeader``, ``RoutingHeader``, ``KeySetHeader``), encoded
+    header:  the facts that belong to no entry (``DesiredHeader``, ``RoutingHeader``, ``KeySetHeader``), encoded
     entries: key -> lower-case hexadecimal SHA-256 of the entry's bytes
     """
 

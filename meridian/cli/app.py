@@ -1,0 +1,73 @@
+"""The command's tree: which verbs there are, and how failures end."""
+
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from meridian.cli import chat, deploy, deployments, fleet, keys, session
+from meridian.cli.local import down, reset, status, up
+from meridian.cli.output import errors
+from meridian.errors import ExitCode, MeridianError
+
+EPILOG = "Exit codes: " + ", ".join(
+    f"{code.value} {code.name.lower().replace('_', ' ')}" for code in ExitCode
+)
+
+app = typer.Typer(
+    name="meridian",
+    help="Serve language models on GPUs rented from many clouds as if they were one pool.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+HERE = "This machine"
+WORK = "Deployments"
+FLEET = "Fleet and access"
+
+for verb in (up, down, status, reset):
+    app.command(rich_help_panel=HERE)(verb)
+app.command(rich_help_panel=FLEET)(session.login)
+app.command(rich_help_panel=WORK)(deploy.deploy)
+app.add_typer(deployments.app, name="deployments", rich_help_panel=WORK)
+app.command(rich_help_panel=WORK)(deployments.replicas)
+app.command(rich_help_panel=WORK)(deployments.events)
+app.command(rich_help_panel=WORK)(chat.chat)
+app.command(rich_help_panel=FLEET)(fleet.fleet)
+app.add_typer(keys.app, name="keys", rich_help_panel=FLEET)
+app.add_typer(keys.app, name="tokens", hidden=True)  # what many other tools call them
+app.command(rich_help_panel=FLEET)(session.openapi)
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed_version
+
+        typer.echo(installed_version("meridian-serving"))
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command and exit with one of ``ExitCode``."""
+    try:
+        app(standalone_mode=False)
+    except MeridianError as error:
+        _end(str(error), error.exit_code)
+    except click.exceptions.Abort:
+        _end("interrupted", ExitCode.FAILED)
+    except click.ClickException as error:
+        _end(error.format_message(), ExitCode.USAGE)
+    except KeyboardInterrupt:
+        _end("interrupted", ExitCode.FAILED)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has enough of it
+
+
+def _end(message: str, code: ExitCode) -> None:
+    errors.print(f"meridian: {' '.join(message.split())}", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)

@@ -1,0 +1,82 @@
+"""Which control plane and gateway a command talks to.
+
+In this order: environment (``MERIDIAN_API_URL``, ``MERIDIAN_API_KEY``, ``MERIDIAN_INFERENCE_URL``), what
+``meridian login`` stored, the system that ``meridian up`` started here.
+"""
+
+import json
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from meridian.client import Client
+from meridian.errors import NotLoggedIn, UsageError
+
+
+@dataclass(frozen=True)
+class Login:
+    """Addresses (without a path) and the key to use there."""
+
+    api_url: str
+    api_key: str
+    inference_url: str | None
+
+
+def config_path() -> Path:
+    """Where ``meridian login`` keeps what it was told (XDG base directories)."""
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "meridian" / "login.toml"
+
+
+def login_store(login: Login) -> Path:
+    """Remember a login, readable by its owner only."""
+    path = config_path()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lines = [f"api_url = {json.dumps(login.api_url)}", f"api_key = {json.dumps(login.api_key)}"]
+    if login.inference_url:
+        lines.append(f"inference_url = {json.dumps(login.inference_url)}")
+    temporary = path.with_suffix(".tmp")
+    temporary.touch(mode=0o600)
+    temporary.write_text("\n".join(lines) + "\n")
+    temporary.replace(path)
+    return path
+
+
+def login_find() -> Login:
+    """The login in force. Raises NotLoggedIn with the remedy if there is none."""
+    environment = os.environ
+    if environment.get("MERIDIAN_API_URL") and environment.get("MERIDIAN_API_KEY"):
+        return Login(
+            environment["MERIDIAN_API_URL"].rstrip("/"),
+            environment["MERIDIAN_API_KEY"],
+            (environment.get("MERIDIAN_INFERENCE_URL") or "").rstrip("/") or None,
+        )
+    if config_path().exists():
+        return _from_config(config_path())
+    local = Path("var") / "endpoints.json"
+    if local.exists():
+        return _from_endpoints(local)
+    raise NotLoggedIn("not logged in; run `meridian login`, or `make up` for a system on this machine")
+
+
+def _from_config(path: Path) -> Login:
+    try:
+        stored = tomllib.loads(path.read_text())
+        return Login(stored["api_url"], stored["api_key"], stored.get("inference_url"))
+    except (OSError, tomllib.TOMLDecodeError, KeyError) as error:
+        raise UsageError(f"{path} cannot be used ({error}); run `meridian login` again") from error
+
+
+def _from_endpoints(path: Path) -> Login:
+    try:
+        endpoints = json.loads(path.read_text())
+        return Login(endpoints["api"], endpoints["api_key"], endpoints["edge"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{path} cannot be used ({error}); run `make up` again") from error
+
+
+def client() -> Client:
+    """A client for the login in force."""
+    login = login_find()
+    return Client(login.api_url, login.api_key, login.inference_url)

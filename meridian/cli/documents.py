@@ -1,0 +1,39 @@
+"""Reading the documents that users write."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from meridian.errors import UsageError
+
+#: A deployment's document is under 2 KB; what is larger is some other file.
+MAX_BYTES = 1024 * 1024
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The one YAML or JSON document in a file (``-``: standard input). Raises UsageError naming file and line."""
+    try:
+        text = sys.stdin.read(MAX_BYTES + 1) if str(path) == "-" else _read(path)
+        document = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UsageError(f"{path} is not YAML{where}: {getattr(error, 'problem', error)}") from error
+    except RecursionError as error:
+        raise UsageError(f"{path} is nested too deeply") from error
+    if not isinstance(document, Mapping):
+        raise UsageError(f"{path} holds no deployment; it must be a mapping that begins with `name:`")
+    return dict(document)
+
+
+def _read(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        text = file.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise UsageError(f"{path} is larger than {MAX_BYTES} bytes, so it is no deployment's document")
+    return text

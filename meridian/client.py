@@ -1,0 +1,171 @@
+"""The Python client: one pooled, keep-alive connection to the API and one to the nearest gateway.
+
+For inference any OpenAI client works against ``Client.inference_url``; ``chat`` here is the same call for those
+who do not have one at hand.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from meridian.errors import ApiError, MeridianError, Unreachable
+
+Document = dict[str, Any]
+
+#: Connections are kept for reuse this long; gateways close idle ones after 75 s.
+KEEP_ALIVE_S = 60.0
+#: A first token may take a cold start; between two pieces of a stream there is never this much silence.
+INFERENCE_TIMEOUT = httpx.Timeout(10.0, read=300.0)
+API_TIMEOUT = httpx.Timeout(10.0, read=30.0)
+
+
+class Client:
+    """Everything that the console can do, from Python.
+
+    api_url:       address of the control plane, without a path
+    api_key:       a key of the project to work in
+    inference_url: address of a gateway (or of the endpoint before them), without a path; only ``chat`` needs it
+    """
+
+    def __init__(self, api_url: str, api_key: str, inference_url: str | None = None) -> None:
+        limits = httpx.Limits(max_keepalive_connections=8, keepalive_expiry=KEEP_ALIVE_S)
+        headers = {"authorization": f"Bearer {api_key}"}
+        self._api = httpx.Client(base_url=api_url, headers=headers, timeout=API_TIMEOUT, limits=limits)
+        self.inference_url = inference_url
+        self._inference = httpx.Client(headers=headers, timeout=INFERENCE_TIMEOUT, limits=limits)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._api.close()
+        self._inference.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any] | None = None,
+        etag: str | None = None,
+    ) -> tuple[Document, httpx.Headers]:
+        """One call of ``/api/v1``. Raises ApiError with the server's reason, Unreachable if nothing answers.
+
+        A POST carries an idempotency key of its own, so that trying it again does not do it twice.
+        """
+        headers = {} if etag is None else {"if-match": etag}
+        if method == "POST":
+            headers["idempotency-key"] = str(uuid.uuid4())
+        parameters = {name: value for name, value in (query or {}).items() if value is not None}
+        request = self._api.build_request(
+            method, f"/api/v1/{path}", json=body, params=parameters or None, headers=headers
+        )
+        response = self._send(request)
+        return _document(response), response.headers
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        attempts = 3 if request.method in {"GET", "POST"} else 1
+        for attempt in range(1, attempts + 1):
+            try:
+                return self._api.send(request)
+            except httpx.TransportError as error:
+                if attempt == attempts or isinstance(error, httpx.ConnectError):
+                    raise Unreachable(
+                        f"{request.url.copy_with(path='/', query=None)} does not answer: {error}"
+                    ) from error
+        raise AssertionError("unreachable")
+
+    def get(self, path: str, **query: Any) -> Document:
+        """One object."""
+        return self.request("GET", path, query=query)[0]
+
+    def items(self, path: str, **query: Any) -> Iterator[Document]:
+        """All objects of a list, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.get(path, limit=200, cursor=cursor, **query)
+            yield from page["items"]
+            cursor = page.get("next_cursor")
+            if not cursor:
+                return
+
+    def openapi(self) -> str:
+        """The API's own description, OpenAPI 3.1 in YAML."""
+        response = self._send(self._api.build_request("GET", "/api/v1/openapi.yaml"))
+        if response.status_code >= 400:
+            raise ApiError(response.status_code, {"title": response.reason_phrase})
+        return response.text
+
+    def deployment_apply(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Document:
+        """Create the deployment, or replace the one of that name; with ``dry_run`` only say what would happen."""
+        query = {"dry_run": "true"} if dry_run else None
+        try:
+            return self.request("POST", "deployments", body=document, query=query)[0]
+        except ApiError as error:
+            if error.status != 409 or "name" not in document:
+                raise
+        return self.request("PUT", f"deployments/{document['name']}", body=document, query=query)[0]
+
+    def regions(self) -> Document:
+        """Where inference is served, as the gateway at ``inference_url`` knows it."""
+        response = self._inference.get(f"{self._gateway()}/.well-known/meridian/regions")
+        return _document(response)
+
+    def chat(self, deployment: str, messages: list[Document], **options: Any) -> Iterator[str]:
+        """The answer to a conversation, piece by piece as it is generated."""
+        body = {"model": deployment, "messages": messages, "stream": True, **options}
+        try:
+            with self._inference.stream(
+                "POST", f"{self._gateway()}/v1/chat/completions", json=body
+            ) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    _document(response)
+                yield from _pieces(response)
+        except httpx.TransportError as error:
+            raise Unreachable(f"{self._gateway()} does not answer: {error}") from error
+
+    def _gateway(self) -> str:
+        if self.inference_url is None:
+            raise MeridianError("no gateway is known; give the client an inference_url")
+        return self.inference_url
+
+
+def _document(response: httpx.Response) -> Document:
+    """The JSON of an answer; raises ApiError for a refusal."""
+    try:
+        document = response.json() if response.content else {}
+    except ValueError:
+        document = {"title": f"{response.reason_phrase}: the answer is not JSON"}
+        if response.status_code < 400:
+            raise MeridianError(f"{response.url} is not Meridian's: its answer is not JSON") from None
+    if response.status_code >= 400:
+        raise ApiError(response.status_code, document if isinstance(document, dict) else {})
+    return document if isinstance(document, dict) else {"items": document}
+
+
+def _pieces(response: httpx.Response) -> Iterator[str]:
+    for line in response.iter_lines():
+        if not line.startswith("data:"):
+            continue
+        data = line.removeprefix("data:").strip()
+        if data == "[DONE]":
+            return
+        event = json.loads(data)
+        if "error" in event:
+            raise ApiError(response.status_code, event)
+        for choice in event.get("choices", []):
+            piece = choice.get("delta", {}).get("content")
+            if piece:
+                yield piece

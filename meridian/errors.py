@@ -1,0 +1,77 @@
+"""What can go wrong for a caller, cut by what the caller must do; and the exit codes of the command."""
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any
+
+
+class ExitCode(IntEnum):
+    """Exit codes of ``meridian``; part of its interface."""
+
+    OK = 0
+    FAILED = 1  # the server said no, or what was waited for ended badly
+    USAGE = 2  # wrong arguments, or a file that cannot be read
+    NOT_AUTHORISED = 3  # log in, or use a key with the scope that is named
+    NOT_FOUND = 4
+    CONFLICT = 5  # the object exists, or has changed since it was read
+    UNREACHABLE = 6  # nothing answers at the address
+    TIMED_OUT = 7  # still under way when --timeout was over
+
+
+class MeridianError(Exception):
+    """A failure that is told in one line."""
+
+    exit_code: ExitCode = ExitCode.FAILED
+
+
+class UsageError(MeridianError):
+    """The caller gave something that cannot be used."""
+
+    exit_code = ExitCode.USAGE
+
+
+class NotLoggedIn(MeridianError):
+    """No address or no key is known."""
+
+    exit_code = ExitCode.NOT_AUTHORISED
+
+
+class Unreachable(MeridianError):
+    """Nothing answers, or it stopped answering."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class TimedOut(MeridianError):
+    """It was not finished in the time that the caller gave."""
+
+    exit_code = ExitCode.TIMED_OUT
+
+
+_EXIT_CODES: Mapping[int, ExitCode] = {
+    401: ExitCode.NOT_AUTHORISED,
+    403: ExitCode.NOT_AUTHORISED,
+    404: ExitCode.NOT_FOUND,
+    409: ExitCode.CONFLICT,
+    412: ExitCode.CONFLICT,
+}
+
+
+class ApiError(MeridianError):
+    """The API answered with a problem document (RFC 9457) or, at a gateway, with OpenAI's error object."""
+
+    def __init__(self, status: int, document: Mapping[str, Any]) -> None:
+        self.status = status
+        self.document = dict(document)
+        self.exit_code = _EXIT_CODES.get(status, ExitCode.FAILED)
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        if isinstance(self.document.get("error"), dict):
+            return f"{self.document['error'].get('message', 'refused')} ({self.status})"
+        parts = [str(self.document.get("detail") or self.document.get("title") or "refused")]
+        parts.extend(
+            f"{error.get('pointer', '')}: {error.get('detail', '')} {error.get('remedy') or ''}".strip()
+            for error in self.document.get("errors", [])
+        )
+        return f"{'; '.join(parts)} ({self.status})"
