@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from infra.embedded import record
 from infra.embedded.layout import Layout, read_json, write_private
 from infra.embedded.part import PartSpec
 from infra.embedded.processes import INSTANCE_VARIABLE, ProcessIdentity, group_of, stop
@@ -159,18 +160,16 @@ class Supervisor:
     # -- keeping parts alive ---------------------------------------------------------------------------
 
     def _adopt(self) -> None:
-        for value in read_json(self._layout.parts).values():
-            process = ProcessIdentity(**value["process"]) if value["process"] else None
-            if process and process.is_alive():
-                part = _Supervised(
-                    PartSpec.from_json(value["spec"]),
-                    process=process,
-                    state="running",
-                    restarts=value["restarts"],
-                    started_at=value["started_at"],
-                )
-                self._parts[part.spec.name] = part
-                part.keeper = asyncio.create_task(self._keep(part))
+        for name, found in record.alive(self._layout).items():
+            part = _Supervised(
+                found.spec,
+                process=found.process,
+                state="running",
+                restarts=found.restarts,
+                started_at=found.started_at,
+            )
+            part.keeper = asyncio.create_task(self._keep(part))
+            self._parts[name] = part
         self._record()
 
     async def _keep(self, part: _Supervised) -> None:
@@ -231,16 +230,14 @@ class Supervisor:
 
     def _record(self) -> None:
         """Write down who runs, for the next supervisor, for ``down`` and for scripts."""
-        parts = {
-            name: {
-                "spec": part.spec.to_json(),
-                "process": asdict(part.process) if part.process else None,
-                "restarts": part.restarts,
-                "started_at": part.started_at,
-            }
-            for name, part in self._parts.items()
-        }
-        write_private(self._layout.parts, json.dumps(parts))
+        record.write(
+            self._layout,
+            {
+                name: record.RecordedPart(part.spec, part.process, part.restarts, part.started_at)
+                for name, part in self._parts.items()
+                if part.process
+            },
+        )
         endpoints = read_json(self._layout.endpoints)
         pids = {name: part.process.pid for name, part in self._parts.items() if part.process}
         if endpoints and endpoints.get("pids") != pids:

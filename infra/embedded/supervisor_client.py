@@ -46,7 +46,7 @@ class SupervisorClient:
         """Whether a supervisor answers."""
         try:
             self._ask({"do": "status"}, within_s=5.0)
-        except OSError:
+        except EmbeddedError:
             return False
         return True
 
@@ -82,32 +82,35 @@ class SupervisorClient:
             time.sleep(0.02)
 
     def start(self, parts: Iterable[PartSpec]) -> None:
-        """Start parts, or replace those whose spec has changed. Raises EmbeddedError, OSError."""
+        """Start parts, or replace those whose spec has changed. Raises EmbeddedError."""
         self._ask({"do": "start", "parts": [part.to_json() for part in parts]})
 
     def status(self) -> list[PartStatus]:
-        """All parts in the order they were started. Raises OSError when no supervisor answers."""
+        """All parts in the order they were started. Raises EmbeddedError when no supervisor answers."""
         return [PartStatus(**value) for value in self._ask({"do": "status"})["parts"]]
 
     def publish(self, endpoints: dict[str, Any]) -> None:
-        """Write ``endpoints.json``; the supervisor keeps its ``pids`` true. Raises EmbeddedError, OSError."""
+        """Write ``endpoints.json``; the supervisor keeps its ``pids`` true. Raises EmbeddedError."""
         self._ask({"do": "publish", "endpoints": endpoints})
 
     def release(self) -> None:
-        """Let the supervisor end and leave its parts running. Raises OSError when none answers."""
+        """Let the supervisor end and leave its parts running. Raises EmbeddedError when none answers."""
         self._ask({"do": "release"}, within_s=5.0)
 
     def _ask(self, request: dict[str, Any], within_s: float = _ANSWER_WITHIN_S) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = json.loads(self._exchange(request, within_s))
+        except (OSError, ValueError) as error:
+            raise EmbeddedError(f"the supervisor does not answer ({error}): run `meridian up`") from None
+        if "error" in answer:
+            raise EmbeddedError(f"the supervisor refused: {answer['error']}")
+        return answer
+
+    def _exchange(self, request: dict[str, Any], within_s: float) -> bytes:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(within_s)
             with socket_address(self._layout.supervisor_socket) as address:
                 connection.connect(address)
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as answers:
-                line = answers.readline()
-        if not line:
-            raise ConnectionError("the supervisor closed the connection")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise EmbeddedError(f"the supervisor refused: {answer['error']}")
-        return answer
+                return answers.readline()

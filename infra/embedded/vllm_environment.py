@@ -79,10 +79,8 @@ def ensure(layout: Layout, say: Callable[[str], None]) -> None:
     say("installing torch")
     _run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", TORCH])
     say("installing the pinned list")
-    _run(
-        [*_uv(), "pip", "install", "--quiet", "--python", python]
-        + ["--no-deps", "--require-hashes", "-r", str(_LOCK)]
-    )
+    pinned = ["--no-deps", "--require-hashes", "-r", str(_LOCK)]
+    _run([*_uv(), "pip", "install", "--quiet", "--python", python, *pinned])
     (target / _STAMP).write_text(_stamp() + "\n")
 
 
