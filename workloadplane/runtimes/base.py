@@ -46,8 +46,8 @@ class RunningReplica:
 class ReplicaExit:
     """How a replica ended.
 
-    exit_code: as a shell would see it (negative = the signal); ``None`` where it cannot be known, as for a process
-               that was adopted
+    exit_code: as a shell would see it (negative = the signal); ``None`` where it cannot be known, as for a
+               process that was adopted
     killed:    stop had to end it by force, or found parts of it still running
     """
 

@@ -1,0 +1,168 @@
+"""The bytes of OpenAI's answers: whole ones and the chunks of a stream. Pure.
+
+A stream's chunks differ only in their text and ids, so all around it is encoded once per request.
+"""
+
+import struct
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from workloadplane.engines.simulator.text import token_id
+
+STREAM_END = b"data: [DONE]\n\n"
+_encode = msgspec.json.encode
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of one request over all its choices."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+    def as_json(self) -> dict[str, Any]:
+        """OpenAI's form."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "completion_tokens": self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+        }
+
+
+class Choice(msgspec.Struct, kw_only=True):
+    """One finished answer."""
+
+    index: int
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+
+
+class AnswerForm(Protocol):
+    """How one route writes its answers. ``opening`` comes before a choice's first chunk."""
+
+    def opening(self, index: int) -> bytes:
+        """Bytes to send before the first token of a choice."""
+
+    def chunk(self, index: int, piece: bytes, token: bytes, finish_reason: str | None) -> bytes:
+        """One token as an event."""
+
+    def usage_chunk(self, usage: Usage) -> bytes:
+        """The event with the usage and no choices."""
+
+    def whole(self, choices: Sequence[Choice], usage: Usage) -> bytes:
+        """The answer in one piece."""
+
+
+class _Form:
+    """What chat and completions share: ``head`` is the JSON of a chunk up to its choices."""
+
+    stream_object = ""
+    whole_object = ""
+
+    def __init__(self, *, answer_id: str, model: str, created: int, with_token_ids: bool) -> None:
+        self._facts = {"id": answer_id, "created": created, "model": model}
+        self._with_token_ids = with_token_ids
+        head = _encode({"id": answer_id, "object": self.stream_object, "created": created, "model": model})
+        self._head = b"data: " + head[:-1] + b',"choices":['
+
+    def usage_chunk(self, usage: Usage) -> bytes:
+        """The event with the usage and no choices."""
+        return self._head + b'],"usage":' + _encode(usage.as_json()) + b"}\n\n"
+
+    def _event(self, index: int, content: bytes, token: bytes | None, finish_reason: str | None) -> bytes:
+        parts = [self._head, b'{"index":%d,' % index, content, b',"logprobs":null,"finish_reason":']
+        parts.append(b"null" if finish_reason is None else b'"%s"' % finish_reason.encode())
+        if self._with_token_ids and token is not None:
+            parts.append(b',"token_ids":[%d]' % token_id(token))
+        parts.append(b"}]}\n\n")
+        return b"".join(parts)
+
+    def _whole(self, choices: list[dict[str, Any]], usage: Usage) -> bytes:
+        return _encode(
+            {**self._facts, "object": self.whole_object, "choices": choices, "usage": usage.as_json()}
+        )
+
+    def _ids(self, choice: Choice) -> dict[str, Any]:
+        return {"token_ids": choice.token_ids} if self._with_token_ids else {}
+
+
+class ChatForm(_Form):
+    """``/v1/chat/completions``."""
+
+    stream_object = "chat.completion.chunk"
+    whole_object = "chat.completion"
+
+    def opening(self, index: int) -> bytes:
+        """The role, as its own event."""
+        return self._event(index, b'"delta":{"role":"assistant","content":""}', None, None)
+
+    def chunk(self, index: int, piece: bytes, token: bytes, finish_reason: str | None) -> bytes:
+        """One token as an event."""
+        content = b'"delta":{"content":' + _encode(piece.decode(errors="replace")) + b"}"
+        return self._event(index, content, token, finish_reason)
+
+    def whole(self, choices: Sequence[Choice], usage: Usage) -> bytes:
+        """The answer in one piece."""
+        rows = [
+            {
+                "index": choice.index,
+                "message": {"role": "assistant", "content": choice.text},
+                "logprobs": None,
+                "finish_reason": choice.finish_reason,
+                **self._ids(choice),
+            }
+            for choice in choices
+        ]
+        return self._whole(rows, usage)
+
+
+class CompletionForm(_Form):
+    """``/v1/completions``."""
+
+    stream_object = whole_object = "text_completion"
+
+    def opening(self, index: int) -> bytes:
+        """Nothing: the first token is the first event."""
+        return b""
+
+    def chunk(self, index: int, piece: bytes, token: bytes, finish_reason: str | None) -> bytes:
+        """One token as an event."""
+        return self._event(index, b'"text":' + _encode(piece.decode(errors="replace")), token, finish_reason)
+
+    def whole(self, choices: Sequence[Choice], usage: Usage) -> bytes:
+        """The answer in one piece."""
+        rows = [
+            {
+                "index": choice.index,
+                "text": choice.text,
+                "logprobs": None,
+                "finish_reason": choice.finish_reason,
+                **self._ids(choice),
+            }
+            for choice in choices
+        ]
+        return self._whole(rows, usage)
+
+
+def error_body(message: str, *, kind: str, param: str | None = None, code: str | None = None) -> bytes:
+    """OpenAI's error format."""
+    return _encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def embeddings_body(
+    vectors: Sequence[Sequence[float]], *, model: str, base64: bool, prompt_tokens: int
+) -> bytes:
+    """``/v1/embeddings``; ``base64`` holds little-endian 32-bit floats."""
+    rows = []
+    for index, vector in enumerate(vectors):
+        packed: Any = vector
+        if base64:
+            packed = b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+        rows.append({"object": "embedding", "index": index, "embedding": packed})
+    usage = {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens}
+    return _encode({"object": "list", "data": rows, "model": model, "usage": usage})

@@ -1,0 +1,307 @@
+"""What a simulated engine answers on which route."""
+
+import hmac
+import time
+import uuid
+from collections.abc import Callable
+
+import msgspec
+
+from workloadplane.engines.simulator import requests
+from workloadplane.engines.simulator.answers import (
+    STREAM_END,
+    AnswerForm,
+    ChatForm,
+    Choice,
+    CompletionForm,
+    Usage,
+    embeddings_body,
+    error_body,
+)
+from workloadplane.engines.simulator.connection import Exchange
+from workloadplane.engines.simulator.faults import faults_from_json
+from workloadplane.engines.simulator.requests import BadRequest
+from workloadplane.engines.simulator.serving import Serving, prompt_tokens_of
+from workloadplane.engines.simulator.text import (
+    Answer,
+    answer,
+    embedding,
+    split_tokens,
+    token_bytes,
+    token_id,
+)
+
+FAULTS_PATH = "/simulator/faults"
+_OPEN_PATHS = frozenset({"/health", "/ping", "/metrics", "/version"})
+_encode = msgspec.json.encode
+
+
+class Routes:
+    """Dispatches exchanges. Every path but those of health and metrics wants the engine's key."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._settings = serving.settings
+        self._created = int(time.time())
+        self._key = f"Bearer {serving.settings.engine_key}".encode() if serving.settings.engine_key else b""
+        self._plain: dict[tuple[str, str], Callable[[Exchange], None]] = {
+            ("GET", "/health"): lambda exchange: exchange.respond(200, b""),
+            ("GET", "/ping"): lambda exchange: exchange.respond(200, b""),
+            ("GET", "/version"): lambda exchange: exchange.respond(200, b'{"version":"simulator"}'),
+            ("GET", "/metrics"): self._metrics,
+            ("GET", "/v1/models"): self._models,
+            ("POST", "/tokenize"): self._tokenize,
+            ("POST", "/detokenize"): self._detokenize,
+            ("GET", FAULTS_PATH): lambda exchange: exchange.respond(200, _encode(self._serving.faults)),
+            ("PUT", FAULTS_PATH): self._set_faults,
+        }
+        self._inference: dict[tuple[str, str], Callable[[Exchange], None]] = {
+            ("POST", "/v1/chat/completions"): self._chat,
+            ("POST", "/v1/completions"): self._completion,
+            ("POST", "/v1/embeddings"): self._embeddings,
+        }
+        self._paths = {path for _, path in (*self._plain, *self._inference)}
+
+    def dispatch(self, exchange: Exchange) -> None:
+        """Answer a request, now or while its tokens come."""
+        if exchange.path != FAULTS_PATH and self._serving.park(lambda: self.dispatch(exchange)):
+            return
+        if self._serving.draining:
+            exchange.keep_alive = False
+        if exchange.path not in _OPEN_PATHS and not self._has_key(exchange):
+            _fail(exchange, 401, "the engine's key is missing or wrong", kind="authentication_error")
+            return
+        name = (exchange.method, exchange.path)
+        try:
+            if name in self._inference:
+                if self._serving.draining:
+                    _fail(exchange, 503, "the engine is shutting down", kind="service_unavailable")
+                elif self._serving.is_unavailable():
+                    _fail(exchange, 503, "unavailable, as a fault was set", kind="service_unavailable")
+                else:
+                    self._inference[name](exchange)
+            elif name in self._plain:
+                self._plain[name](exchange)
+            elif exchange.path in self._paths:
+                _fail(exchange, 405, f"{exchange.method} is not allowed on {exchange.path}")
+            else:
+                _fail(exchange, 404, f"{exchange.path}: no such route", kind="not_found_error")
+        except BadRequest as error:
+            _fail(exchange, error.status, str(error), param=error.param, code=error.code)
+
+    def _has_key(self, exchange: Exchange) -> bool:
+        return not self._key or hmac.compare_digest(exchange.authorization, self._key)
+
+    def _metrics(self, exchange: Exchange) -> None:
+        page = self._serving.metrics.render(self._serving.batch)
+        exchange.respond(200, page, content_type=b"text/plain; version=0.0.4; charset=utf-8")
+
+    def _models(self, exchange: Exchange) -> None:
+        model = {
+            "id": self._settings.served_model,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "meridian-simulator",
+            "root": self._settings.served_model,
+            "parent": None,
+            "max_model_len": self._settings.max_context_tokens,
+        }
+        exchange.respond(200, _encode({"object": "list", "data": [model]}))
+
+    def _set_faults(self, exchange: Exchange) -> None:
+        try:
+            faults = faults_from_json(exchange.body)
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
+        self._serving.set_faults(faults)
+        exchange.respond(200, _encode(faults))
+
+    def _tokenize(self, exchange: Exchange) -> None:
+        request = requests.decode(exchange.body, requests.TokenizeRequest)
+        if request.messages is not None:
+            text = requests.render_conversation(
+                request.messages,
+                add_generation_prompt=request.add_generation_prompt,
+                continue_final_message=request.continue_final_message,
+            )
+        elif request.prompt is not None:
+            text = request.prompt.encode()
+        else:
+            raise BadRequest("prompt: give prompt or messages", param="prompt")
+        ids = [token_id(token) for token in split_tokens(text)]
+        body = {"count": len(ids), "max_model_len": self._settings.max_context_tokens, "tokens": ids}
+        exchange.respond(200, _encode({**body, "token_strs": None}))
+
+    def _detokenize(self, exchange: Exchange) -> None:
+        request = requests.decode(exchange.body, requests.DetokenizeRequest)
+        try:
+            text = b"".join(token_bytes(number) for number in request.tokens)
+        except ValueError as error:
+            raise BadRequest(str(error), param="tokens") from error
+        exchange.respond(200, _encode({"prompt": text.decode(errors="replace")}))
+
+    def _chat(self, exchange: Exchange) -> None:
+        request = requests.decode(exchange.body, requests.ChatRequest)
+        self._check_model(request.model)
+        generation = requests.read_chat(request, self._settings)
+        form = ChatForm(
+            answer_id=f"chatcmpl-{uuid.uuid4().hex}",
+            model=request.model,
+            created=int(time.time()),
+            with_token_ids=generation.return_token_ids,
+        )
+        self._generate(exchange, generation, form)
+
+    def _completion(self, exchange: Exchange) -> None:
+        request = requests.decode(exchange.body, requests.CompletionRequest)
+        self._check_model(request.model)
+        generation = requests.read_completion(request, self._settings)
+        form = CompletionForm(
+            answer_id=f"cmpl-{uuid.uuid4().hex}",
+            model=request.model,
+            created=int(time.time()),
+            with_token_ids=generation.return_token_ids,
+        )
+        self._generate(exchange, generation, form)
+
+    def _generate(self, exchange: Exchange, generation: requests.Generation, form: AnswerForm) -> None:
+        asked = [(prompt, sampling) for prompt in generation.prompts for sampling in generation.samplings]
+        answers = [answer(prompt, sampling) for prompt, sampling in asked]
+        prompts = prompt_tokens_of(generation.prompts, len(generation.samplings))
+        sink = (
+            _Stream(exchange, form, include_usage=generation.include_usage, choices=len(answers))
+            if generation.stream
+            else _Whole(exchange, form, choices=len(answers))
+        )
+        job = self._serving.submit(prompts, answers, sink)
+        exchange.on_disconnect = lambda: self._serving.abort(job)
+
+    def _embeddings(self, exchange: Exchange) -> None:
+        request = requests.decode(exchange.body, requests.EmbeddingRequest)
+        self._check_model(request.model)
+        if request.encoding_format not in ("float", "base64"):
+            raise BadRequest(
+                f"encoding_format: {request.encoding_format!r} is neither float nor base64",
+                param="encoding_format",
+            )
+        dimensions = request.dimensions or self._settings.embedding_dimensions
+        if not 1 <= dimensions <= 4096:
+            raise BadRequest(f"dimensions: {dimensions} is not in 1 ... 4096", param="dimensions")
+        prompts = prompt_tokens_of(requests.read_texts(request.input, param="input"), 1)
+        room = min(self._settings.max_context_tokens, self._settings.model.kv_capacity_tokens) - 1
+        if any(len(tokens) > room for tokens in prompts):
+            raise BadRequest(
+                f"input: longer than {room} tokens; shorten it", param="input", code="context_length_exceeded"
+            )
+        vectors = [embedding(tokens, dimensions=dimensions) for tokens in prompts]
+        body = embeddings_body(
+            vectors,
+            model=request.model,
+            base64=request.encoding_format == "base64",
+            prompt_tokens=sum(len(tokens) for tokens in prompts),
+        )
+        nothing = Answer(tokens=(b"",), pieces=(b"",), finish_reason="stop")
+        job = self._serving.submit(prompts, [nothing] * len(prompts), _Ready(exchange, body))
+        exchange.on_disconnect = lambda: self._serving.abort(job)
+
+    def _check_model(self, model: str) -> None:
+        if model != self._settings.served_model:
+            raise BadRequest(
+                f"model: {model!r} is not served here; use {self._settings.served_model!r}",
+                param="model",
+                status=404,
+                code="model_not_found",
+            )
+
+
+class _Stream:
+    """Tokens as server-sent events."""
+
+    def __init__(self, exchange: Exchange, form: AnswerForm, *, include_usage: bool, choices: int) -> None:
+        self._exchange = exchange
+        self._form = form
+        self._include_usage = include_usage
+        self._unopened = set(range(choices))
+        exchange.begin_stream()
+
+    def token(self, index: int, piece: bytes, token: bytes, finish_reason: str | None) -> None:
+        """Send one event."""
+        if index in self._unopened:
+            self._unopened.discard(index)
+            self._exchange.write(self._form.opening(index))
+        self._exchange.write(self._form.chunk(index, piece, token, finish_reason))
+
+    def done(self, usage: Usage) -> None:
+        """Send the usage, if asked for, and the end."""
+        last = self._form.usage_chunk(usage) if self._include_usage else b""
+        self._exchange.write(last)
+        self._exchange.end_stream(STREAM_END)
+
+    def cut(self) -> None:
+        """Break off."""
+        self._exchange.cut()
+
+
+class _Whole:
+    """Tokens gathered into one answer."""
+
+    def __init__(self, exchange: Exchange, form: AnswerForm, *, choices: int) -> None:
+        self._exchange = exchange
+        self._form = form
+        self._pieces: list[list[bytes]] = [[] for _ in range(choices)]
+        self._ids: list[list[int]] = [[] for _ in range(choices)]
+        self._reasons = [""] * choices
+
+    def token(self, index: int, piece: bytes, token: bytes, finish_reason: str | None) -> None:
+        """Keep one token."""
+        self._pieces[index].append(piece)
+        self._ids[index].append(token_id(token))
+        self._reasons[index] = finish_reason or ""
+
+    def done(self, usage: Usage) -> None:
+        """Send the answer."""
+        choices = [
+            Choice(
+                index=index,
+                text=b"".join(pieces).decode(errors="replace"),
+                token_ids=tuple(self._ids[index]),
+                finish_reason=self._reasons[index],
+            )
+            for index, pieces in enumerate(self._pieces)
+        ]
+        self._exchange.respond(200, self._form.whole(choices, usage))
+
+    def cut(self) -> None:
+        """Break off."""
+        self._exchange.cut()
+
+
+class _Ready:
+    """An answer that is known and only has to wait its time."""
+
+    def __init__(self, exchange: Exchange, body: bytes) -> None:
+        self._exchange = exchange
+        self._body = body
+
+    def token(self, index: int, piece: bytes, token: bytes, finish_reason: str | None) -> None:
+        """An embedding has no tokens to show."""
+
+    def done(self, usage: Usage) -> None:
+        """Send the answer."""
+        self._exchange.respond(200, self._body)
+
+    def cut(self) -> None:
+        """Break off."""
+        self._exchange.cut()
+
+
+def _fail(
+    exchange: Exchange,
+    status: int,
+    message: str,
+    *,
+    kind: str = "invalid_request_error",
+    param: str | None = None,
+    code: str | None = None,
+) -> None:
+    exchange.respond(status, error_body(message, kind=kind, param=param, code=code))
