@@ -1,5 +1,22 @@
 """Every address of the control plane."""
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, include, path, re_path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from apps.api import handlers
+
+api_v1: list[URLPattern | URLResolver] = [
+    path("", include("apps.api.urls")),
+    path("", include("apps.accounts.urls")),
+]
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("livez", handlers.livez),
+    path("readyz", handlers.readyz),
+    path("api/v1/", include(api_v1)),
+    re_path(r"^(api|agent)(/.*)?$", handlers.nothing_here),
+]
+
+handler400 = handlers.handler400
+handler403 = handlers.handler403
+handler404 = handlers.handler404
+handler500 = handlers.handler500

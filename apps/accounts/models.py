@@ -46,7 +46,9 @@ class Project(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["organization", "name"], name="project_name_unique_in_organization"),
+            models.UniqueConstraint(
+                fields=["organization", "name"], name="project_name_unique_in_organization"
+            ),
             models.CheckConstraint(condition=Q(name__regex=NAME_PATTERN), name="project_name_is_a_label"),
         ]
 
@@ -102,9 +104,13 @@ class ApiKey(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["project", "name"], condition=Q(revoked_at=None), name="api_key_name_unique_in_project"
+                fields=["project", "name"],
+                condition=Q(revoked_at=None),
+                name="api_key_name_unique_in_project",
             ),
-            models.CheckConstraint(condition=Q(scopes__contained_by=Scope.values), name="api_key_scopes_known"),
+            models.CheckConstraint(
+                condition=Q(scopes__contained_by=Scope.values), name="api_key_scopes_known"
+            ),
             models.CheckConstraint(condition=Q(scopes__len__gt=0), name="api_key_has_a_scope"),
         ]
         indexes: ClassVar = [models.Index(fields=["project", "created_at", "id"])]

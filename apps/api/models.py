@@ -15,13 +15,17 @@ class IdempotentAnswer(models.Model):
     key = models.CharField(max_length=255)
     path = models.CharField(max_length=512)
     request_sha256 = models.CharField(max_length=64)
-    status = models.PositiveSmallIntegerField(null=True, help_text="null while the first request is under way")
+    status = models.PositiveSmallIntegerField(
+        null=True, help_text="null while the first request is under way"
+    )
     body = models.JSONField(null=True)
     headers = models.JSONField(default=dict)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["owner", "key"], name="idempotency_key_unique")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["owner", "key"], name="idempotency_key_unique")
+        ]
         indexes: ClassVar = [models.Index(fields=["created_at"])]
 
 
@@ -30,7 +34,9 @@ class AuditEvent(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     at = models.DateTimeField(db_default=Now())
-    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, null=True, related_name="audit_events")
+    organization = models.ForeignKey(
+        Organization, on_delete=models.PROTECT, null=True, related_name="audit_events"
+    )
     project = models.ForeignKey(Project, on_delete=models.PROTECT, null=True, related_name="audit_events")
     actor = models.CharField(max_length=200)
     action = models.CharField(max_length=63)

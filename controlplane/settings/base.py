@@ -61,7 +61,17 @@ ROOT_URLCONF = "controlplane.urls"
 ASGI_APPLICATION = "controlplane.asgi.application"
 MIGRATION_MODULES = {
     app: f"migrations.{app}"
-    for app in ("api", "accounts", "fleet", "catalog", "deployments", "placements", "agents", "telemetry", "console")
+    for app in (
+        "api",
+        "accounts",
+        "fleet",
+        "catalog",
+        "deployments",
+        "placements",
+        "agents",
+        "telemetry",
+        "console",
+    )
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"
@@ -131,7 +141,6 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["apps.api.permissions.ScopedPermission"],
-    "DEFAULT_PAGINATION_CLASS": "apps.api.pagination.CreatedCursorPagination",
     "DEFAULT_SCHEMA_CLASS": "apps.api.schema.MeridianSchema",
     "DEFAULT_THROTTLE_CLASSES": ["apps.api.throttling.ApiKeyThrottle"],
     "DEFAULT_THROTTLE_RATES": {"api_key": os.environ.get("MERIDIAN_API_RATE", "1200/minute")},
@@ -146,6 +155,8 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    "POSTPROCESSING_HOOKS": ["apps.api.schema.schema_complete"],
+    "ENUM_NAME_OVERRIDES": {},
 }
 
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": VALKEY_URL}}
@@ -161,6 +172,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE = {
     "placements-reconcile": {"task": "apps.placements.tasks.placements_reconcile", "schedule": 5.0},
     "deployments-reconcile": {"task": "apps.deployments.tasks.deployments_reconcile", "schedule": 5.0},
+    "answers-purge": {"task": "apps.api.tasks.idempotent_answers_purge", "schedule": 3600.0},
     "agents-reconcile": {"task": "apps.agents.tasks.agents_reconcile", "schedule": 5.0},
 }
 

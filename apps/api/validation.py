@@ -1,0 +1,223 @@
+"""Documents from outside: nothing unknown, nothing coerced, every complaint with a JSON pointer and a remedy.
+
+DRF's own fields accept ``"3"`` for 3 and ``1`` for true. A deployment's document is read by people, tools and three
+clients of ours; what it says must be what is stored. So all serializers of the API derive from ``StrictSerializer``
+and use the ``Strict…`` fields.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail, ValidationError
+
+from apps.api.problems import FieldError
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+MICRO = 1_000_000
+
+
+class StrictCharField(serializers.CharField):
+    """A string stays a string; anything else is refused. Bounded: the default maximum is 255 characters."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("max_length", 255)
+        kwargs.setdefault("trim_whitespace", False)
+        super().__init__(**kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        if _SURROGATES.search(data):
+            raise ValidationError("Half of a surrogate pair is no character.", code="invalid")
+        return super().to_internal_value(data)
+
+
+class StrictIntegerField(serializers.IntegerField):
+    """A JSON integer; not a string, not true, not 3.0. Bounded to what PostgreSQL's bigint holds."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("min_value", 0)
+        kwargs.setdefault("max_value", 2**63 - 1)
+        super().__init__(**kwargs)
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, bool) or not isinstance(data, int):
+            self.fail("invalid")
+        return data
+
+
+class StrictFloatField(serializers.FloatField):
+    """A JSON number; not a string, not true."""
+
+    def to_internal_value(self, data: Any) -> float:
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            self.fail("invalid")
+        try:
+            return float(data)
+        except OverflowError:
+            self.fail("invalid")
+
+
+class StrictBooleanField(serializers.BooleanField):
+    """true or false, nothing that looks like it."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+class StrictChoiceField(serializers.ChoiceField):
+    """One of the strings listed."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str) or data not in self.choices:
+            self.fail("invalid_choice", input=str(data)[:80])
+        return data
+
+
+class StrictUuidField(serializers.UUIDField):
+    """A UUID as a string."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str):
+            self.fail("invalid", value=data)
+        return super().to_internal_value(data)
+
+
+class StrictDateTimeField(serializers.DateTimeField):
+    """A moment as an ISO 8601 string."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str):
+            self.fail("invalid", format="YYYY-MM-DDThh:mm[:ss[.uuuuuu]][+HH:MM|-HH:MM|Z]")
+        try:
+            return super().to_internal_value(data)
+        except (OverflowError, ValueError):
+            self.fail("invalid", format="YYYY-MM-DDThh:mm[:ss[.uuuuuu]][+HH:MM|-HH:MM|Z]")
+
+
+class UsdField(serializers.Field[int, str, str, Any]):
+    """Dollars as a decimal string in documents (``"98.32"``), integer micro-dollars inside: money is never a float."""
+
+    PATTERN = r"^\d{1,9}(\.\d{1,6})?$"
+    default_error_messages = {  # noqa: RUF012  (DRF merges these dictionaries along the classes)
+        "invalid": 'A decimal string of dollars is wanted, at most six decimals, such as "98.32".'
+    }
+
+    def to_internal_value(self, data: Any) -> int:
+        if not isinstance(data, str) or not re.fullmatch(self.PATTERN, data, re.ASCII):
+            self.fail("invalid")
+        try:
+            return int(Decimal(data) * MICRO)
+        except InvalidOperation:
+            self.fail("invalid")
+
+    def to_representation(self, value: int) -> str:
+        return usd(value)
+
+
+def usd(micro_usd: int) -> str:
+    """Micro-dollars as a decimal string of dollars, without needless zeros but with cents."""
+    whole, micro = divmod(micro_usd, MICRO)
+    decimals = f"{micro:06d}".rstrip("0").ljust(2, "0")
+    return f"{whole}.{decimals}"
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """A document whose every field is known."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            raise ValidationError({"": [ErrorDetail("An object is wanted.", code="not_an_object")]})
+        known = [name for name, field in self.fields.items() if not field.read_only]
+        unknown: dict[str, list[ErrorDetail]] = {
+            str(name): [ErrorDetail(f"Unknown field. Known are: {', '.join(known)}.", code="unknown_field")]
+            for name in data
+            if name not in known
+        }
+        try:
+            value = super().to_internal_value(data)
+        except ValidationError as error:
+            if not unknown or not isinstance(error.detail, dict):
+                raise
+            raise ValidationError({**error.detail, **unknown}) from error
+        if unknown:
+            raise ValidationError(unknown)
+        return value
+
+
+REMEDIES: Mapping[str, str] = {
+    "required": "add the field",
+    "null": "give a value",
+    "blank": "give at least one character",
+    "unknown_field": "remove it, or correct its name",
+    "invalid_choice": "use one of the values listed in the schema",
+    "not_a_list": "send a JSON array",
+    "not_a_dict": "send a JSON object",
+    "not_an_object": "send a JSON object",
+    "max_length": "shorten it",
+    "min_value": "raise it",
+    "max_value": "lower it",
+}
+
+
+def field_errors(detail: Any, data: Any) -> list[FieldError]:
+    """DRF's nested error details, flattened to JSON pointers; values are taken from the document that was sent."""
+    found: list[FieldError] = []
+    _collect(detail, "", data, found)
+    return found
+
+
+def _collect(detail: Any, pointer: str, data: Any, found: list[FieldError]) -> None:
+    if isinstance(detail, Mapping):
+        for name, inner in detail.items():
+            if name in ("non_field_errors", ""):
+                _collect(inner, pointer, data, found)
+            else:
+                escaped = str(name).replace("~", "~0").replace("/", "~1")
+                _collect(inner, f"{pointer}/{escaped}", _member(data, name), found)
+    elif isinstance(detail, Sequence) and not isinstance(detail, str):
+        if detail and all(isinstance(entry, str) for entry in detail):
+            for entry in detail:
+                _collect(entry, pointer, data, found)
+        else:  # one entry for each element of a list, empty where the element is good
+            for index, inner in enumerate(detail):
+                if inner:
+                    _collect(inner, f"{pointer}/{index}", _member(data, index), found)
+    else:
+        code = getattr(detail, "code", "invalid")
+        found.append(
+            FieldError(
+                pointer=pointer,
+                detail=str(detail),
+                value=_shown(data),
+                remedy=REMEDIES.get(code, "correct it as the detail says"),
+            )
+        )
+
+
+def _member(data: Any, name: Any) -> Any:
+    if isinstance(data, Mapping):
+        return data.get(name)
+    if (
+        isinstance(data, Sequence)
+        and not isinstance(data, str)
+        and isinstance(name, int)
+        and name < len(data)
+    ):
+        return data[name]
+    return None
+
+
+def _shown(value: Any) -> Any:
+    """Scalars are shown again, shortened; whole objects are not."""
+    if isinstance(value, str):
+        clean = _SURROGATES.sub("\ufffd", value)
+        return clean if len(clean) <= 80 else clean[:77] + "..."
+    if isinstance(value, bool | float):
+        return value
+    return value if isinstance(value, int) and abs(value) < 2**63 else None
