@@ -45,23 +45,46 @@ class EnrolmentToken(models.Model):
 class AgentSession(models.Model):
     """Who speaks for a cluster now. A heartbeat writes this row alone.
 
-    ``lease_expires_at`` is when the cluster counts as disconnected if nothing more is heard.
+    epoch_confirmed:  the instance has itself named the present ``cluster_epoch``, so it has heard of it
+    lease_expires_at: when the cluster counts as disconnected if nothing more is heard
+    connected:        what the last event said; only the reconciliation changes it
+    state_hash:       of the replicas as last reported; empty = the full state is wanted
+    conditions:       the agent's judgements about its assignments, as last reported
     """
 
     cluster = models.OneToOneField(Cluster, on_delete=models.CASCADE, primary_key=True, related_name="session")
     public_key = models.BinaryField(max_length=32)
     cluster_epoch = models.BigIntegerField(default=1)
+    epoch_confirmed = models.BooleanField(default=False)
     instance_id = models.CharField(max_length=36, blank=True, default="")
     last_sequence = models.BigIntegerField(default=0)
-    previous_instance_id = models.CharField(max_length=36, blank=True, default="")
-    previous_last_sequence = models.BigIntegerField(default=0)
     fenced_at = models.DateTimeField(null=True, blank=True)
     last_sync_at = models.DateTimeField(null=True, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
+    connected = models.BooleanField(default=False)
     observed_generation = models.BigIntegerField(default=0)
     state_hash = models.CharField(max_length=64, blank=True, default="")
     facts = models.JSONField(default=dict)
+    conditions = models.JSONField(default=list)
     enrolled_at = models.DateTimeField(db_default=Now())
+
+
+class AgentInstance(models.Model):
+    """An instance that spoke for a cluster before: how far it had counted when another took over.
+
+    superseded_at: when it was first told so. If it counts on after that, two instances are alive.
+    """
+
+    session = models.ForeignKey(AgentSession, on_delete=models.CASCADE, related_name="former_instances")
+    instance_id = models.CharField(max_length=36)
+    last_sequence = models.BigIntegerField()
+    superseded_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["session", "instance_id"], name="agent_instance_once_per_session")
+        ]
 
 
 class TableKind(models.TextChoices):
@@ -147,6 +170,23 @@ class Replica(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["deployment", "-started_at"]),
             models.Index(fields=["cluster"], condition=Q(gone_at=None), name="replica_present_by_cluster"),
+        ]
+
+
+class StrayReplica(models.Model):
+    """A replica of something that this control plane does not know (it was restored from a back-up, for example).
+
+    Kept as reported, because it counts in ``state_hash``; it has no other effect.
+    """
+
+    cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="stray_replicas")
+    replica_id = models.CharField(max_length=64)
+    observed = models.BinaryField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["cluster", "replica_id"], name="stray_replica_once_per_cluster")
         ]
 
 

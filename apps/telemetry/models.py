@@ -83,6 +83,40 @@ class UsageRecord(models.Model):
         ]
 
 
+class UsageQuarantine(models.Model):
+    """A usage record that cannot be booked: of an unknown project, or with values that nothing can hold.
+
+    It is acknowledged like any other, so that those behind it are not held up, and kept as it came.
+    """
+
+    gateway_instance = models.CharField(max_length=36)
+    sequence = models.BigIntegerField()
+    reported_by_cluster_id = models.UUIDField()
+    reason = models.CharField(max_length=255)
+    record = models.BinaryField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["gateway_instance", "sequence"], name="usage_quarantine_once")
+        ]
+
+
+class SpoolMark(models.Model):
+    """How far the spool of a gateway instance is stored without a gap, by kind: what is acknowledged."""
+
+    cluster_id = models.UUIDField()
+    gateway_instance = models.CharField(max_length=36)
+    usage_sequence = models.BigIntegerField(default=0)
+    window_sequence = models.BigIntegerField(default=0)
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["cluster_id", "gateway_instance"], name="spool_mark_once_per_instance")
+        ]
+
+
 class MetricWindow(models.Model):
     """A window of one revision's traffic through one gateway; histograms by the wire's fixed buckets."""
 
