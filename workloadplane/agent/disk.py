@@ -55,7 +55,6 @@ class ObservedFile(msgspec.Struct, frozen=True, kw_only=True):
     """What was observed last, so that a restart goes on counting and remembers cold starts."""
 
     observed_generation: int
-    endpoint_generation: int
     replicas: tuple[ObservedReplica, ...]
 
 

@@ -259,7 +259,7 @@ def _cannot_start(book: _Book, assignment: WantedAssignment, *, now: float) -> R
             rule="crash_back_off",
             subject=f"assignment {assignment.assignment_id}",
             value="its replicas ended while starting",
-            remedy=f"next start in {assignment.start_not_before - now:.1f} s; the log says why it ends",
+            remedy="it is tried again by itself, later each time; the replica's log says why it ends",
         )
     return None
 

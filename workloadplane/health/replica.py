@@ -29,7 +29,6 @@ ReplicaEvent = Literal[
     "drain_ordered",  # finish what runs, take nothing new
     "recalled",  # the drain is called off before anything was told to stop
     "exited",  # the process is gone
-    "withdrawn",  # no longer wanted, before anything was launched
 ]
 
 REPLICA_STATES: Final[tuple[ReplicaState, ...]] = (
@@ -50,13 +49,11 @@ REPLICA_EVENTS: Final[tuple[ReplicaEvent, ...]] = (
     "drain_ordered",
     "recalled",
     "exited",
-    "withdrawn",
 )
 
 TRANSITIONS: Final[dict[tuple[ReplicaState, ReplicaEvent], ReplicaState]] = {
     ("pending", "launched"): "starting",
     ("pending", "launch_failed"): "failed",
-    ("pending", "withdrawn"): "stopped",
     ("starting", "answered"): "ready",
     ("starting", "overdue"): "unhealthy",
     ("starting", "drain_ordered"): "draining",

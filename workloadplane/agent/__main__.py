@@ -1,0 +1,151 @@
+"""``python -m workloadplane.agent``: run the agent of one cluster, or stop the replicas of one that is down.
+
+Exit codes: 0 it was told to stop (replicas go on) or ``stop-replicas`` is done, 1 the state directory can't
+be used, 2 wrong usage, 3 another agent holds the state directory.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+import uvloop
+
+from workloadplane.agent.agent import Agent, AgentOptions
+from workloadplane.agent.disk import StateDir, StateDirBusyError
+from workloadplane.agent.timings import AgentTimings
+from workloadplane.engines import engine_named
+from workloadplane.protocol.refusal import Refusal
+from workloadplane.runtimes.base import RuntimeBusyError
+from workloadplane.runtimes.process import ProcessRuntime, stop_all
+
+EXIT_UNUSABLE, EXIT_BUSY = 1, 3
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and run; the exit code."""
+    if arguments is None:
+        arguments = sys.argv[1:]
+    _log_as_json()
+    try:
+        if arguments[:1] == ["stop-replicas"]:
+            return _stop_replicas(_stop_parser().parse_args(arguments[1:]))
+        return _run(_run_parser().parse_args(arguments))
+    except (StateDirBusyError, RuntimeBusyError) as error:
+        sys.stderr.write(f"agent: {error}\n")
+        return EXIT_BUSY
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"agent: {error}\n")
+        return EXIT_UNUSABLE
+
+
+def _run_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m workloadplane.agent", description="The agent of one cluster."
+    )
+    parser.add_argument("--state-dir", type=Path, required=True, help="the agent's own directory")
+    parser.add_argument(
+        "--gateway-state-dir", type=Path, required=True, help="the gateway's: its usage spool is read there"
+    )
+    parser.add_argument("--control-url", type=_url, required=True, help="the control plane")
+    parser.add_argument(
+        "--gateway-url", type=_url, required=True, help="where clients reach this cluster's gateway"
+    )
+    parser.add_argument(
+        "--enrolment-token-file", type=Path, required=True, help="holds the one-time token; may appear later"
+    )
+    parser.add_argument("--engines-dir", type=Path, required=True, help="environments of the engines")
+    parser.add_argument("--cache-dir", type=Path, required=True, help="compile caches that outlive replicas")
+    parser.add_argument(
+        "--substitute",
+        type=_substitution,
+        action="append",
+        default=[],
+        metavar="ENGINE=ENGINE",
+        help="run the second engine wherever the first is wanted; may be given several times",
+    )
+    return parser
+
+
+def _stop_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m workloadplane.agent stop-replicas",
+        description="Stop all replicas of a state directory whose agent is down.",
+    )
+    parser.add_argument("--state-dir", type=Path, required=True)
+    return parser
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a URL like http://127.0.0.1:8800")
+    return text.rstrip("/")
+
+
+def _substitution(text: str) -> tuple[str, str]:
+    wanted, separator, used = text.partition("=")
+    if not wanted or not separator or not used:
+        raise argparse.ArgumentTypeError(f"{text!r}: give ENGINE=ENGINE, for example vllm=simulator")
+    engine = engine_named(used)
+    if isinstance(engine, Refusal):
+        raise argparse.ArgumentTypeError(str(engine))
+    return wanted, used
+
+
+def _run(given: argparse.Namespace) -> int:
+    options = AgentOptions(
+        state_dir=given.state_dir.resolve(),
+        gateway_state_dir=given.gateway_state_dir,
+        control_url=given.control_url,
+        gateway_url=given.gateway_url,
+        enrolment_token_file=given.enrolment_token_file,
+        substitutions=dict(given.substitute),
+    )
+    disk = StateDir(options.state_dir)
+    try:
+        uvloop.run(_until_stopped(options, disk, engines_dir=given.engines_dir, cache_dir=given.cache_dir))
+    finally:
+        disk.close()
+    return 0
+
+
+async def _until_stopped(
+    options: AgentOptions, disk: StateDir, *, engines_dir: Path, cache_dir: Path
+) -> None:
+    """Run until SIGTERM or SIGINT."""
+    runtime = ProcessRuntime(state_dir=options.state_dir, engines_dir=engines_dir, cache_dir=cache_dir)
+    async with runtime:
+        agent = Agent(options, disk, runtime, AgentTimings())
+        work = asyncio.create_task(agent.run())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, work.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+
+
+def _stop_replicas(given: argparse.Namespace) -> int:
+    stopped = asyncio.run(stop_all(given.state_dir.resolve()))
+    sys.stdout.write(f"{stopped} replicas stopped\n")
+    return 0
+
+
+def _log_as_json() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(default=str),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,234 @@
+"""The socket on which this cluster's gateways learn what they may use, and tell how busy they are.
+
+Each gateway gets the newest message of every kind and no other: a slow one holds back at most one message
+per kind, whatever happens meanwhile. What it acknowledges and reports is evidence for draining: a replica is
+clear when nobody who may still use it is left.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from workloadplane.protocol.local import (
+    Acknowledgement,
+    EndpointSet,
+    FromGateway,
+    Hello,
+    Identity,
+    LoadReport,
+    TablePush,
+)
+
+_log = structlog.get_logger(__name__)
+
+#: A gateway's own lines are short; anything longer is not a gateway.
+_LINE_BYTES_MAX = 4 * 1024 * 1024
+#: Gateways report every 250 ms while something runs: silence this long after an acknowledgement is idleness.
+_QUIET_S = 1.0
+#: A gateway that lost its connection, or whose agent restarted, is back within this or is gone.
+_RETURN_S = 5.0
+
+ENDPOINTS = "endpoints"
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """One connected gateway. ``acknowledged``: endpoint generations and when, the newest last."""
+
+    instance: str = ""
+    acknowledged: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=64))
+    load: LoadReport | None = None
+    load_at: float = 0.0
+    outbox: dict[str, bytes] = field(default_factory=dict)
+    has_mail: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionLoad:
+    """Requests that all gateways together have at hand for one revision."""
+
+    in_flight: int
+    waiting: int
+
+
+class GatewayHub:
+    """Serves the gateways of one cluster. One event loop owns it; times are of the monotonic clock."""
+
+    def __init__(
+        self, *, on_news: Callable[[], None], on_load: Callable[[], None], on_behind: Callable[[int], None]
+    ) -> None:
+        """Callbacks: an acknowledgement or a departure; a load report; a gateway holds later endpoints."""
+        self._on_news = on_news
+        self._on_load = on_load
+        self._on_behind = on_behind
+        self._links: set[_Link] = set()
+        self._missing: dict[str, float] = {}
+        self._latest: dict[str, bytes] = {}
+        self._endpoint_generation = 0
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self._opened_at = time.monotonic()
+
+    async def open(self, path: Path) -> None:
+        """Serve on a unix socket at ``path``, mode 0600; a stale one there is removed. Raises OSError."""
+        listener = _bound(path)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=_LINE_BYTES_MAX)
+        self._opened_at = time.monotonic()
+
+    async def close(self) -> None:
+        """Stop serving; gateways go on with what they hold."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    @property
+    def connected(self) -> int:
+        return len(self._links)
+
+    def publish(self, message: EndpointSet | TablePush | Identity) -> None:
+        """Send to all who are connected and to all who will be."""
+        kind = _kind(message)
+        if isinstance(message, EndpointSet):
+            self._endpoint_generation = message.endpoint_generation
+        line = msgspec.json.encode(message) + b"\n"
+        self._latest[kind] = line
+        for link in self._links:
+            _mail(link, kind, line)
+
+    def is_clear(self, replica_id: str, *, since_generation: int) -> bool:
+        """Whether no gateway can still use a replica that was not ready any more from that generation on."""
+        now = time.monotonic()
+        self._missing = {name: at for name, at in self._missing.items() if now - at < _RETURN_S}
+        if self._missing or (not self._links and now - self._opened_at < _RETURN_S):
+            return False
+        return all(_is_idle(link, replica_id, since_generation, now) for link in self._links)
+
+    def in_flight(self, replica_id: str) -> int:
+        """Requests that gateways say they have on a replica."""
+        return sum(link.load.in_flight_by_replica.get(replica_id, 0) for link in self._links if link.load)
+
+    def loads(self) -> dict[tuple[str, str], RevisionLoad] | None:
+        """(deployment, revision) -> load; a revision without one is idle. None: no gateway is connected."""
+        if not self._links:
+            return None
+        totals: dict[tuple[str, str], RevisionLoad] = {}
+        for link in self._links:
+            for entry in link.load.deployments if link.load else ():
+                key = (entry.deployment_id, entry.revision_id)
+                before = totals.get(key, RevisionLoad(0, 0))
+                totals[key] = RevisionLoad(before.in_flight + entry.in_flight, before.waiting + entry.waiting)
+        return totals
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
+        link = _Link()
+        sender: asyncio.Task[None] | None = None
+        try:
+            hello = msgspec.json.decode(await reader.readline(), type=Hello)
+            link.instance = hello.gateway_instance
+            self._links.add(link)
+            self._missing.pop(link.instance, None)
+            _log.info("gateway connected", gateway_instance=link.instance, gateway_pid=hello.pid)
+            for kind, line in self._latest.items():
+                _mail(link, kind, line)
+            sender = asyncio.create_task(_send(link, writer))
+            await self._receive(link, reader)
+        except (msgspec.DecodeError, ValueError) as error:
+            _log.warning("not a gateway's line on the agent's socket", error=str(error)[:200])
+        except ConnectionError:
+            pass
+        finally:
+            await self._part(link, sender, writer)
+
+    async def _receive(self, link: _Link, reader: asyncio.StreamReader) -> None:
+        decoder = msgspec.json.Decoder(FromGateway)
+        while line := await reader.readline():
+            message = decoder.decode(line)
+            now = time.monotonic()
+            if isinstance(message, LoadReport):
+                link.load, link.load_at = message, now
+                self._on_load()
+            elif isinstance(message, Acknowledgement):
+                self._note(link, message, now)
+
+    def _note(self, link: _Link, message: Acknowledgement, now: float) -> None:
+        if message.kind != ENDPOINTS:
+            return
+        link.acknowledged.append((message.generation, now))
+        if message.generation > self._endpoint_generation:
+            self._on_behind(message.generation)
+        self._on_news()
+
+    async def _part(
+        self, link: _Link, sender: asyncio.Task[None] | None, writer: asyncio.StreamWriter
+    ) -> None:
+        if link in self._links:
+            self._links.discard(link)
+            self._missing[link.instance] = time.monotonic()
+            _log.info("gateway disconnected", gateway_instance=link.instance)
+            self._on_news()
+        if sender is not None:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+def _bound(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(os.fspath(path))
+    path.chmod(0o600)
+    return listener
+
+
+def _kind(message: EndpointSet | TablePush | Identity) -> str:
+    if isinstance(message, TablePush):
+        return message.kind
+    return ENDPOINTS if isinstance(message, EndpointSet) else "identity"
+
+
+def _mail(link: _Link, kind: str, line: bytes) -> None:
+    link.outbox[kind] = line
+    link.has_mail.set()
+
+
+async def _send(link: _Link, writer: asyncio.StreamWriter) -> None:
+    """Write the newest of each kind; identity and tables before the endpoints that lean on them."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await link.has_mail.wait()
+            link.has_mail.clear()
+            while link.outbox:
+                kind = min(link.outbox, key=_SENDING_ORDER.index)
+                writer.write(link.outbox.pop(kind))
+                await writer.drain()
+
+
+_SENDING_ORDER = ("identity", "keyset", "routing", "desired", ENDPOINTS)
+
+
+def _is_idle(link: _Link, replica_id: str, since_generation: int, now: float) -> bool:
+    """Whether a gateway holds that generation and has, since then, reported nothing on the replica."""
+    times = [at for generation, at in link.acknowledged if generation >= since_generation]
+    if not times:
+        return False
+    acknowledged_at = times[0]
+    busy = link.load is not None and link.load.in_flight_by_replica.get(replica_id, 0) > 0
+    reported_since = link.load_at > acknowledged_at
+    return not busy and (reported_since or now - acknowledged_at >= _QUIET_S)

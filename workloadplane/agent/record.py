@@ -1,0 +1,217 @@
+"""One replica as the agent holds it, and its faces: to the gateways, to the control plane, to the decisions."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from workloadplane.agent.reconcile import DRAIN_LIMIT_S, HeldReplica
+from workloadplane.engines.base import EngineMetrics
+from workloadplane.health.probes import ProbeResult
+from workloadplane.health.replica import ENDED, ReplicaState
+from workloadplane.protocol.desired import DesiredAssignment
+from workloadplane.protocol.local import Endpoint
+from workloadplane.protocol.observed import ColdStart, ObservedReplica, ReplicaLoad
+from workloadplane.runtimes.base import RunningReplica
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What does not change in a replica's life. The runtime keeps it as labels, for adopted ones."""
+
+    replica_id: str
+    assignment_id: str
+    deployment_id: str
+    revision_id: str
+    revision: int
+    pool_id: str
+    gpus: int
+    engine: str
+    served_model: str
+    concurrency_target: float
+    created_at: float
+    restarts: int
+
+    def labels(self) -> dict[str, str]:
+        return {
+            "assignment_id": self.assignment_id,
+            "deployment_id": self.deployment_id,
+            "revision_id": self.revision_id,
+            "revision": str(self.revision),
+            "pool_id": self.pool_id,
+            "gpus": str(self.gpus),
+            "concurrency_target": repr(self.concurrency_target),
+            "created_at": repr(self.created_at),
+            "restarts": str(self.restarts),
+        }
+
+
+def facts_of(
+    assignment: DesiredAssignment, *, replica_id: str, engine: str, now: float, restarts: int
+) -> Facts:
+    """The facts of a new replica of an assignment; ``engine`` is what will truly run."""
+    return Facts(
+        replica_id=replica_id,
+        assignment_id=assignment.assignment_id,
+        deployment_id=assignment.deployment_id,
+        revision_id=assignment.revision_id,
+        revision=assignment.revision,
+        pool_id=assignment.pool_id,
+        gpus=assignment.gpus_per_replica,
+        engine=engine,
+        served_model=assignment.deployment,
+        concurrency_target=assignment.autoscaling.concurrency_target,
+        created_at=now,
+        restarts=restarts,
+    )
+
+
+def facts_from(running: RunningReplica) -> Facts:
+    """The facts of an adopted replica. Raises KeyError or ValueError if its labels are not this agent's."""
+    labels: Mapping[str, str] = running.spec.labels
+    return Facts(
+        replica_id=running.spec.replica_id,
+        assignment_id=labels["assignment_id"],
+        deployment_id=labels["deployment_id"],
+        revision_id=labels["revision_id"],
+        revision=int(labels["revision"]),
+        pool_id=labels["pool_id"],
+        gpus=int(labels["gpus"]),
+        engine=running.spec.engine,
+        served_model=running.endpoint.served_model,
+        concurrency_target=float(labels["concurrency_target"]),
+        created_at=float(labels["created_at"]),
+        restarts=int(labels["restarts"]),
+    )
+
+
+def facts_observed(observed: ObservedReplica) -> Facts:
+    """The facts of a replica that is gone, as far as it was reported; it holds no GPUs and serves nothing."""
+    return Facts(
+        replica_id=observed.replica_id,
+        assignment_id=observed.assignment_id,
+        deployment_id=observed.deployment_id,
+        revision_id=observed.revision_id,
+        revision=observed.revision,
+        pool_id=observed.pool_id,
+        gpus=0,
+        engine=observed.engine,
+        served_model="",
+        concurrency_target=1.0,
+        created_at=observed.created_at,
+        restarts=observed.restarts,
+    )
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class ReplicaRecord:
+    """A replica. ``*_at`` are seconds since 1970, ``*_since`` are of the monotonic clock.
+
+    drain_generation: the endpoint generation from which gateways know that it drains
+    drained_from:     its state when its drain began: from ready it can be recalled
+    """
+
+    facts: Facts
+    state: ReplicaState = "pending"
+    phase: str | None = None
+    reason: str = ""
+    message: str = ""
+    running: RunningReplica | None = None
+    launched_since: float = 0.0
+    ready_at: float | None = None
+    stopped_at: float | None = None
+    ended_since: float | None = None
+    cold_start: ColdStart = field(default_factory=ColdStart)
+    evidence: deque[ProbeResult] = field(default_factory=lambda: deque(maxlen=16))
+    metrics: EngineMetrics | None = None
+    tokens_seen: int | None = None
+    drain_since: float | None = None
+    drain_limit_s: float = DRAIN_LIMIT_S
+    drain_generation: int | None = None
+    drained_from: ReplicaState | None = None
+    stop_ordered: bool = False
+
+    @property
+    def replica_id(self) -> str:
+        return self.facts.replica_id
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    def observed(self) -> ObservedReplica:
+        """As the control plane shall know it."""
+        facts = self.facts
+        return ObservedReplica(
+            replica_id=facts.replica_id,
+            assignment_id=facts.assignment_id,
+            deployment_id=facts.deployment_id,
+            revision_id=facts.revision_id,
+            revision=facts.revision,
+            pool_id=facts.pool_id,
+            engine=facts.engine,
+            runtime_ref=self.running.runtime_ref if self.running is not None else "",
+            state=self.state,
+            phase=self.phase,
+            reason=self.reason,
+            message=self.message,
+            created_at=facts.created_at,
+            ready_at=self.ready_at,
+            stopped_at=self.stopped_at,
+            cold_start=self.cold_start,
+            restarts=facts.restarts,
+        )
+
+    def endpoint(self) -> Endpoint | None:
+        """As gateways shall know it; None while they shall not."""
+        if self.running is None or self.state not in ("ready", "unhealthy", "draining"):
+            return None
+        if self.drained_from == "starting":
+            return None
+        facts = self.facts
+        return Endpoint(
+            replica_id=facts.replica_id,
+            deployment_id=facts.deployment_id,
+            revision_id=facts.revision_id,
+            revision=facts.revision,
+            pool_id=facts.pool_id,
+            engine=facts.engine,
+            host=self.running.endpoint.host,
+            port=self.running.endpoint.port,
+            engine_key=self.running.endpoint.engine_key,
+            served_model=facts.served_model,
+            concurrency_target=facts.concurrency_target,
+            state="ready" if self.state == "ready" else "draining",
+        )
+
+    def load(self) -> ReplicaLoad | None:
+        """What was last read off its metrics; None before the first reading."""
+        metrics = self.metrics
+        if metrics is None or self.state in ENDED:
+            return None
+        return ReplicaLoad(
+            replica_id=self.replica_id,
+            running=metrics.running or 0,
+            waiting=metrics.waiting or 0,
+            kv_cache_usage=metrics.kv_cache_usage,
+            prompt_tokens_total=metrics.prompt_tokens_total or 0,
+            generation_tokens_total=metrics.generation_tokens_total or 0,
+        )
+
+    def held(self, *, in_flight: int, clear: bool) -> HeldReplica:
+        """As the decisions see it, given what the gateways say of it."""
+        running = 0 if self.metrics is None else (self.metrics.running or 0)
+        return HeldReplica(
+            replica_id=self.replica_id,
+            assignment_id=self.facts.assignment_id,
+            deployment_id=self.facts.deployment_id,
+            pool_id=self.facts.pool_id,
+            gpus=self.facts.gpus,
+            state=self.state,
+            created_at=self.facts.created_at,
+            in_flight=in_flight,
+            clear=self.drained_from == "starting" or (clear and running == 0),
+            drain_since=self.drain_since,
+            drain_limit_s=self.drain_limit_s,
+            stop_ordered=self.stop_ordered,
+            recallable=self.state == "draining" and self.drained_from == "ready" and not self.stop_ordered,
+        )
