@@ -1,12 +1,13 @@
 """Reading organizations, projects, members and API keys: always within what an actor may see."""
 
 import hashlib
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
-from apps.accounts.models import ApiKey, Membership, Organization, Project, User
+from apps.accounts.models import ApiKey, Membership, Organization, Project, Scope, User
 from apps.api.actors import RIGHTS, ROLE_RIGHTS, Actor, Right
 from apps.api.problems import Problem, not_found, parameter_problem
 
@@ -186,3 +187,18 @@ def organization_wanted(actor: Actor) -> UUID:
             "several organizations can be reached; say which with ?project= or ?organization=",
         )
     return actor.organization_id
+
+
+def api_keys_for_inference(*, organization_id: UUID, now: datetime) -> QuerySet[ApiKey]:
+    """Keys of all projects of an organization that its gateways accept at ``now``."""
+    return ApiKey.objects.filter(
+        Q(expires_at=None) | Q(expires_at__gt=now),
+        project__organization_id=organization_id,
+        revoked_at=None,
+        scopes__contains=[Scope.INFERENCE],
+    )
+
+
+def project_ids(*, organization_id: UUID) -> set[UUID]:
+    """The projects of an organization, for the control plane itself."""
+    return set(Project.objects.filter(organization_id=organization_id).values_list("pk", flat=True))
