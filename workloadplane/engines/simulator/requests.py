@@ -73,7 +73,7 @@ class ChatRequest(_Generation, kw_only=True):
 class CompletionRequest(_Generation, kw_only=True):
     """``POST /v1/completions``. Prompts may be given as token ids."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | list[str | int | list[int]]
     logprobs: int | None = None
     echo: bool = False
 
@@ -82,7 +82,7 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True):
     """``POST /v1/embeddings``."""
 
     model: str
-    input: str | list[str] | list[int] | list[list[int]]
+    input: str | list[str | int | list[int]]
     encoding_format: str = "float"
     dimensions: int | None = None
 
@@ -150,7 +150,7 @@ def read_completion(request: CompletionRequest, settings: Settings) -> Generatio
     return _generation(request, read_texts(request.prompt, param="prompt"), limit, settings)
 
 
-def read_texts(given: str | list[str] | list[int] | list[list[int]], *, param: str) -> tuple[bytes, ...]:
+def read_texts(given: str | list[str | int | list[int]], *, param: str) -> tuple[bytes, ...]:
     """Texts as bytes, whether they came as text or as token ids."""
     if isinstance(given, str):
         return (given.encode(),)

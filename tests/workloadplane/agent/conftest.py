@@ -1,0 +1,174 @@
+"""A cluster for a test: a fake control plane, a real agent process, real simulated replicas."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.support.fake_control_plane import CLUSTER_ID, CLUSTER_NAME, FakeControlPlane
+from tests.support.fake_gateway import FakeGateway
+from tests.support.waiting import eventually
+from workloadplane.protocol.desired import (
+    AutoscalingBounds,
+    DesiredAssignment,
+    DesiredHeader,
+    EngineSource,
+    ModelSource,
+    PoolBound,
+)
+from workloadplane.protocol.socketpath import agent_socket
+
+DEPLOYMENT, REVISION, POOL = "deployment-1", "revision-1", "pool-1"
+
+
+def assignment(name: str = "assignment-1", **changes: object) -> DesiredAssignment:
+    """One replica of the simulator, unless told otherwise; ``min_replicas`` and the like go to the bounds."""
+    bounds = {
+        "min_replicas": 1,
+        "max_replicas": 2,
+        "autoscaling_window_s": 4.0,
+        "scale_down_delay_s": 0.0,
+        "concurrency_target": 2.0,
+    }
+    bounds.update({key: changes.pop(key) for key in list(changes) if key in bounds})
+    base = DesiredAssignment(
+        assignment_id=name,
+        deployment_id=DEPLOYMENT,
+        deployment="chat",
+        project_id="project-1",
+        revision_id=REVISION,
+        revision=1,
+        pool_id=POOL,
+        gpus_per_replica=1,
+        autoscaling=AutoscalingBounds(**bounds),
+        model=ModelSource(
+            name="tiny-llama",
+            version="1",
+            digest="sha256:" + "0" * 64,
+            source_uri="file:///nowhere",
+            precision="float32",
+            max_context_tokens=512,
+        ),
+        engine=EngineSource(engine="vllm", version="0.32.0", image_digest="sha256:" + "1" * 64, arguments={}),
+    )
+    return msgspec.structs.replace(base, **changes)
+
+
+@dataclass
+class Cluster:
+    """What a test drives. Agents and replicas are stopped when the test ends."""
+
+    root: Path
+    plane: FakeControlPlane
+    agents: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    capacity_gpus: int = 4
+
+    @property
+    def state_dir(self) -> Path:
+        return self.root / "agent"
+
+    def command(self, state_dir: Path | None = None) -> list[str]:
+        options = {
+            "state-dir": state_dir or self.state_dir,
+            "gateway-state-dir": self.root / "gateway",
+            "control-url": self.plane.url,
+            "gateway-url": "http://127.0.0.1:9",
+            "enrolment-token-file": self.root / "token",
+            "engines-dir": self.root / "engines",
+            "cache-dir": self.root / "cache",
+            "substitute": "vllm=simulator",
+        }
+        given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        return [sys.executable, "-m", "workloadplane.agent", *given]
+
+    def start_agent(self, state_dir: Path | None = None) -> subprocess.Popen[bytes]:
+        log = (self.root / "agent.log").open("ab")
+        process = subprocess.Popen(self.command(state_dir), stdout=log, stderr=log)
+        log.close()
+        self.agents.append(process)
+        return process
+
+    def want(self, *assignments: DesiredAssignment) -> None:
+        """The control plane now wants these."""
+        header = DesiredHeader(
+            cluster_id=CLUSTER_ID,
+            cluster_name=CLUSTER_NAME,
+            region="eu-west-1",
+            jurisdiction="eu",
+            pools=(
+                PoolBound(
+                    pool_id=POOL,
+                    name="h100",
+                    procurement="reserved",
+                    instance_type="h100.1",
+                    gpus_per_instance=1,
+                    capacity_gpus=self.capacity_gpus,
+                ),
+            ),
+        )
+        self.plane.put("desired", header, {a.assignment_id: a for a in assignments})
+
+    def in_state(self, state: str) -> list[str]:
+        """Replicas that the control plane was told are in a state."""
+        return sorted(r.replica_id for r in list(self.plane.replicas.values()) if r.state == state)
+
+    def until_ready(self, count: int, *, within_s: float = 30.0) -> list[str]:
+        return eventually(
+            lambda: ready if len(ready := self.in_state("ready")) == count else None,
+            within_s=within_s,
+            what=f"{count} replicas ready, of {[(r.state, r.message) for r in self.plane.replicas.values()]},",
+        )
+
+    def gateway(self, name: str = "gateway-1", *, acknowledges: bool = True) -> FakeGateway:
+        def connect() -> FakeGateway | None:
+            with contextlib.suppress(OSError):
+                return FakeGateway(self.state_dir, name, acknowledges=acknowledges)
+            return None
+
+        return eventually(connect, what=f"{agent_socket(self.state_dir)} answers")
+
+    def replica_pids(self) -> dict[str, int]:
+        """Pids of the replicas' processes by replica id, as the runtime wrote them down."""
+        pids = {}
+        for path in (self.state_dir / "replicas").glob("*.json"):
+            with contextlib.suppress(FileNotFoundError):
+                pids[path.stem] = msgspec.json.decode(path.read_bytes().split(b"\n", 1)[1])["pid"]
+        return pids
+
+    def close(self) -> None:
+        for process in self.agents:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGKILL)
+            process.wait()
+        for state_dir in {self.state_dir, *self.root.glob("*agent*")}:
+            if (state_dir / "replicas").is_dir():
+                for pid in self.replica_pids().values():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGCONT)
+                stop = [
+                    sys.executable,
+                    "-m",
+                    "workloadplane.agent",
+                    "stop-replicas",
+                    "--state-dir",
+                    str(state_dir),
+                ]
+                subprocess.run(stop, check=False, capture_output=True, timeout=30)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    (tmp_path / "token").write_text("token-1\n")
+    with FakeControlPlane() as plane:
+        cluster = Cluster(root=tmp_path, plane=plane)
+        try:
+            yield cluster
+        finally:
+            cluster.close()
