@@ -1,0 +1,10 @@
+"""Money as people read it."""
+
+MICRO_USD_PER_USD = 1_000_000
+
+
+def usd_printed(micro_usd: int) -> str:
+    """An amount in dollars, to the tenth of a cent and never rounded to nothing: ``1.205``, ``0.000004``."""
+    if micro_usd != 0 and abs(micro_usd) < 1000:
+        return f"{micro_usd / MICRO_USD_PER_USD:.6f}"
+    return f"{micro_usd / MICRO_USD_PER_USD:.3f}"

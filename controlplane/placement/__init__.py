@@ -1,0 +1,69 @@
+"""Which replicas run on which pools, what does it cost, and what does it survive?
+
+``solve(problem) -> plan`` is the decision, ``certify(problem, plan)`` its independent judge, ``explain`` its reasons.
+A problem is one consistent snapshot of an organization; a plan answers for each of its deployments, with allocations
+or with a ``Refusal`` that says what would make it fit.
+
+Pure: frozen dataclasses in and out, no clock, no randomness, no I/O. Never imports Django, ``apps`` or the rooms that
+load and apply what is decided here. The certificate never imports the solver.
+"""
+
+from controlplane.placement.certificate import Certificate, Loss, certify
+from controlplane.placement.encoding import (
+    plan_decode,
+    plan_encode,
+    problem_decode,
+    problem_encode,
+    problem_sha256,
+)
+from controlplane.placement.explain import PoolReason, explain
+from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan, TrafficShare
+from controlplane.placement.problem import (
+    Budget,
+    Cluster,
+    CurrentAssignment,
+    Demand,
+    FailureDomain,
+    Latency,
+    Occupancy,
+    PerformanceProfile,
+    PlacementProblem,
+    Pool,
+    Reservation,
+    Slo,
+    WantedDeployment,
+    Weights,
+)
+from controlplane.placement.solver import solve
+
+__all__ = [
+    "Allocation",
+    "Budget",
+    "Certificate",
+    "Cluster",
+    "CurrentAssignment",
+    "Demand",
+    "DeploymentPlan",
+    "FailureDomain",
+    "Latency",
+    "Loss",
+    "Occupancy",
+    "PerformanceProfile",
+    "PlacementPlan",
+    "PlacementProblem",
+    "Pool",
+    "PoolReason",
+    "Reservation",
+    "Slo",
+    "TrafficShare",
+    "WantedDeployment",
+    "Weights",
+    "certify",
+    "explain",
+    "plan_decode",
+    "plan_encode",
+    "problem_decode",
+    "problem_encode",
+    "problem_sha256",
+    "solve",
+]

@@ -1,0 +1,340 @@
+"""The question, whole: everything that a placement may depend on, as one frozen value.
+
+Ids are opaque strings. Units are in the names; money is integer micro-dollars. Values are checked when they are made:
+``ValueError`` names the row and the field, so that no solver ever sees a negative demand or a pool without a cluster.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from controlplane.costing import PoolTariff
+
+Procurement = Literal["reserved", "on_demand", "spot"]
+Posture = Literal["active_active", "active_passive"]
+Survivability = Literal["none", "zone", "region", "provider"]
+DomainKind = Literal["zone", "region", "provider"]
+
+
+def _at_least_zero(row: str, values: Mapping[str, float | None]) -> None:
+    for name, value in values.items():
+        if value is not None and not (value >= 0 and math.isfinite(value)):
+            raise ValueError(f"{row}: {name} is {value}; give a finite number, 0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureDomain:
+    """What fails together."""
+
+    kind: DomainKind
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """One workload plane. ``closed`` says why it gets nothing new (empty: it is open); what it has, it keeps."""
+
+    cluster_id: str
+    name: str
+    generation: int
+    region: str
+    provider: str
+    jurisdiction: str
+    failure_domains: tuple[FailureDomain, ...]
+    closed: str = ""
+
+    def domains(self, kind: DomainKind) -> tuple[str, ...]:
+        """The names of this cluster's failure domains of one kind."""
+        return tuple(domain.name for domain in self.failure_domains if domain.kind == kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """A cluster's machines of one type, procured one way, with their price now (None: not known).
+
+    ``closed`` says why it gets nothing new (empty: it is open); what it has, it keeps.
+    """
+
+    pool_id: str
+    name: str
+    generation: int
+    cluster_id: str
+    instance_type_id: str
+    instance_type: str
+    gpu_type: str
+    gpu_vendor: str
+    gpu_memory_gib: int
+    precisions: tuple[str, ...]
+    procurement: Procurement
+    gpus_per_instance: int
+    capacity_instances: int
+    instance_micro_usd_per_h: int | None
+    hazard_per_h: float = 0.0
+    closed: str = ""
+
+    def __post_init__(self) -> None:
+        row = f"pool {self.name}"
+        _at_least_zero(
+            row,
+            {
+                "capacity_instances": self.capacity_instances,
+                "instance_micro_usd_per_h": self.instance_micro_usd_per_h,
+                "hazard_per_h": self.hazard_per_h,
+            },
+        )
+        if self.gpus_per_instance < 1:
+            raise ValueError(
+                f"{row}: gpus_per_instance is {self.gpus_per_instance}; an instance has 1 or more"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """Instances of a pool that are paid for whether used or not, in force now."""
+
+    pool_id: str
+    instances: int
+    instance_micro_usd_per_h: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slo:
+    """What the owner asks of latency, in seconds at the 95th percentile; None = nothing."""
+
+    ttft_s_p95: float | None = None
+    inter_token_latency_s_p95: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedDeployment:
+    """A deployment as it is wanted now.
+
+    residency:         jurisdictions in which it may run; empty = anywhere
+    providers_allowed: providers on which it may run; empty = all but ``providers_denied``
+    priority:          higher is served first where capacity is short
+    created_at_s:      seconds since 1970; within a priority the older is served first
+    """
+
+    deployment_id: str
+    name: str
+    project_id: str
+    generation: int
+    revision_id: str
+    revision: int
+    model_version_id: str
+    engine: str
+    precision: str
+    weights_bytes: int
+    gpus_per_replica: int
+    min_replicas: int
+    max_replicas: int
+    concurrency_target: float
+    posture: Posture
+    survivability: Survivability
+    residency: tuple[str, ...]
+    priority: int
+    created_at_s: float
+    slo: Slo = Slo()
+    providers_allowed: tuple[str, ...] = ()
+    providers_denied: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        row = f"deployment {self.name}"
+        if not 0 <= self.min_replicas <= self.max_replicas or self.max_replicas < 1:
+            raise ValueError(
+                f"{row}: min_replicas {self.min_replicas}, max_replicas {self.max_replicas};"
+                " give 0 <= min <= max and max >= 1"
+            )
+        if self.gpus_per_replica < 1:
+            raise ValueError(f"{row}: gpus_per_replica is {self.gpus_per_replica}; a replica needs 1 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What one origin region asks of one deployment, over the planning horizon."""
+
+    deployment_id: str
+    origin_region: str
+    requests_per_s_p50: float
+    requests_per_s_p95: float
+    tokens_per_s_p50: float
+    tokens_per_s_p95: float
+
+    def __post_init__(self) -> None:
+        _at_least_zero(
+            f"demand of {self.deployment_id} from {self.origin_region}",
+            {
+                "requests_per_s_p50": self.requests_per_s_p50,
+                "requests_per_s_p95": self.requests_per_s_p95,
+                "tokens_per_s_p50": self.tokens_per_s_p50,
+                "tokens_per_s_p95": self.tokens_per_s_p95,
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerformanceProfile:
+    """What one replica was measured to do at its SLO; cold-start phases in seconds, None = not passed."""
+
+    model_version_id: str
+    instance_type_id: str
+    tensor_parallel: int
+    requests_per_s: float
+    tokens_per_s: float
+    concurrency: int
+    gpu_procurement_s: float | None = None
+    image_pull_s: float | None = None
+    weight_load_s: float | None = None
+    engine_start_s: float | None = None
+
+    def __post_init__(self) -> None:
+        row = f"profile of {self.model_version_id} on {self.instance_type_id}"
+        _at_least_zero(row, {"requests_per_s": self.requests_per_s, "tokens_per_s": self.tokens_per_s})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Round trip between two regions, in milliseconds."""
+
+    origin_region: str
+    target_region: str
+    rtt_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a project may spend per hour, reserved capacity at its reservation's price."""
+
+    project_id: str
+    micro_usd_per_h: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrentAssignment:
+    """Replicas that are in force now: not draining, not on their way to another place."""
+
+    assignment_id: str
+    deployment_id: str
+    revision_id: str
+    revision: int
+    pool_id: str
+    min_replicas: int
+    max_replicas: int
+    gpus_per_replica: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occupancy:
+    """Replicas on their way out that still hold their GPUs. Their own deployment may count on that room."""
+
+    deployment_id: str
+    pool_id: str
+    gpus_per_replica: int
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Policy: what else than the price counts, as hours of a replica's price.
+
+    interruption_h: an expected loss of a replica (spot's hazard) costs this many hours of it
+    """
+
+    interruption_h: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacementProblem:
+    """Everything at one moment. ``wanted`` is the clock's value that this snapshot has seen.
+
+    ``plan_generation`` is the newest plan that ``current`` already carries out.
+    """
+
+    organization_id: str
+    wanted: int
+    plan_generation: int
+    clusters: tuple[Cluster, ...]
+    pools: tuple[Pool, ...]
+    deployments: tuple[WantedDeployment, ...]
+    current: tuple[CurrentAssignment, ...] = ()
+    occupancies: tuple[Occupancy, ...] = ()
+    reservations: tuple[Reservation, ...] = ()
+    demands: tuple[Demand, ...] = ()
+    profiles: tuple[PerformanceProfile, ...] = ()
+    latencies: tuple[Latency, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    weights: Weights = field(default_factory=Weights)
+
+    def __post_init__(self) -> None:
+        _unique("cluster", (cluster.cluster_id for cluster in self.clusters))
+        _unique("pool", (pool.pool_id for pool in self.pools))
+        _unique("deployment", (deployment.deployment_id for deployment in self.deployments))
+        for pool in self.pools:
+            if pool.cluster_id not in self.cluster_by_id:
+                raise ValueError(f"pool {pool.name}: cluster_id {pool.cluster_id} is not among the clusters")
+        referred = {
+            "current": (row.pool_id for row in self.current),
+            "occupancies": (row.pool_id for row in self.occupancies),
+            "reservations": (row.pool_id for row in self.reservations),
+        }
+        for field_name, pool_ids in referred.items():
+            for pool_id in pool_ids:
+                if pool_id not in self.pool_by_id:
+                    raise ValueError(f"{field_name}: pool_id {pool_id} is not among the pools")
+
+    @cached_property
+    def cluster_by_id(self) -> Mapping[str, Cluster]:
+        return {cluster.cluster_id: cluster for cluster in self.clusters}
+
+    @cached_property
+    def pool_by_id(self) -> Mapping[str, Pool]:
+        return {pool.pool_id: pool for pool in self.pools}
+
+    @cached_property
+    def deployment_by_id(self) -> Mapping[str, WantedDeployment]:
+        return {deployment.deployment_id: deployment for deployment in self.deployments}
+
+    @cached_property
+    def tariff_by_pool(self) -> Mapping[str, PoolTariff]:
+        """Prices by pool id; several reservations of a pool count at their mean price, rounded up."""
+        reserved: dict[str, tuple[int, int]] = {}
+        for reservation in self.reservations:
+            instances, money = reserved.get(reservation.pool_id, (0, 0))
+            reserved[reservation.pool_id] = (
+                instances + reservation.instances,
+                money + reservation.instances * reservation.instance_micro_usd_per_h,
+            )
+        tariffs = {}
+        for pool in self.pools:
+            instances, money = reserved.get(pool.pool_id, (0, 0))
+            tariffs[pool.pool_id] = PoolTariff(
+                gpus_per_instance=pool.gpus_per_instance,
+                instance_micro_usd_per_h=pool.instance_micro_usd_per_h or 0,
+                reserved_instances=instances,
+                reserved_instance_micro_usd_per_h=-(-money // instances) if instances else 0,
+            )
+        return tariffs
+
+    def current_of(self, deployment_id: str) -> tuple[CurrentAssignment, ...]:
+        """What is in force for one deployment."""
+        return self._current_by_deployment.get(deployment_id, ())
+
+    @cached_property
+    def _current_by_deployment(self) -> Mapping[str, tuple[CurrentAssignment, ...]]:
+        found: dict[str, list[CurrentAssignment]] = {}
+        for row in self.current:
+            found.setdefault(row.deployment_id, []).append(row)
+        return {deployment_id: tuple(rows) for deployment_id, rows in found.items()}
+
+
+def _unique(kind: str, ids: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for identifier in ids:
+        if identifier in seen:
+            raise ValueError(f"{kind} {identifier} is there twice; give each once")
+        seen.add(identifier)
