@@ -76,6 +76,9 @@ class Membership(models.Model):
             models.CheckConstraint(condition=Q(role__in=Role.values), name="membership_role_known"),
         ]
 
+    def __str__(self) -> str:
+        return f"{self.user} ({self.role})"
+
 
 class Scope(models.TextChoices):
     """What an API key may do. ``operate`` (fleet, images, keys) includes ``deploy``, which includes ``read``."""

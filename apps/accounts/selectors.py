@@ -202,3 +202,7 @@ def api_keys_for_inference(*, organization_id: UUID, now: datetime) -> QuerySet[
 def project_ids(*, organization_id: UUID) -> set[UUID]:
     """The projects of an organization, for the control plane itself."""
     return set(Project.objects.filter(organization_id=organization_id).values_list("pk", flat=True))
+
+
+def user_by_name(username: str) -> User | None:
+    return User.objects.filter(username=username).first()

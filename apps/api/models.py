@@ -28,6 +28,9 @@ class IdempotentAnswer(models.Model):
         ]
         indexes: ClassVar = [models.Index(fields=["created_at"])]
 
+    def __str__(self) -> str:
+        return f"{self.owner} {self.key}"
+
 
 class AuditEvent(models.Model):
     """Who changed what: append-only, enforced by a trigger. ``before`` and ``after`` never hold secrets."""
@@ -51,3 +54,6 @@ class AuditEvent(models.Model):
             models.Index(fields=["organization", "-id"]),
             models.Index(fields=["project", "-id"]),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.actor} {self.action} {self.subject_type} {self.subject_name}"

@@ -7,16 +7,15 @@ and use the ``Strict…`` fields.
 
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
+from apps.api.money import micro_usd, usd
 from apps.api.problems import FieldError
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
-MICRO = 1_000_000
 
 
 class StrictCharField(serializers.CharField):
@@ -103,28 +102,18 @@ class StrictDateTimeField(serializers.DateTimeField):
 class UsdField(serializers.Field[int, str, str, Any]):
     """Dollars as a decimal string in documents (``"98.32"``), integer micro-dollars inside: money is never a float."""
 
-    PATTERN = r"^\d{1,9}(\.\d{1,6})?$"
     default_error_messages = {  # noqa: RUF012  (DRF merges these dictionaries along the classes)
         "invalid": 'A decimal string of dollars is wanted, at most six decimals, such as "98.32".'
     }
 
     def to_internal_value(self, data: Any) -> int:
-        if not isinstance(data, str) or not re.fullmatch(self.PATTERN, data, re.ASCII):
-            self.fail("invalid")
         try:
-            return int(Decimal(data) * MICRO)
-        except InvalidOperation:
+            return micro_usd(data)
+        except (TypeError, ValueError):
             self.fail("invalid")
 
     def to_representation(self, value: int) -> str:
         return usd(value)
-
-
-def usd(micro_usd: int) -> str:
-    """Micro-dollars as a decimal string of dollars, without needless zeros but with cents."""
-    whole, micro = divmod(micro_usd, MICRO)
-    decimals = f"{micro:06d}".rstrip("0").ljust(2, "0")
-    return f"{whole}.{decimals}"
 
 
 class StrictSerializer(serializers.Serializer[Any]):

@@ -72,9 +72,15 @@ class ModelVersion(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["model", "version"], name="model_version_unique"),
-            models.CheckConstraint(condition=Q(digest__regex=DIGEST_PATTERN), name="model_version_digest_form"),
-            models.CheckConstraint(condition=Q(format=WeightFormat.SAFETENSORS), name="model_version_safetensors_only"),
-            models.CheckConstraint(condition=Q(precision__in=Precision.values), name="model_version_precision_known"),
+            models.CheckConstraint(
+                condition=Q(digest__regex=DIGEST_PATTERN), name="model_version_digest_form"
+            ),
+            models.CheckConstraint(
+                condition=Q(format=WeightFormat.SAFETENSORS), name="model_version_safetensors_only"
+            ),
+            models.CheckConstraint(
+                condition=Q(precision__in=Precision.values), name="model_version_precision_known"
+            ),
             models.CheckConstraint(condition=Q(size_bytes__gt=0), name="model_version_has_bytes"),
             models.CheckConstraint(condition=Q(max_context_tokens__gt=0), name="model_version_has_context"),
             models.CheckConstraint(condition=Q(gpus_per_replica__gt=0), name="model_version_needs_gpus"),
@@ -105,6 +111,9 @@ class Adapter(models.Model):
         ]
         indexes: ClassVar = [models.Index(fields=["model_version", "created_at", "id"])]
 
+    def __str__(self) -> str:
+        return self.name
+
 
 class EngineImage(models.Model):
     """An engine, pinned by digest, with arguments from its allow-list. Only operators of the installation write it."""
@@ -118,8 +127,12 @@ class EngineImage(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(engine__in=EngineName.values), name="engine_image_engine_known"),
-            models.CheckConstraint(condition=Q(digest__regex=DIGEST_PATTERN), name="engine_image_digest_form"),
+            models.CheckConstraint(
+                condition=Q(engine__in=EngineName.values), name="engine_image_engine_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(digest__regex=DIGEST_PATTERN), name="engine_image_digest_form"
+            ),
         ]
         indexes: ClassVar = [models.Index(fields=["engine", "-created_at", "id"])]
 
@@ -149,7 +162,12 @@ class PerformanceProfile(models.Model):
                 fields=["model_version", "instance_type", "tensor_parallel"], name="profile_once_per_shape"
             ),
             models.CheckConstraint(
-                condition=Q(requests_per_s__gt=0, tokens_per_s__gt=0, concurrency__gt=0, tensor_parallel__gt=0),
+                condition=Q(
+                    requests_per_s__gt=0, tokens_per_s__gt=0, concurrency__gt=0, tensor_parallel__gt=0
+                ),
                 name="profile_rates_positive",
             ),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.model_version} on {self.instance_type}"

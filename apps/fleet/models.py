@@ -55,7 +55,9 @@ class Region(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(name__regex=NAME_PATTERN), name="region_name_is_a_label"),
-            models.CheckConstraint(condition=Q(jurisdiction__regex=r"^[a-z]{2,16}$"), name="region_jurisdiction_form"),
+            models.CheckConstraint(
+                condition=Q(jurisdiction__regex=r"^[a-z]{2,16}$"), name="region_jurisdiction_form"
+            ),
             models.CheckConstraint(
                 condition=Q(latitude__gte=-90, latitude__lte=90, longitude__gte=-180, longitude__lte=180),
                 name="region_on_the_globe",
@@ -83,7 +85,9 @@ class FailureDomain(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["kind", "name"], name="failure_domain_unique"),
-            models.CheckConstraint(condition=Q(kind__in=FailureDomainKind.values), name="failure_domain_kind_known"),
+            models.CheckConstraint(
+                condition=Q(kind__in=FailureDomainKind.values), name="failure_domain_kind_known"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -105,7 +109,9 @@ class Cluster(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["organization", "name"], name="cluster_name_unique_in_organization"),
+            models.UniqueConstraint(
+                fields=["organization", "name"], name="cluster_name_unique_in_organization"
+            ),
             models.CheckConstraint(condition=Q(name__regex=NAME_PATTERN), name="cluster_name_is_a_label"),
         ]
         indexes: ClassVar = [models.Index(fields=["organization", "created_at", "id"])]
@@ -176,13 +182,18 @@ class GpuPool(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["cluster", "instance_type", "procurement"], name="pool_once_per_cluster_type_procurement"
+                fields=["cluster", "instance_type", "procurement"],
+                name="pool_once_per_cluster_type_procurement",
             ),
             models.UniqueConstraint(fields=["cluster", "name"], name="pool_name_unique_in_cluster"),
             models.CheckConstraint(condition=Q(name__regex=NAME_PATTERN), name="pool_name_is_a_label"),
-            models.CheckConstraint(condition=Q(procurement__in=Procurement.values), name="pool_procurement_known"),
+            models.CheckConstraint(
+                condition=Q(procurement__in=Procurement.values), name="pool_procurement_known"
+            ),
             models.CheckConstraint(condition=Q(hazard_per_h__gte=0), name="pool_hazard_not_negative"),
-            models.CheckConstraint(condition=Q(capacity_instances__lte=100_000), name="pool_capacity_bounded"),
+            models.CheckConstraint(
+                condition=Q(capacity_instances__lte=100_000), name="pool_capacity_bounded"
+            ),
         ]
         indexes: ClassVar = [models.Index(fields=["cluster", "created_at", "id"])]
 
@@ -201,8 +212,13 @@ class PoolPrice(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["pool", "effective_from"], name="pool_price_once_per_moment"),
-            models.CheckConstraint(condition=Q(instance_micro_usd_per_h__gte=0), name="pool_price_not_negative"),
+            models.CheckConstraint(
+                condition=Q(instance_micro_usd_per_h__gte=0), name="pool_price_not_negative"
+            ),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.pool} from {self.effective_from}"
 
 
 class Reservation(models.Model):
@@ -219,10 +235,17 @@ class Reservation(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(instances__gt=0), name="reservation_not_empty"),
-            models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="reservation_ends_after_start"),
-            models.CheckConstraint(condition=Q(instance_micro_usd_per_h__gte=0), name="reservation_price_not_negative"),
+            models.CheckConstraint(
+                condition=Q(ends_at__gt=F("starts_at")), name="reservation_ends_after_start"
+            ),
+            models.CheckConstraint(
+                condition=Q(instance_micro_usd_per_h__gte=0), name="reservation_price_not_negative"
+            ),
         ]
         indexes: ClassVar = [models.Index(fields=["pool", "created_at", "id"])]
+
+    def __str__(self) -> str:
+        return f"{self.instances} of {self.pool}"
 
 
 class RegionLatency(models.Model):
@@ -237,3 +260,6 @@ class RegionLatency(models.Model):
             models.UniqueConstraint(fields=["origin", "target"], name="region_latency_once_per_pair"),
             models.CheckConstraint(condition=Q(rtt_ms__gte=0), name="region_latency_not_negative"),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.origin} to {self.target}"

@@ -1,0 +1,22 @@
+"""Money: decimal dollars in documents, integer micro-dollars inside. Pure."""
+
+import re
+from decimal import Decimal
+
+MICRO = 1_000_000
+#: At most a billion dollars, at most six decimals.
+USD_PATTERN = r"^\d{1,9}(\.\d{1,6})?$"
+
+
+def micro_usd(text: str) -> int:
+    """``"98.32"`` as 98320000. Raises ValueError for anything but a decimal string of dollars."""
+    if not re.fullmatch(USD_PATTERN, text, re.ASCII):
+        raise ValueError('a decimal string of dollars is wanted, at most six decimals, such as "98.32"')
+    return int(Decimal(text) * MICRO)
+
+
+def usd(micro: int) -> str:
+    """98320000 as ``"98.32"``: cents always, further decimals where they are not zero."""
+    whole, rest = divmod(micro, MICRO)
+    decimals = f"{rest:06d}".rstrip("0").ljust(2, "0")
+    return f"{whole}.{decimals}"

@@ -1,0 +1,71 @@
+"""What a replica was measured to do. Placement reads it."""
+
+from apps.api.actors import Actor
+from apps.api.problems import field_problem
+from apps.api.services import audit_record, one_transaction
+from apps.catalog.models import ModelVersion, PerformanceProfile
+from apps.fleet.models import InstanceType
+
+
+@one_transaction
+def profile_create(
+    *,
+    actor: Actor,
+    model_version: ModelVersion,
+    instance_type: InstanceType,
+    requests_per_s: float,
+    tokens_per_s: float,
+    concurrency: int,
+    tensor_parallel: int = 1,
+    gpu_procurement_s: float | None = None,
+    image_pull_s: float | None = None,
+    weight_load_s: float | None = None,
+    engine_start_s: float | None = None,
+) -> PerformanceProfile:
+    """Rates of one replica at its SLO, and its cold start by phase (None: not measured).
+
+    Raises Problem ``already_exists``, ``invalid_document``.
+    """
+    from apps.placements.services import placement_request
+
+    if tensor_parallel > instance_type.gpus:
+        remedy = (
+            f"{instance_type.name} has {instance_type.gpus} GPUs; a replica's group stays inside one instance"
+        )
+        raise field_problem("/tensor_parallel", "does not fit", value=tensor_parallel, remedy=remedy)
+    profile = PerformanceProfile.objects.create(
+        model_version=model_version,
+        instance_type=instance_type,
+        tensor_parallel=tensor_parallel,
+        requests_per_s=requests_per_s,
+        tokens_per_s=tokens_per_s,
+        concurrency=concurrency,
+        gpu_procurement_s=gpu_procurement_s,
+        image_pull_s=image_pull_s,
+        weight_load_s=weight_load_s,
+        engine_start_s=engine_start_s,
+    )
+    profile.refresh_from_db()
+    after = {
+        "model_version": str(model_version),
+        "instance_type": instance_type.name,
+        "tensor_parallel": tensor_parallel,
+        "requests_per_s": requests_per_s,
+        "tokens_per_s": tokens_per_s,
+        "concurrency": concurrency,
+    }
+    audit_record(actor=actor, action="created", subject=profile, after=after)
+    placement_request(organization_id=model_version.model.project.organization_id)
+    return profile
+
+
+@one_transaction
+def profile_delete(*, actor: Actor, profile: PerformanceProfile) -> None:
+    """Forget a measurement, so that a new one can be written."""
+    from apps.placements.services import placement_request
+
+    before = {"model_version": str(profile.model_version), "instance_type": profile.instance_type.name}
+    audit_record(actor=actor, action="deleted", subject=profile, before=before)
+    organization_id = profile.model_version.model.project.organization_id
+    profile.delete()
+    placement_request(organization_id=organization_id)

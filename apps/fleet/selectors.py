@@ -1,0 +1,187 @@
+"""Reading the fleet: shared facts for everyone, clusters and pools for their organization."""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.db.models import Exists, Model, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.utils import timezone
+
+from apps.api.actors import Actor
+from apps.api.problems import not_found
+from apps.fleet.models import (
+    Cluster,
+    FailureDomain,
+    GpuPool,
+    GpuType,
+    InstanceType,
+    PoolPrice,
+    Provider,
+    Region,
+    RegionLatency,
+    Reservation,
+)
+
+M = TypeVar("M", bound=Model)
+
+
+def providers() -> QuerySet[Provider]:
+    return Provider.objects.all()
+
+
+def regions(*, provider: str | None = None, jurisdiction: str | None = None) -> QuerySet[Region]:
+    found = Region.objects.select_related("provider")
+    found = found if provider is None else found.filter(provider__name=provider)
+    return found if jurisdiction is None else found.filter(jurisdiction=jurisdiction)
+
+
+def jurisdictions() -> list[str]:
+    """All that regions lie in, sorted."""
+    return sorted(set(Region.objects.values_list("jurisdiction", flat=True)))
+
+
+def failure_domains(*, kind: str | None = None) -> QuerySet[FailureDomain]:
+    found = FailureDomain.objects.all()
+    return found if kind is None else found.filter(kind=kind)
+
+
+def gpu_types() -> QuerySet[GpuType]:
+    return GpuType.objects.all()
+
+
+def instance_types(*, provider: str | None = None, gpu_type: str | None = None) -> QuerySet[InstanceType]:
+    found = InstanceType.objects.select_related("provider", "gpu_type")
+    found = found if provider is None else found.filter(provider__name=provider)
+    return found if gpu_type is None else found.filter(gpu_type__name=gpu_type)
+
+
+def latencies(*, origin: str | None = None) -> QuerySet[RegionLatency]:
+    found = RegionLatency.objects.select_related("origin", "target")
+    return found if origin is None else found.filter(origin__name=origin)
+
+
+def clusters(*, actor: Actor, region: str | None = None, now: datetime | None = None) -> QuerySet[Cluster]:
+    """Clusters of the actor's organization, with ``is_enrolled`` and ``is_connected`` (the lease runs at ``now``)."""
+    now = now or timezone.now()
+    found = (
+        Cluster.objects.filter(organization_id=actor.organization_id)
+        .select_related("region__provider")
+        .prefetch_related("failure_domains")
+        .annotate(
+            is_connected=Exists(Cluster.objects.filter(pk=OuterRef("pk"), session__lease_expires_at__gt=now)),
+            is_enrolled=Exists(Cluster.objects.filter(pk=OuterRef("pk"), session__isnull=False)),
+        )
+    )
+    return found if region is None else found.filter(region__name=region)
+
+
+def cluster_get(*, actor: Actor, name: str) -> Cluster:
+    """By name or id. Raises Problem ``not_found``."""
+    return _one(clusters(actor=actor), "cluster", name)
+
+
+def pools(
+    *,
+    actor: Actor,
+    cluster: str | None = None,
+    procurement: str | None = None,
+    gpu_type: str | None = None,
+    now: datetime | None = None,
+) -> QuerySet[GpuPool]:
+    """Pools of the actor's organization, each with ``micro_usd_per_h``: an instance's price at ``now``."""
+    found = pools_priced(now=now).filter(cluster__organization_id=actor.organization_id)
+    found = found if cluster is None else found.filter(cluster__name=cluster)
+    found = found if procurement is None else found.filter(procurement=procurement)
+    return found if gpu_type is None else found.filter(instance_type__gpu_type__name=gpu_type)
+
+
+def pools_priced(*, now: datetime | None = None) -> QuerySet[GpuPool]:
+    """All pools of all organizations, for the control plane itself, with ``micro_usd_per_h`` at ``now``."""
+    current = (
+        PoolPrice.objects.filter(pool=OuterRef("pk"), effective_from__lte=now or timezone.now())
+        .order_by("-effective_from")
+        .values("instance_micro_usd_per_h")[:1]
+    )
+    return GpuPool.objects.select_related(
+        "cluster__region__provider", "instance_type__gpu_type", "instance_type__provider"
+    ).annotate(micro_usd_per_h=Subquery(current))
+
+
+def pool_get(*, actor: Actor, pool_id: str) -> GpuPool:
+    """By id. Raises Problem ``not_found``."""
+    return _by_id(pools(actor=actor), "pool", pool_id)
+
+
+def pool_by_name(*, actor: Actor, cluster: str, name: str) -> GpuPool | None:
+    return pools(actor=actor, cluster=cluster).filter(name=name).first()
+
+
+def pool_prices(*, pool: GpuPool) -> QuerySet[PoolPrice]:
+    """What an instance cost and costs."""
+    return PoolPrice.objects.filter(pool=pool)
+
+
+def reservations(*, actor: Actor, pool: UUID | None = None) -> QuerySet[Reservation]:
+    found = Reservation.objects.filter(pool__cluster__organization_id=actor.organization_id).select_related(
+        "pool__cluster"
+    )
+    return found if pool is None else found.filter(pool_id=pool)
+
+
+def reservation_get(*, actor: Actor, reservation_id: str) -> Reservation:
+    """Raises Problem ``not_found``."""
+    return _by_id(reservations(actor=actor), "reservation", reservation_id)
+
+
+def fact_get(found: "QuerySet[M]", kind: str, name: str) -> M:
+    """A shared fact by name or id. Raises Problem ``not_found``."""
+    return _one(found, kind, name)
+
+
+def _one(found: "QuerySet[M]", kind: str, name: str) -> M:
+    try:
+        condition = Q(pk=UUID(name))
+    except ValueError:
+        condition = Q(name=name)
+    rows = list(found.filter(condition)[:2])
+    if len(rows) != 1:
+        raise not_found(kind, name)
+    return rows[0]
+
+
+def _by_id(found: "QuerySet[Any]", kind: str, identifier: str) -> Any:
+    try:
+        row = found.filter(pk=UUID(identifier)).first()
+    except ValueError:
+        row = None
+    if row is None:
+        raise not_found(kind, identifier)
+    return row
+
+
+def gpus_of(pool: GpuPool) -> int:
+    """How many GPUs a pool has in all. ``instance_type`` must be loaded."""
+    return pool.capacity_instances * pool.instance_type.gpus
+
+
+def organization_ids_of_clusters(*, cluster_ids: Collection[UUID]) -> list[UUID]:
+    """The organizations that these clusters belong to, in one order."""
+    owners = Cluster.objects.filter(pk__in=cluster_ids).values_list("organization_id", flat=True)
+    return sorted(set(owners))
+
+
+def clusters_for_tables(*, organization_id: UUID) -> list[Cluster]:
+    """An organization's clusters with region, agent's session (if enrolled) and pools: what tables are made of."""
+    found = Cluster.objects.filter(organization_id=organization_id).order_by("id")
+    return list(
+        found.select_related("region", "session").prefetch_related(
+            Prefetch("pools", GpuPool.objects.select_related("instance_type"))
+        )
+    )
+
+
+def latencies_ms(*, region_ids: Collection[UUID]) -> dict[tuple[UUID, UUID], float]:
+    """(origin, target) -> round-trip time between these regions, where it is recorded."""
+    rows = RegionLatency.objects.filter(origin__in=region_ids, target__in=region_ids)
+    return {(row.origin_id, row.target_id): row.rtt_ms for row in rows}

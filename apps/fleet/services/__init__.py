@@ -1,0 +1,34 @@
+"""Writing the fleet: shared facts, clusters, pools, prices, reservations."""
+
+from apps.fleet.services.cluster_change import cluster_delete, cluster_patch
+from apps.fleet.services.cluster_create import cluster_create
+from apps.fleet.services.facts_create import (
+    failure_domain_create,
+    gpu_type_create,
+    instance_type_create,
+    latency_set,
+    provider_create,
+    region_create,
+)
+from apps.fleet.services.facts_delete import fact_delete
+from apps.fleet.services.pool_change import pool_delete, pool_patch
+from apps.fleet.services.pool_create import pool_create
+from apps.fleet.services.reservation import reservation_create, reservation_delete
+
+__all__ = [
+    "cluster_create",
+    "cluster_delete",
+    "cluster_patch",
+    "fact_delete",
+    "failure_domain_create",
+    "gpu_type_create",
+    "instance_type_create",
+    "latency_set",
+    "pool_create",
+    "pool_delete",
+    "pool_patch",
+    "provider_create",
+    "region_create",
+    "reservation_create",
+    "reservation_delete",
+]
