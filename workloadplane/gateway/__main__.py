@@ -1,0 +1,5 @@
+import sys
+
+from workloadplane.gateway.main import main
+
+sys.exit(main())

@@ -1,0 +1,54 @@
+"""One line of JSON a request, on standard output: who asked what of whom and how it went; never what was said.
+
+Lines are gathered and written together; when the reader of standard output does not keep up, lines are dropped
+and counted, for a log must not hold up the traffic that it describes.
+"""
+
+import msgspec
+
+
+class AccessLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished request. No prompt, no answer, no key."""
+
+    time: float
+    request_id: str
+    route: str
+    status: int
+    outcome: str
+    project_id: str
+    api_key_id: str
+    deployment: str
+    replica_id: str | None
+    served_region: str | None
+    reasons: tuple[str, ...]
+    attempts: int
+    queue_s: float
+    ttft_s: float | None
+    duration_s: float
+    input_tokens: int
+    output_tokens: int
+
+
+_encoder = msgspec.json.Encoder()
+_BUFFER_BYTES_MAX = 4 * 1024 * 1024
+
+
+class AccessLog:
+    """Lines of this process, waiting to be written."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self.dropped_lines = 0
+
+    def add(self, line: AccessLine) -> None:
+        if len(self._buffer) > _BUFFER_BYTES_MAX:
+            self.dropped_lines += 1
+            return
+        self._buffer += _encoder.encode(line)
+        self._buffer += b"\n"
+
+    def take(self) -> bytes:
+        """What is to be written now."""
+        taken = bytes(self._buffer)
+        self._buffer.clear()
+        return taken

@@ -1,0 +1,107 @@
+"""Who may ask for what: the routes that are relayed, and the key that a request comes with.
+
+Routes are an allow-list by class; what is not on it, an engine's admin routes above all, does not exist. Keys
+are checked offline: the SHA-256 of what was sent is looked up in the key set, so no comparison runs over the
+secret itself, and one that is not there is unknown, revoked or another cluster's alike.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from workloadplane.gateway import errors
+from workloadplane.gateway.errors import Failure
+from workloadplane.gateway.peers import PEER_HEADER, PeerStatement, verify
+from workloadplane.gateway.registry import Registry
+from workloadplane.protocol.refusal import Refusal
+from workloadplane.protocol.routing import ApiKeyEntry
+
+INFERENCE_SCOPE = "inference"
+_KEY_BYTES_MAX = 512
+
+
+@dataclass(frozen=True, slots=True)
+class RouteClass:
+    """A kind of inference request. ``usage_on_request``: its streams tell usage only if asked (OpenAI's)."""
+
+    name: str
+    usage_on_request: bool = False
+
+
+_CHAT = RouteClass("chat", usage_on_request=True)
+_COMPLETIONS = RouteClass("completions", usage_on_request=True)
+_EMBEDDINGS = RouteClass("embeddings")
+_RESPONSES = RouteClass("responses")
+_MESSAGES = RouteClass("messages")
+_SCORE = RouteClass("score")
+_RERANK = RouteClass("rerank")
+_POOLING = RouteClass("pooling")
+_TOKENIZE = RouteClass("tokenize")
+
+#: POST path -> class. Nothing else is relayed.
+ROUTES: Mapping[bytes, RouteClass] = {
+    b"/v1/chat/completions": _CHAT,
+    b"/v1/completions": _COMPLETIONS,
+    b"/v1/embeddings": _EMBEDDINGS,
+    b"/v1/responses": _RESPONSES,
+    b"/v1/messages": _MESSAGES,
+    b"/v1/score": _SCORE,
+    b"/score": _SCORE,
+    b"/v1/rerank": _RERANK,
+    b"/v2/rerank": _RERANK,
+    b"/rerank": _RERANK,
+    b"/pooling": _POOLING,
+    b"/classify": _POOLING,
+    b"/tokenize": _TOKENIZE,
+    b"/detokenize": _TOKENIZE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose request it is. ``statement``: the peer gateway's that passed it on; ``None`` = it met us first."""
+
+    api_key: ApiKeyEntry
+    statement: PeerStatement | None
+
+
+def authorise(registry: Registry, headers: Mapping[bytes, bytes], *, now: float) -> Caller | Failure:
+    """Check key, scope and, if a peer passed the request on, what it says. ``now``: seconds since 1970."""
+    secret = _secret(headers)
+    if secret is None:
+        return errors.missing_key()
+    entry = registry.api_key(hashlib.sha256(secret).digest())
+    if entry is None or (entry.expires_at is not None and entry.expires_at <= now):
+        return errors.wrong_key()
+    if INFERENCE_SCOPE not in entry.scopes:
+        return errors.scope_missing(INFERENCE_SCOPE)
+    value = headers.get(PEER_HEADER)
+    if value is None:
+        return Caller(entry, None)
+    audience = registry.identity.cluster_id if registry.identity else ""
+    statement = verify(value, audience=audience, now=now, peer=registry.peer)
+    if isinstance(statement, Refusal):
+        return errors.peer_refused(statement)
+    if statement.api_key_id != entry.api_key_id:
+        return errors.peer_refused(
+            Refusal(
+                rule="peer_statement",
+                subject="x-meridian-peer",
+                value="wrong api_key_id",
+                remedy="it must name the key that comes with it",
+            )
+        )
+    return Caller(entry, statement)
+
+
+def _secret(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """The key as sent: a bearer token, or the header that Anthropic's clients use."""
+    value = headers.get(b"authorization")
+    if value is not None:
+        scheme, _, secret = value.partition(b" ")
+        secret = secret.strip()
+        if scheme.lower() != b"bearer":
+            return None
+    else:
+        secret = headers.get(b"x-api-key", b"")
+    return secret if 0 < len(secret) <= _KEY_BYTES_MAX else None

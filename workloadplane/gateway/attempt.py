@@ -1,0 +1,130 @@
+"""One try at one replica or peer gateway: where it goes and the bytes that are sent there."""
+
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from workloadplane.gateway import heads
+from workloadplane.gateway.admission import Caller, RouteClass
+from workloadplane.gateway.body import InferenceBody, with_model, with_usage_asked
+from workloadplane.gateway.context import GatewayContext
+from workloadplane.gateway.heads import Served
+from workloadplane.gateway.peers import LIFETIME_S, PEER_HEADER, PeerStatement, sign
+from workloadplane.gateway.reader import Request
+from workloadplane.gateway.upstream import Target
+from workloadplane.gateway.usage import RevisionTraffic
+from workloadplane.protocol.routing import Peer, Route
+from workloadplane.routing import ToPeer
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """What a client asked for, checked and parsed."""
+
+    request: Request
+    route_class: RouteClass
+    caller: Caller
+    body: InferenceBody
+    route: Route
+
+    @property
+    def to_peer(self) -> bool:
+        """Whether the answer goes to another gateway, which then accounts for it."""
+        return self.caller.statement is not None
+
+    @property
+    def asks_usage(self) -> bool:
+        """Whether the gateway must ask the engine for a usage chunk that the client did not ask for."""
+        return self.route_class.usage_on_request and bool(self.body.stream) and not self.body.wants_usage
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one replica or peer. ``name``: its replica or cluster id, as the routing room knows it."""
+
+    name: str
+    target: Target
+    head: bytes
+    body: bytes
+    served: Served
+    peer: Peer | None
+    traffic: RevisionTraffic | None
+    was_sent: bool = False
+
+
+def attempt_at_replica(
+    context: GatewayContext, inquiry: Inquiry, replica_id: str, request_id: str
+) -> Attempt:
+    """Send to a replica of this cluster, with that replica's own key instead of the client's."""
+    registry = context.registry
+    endpoint = registry.endpoints[replica_id]
+    body = _body_asking_usage(inquiry)
+    if endpoint.served_model != inquiry.body.model:
+        body = with_model(body, endpoint.served_model)
+    target = Target(endpoint.host, endpoint.port)
+    head = heads.request_head(
+        inquiry.request.path,
+        target.authority,
+        b"Bearer " + endpoint.engine_key.encode(),
+        inquiry.request.headers,
+        request_id,
+    )
+    served = Served(
+        cluster_id=registry.cluster_id,
+        region=registry.region,
+        replica_id=replica_id,
+        revision_id=endpoint.revision_id,
+        revision=endpoint.revision,
+        pool_id=endpoint.pool_id,
+    )
+    traffic = context.traffic.of(endpoint.deployment_id, endpoint.revision_id)
+    return Attempt(replica_id, target, _framed(head, body), body, served, None, traffic)
+
+
+def attempt_at_peer(
+    context: GatewayContext, inquiry: Inquiry, choice: ToPeer, request_id: str
+) -> Attempt | None:
+    """Send to a peer's gateway, with the client's key and our statement; ``None`` if we can't speak to it."""
+    registry = context.registry
+    peer = registry.peer(choice.cluster_id)
+    target = target_of(peer.url) if peer else None
+    if peer is None or target is None or context.private_key is None:
+        return None
+    statement = PeerStatement(
+        sender=registry.cluster_id,
+        audience=peer.cluster_id,
+        expires_at=time.time() + LIFETIME_S,
+        request_id=request_id,
+        api_key_id=inquiry.caller.api_key.api_key_id,
+        origin_region=registry.region,
+        residency=inquiry.route.residency,
+        may_hold=choice.may_hold,
+    )
+    body = _body_asking_usage(inquiry)
+    headers = inquiry.request.headers
+    credential = headers.get(b"authorization") or b"Bearer " + headers[b"x-api-key"]
+    head = heads.request_head(inquiry.request.path, target.authority, credential, headers, request_id)
+    head += b"%s: %s\r\n" % (PEER_HEADER, sign(statement, context.private_key))
+    served = Served(peer.cluster_id, peer.region, None, "", 0, None)
+    return Attempt(peer.cluster_id, target, _framed(head, body), body, served, peer, None)
+
+
+def _body_asking_usage(inquiry: Inquiry) -> bytes:
+    body = inquiry.request.body
+    return with_usage_asked(body, inquiry.body) if inquiry.asks_usage else body
+
+
+def _framed(head: bytes, body: bytes) -> bytes:
+    return head + b"content-length: %d\r\n\r\n" % len(body)
+
+
+def target_of(url: str) -> Target | None:
+    """Where a peer's URL points; ``None`` if it is not one that we can connect to."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        return None
+    return Target(parts.hostname, port or (443 if parts.scheme == "https" else 80), parts.scheme == "https")

@@ -1,0 +1,84 @@
+"""A request's body: parsed once for the few members that decide its way, and otherwise left as it came.
+
+Where a member must differ for the engine (usage asked for by the gateway, another served name), the bytes of
+that member alone are replaced. A member is found by its quoted name: inside a JSON string the quotes would be
+escaped, so a match is a real name or value; where more than one place matches, the body is encoded anew.
+"""
+
+import re
+
+import msgspec
+
+from workloadplane.gateway import errors
+from workloadplane.gateway.errors import Failure
+
+
+class StreamOptions(msgspec.Struct):
+    """OpenAI's ``stream_options``."""
+
+    include_usage: bool | None = None
+
+
+class InferenceBody(msgspec.Struct):
+    """The members of an inference request that the gateway reads; the rest is the engine's business."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+    prompt_cache_key: str | None = None
+
+    @property
+    def wants_usage(self) -> bool:
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def session(self) -> str | None:
+        """What the client says belongs together."""
+        return self.prompt_cache_key or self.user
+
+
+_bodies = msgspec.json.Decoder(InferenceBody)
+_PLACE = re.compile(r"(?: - at `\$\.|missing required field `)([^`]+)`")
+_OPENING = re.compile(rb"\s*\{")
+
+
+def parse(body: bytes) -> InferenceBody | Failure:
+    """What the gateway must know, or which part of the body is wrong."""
+    try:
+        return _bodies.decode(body)
+    except RecursionError:
+        return errors.bad_request("The body is nested too deeply; send a flatter one.", code="body_too_deep")
+    except msgspec.ValidationError as error:
+        where = _PLACE.search(str(error))
+        param = where.group(1) if where else None
+        return errors.bad_request(f"The body is not accepted: {error}; mend it.", param=param)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return errors.bad_request(f"The body is not valid JSON: {error}; send a JSON object.")
+
+
+def with_usage_asked(body: bytes, parsed: InferenceBody) -> bytes:
+    """The body with ``stream_options.include_usage`` set."""
+    if parsed.stream_options is None and b'"stream_options"' not in body:
+        opening = _OPENING.match(body)
+        if opening is not None:
+            cut = opening.end()
+            return body[:cut] + b'"stream_options":{"include_usage":true},' + body[cut:]
+    members = msgspec.json.decode(body)
+    options = members.get("stream_options") or {}
+    return _with_member(body, members, "stream_options", {**options, "include_usage": True})
+
+
+def with_model(body: bytes, model: str) -> bytes:
+    """The body with another ``model``."""
+    return _with_member(body, msgspec.json.decode(body), "model", model)
+
+
+def _with_member(body: bytes, members: dict[str, object], name: str, value: object) -> bytes:
+    old = msgspec.json.encode(members.get(name))
+    quoted = re.escape(msgspec.json.encode(name))
+    found = list(re.finditer(quoted + rb"\s*:\s*" + re.escape(old), body))
+    if len(found) == 1 and len(re.findall(quoted, body)) == 1:
+        end = found[0].end()
+        return body[: end - len(old)] + msgspec.json.encode(value) + body[end:]
+    return msgspec.json.encode({**members, name: value})

@@ -1,0 +1,53 @@
+"""What all requests of a process share."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from workloadplane.gateway.accesslog import AccessLog
+from workloadplane.gateway.holding import Holding
+from workloadplane.gateway.limits import Limits
+from workloadplane.gateway.metrics import Counters
+from workloadplane.gateway.registry import Registry
+from workloadplane.gateway.upstream import UpstreamPool
+from workloadplane.gateway.usage import RevisionTraffic, TrafficBook
+from workloadplane.protocol.routing import Route
+from workloadplane.protocol.spool import SpoolWriter
+from workloadplane.routing import Policy
+
+if TYPE_CHECKING:
+    from workloadplane.gateway.relay import Relay
+
+
+@dataclass(slots=True, kw_only=True)
+class GatewayContext:
+    """One per process.
+
+    wake:        tell the agent at once that a request found no replica
+    private_key: signs what we tell peers; ``None`` until the agent has enrolled, and then no peer is asked
+    """
+
+    limits: Limits
+    registry: Registry
+    pool: UpstreamPool
+    spool: SpoolWriter
+    traffic: TrafficBook
+    counters: Counters
+    holding: Holding
+    access_log: AccessLog
+    loop: asyncio.AbstractEventLoop
+    wake: Callable[[], None]
+    rng: Random
+    policy: Policy = field(default_factory=Policy)
+    private_key: Ed25519PrivateKey | None = None
+    relays: "set[Relay]" = field(default_factory=set)
+
+    def waiting_traffic(self, route: Route) -> RevisionTraffic:
+        """Under which revision a request waits: the one that this cluster would most likely start."""
+        here = [r for r in route.revisions if self.registry.cluster_id in r.cluster_ids]
+        revision = max(here or route.revisions, key=lambda r: r.weight, default=None)
+        return self.traffic.of(route.deployment_id, revision.revision_id if revision else "")

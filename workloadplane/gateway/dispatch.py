@@ -1,0 +1,184 @@
+"""A request finds its route: answered here, or relayed.
+
+Answered here: ``/livez``, ``/readyz``, ``/health``, ``/metrics`` (only to the operator's networks),
+``/.well-known/meridian/regions`` and ``GET /v1/models``. Relayed: what ``admission.ROUTES`` lists.
+"""
+
+import time
+from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+import msgspec
+
+from workloadplane.gateway import body, errors, metrics
+from workloadplane.gateway.admission import ROUTES, Caller, RouteClass, authorise
+from workloadplane.gateway.attempt import Inquiry
+from workloadplane.gateway.context import GatewayContext
+from workloadplane.gateway.errors import Failure
+from workloadplane.gateway.reader import Request
+from workloadplane.gateway.relay import Relay
+from workloadplane.gateway.server import ClientConnection
+from workloadplane.routing import can_serve
+
+_JSON = b"content-type: application/json\r\n"
+_LocalRoute = Callable[[ClientConnection, Request], None]
+Network = IPv4Network | IPv6Network
+
+
+class Gateway:
+    """What connections ask (``server.Application``)."""
+
+    def __init__(self, context: GatewayContext, operator_networks: tuple[Network, ...]) -> None:
+        self.limits = context.limits
+        self.connections: set[ClientConnection] = set()
+        self.body_bytes = 0
+        self.draining = False
+        self._context = context
+        self._operator_networks = operator_networks
+        self._local: dict[bytes, _LocalRoute] = {
+            b"/livez": self._live,
+            b"/readyz": self._ready,
+            b"/health": self._ready,
+            b"/metrics": self._metrics,
+            b"/.well-known/meridian/regions": self._regions,
+            b"/v1/models": self._models,
+        }
+
+    def admit(self, request: Request) -> Failure | None:
+        """Judge a request by its headers alone."""
+        found = self._find(request)
+        return found if isinstance(found, Failure) else None
+
+    def handle(self, connection: ClientConnection, request: Request) -> None:
+        """Answer a request, now or over time."""
+        if request.failure is not None:
+            self._count_refused("none", request.failure)
+            connection.fail(request.failure)
+            return
+        local = self._local.get(request.path) if request.method == b"GET" else None
+        if local is not None:
+            local(connection, request)
+            return
+        inquiry = self._inquire(request)
+        if isinstance(inquiry, Failure):
+            route = ROUTES.get(request.path)
+            self._count_refused(route.name if route else "none", inquiry)
+            connection.fail(inquiry)
+        else:
+            Relay(self._context, connection, inquiry).start()
+
+    def _count_refused(self, route: str, failure: Failure) -> None:
+        self._context.counters.requests[route, str(failure.status), "refused"] += 1
+
+    def _find(self, request: Request) -> tuple[RouteClass, Caller] | Failure | None:
+        """The route and whose request it is; ``None`` for what is answered here."""
+        if request.path in self._local or request.path.startswith(b"/v1/models/"):
+            return None if request.method == b"GET" else errors.method_not_allowed("POST", "GET")
+        route_class = ROUTES.get(request.path)
+        if route_class is None:
+            return errors.unknown_route(request.method.decode("latin-1"), request.path.decode("latin-1"))
+        if request.method != b"POST":
+            return errors.method_not_allowed(request.method.decode("latin-1"), "POST")
+        caller = authorise(self._context.registry, request.headers, now=time.time())
+        return caller if isinstance(caller, Failure) else (route_class, caller)
+
+    def _inquire(self, request: Request) -> Inquiry | Failure:
+        found = self._find(request)
+        if found is None:
+            return errors.unknown_route(request.method.decode("latin-1"), request.path.decode("latin-1"))
+        if isinstance(found, Failure):
+            return found
+        route_class, caller = found
+        parsed = body.parse(request.body)
+        if isinstance(parsed, Failure):
+            return parsed
+        route = self._context.registry.route(caller.api_key.project_id, parsed.model)
+        if route is None:
+            return errors.model_not_found(parsed.model)
+        return Inquiry(request, route_class, caller, parsed, route)
+
+    # Answered here
+
+    def _live(self, connection: ClientConnection, request: Request) -> None:
+        connection.respond(200, _JSON, b'{"status":"ok"}')
+
+    def _ready(self, connection: ClientConnection, request: Request) -> None:
+        missing = self._context.registry.not_ready_because()
+        if self.draining:
+            missing.append("shutting down")
+        told = msgspec.json.encode({"status": "not ready" if missing else "ok", "missing": missing})
+        connection.respond(503 if missing else 200, _JSON, told)
+
+    def _metrics(self, connection: ClientConnection, request: Request) -> None:
+        if not self._is_operator(connection.remote):
+            connection.fail(errors.unknown_route("GET", "/metrics"))
+            return
+        context = self._context
+        gauges = {
+            "meridian_gateway_connections": ("Client connections open", float(len(self.connections))),
+            "meridian_gateway_body_bytes": ("Bodies at hand", float(self.body_bytes)),
+            "meridian_gateway_usage_records_lost": (
+                "Usage records that the disk did not take",
+                float(context.spool.lost_records),
+            ),
+            "meridian_gateway_access_lines_dropped": (
+                "Access log lines that nobody read",
+                float(context.access_log.dropped_lines),
+            ),
+        }
+        text = metrics.render(context.counters, context.traffic, gauges=gauges)
+        connection.respond(200, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n", text)
+
+    def _is_operator(self, remote: str) -> bool:
+        try:
+            address = ip_address(remote)
+        except ValueError:
+            return False
+        return any(address in network for network in self._operator_networks)
+
+    def _regions(self, connection: ClientConnection, request: Request) -> None:
+        """Where else a client may go; ``rtt_ms`` as measured from here, ``null`` url for this gateway itself."""
+        header = self._context.registry.header
+        regions: list[dict[str, object]] = []
+        if header is not None:
+            regions.append(
+                {
+                    "region": header.region,
+                    "cluster": header.cluster_name,
+                    "jurisdiction": header.jurisdiction,
+                    "url": None,
+                    "rtt_ms": 0.0,
+                }
+            )
+            regions += [
+                {
+                    "region": peer.region,
+                    "cluster": peer.cluster_name,
+                    "jurisdiction": peer.jurisdiction,
+                    "url": peer.url,
+                    "rtt_ms": peer.rtt_ms,
+                }
+                for peer in sorted(header.peers, key=lambda peer: peer.rtt_ms)
+            ]
+        told = {"generation": self._context.registry.generation("routing"), "regions": regions}
+        connection.respond(200, _JSON + b"cache-control: max-age=10\r\n", msgspec.json.encode(told))
+
+    def _models(self, connection: ClientConnection, request: Request) -> None:
+        """The project's deployments that this gateway may take requests for."""
+        registry = self._context.registry
+        caller = authorise(registry, request.headers, now=time.time())
+        if isinstance(caller, Failure):
+            connection.fail(caller)
+            return
+        listed = [
+            {
+                "id": route.deployment,
+                "object": "model",
+                "created": route.created_at,
+                "owned_by": "meridian",
+                "root": route.model,
+            }
+            for route in registry.routes_of(caller.api_key.project_id)
+            if can_serve(registry.snapshot(route)) is None
+        ]
+        connection.respond(200, _JSON, msgspec.json.encode({"object": "list", "data": listed}))

@@ -1,0 +1,243 @@
+"""Every way in which the gateway says no, in OpenAI's error format.
+
+Cut by what the caller must do: 4xx mend the request, 429 and 503 come again after ``Retry-After``, 502 and 504
+a replica failed and it was not the client's fault. The texts name field, value and remedy; a value that came
+from the client is shortened and never put into a header.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from workloadplane.protocol.refusal import Refusal
+
+_INVALID = "invalid_request_error"
+_SERVER = "server_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An answer that is an error. ``unready``: told to a peer gateway that it may ask elsewhere."""
+
+    status: int
+    type: str
+    code: str
+    message: str
+    param: str | None = None
+    retry_after_s: int | None = None
+    unready: bool = False
+
+
+def encode(failure: Failure) -> bytes:
+    """The JSON body."""
+    return msgspec.json.encode(
+        {
+            "error": {
+                "message": failure.message,
+                "type": failure.type,
+                "param": failure.param,
+                "code": failure.code,
+            }
+        }
+    )
+
+
+def error_event(failure: Failure) -> bytes:
+    """The event that ends a stream which can't be finished; no ``[DONE]`` follows it."""
+    return b"event: error\ndata: " + encode(failure) + b"\n\n"
+
+
+def _shown(value: str) -> str:
+    return value if len(value) <= 100 else value[:100] + "…"
+
+
+def bad_request(message: str, *, param: str | None = None, code: str = "invalid_request") -> Failure:
+    return Failure(400, _INVALID, code, message, param)
+
+
+def bad_http(reason: str) -> Failure:
+    return Failure(400, _INVALID, "invalid_http", f"The request is not valid HTTP/1.1: {reason}.")
+
+
+def headers_too_large(header_bytes_max: int) -> Failure:
+    return Failure(
+        431,
+        _INVALID,
+        "headers_too_large",
+        f"The headers are larger than {header_bytes_max} bytes; send fewer or shorter ones.",
+    )
+
+
+def body_too_large(body_bytes_max: int) -> Failure:
+    return Failure(
+        413,
+        _INVALID,
+        "request_too_large",
+        f"The body is larger than {body_bytes_max} bytes; send a smaller one.",
+    )
+
+
+def too_slow(what: str, timeout_s: float) -> Failure:
+    return Failure(
+        408, _INVALID, "request_timeout", f"The {what} did not arrive within {timeout_s:g} s; send again."
+    )
+
+
+def unknown_route(method: str, path: str) -> Failure:
+    return Failure(
+        404,
+        _INVALID,
+        "unknown_url",
+        f"There is no {_shown(method)} {_shown(path)} here; see GET /v1/models and the OpenAI API.",
+    )
+
+
+def method_not_allowed(method: str, allowed: str) -> Failure:
+    return Failure(
+        405, _INVALID, "method_not_allowed", f"Method {_shown(method)} is not allowed here; use {allowed}."
+    )
+
+
+def expectation_failed() -> Failure:
+    return Failure(417, _INVALID, "expectation_failed", "Only Expect: 100-continue is understood; drop it.")
+
+
+def missing_key() -> Failure:
+    return Failure(
+        401,
+        _INVALID,
+        "invalid_api_key",
+        "No API key was given; send it as 'Authorization: Bearer <key>'.",
+    )
+
+
+def wrong_key() -> Failure:
+    return Failure(
+        401, _INVALID, "invalid_api_key", "The API key is unknown, revoked or expired; use a valid one."
+    )
+
+
+def scope_missing(scope: str) -> Failure:
+    return Failure(
+        403,
+        _INVALID,
+        "insufficient_scope",
+        f"The API key does not have the scope '{scope}'; use one that has it.",
+    )
+
+
+def peer_refused(refusal: Refusal) -> Failure:
+    return Failure(
+        403, _INVALID, refusal.rule, f"Header {refusal.subject}: {refusal.value}; {refusal.remedy}."
+    )
+
+
+def model_not_found(model: str) -> Failure:
+    return Failure(
+        404,
+        _INVALID,
+        "model_not_found",
+        f"The model '{_shown(model)}' does not exist or you do not have access to it; see GET /v1/models.",
+        param="model",
+    )
+
+
+def too_many_connections() -> Failure:
+    return Failure(
+        503,
+        _SERVER,
+        "too_many_connections",
+        "This gateway has no connection left; try again shortly.",
+        retry_after_s=1,
+    )
+
+
+def memory_bound() -> Failure:
+    return Failure(
+        503,
+        _SERVER,
+        "overloaded",
+        "The bodies at hand fill this gateway's bound; try again shortly.",
+        retry_after_s=2,
+    )
+
+
+def hold_full() -> Failure:
+    return Failure(
+        429,
+        "rate_limit_error",
+        "queue_full",
+        "As many requests as allowed wait for a replica to start; try again shortly.",
+        retry_after_s=10,
+    )
+
+
+def hold_expired(hold_timeout_s: float) -> Failure:
+    return Failure(
+        503,
+        _SERVER,
+        "no_replica_ready",
+        f"No replica of the model became ready within {hold_timeout_s:g} s; try again later.",
+        retry_after_s=30,
+    )
+
+
+def not_ready_here() -> Failure:
+    return Failure(
+        503,
+        _SERVER,
+        "no_replica_ready",
+        "No replica of the model is ready in this region; try again shortly.",
+        retry_after_s=5,
+        unready=True,
+    )
+
+
+def refused(refusal: Refusal) -> Failure:
+    """A Refusal of the routing room, as clients see it."""
+    if refusal.rule in {"residency", "residency_ingress"}:
+        message = f"Refused by {refusal.rule}: this gateway's {refusal.subject} is {refusal.value}; {refusal.remedy}."
+        return Failure(451, _INVALID, refusal.rule, message, param="model")
+    return Failure(
+        503,
+        _SERVER,
+        refusal.rule,
+        f"No replica can take the request ({refusal.value}); {refusal.remedy}.",
+        retry_after_s=5,
+    )
+
+
+def upstream_unreachable() -> Failure:
+    return Failure(
+        502,
+        _SERVER,
+        "upstream_unreachable",
+        "The replica broke the connection before it answered; try again.",
+        retry_after_s=1,
+    )
+
+
+def upstream_invalid() -> Failure:
+    return Failure(502, _SERVER, "upstream_invalid", "The replica's answer was not valid HTTP; try again.")
+
+
+def upstream_timeout(timeout_s: float) -> Failure:
+    return Failure(
+        504, _SERVER, "upstream_timeout", f"The replica sent nothing for {timeout_s:g} s; try again."
+    )
+
+
+def stream_broken() -> Failure:
+    return Failure(
+        502, _SERVER, "stream_broken", "The replica was lost in mid-stream; the answer is incomplete."
+    )
+
+
+def shutting_down() -> Failure:
+    return Failure(
+        503,
+        _SERVER,
+        "shutting_down",
+        "The gateway's time to finish running requests is over; the answer is incomplete.",
+        retry_after_s=1,
+    )

@@ -1,0 +1,88 @@
+"""``python -m workloadplane.gateway``: options, signals, exit status.
+
+Exit status: 0 after an orderly end, 1 when the port or the state directory can't be had, 2 for wrong options.
+"""
+
+import argparse
+import asyncio
+import gc
+import signal
+import sys
+from ipaddress import ip_network
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from workloadplane.gateway import limits
+from workloadplane.gateway.process import GatewayProcess, Options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; the exit status."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        options = Options(
+            agent_state_dir=given.agent_state_dir.absolute(),
+            state_dir=given.state_dir.absolute(),
+            host=given.host,
+            port=given.port,
+            share_port=given.share_port,
+            operator_networks=tuple(ip_network(each.strip()) for each in given.operator_networks.split(",")),
+            limits=limits.from_arguments(given),
+        )
+    except ValueError as error:
+        parser.error(str(error))
+    _log_as_json()
+    try:
+        uvloop.run(_run(options))
+    except OSError as error:
+        sys.stderr.write(f"gateway: {options.host}:{options.port} or {options.state_dir}: {error}\n")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m workloadplane.gateway", description=__doc__)
+    parser.add_argument("--agent-state-dir", type=Path, required=True, help="where the agent keeps its state")
+    parser.add_argument("--state-dir", type=Path, required=True, help="where usage is spooled")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, required=True, help="port to listen on; 0 = any free one")
+    parser.add_argument(
+        "--share-port",
+        action="store_true",
+        help="let further gateway processes listen on the same port (SO_REUSEPORT)",
+    )
+    parser.add_argument(
+        "--operator-networks",
+        default="127.0.0.0/8,::1/128",
+        help="networks that may read /metrics (default: this machine)",
+    )
+    limits.add_arguments(parser)
+    return parser
+
+
+async def _run(options: Options) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    process = GatewayProcess(options)
+    # What lives as long as the process need not be looked at by every collection.
+    gc.collect()
+    gc.freeze()
+    await process.serve(stop)
+
+
+def _log_as_json() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(20),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -1,0 +1,194 @@
+"""The process around it: the listening socket, the timers, and an orderly end.
+
+Timers are few and the same for all requests: a sweep keeps every time limit (so they hold to within half a
+second), a tick reports load, another writes usage, windows and the access log.
+"""
+
+import asyncio
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from time import monotonic
+
+import structlog
+
+from workloadplane.gateway.accesslog import AccessLog
+from workloadplane.gateway.context import GatewayContext
+from workloadplane.gateway.dispatch import Gateway, Network
+from workloadplane.gateway.holding import Holding
+from workloadplane.gateway.limits import Limits
+from workloadplane.gateway.link import AgentLink
+from workloadplane.gateway.metrics import Counters
+from workloadplane.gateway.registry import Registry
+from workloadplane.gateway.server import ClientConnection
+from workloadplane.gateway.upstream import UpstreamPool
+from workloadplane.gateway.usage import WINDOW_S, TrafficBook
+from workloadplane.protocol.spool import SpoolWriter
+
+_log = structlog.get_logger(__name__)
+_SWEEP_S = 0.5
+_REPORT_S = 0.25
+_FLUSH_S = 0.1
+_BACKLOG = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How the process was started."""
+
+    agent_state_dir: Path
+    state_dir: Path
+    host: str
+    port: int
+    share_port: bool
+    operator_networks: tuple[Network, ...]
+    limits: Limits
+
+
+class GatewayProcess:
+    """Everything that lives as long as the process."""
+
+    def __init__(self, options: Options) -> None:
+        """Open the spool. Raises OSError when the state directory refuses."""
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        limits = options.limits
+        instance = uuid.uuid4().hex
+        spool = SpoolWriter(options.state_dir / "spool", instance)
+        self._context = GatewayContext(
+            limits=limits,
+            registry=Registry(),
+            pool=UpstreamPool(
+                connect_timeout_s=limits.connect_timeout_s,
+                idle_timeout_s=limits.upstream_idle_timeout_s,
+                idle_connections_max=limits.upstream_idle_connections_max,
+            ),
+            spool=spool,
+            traffic=TrafficBook(spool, started_at=time.time()),
+            counters=Counters(),
+            holding=Holding(limits),
+            access_log=AccessLog(),
+            loop=self._loop,
+            wake=self._wake,
+            rng=Random(instance),  # noqa: S311  spreads load, guards nothing
+        )
+        self._gateway = Gateway(self._context, options.operator_networks)
+        self._link = AgentLink(self._context, options.agent_state_dir, self._on_change)
+        self._window_began_s = monotonic()
+        self._spool_refused = False
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set, then finish what runs. Raises OSError if the port can't be had."""
+        listener = _listen(self._options.host, self._options.port, share=self._options.share_port)
+        self._link.load_from_disk()
+        server = await self._loop.create_server(
+            lambda: ClientConnection(self._gateway), sock=listener, backlog=_BACKLOG
+        )
+        host, port = listener.getsockname()[:2]
+        _log.info("gateway serves", host=host, port=port, instance=self._context.spool.gateway_instance)
+        timers = [
+            asyncio.create_task(self._link.run()),
+            asyncio.create_task(self._every(_SWEEP_S, self._sweep)),
+            asyncio.create_task(self._every(_REPORT_S, self._link.report_load)),
+            asyncio.create_task(self._every(_FLUSH_S, self._flush)),
+        ]
+        await stop.wait()
+        server.close()
+        await self._drain()
+        for timer in timers:
+            timer.cancel()
+        await asyncio.gather(*timers, return_exceptions=True)
+        self._end()
+
+    async def _drain(self) -> None:
+        """Let running requests finish, up to the bound; idle connections are closed at once."""
+        self._gateway.draining = True
+        _log.info("gateway drains", requests=len(self._context.relays))
+        deadline_s = monotonic() + self._options.limits.drain_timeout_s
+        while monotonic() < deadline_s:
+            for connection in list(self._gateway.connections):
+                if connection.is_idle:
+                    connection.abort()
+            if not self._gateway.connections:
+                return
+            await asyncio.sleep(0.05)
+        for relay in list(self._context.relays):
+            relay.on_drain_over()
+        await asyncio.sleep(0.1)  # the last bytes leave
+        for connection in list(self._gateway.connections):
+            connection.abort()
+
+    def _end(self) -> None:
+        self._context.pool.close()
+        self._context.traffic.close_windows(time.time())
+        self._flush()
+        try:
+            self._context.spool.close(monotonic())
+        except OSError as error:
+            _log.error("usage not written", reason=str(error))
+        _log.info("gateway ended")
+
+    async def _every(self, interval_s: float, act: Callable[[], None]) -> None:
+        """A failing tick is said and does not end the others: they carry every time limit."""
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                act()
+            except Exception:
+                _log.exception("tick failed")
+
+    def _sweep(self) -> None:
+        now_s = monotonic()
+        context = self._context
+        context.registry.expire(now_s)
+        context.pool.expire(now_s)
+        for connection in list(self._gateway.connections):
+            connection.on_sweep(now_s)
+        for relay in list(context.relays):
+            relay.on_sweep(now_s)
+        if now_s - self._window_began_s >= WINDOW_S:
+            self._window_began_s = now_s
+            context.traffic.close_windows(time.time())
+
+    def _flush(self) -> None:
+        lines = self._context.access_log.take()
+        if lines:
+            sys.stdout.buffer.write(lines)
+            sys.stdout.buffer.flush()
+        try:
+            self._context.spool.flush(monotonic())
+        except OSError as error:
+            if not self._spool_refused:
+                _log.error("usage waits in memory: the disk refuses", reason=str(error))
+            self._spool_refused = True
+        else:
+            self._spool_refused = False
+
+    def _on_change(self) -> None:
+        """Replicas or routes may have changed: those who wait try again."""
+        for deployment_id in self._context.holding.deployments():
+            self._context.holding.release(deployment_id)
+
+    def _wake(self) -> None:
+        self._link.report_load(always=True)
+
+
+def _listen(host: str, port: int, *, share: bool) -> socket.socket:
+    """A listening socket; ``share``: other gateway processes may listen on the same port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,223 @@
+"""Bytes of a client connection to requests, without sockets and time.
+
+llhttp (under httptools) refuses most malformed messages by itself: both Content-Length and Transfer-Encoding,
+repeated or signed lengths, bare line feeds, folded headers, bad names and values. What it lets pass and we do
+not is refused here: absolute-form and odd targets, odd methods and versions, repeated headers that must be
+single, other transfer codings than chunked, upgrades, and everything over a bound.
+"""
+
+from dataclasses import dataclass, field
+
+import httptools
+
+from workloadplane.gateway import errors
+from workloadplane.gateway.errors import Failure
+from workloadplane.gateway.limits import Limits
+
+_METHODS = frozenset({b"GET", b"POST"})
+_SINGLE = frozenset(
+    {
+        b"host",
+        b"authorization",
+        b"x-api-key",
+        b"content-type",
+        b"content-length",
+        b"transfer-encoding",
+        b"expect",
+        b"x-request-id",
+        b"x-meridian-peer",
+    }
+)
+_CHUNK_OVERHEAD_BYTES = 16 * 1024
+
+
+@dataclass(slots=True)
+class Request:
+    """One request as it came. ``failure``: why it is answered with an error whatever it asks for."""
+
+    method: bytes = b""
+    path: bytes = b""
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    body: bytes = b""
+    http_1_0: bool = False
+    keep_alive: bool = True
+    began_s: float = 0.0
+    failure: Failure | None = None
+    charged_bytes: int = 0
+
+
+class _StopReadingError(Exception):
+    """Leaves the parser from inside a callback; the reason is in ``request.failure``."""
+
+
+class RequestReader:
+    """Reads requests. httptools calls the ``on_`` methods; nothing here knows sockets or time limits.
+
+    ``ready``: requests that are complete. ``request``: the one being read, with ``failure`` set if it is wrong.
+    """
+
+    __slots__ = (
+        "_body_bytes",
+        "_chunked",
+        "_framing_bytes",
+        "_head_bytes",
+        "_limits",
+        "_parser",
+        "_pieces",
+        "_url",
+        "expects_continue",
+        "head_complete",
+        "length",
+        "ready",
+        "request",
+    )
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._parser = httptools.HttpRequestParser(self)
+        self.ready: list[Request] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self.request = Request()
+        self.head_complete = False
+        self.expects_continue = False
+        self.length: int | None = None
+        self._url = b""
+        self._pieces: list[bytes] = []
+        self._body_bytes = 0
+        self._head_bytes = 0
+        self._framing_bytes = 0
+        self._chunked = False
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes; what came of them is in ``ready``, ``request`` and ``request.failure``."""
+        ready_before = len(self.ready)
+        try:
+            self._parser.feed_data(data)
+            if len(self.ready) == ready_before:
+                self._bound_framing(len(data))
+        except httptools.HttpParserInvalidMethodError:
+            self._note(errors.bad_http("its method is unknown"))
+        except httptools.HttpParserUpgrade:
+            self._note(errors.bad_http("upgrades are not offered here"))
+        except httptools.HttpParserError as error:
+            self._note(errors.bad_http(str(error).lower()))
+        except _StopReadingError:
+            pass
+
+    def discard_body(self) -> None:
+        """Read the rest of this request's body without keeping it."""
+        self._pieces.clear()
+
+    @property
+    def body_bytes(self) -> int:
+        """Of the request being read, so far."""
+        return self._body_bytes
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no byte of a further request has come."""
+        return not self._url and not self._framing_bytes
+
+    def _bound_framing(self, fed_bytes: int) -> None:
+        """Bound what a message takes besides its body: an endless header, chunk extensions, trailers."""
+        self._framing_bytes += fed_bytes
+        if not self.head_complete:
+            if self._framing_bytes > self._limits.header_bytes_max:
+                self._fail(errors.headers_too_large(self._limits.header_bytes_max))
+        elif self._chunked:
+            bound = _CHUNK_OVERHEAD_BYTES + self._limits.header_bytes_max + 8 * self._body_bytes
+            if self._framing_bytes > bound:
+                self._fail(errors.bad_http("its chunks carry more framing than content"))
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        self._count_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count_head(len(name) + len(value) + 4)
+        if self.head_complete:
+            return  # a trailer: bounded, and nobody's business
+        name = name.lower()
+        headers = self.request.headers
+        if name not in headers:
+            headers[name] = value
+        elif name in _SINGLE:
+            self._fail(errors.bad_http(f"header {name.decode('latin-1')} is repeated"))
+        else:
+            headers[name] += b", " + value
+
+    def on_headers_complete(self) -> None:
+        request = self.request
+        request.method = self._parser.get_method()
+        request.path = self._url.partition(b"?")[0]
+        version = self._parser.get_http_version()
+        request.http_1_0 = version == "1.0"
+        request.keep_alive = not request.http_1_0 and self._parser.should_keep_alive()
+        if version not in {"1.1", "1.0"}:
+            self._fail(errors.bad_http("its version is neither 1.1 nor 1.0"))
+        self._check_target()
+        self._check_framing()
+        self.head_complete = True
+
+    def _check_target(self) -> None:
+        request = self.request
+        if request.method not in _METHODS:
+            self._fail(errors.method_not_allowed(request.method.decode("latin-1"), "GET or POST"))
+        if not self._url.startswith(b"/") or b"#" in self._url or not self._url.isascii():
+            self._fail(errors.bad_http("its target is not an absolute path"))
+        if b"host" not in request.headers and not request.http_1_0:
+            self._fail(errors.bad_http("it has no Host header"))
+        if b"upgrade" in request.headers:
+            self._fail(errors.bad_http("upgrades are not offered here"))
+
+    def _check_framing(self) -> None:
+        headers = self.request.headers
+        coding = headers.get(b"transfer-encoding")
+        if coding is not None:
+            if coding.lower() != b"chunked" or self.request.http_1_0:
+                self._fail(errors.bad_http("its transfer coding is not chunked alone"))
+            self._chunked = True
+        length = headers.get(b"content-length")
+        if length is not None:
+            if not length.isdigit():
+                self._fail(errors.bad_http("its Content-Length is not a number"))
+            self.length = int(length)
+            if self.length > self._limits.body_bytes_max:
+                self._fail(errors.body_too_large(self._limits.body_bytes_max))
+        expectation = headers.get(b"expect")
+        if expectation is not None:
+            if expectation.lower() != b"100-continue":
+                self._fail(errors.expectation_failed())
+            self.expects_continue = not self.request.http_1_0
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > self._limits.body_bytes_max:
+            self._fail(errors.body_too_large(self._limits.body_bytes_max))
+        if self.request.failure is None:
+            self._pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        pieces = self._pieces
+        self.request.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self.ready.append(self.request)
+        if len(self.ready) > self._limits.pipelined_requests_max:
+            self._begin()
+            self._fail(errors.bad_http("too many requests were sent ahead"))
+        self._begin()
+
+    def _count_head(self, more_bytes: int) -> None:
+        self._head_bytes += more_bytes
+        if self._head_bytes > self._limits.header_bytes_max:
+            self._fail(errors.headers_too_large(self._limits.header_bytes_max))
+
+    def _note(self, failure: Failure) -> None:
+        if self.request.failure is None:
+            self.request.failure = failure
+        self.request.keep_alive = False
+
+    def _fail(self, failure: Failure) -> None:
+        self._note(failure)
+        raise _StopReadingError

@@ -1,0 +1,155 @@
+"""A finished request, written down: usage record, window, counters, access log. Nothing of what was said."""
+
+from dataclasses import dataclass
+
+from workloadplane.gateway.accesslog import AccessLine
+from workloadplane.gateway.admission import Caller
+from workloadplane.gateway.answer import AnswerWriter
+from workloadplane.gateway.context import GatewayContext
+from workloadplane.gateway.heads import Served
+from workloadplane.gateway.sse import SseScanner
+from workloadplane.gateway.usage import Tally
+from workloadplane.protocol.routing import Route
+from workloadplane.protocol.usage import UsageRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """How a request went. Times in seconds on the monotonic clock; ``ended_at`` since 1970.
+
+    outcome: ok | client_gone | upstream_error | refused
+    """
+
+    request_id: str
+    caller: Caller
+    route: Route
+    route_class: str
+    answer: AnswerWriter
+    status: int
+    outcome: str
+    served: Served | None
+    reasons: tuple[str, ...]
+    attempts: int
+    began_s: float
+    sent_s: float | None
+    ended_s: float
+    ended_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    queue_s: float
+    ttft_s: float | None
+    duration_s: float
+    latency_s_mean: float | None
+    latency_s_max: float | None
+
+
+def record(context: GatewayContext, done: Finished) -> None:
+    """Write it down. A request that a peer passed on is counted there, where its client was met."""
+    stream = done.answer.stream
+    figures = _figures(done, stream)
+    context.counters.requests[done.route_class, str(done.status), done.outcome] += 1
+    if done.caller.statement is None:
+        if done.served is not None and done.served.revision_id:
+            traffic = context.traffic.of(done.route.deployment_id, done.served.revision_id)
+        else:
+            traffic = context.waiting_traffic(done.route)
+        window = traffic.window
+        _add_to_window(window, done, figures, stream)
+        context.spool.append_usage(_usage_record(context, done, figures))
+    context.access_log.add(_access_line(done, figures))
+
+
+def _figures(done: Finished, stream: SseScanner | None) -> _Figures:
+    counts = done.answer.counts()
+    made = counts.output_tokens
+    if made is None:
+        made = stream.events if stream is not None else 0
+    first_s = stream.first_event_s if stream is not None else done.answer.first_byte_s
+    if done.status >= 400:
+        first_s = None
+    mean = None
+    if stream is not None and stream.events > 1 and stream.first_event_s is not None:
+        mean = ((stream.last_event_s or stream.first_event_s) - stream.first_event_s) / (stream.events - 1)
+    return _Figures(
+        input_tokens=counts.input_tokens or 0,
+        cached_tokens=counts.cached_tokens or 0,
+        output_tokens=made,
+        queue_s=(done.sent_s or done.ended_s) - done.began_s,
+        ttft_s=None if first_s is None else first_s - done.began_s,
+        duration_s=done.ended_s - done.began_s,
+        latency_s_mean=mean,
+        latency_s_max=stream.gap_s_max if stream is not None else None,
+    )
+
+
+def _add_to_window(window: Tally, done: Finished, figures: _Figures, stream: SseScanner | None) -> None:
+    window.requests += 1
+    window.errors += done.outcome == "upstream_error" or done.status >= 500
+    window.input_tokens += figures.input_tokens
+    window.cached_tokens += figures.cached_tokens
+    window.output_tokens += figures.output_tokens
+    window.duration.observe(figures.duration_s)
+    window.queue.observe(figures.queue_s)
+    if figures.ttft_s is not None:
+        window.ttft.observe(figures.ttft_s)
+    if stream is not None:
+        window.inter_token_latency.add(stream.latency)
+
+
+def _usage_record(context: GatewayContext, done: Finished, figures: _Figures) -> UsageRecord:
+    header = context.registry.header
+    served = done.served
+    return UsageRecord(
+        gateway_instance=context.spool.gateway_instance,
+        sequence=context.spool.next_usage_sequence(),
+        request_id=done.request_id,
+        finished_at=done.ended_at,
+        project_id=done.caller.api_key.project_id,
+        api_key_id=done.caller.api_key.api_key_id,
+        deployment_id=done.route.deployment_id,
+        revision_id=served.revision_id if served else "",
+        revision=served.revision if served else 0,
+        replica_id=served.replica_id if served else None,
+        pool_id=served.pool_id if served else None,
+        served_cluster_id=served.cluster_id if served else None,
+        origin=header.region if header else "",
+        request_class="interactive",
+        route=done.route_class,
+        status=done.status,
+        outcome=done.outcome,
+        input_tokens=figures.input_tokens,
+        cached_tokens=figures.cached_tokens,
+        output_tokens=figures.output_tokens,
+        queue_s=figures.queue_s,
+        ttft_s=figures.ttft_s,
+        duration_s=figures.duration_s,
+        inter_token_latency_s_mean=figures.latency_s_mean,
+        inter_token_latency_s_max=figures.latency_s_max,
+    )
+
+
+def _access_line(done: Finished, figures: _Figures) -> AccessLine:
+    return AccessLine(
+        time=done.ended_at,
+        request_id=done.request_id,
+        route=done.route_class,
+        status=done.status,
+        outcome=done.outcome,
+        project_id=done.caller.api_key.project_id,
+        api_key_id=done.caller.api_key.api_key_id,
+        deployment=done.route.deployment,
+        replica_id=done.served.replica_id if done.served else None,
+        served_region=done.served.region if done.served else None,
+        reasons=done.reasons,
+        attempts=done.attempts,
+        queue_s=figures.queue_s,
+        ttft_s=figures.ttft_s,
+        duration_s=figures.duration_s,
+        input_tokens=figures.input_tokens,
+        output_tokens=figures.output_tokens,
+    )

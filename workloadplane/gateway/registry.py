@@ -1,0 +1,290 @@
+"""What is in force at this gateway: the verified tables, the replicas, and the load that it has put on them.
+
+Tables come from the agent's socket or, at start, from its disk; either way they are verified here: signature,
+audience, order. The trusted keys are those of the agent's identity and those that a verified key set names.
+Decoded entries are kept for as long as their bytes stay the same, so a delta costs what changed.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from workloadplane.protocol.local import Endpoint, EndpointSet, Identity
+from workloadplane.protocol.refusal import Refusal
+from workloadplane.protocol.routing import ApiKeyEntry, KeySetHeader, Peer, Route, RoutingHeader
+from workloadplane.protocol.tables import Table, TableKind, TableUpdate, adopt
+from workloadplane.routing import PeerFacts, ReplicaFacts, RevisionShare, Snapshot
+
+_Entry = TypeVar("_Entry", Route, ApiKeyEntry)
+
+
+class LiveSet:
+    """Names that hold for a while: who is avoided until when. Read by the routing room as a collection."""
+
+    def __init__(self) -> None:
+        self._until_s: dict[str, float] = {}
+
+    def add(self, name: str, until_s: float) -> None:
+        self._until_s[name] = until_s
+
+    def discard(self, name: str) -> None:
+        self._until_s.pop(name, None)
+
+    def expire(self, now_s: float) -> None:
+        for name in [name for name, until_s in self._until_s.items() if until_s <= now_s]:
+            del self._until_s[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._until_s
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._until_s)
+
+    def __len__(self) -> int:
+        return len(self._until_s)
+
+
+@dataclass(slots=True)
+class _Keys:
+    """The key set in force."""
+
+    table: Table
+    by_sha256: dict[bytes, ApiKeyEntry]
+    signing_keys: dict[str, bytes]
+
+
+@dataclass(slots=True)
+class _Routing:
+    """The routing table in force."""
+
+    table: Table
+    header: RoutingHeader
+    by_name: dict[tuple[str, str], Route]
+    routes: dict[str, Route]
+    peers: dict[str, Peer]
+    peer_facts: dict[str, PeerFacts]
+
+
+@dataclass(slots=True)
+class Registry:
+    """One per process. Reading is look-ups in dictionaries."""
+
+    identity: Identity | None = None
+    in_flight: dict[str, int] = field(default_factory=dict)
+    unavailable: LiveSet = field(default_factory=LiveSet)
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    endpoint_generation: int = 0
+    _keys: _Keys | None = None
+    _routing: _Routing | None = None
+    _replicas: dict[str, tuple[ReplicaFacts, ...]] = field(default_factory=dict)
+    _unready: dict[str, LiveSet] = field(default_factory=dict)
+    _snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    _entries: dict[str, tuple[bytes, Route | ApiKeyEntry]] = field(default_factory=dict)
+
+    # Reading
+
+    def api_key(self, sha256: bytes) -> ApiKeyEntry | None:
+        return self._keys.by_sha256.get(sha256) if self._keys else None
+
+    def route(self, project_id: str, model: str) -> Route | None:
+        return self._routing.by_name.get((project_id, model)) if self._routing else None
+
+    def routes_of(self, project_id: str) -> list[Route]:
+        """The project's routes by name."""
+        if self._routing is None:
+            return []
+        return [route for (owner, _), route in sorted(self._routing.by_name.items()) if owner == project_id]
+
+    def route_by_id(self, deployment_id: str) -> Route | None:
+        return self._routing.routes.get(deployment_id) if self._routing else None
+
+    def peer(self, cluster_id: str) -> Peer | None:
+        return self._routing.peers.get(cluster_id) if self._routing else None
+
+    @property
+    def cluster_id(self) -> str:
+        """Of this cluster; empty before the agent has enrolled."""
+        return self.identity.cluster_id if self.identity else ""
+
+    @property
+    def region(self) -> str:
+        """Of this cluster; empty before there is a routing table."""
+        return self._routing.header.region if self._routing else ""
+
+    @property
+    def peers(self) -> Mapping[str, Peer]:
+        return self._routing.peers if self._routing else {}
+
+    @property
+    def header(self) -> RoutingHeader | None:
+        return self._routing.header if self._routing else None
+
+    def generation(self, kind: str) -> int:
+        """Of the table in force, 0 if there is none."""
+        held = self.held(kind)
+        return held.generation if held else 0
+
+    def held(self, kind: str) -> Table | None:
+        if kind == "keyset":
+            return self._keys.table if self._keys else None
+        return self._routing.table if kind == "routing" and self._routing else None
+
+    def not_ready_because(self) -> list[str]:
+        """What is missing to serve at all; empty = ready."""
+        missing = []
+        if self._keys is None:
+            missing.append("no verified key set")
+        if self._routing is None:
+            missing.append("no verified routing table")
+        elif not self._routing.peers and not any(e.state == "ready" for e in self.endpoints.values()):
+            missing.append("neither a ready replica nor a peer")
+        return missing
+
+    def snapshot(self, route: Route) -> Snapshot:
+        """The deployment as the routing room wants it. Live mappings inside: use it at once."""
+        cached = self._snapshots.get(route.deployment_id)
+        if cached is None:
+            cached = self._snapshots[route.deployment_id] = self._make_snapshot(route)
+        return cached
+
+    def unready(self, deployment_id: str) -> LiveSet:
+        """Peers that lately said that they have no ready replica of this deployment."""
+        live = self._unready.get(deployment_id)
+        if live is None:
+            live = self._unready[deployment_id] = LiveSet()
+        return live
+
+    def expire(self, now_s: float) -> None:
+        """Let go of avoidances whose time is over."""
+        self.unavailable.expire(now_s)
+        for live in self._unready.values():
+            live.expire(now_s)
+
+    def _make_snapshot(self, route: Route) -> Snapshot:
+        routing = self._routing
+        return Snapshot(
+            cluster_id=self.cluster_id,
+            jurisdiction=routing.header.jurisdiction if routing else "",
+            residency=frozenset(route.residency),
+            residency_ingress=route.residency_ingress,
+            posture=route.posture,
+            revisions=tuple(
+                RevisionShare(share.revision_id, share.weight, share.cluster_ids) for share in route.revisions
+            ),
+            replicas=self._replicas.get(route.deployment_id, ()),
+            peers=routing.peer_facts if routing else {},
+            in_flight=self.in_flight,
+            unavailable=self.unavailable,
+            unready=self.unready(route.deployment_id),
+        )
+
+    # Changing
+
+    def set_identity(self, identity: Identity) -> None:
+        """Another cluster's tables are worth nothing: they are dropped when the cluster changes."""
+        if self.identity is not None and self.identity.cluster_id != identity.cluster_id:
+            self._keys = None
+            self._routing = None
+            self._entries.clear()
+            self._snapshots.clear()
+        self.identity = identity
+
+    def adopt_endpoints(self, endpoints: EndpointSet) -> Refusal | None:
+        """Take these replicas unless they are an older generation."""
+        if endpoints.endpoint_generation < self.endpoint_generation:
+            return Refusal(
+                rule="generation_rises",
+                subject="endpoint_generation",
+                value=str(endpoints.endpoint_generation),
+                remedy=f"this gateway holds {self.endpoint_generation}; send that or a later one",
+            )
+        self.endpoint_generation = endpoints.endpoint_generation
+        self.endpoints = {endpoint.replica_id: endpoint for endpoint in endpoints.endpoints}
+        by_deployment: dict[str, list[ReplicaFacts]] = {}
+        for endpoint in endpoints.endpoints:
+            by_deployment.setdefault(endpoint.deployment_id, []).append(
+                ReplicaFacts(
+                    endpoint.replica_id,
+                    endpoint.revision_id,
+                    endpoint.state == "ready",
+                    endpoint.concurrency_target,
+                )
+            )
+        self._replicas = {name: tuple(replicas) for name, replicas in by_deployment.items()}
+        self._snapshots.clear()
+        return None
+
+    def adopt_table(self, kind: str, table: Table) -> Refusal | None:
+        """Verify a table and put it in force, or say why not. Another kind than ours is refused."""
+        if self.identity is None:
+            return _refused(kind, "no identity yet", "send the identity first")
+        if kind not in {"keyset", "routing"}:
+            return _refused(kind, "not for gateways", "send keyset or routing")
+        table_kind: TableKind = "keyset" if kind == "keyset" else "routing"
+        adopted = adopt(
+            self.held(kind),
+            TableUpdate(manifest=table.manifest, entries=table.entries),
+            kind=table_kind,
+            audience=self.identity.cluster_id,
+            trusted=self._trusted(self.identity),
+        )
+        if isinstance(adopted, Refusal):
+            return adopted
+        try:
+            if kind == "keyset":
+                self._keys = self._decode_keys(adopted)
+            else:
+                self._routing = self._decode_routing(adopted)
+        except msgspec.DecodeError as error:
+            return _refused(kind, str(error)[:200], "send entries of this wire version")
+        self._snapshots.clear()
+        return None
+
+    def _trusted(self, identity: Identity) -> dict[str, Ed25519PublicKey]:
+        raw = {**identity.signing_keys, **(self._keys.signing_keys if self._keys else {})}
+        return {
+            key_id: Ed25519PublicKey.from_public_bytes(key) for key_id, key in raw.items() if len(key) == 32
+        }
+
+    def _decode_keys(self, table: Table) -> _Keys:
+        header = msgspec.json.decode(table.contents().header, type=KeySetHeader)
+        entries = self._decode_entries(table, _key_decoder.decode, "key:")
+        return _Keys(table, {entry.sha256: entry for entry in entries}, header.signing_keys)
+
+    def _decode_routing(self, table: Table) -> _Routing:
+        header = msgspec.json.decode(table.contents().header, type=RoutingHeader)
+        routes = self._decode_entries(table, _route_decoder.decode, "route:")
+        return _Routing(
+            table=table,
+            header=header,
+            by_name={(route.project_id, route.deployment): route for route in routes},
+            routes={route.deployment_id: route for route in routes},
+            peers={peer.cluster_id: peer for peer in header.peers},
+            peer_facts={
+                peer.cluster_id: PeerFacts(peer.cluster_id, peer.region, peer.jurisdiction, peer.rtt_ms)
+                for peer in header.peers
+            },
+        )
+
+    def _decode_entries(self, table: Table, decode: Callable[[bytes], _Entry], prefix: str) -> list[_Entry]:
+        decoded: dict[str, tuple[bytes, _Entry]] = {}
+        for key, raw in table.entries.items():
+            known = self._entries.get(prefix + key)
+            entry = known[1] if known is not None and known[0] == raw else decode(raw)
+            decoded[prefix + key] = (raw, entry)  # type: ignore[assignment]
+        stale = [key for key in self._entries if key.startswith(prefix) and key not in decoded]
+        for key in stale:
+            del self._entries[key]
+        self._entries.update(decoded)
+        return [entry for _, entry in decoded.values()]
+
+
+_key_decoder = msgspec.json.Decoder(ApiKeyEntry)
+_route_decoder = msgspec.json.Decoder(Route)
+
+
+def _refused(kind: str, value: str, remedy: str) -> Refusal:
+    return Refusal(rule="table_adopted", subject=f"table {kind}", value=value, remedy=remedy)

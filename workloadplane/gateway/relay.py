@@ -1,0 +1,376 @@
+"""One relayed request's life: choose, send, answer, and where that fails choose again or say why not.
+
+::
+
+    choosing -> connecting -> awaiting -> answering -> done
+        |  ^________|_____________|          (before the first byte: another replica, or held)
+        v  |
+       held
+
+A request that never reached a replica may be tried for as long as it may be held; one that was sent is sent
+again once at most, to another replica, and never after a byte of its answer has gone to the client. An
+exception is a pooled connection that the replica had closed meanwhile: the request is sent to the same
+replica on a fresh one.
+"""
+
+import asyncio
+import secrets
+import time
+from time import monotonic
+
+from workloadplane.gateway import errors, heads
+from workloadplane.gateway.answer import AnswerWriter
+from workloadplane.gateway.attempt import Attempt, Inquiry, attempt_at_peer, attempt_at_replica
+from workloadplane.gateway.context import GatewayContext
+from workloadplane.gateway.errors import Failure
+from workloadplane.gateway.heads import Served
+from workloadplane.gateway.record import Finished, record
+from workloadplane.gateway.server import ClientConnection
+from workloadplane.gateway.upstream import ResponseHead, UpstreamConnection
+from workloadplane.gateway.usage import RevisionTraffic
+from workloadplane.routing import Choice, RequestFacts, ToPeer, ToReplica, Wait, pick
+
+_HELD_RETRY_S = 1.0
+_UNREADY_S = 1.0
+_RETRIED_STATUSES = frozenset({502, 503})
+_NEVER_S = float("inf")
+
+
+class Relay:
+    """See the module. Its callbacks come from the client, the upstream connection and the process's sweep."""
+
+    def __init__(self, context: GatewayContext, connection: ClientConnection, inquiry: Inquiry) -> None:
+        self._context = context
+        self._connection = connection
+        self._inquiry = inquiry
+        statement = inquiry.caller.statement
+        given = heads.acceptable_request_id(inquiry.request.headers.get(b"x-request-id"))
+        self.request_id = statement.request_id if statement else given or "req-" + secrets.token_hex(12)
+        self.body_bytes = len(inquiry.request.body)
+        self._answer = AnswerWriter(
+            connection,
+            inquiry.request,
+            self.request_id,
+            to_peer=inquiry.to_peer,
+            strip_usage=inquiry.asks_usage,
+        )
+        self._upstream: UpstreamConnection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._attempt: Attempt | None = None
+        self._attempts = 0
+        self._served: Served | None = None
+        self._reasons: tuple[str, ...] = ()
+        self._sent_s: float | None = None
+        self._tried: set[str] = set()
+        self._resent = False
+        self._failure: Failure | None = None
+        self._held_as: RevisionTraffic | None = None
+        self._hold_until_s: float | None = None
+        self._retry_at_s = _NEVER_S
+        self._comment_at_s = _NEVER_S
+        self._deadline_s = _NEVER_S
+        self._client_full = False
+        self._done = False
+
+    # Choosing
+
+    def start(self) -> None:
+        self._context.relays.add(self)
+        self._connection.attach(self)
+        self.choose()
+
+    def choose(self) -> None:
+        """Decide where to go now. Also called when something has changed for a held request."""
+        if self._held_as is not None:
+            self._leave_hold()
+            self._tried.clear()
+        self._follow(self._pick(frozenset(self._tried)))
+
+    def _pick(self, tried: frozenset[str]) -> Choice:
+        context = self._context
+        facts = RequestFacts(self._inquiry.body.session, not self._inquiry.to_peer, tried)
+        return pick(facts, context.registry.snapshot(self._inquiry.route), context.policy, context.rng)
+
+    def _follow(self, choice: Choice) -> None:
+        picks = self._context.counters.picks
+        if isinstance(choice, ToReplica):
+            picks["replica"] += 1
+            self._reasons = choice.reasons
+            self._begin_attempt(
+                attempt_at_replica(self._context, self._inquiry, choice.replica_id, self.request_id)
+            )
+        elif isinstance(choice, ToPeer):
+            picks["peer"] += 1
+            self._reasons = choice.reasons
+            self._try_peer(choice)
+        elif isinstance(choice, Wait):
+            picks["wait"] += 1
+            self._reasons = choice.reasons
+            self._hold()
+        else:
+            picks[choice.rule] += 1
+            self._fail(self._failure or errors.refused(choice))
+
+    # Holding
+
+    def _hold(self) -> None:
+        context = self._context
+        statement = self._inquiry.caller.statement
+        now_s = monotonic()
+        if statement is not None and not statement.may_hold:
+            self._fail(errors.not_ready_here())
+            return
+        if not context.holding.can_hold(self.body_bytes):
+            self._fail(errors.hold_full())
+            return
+        if self._hold_until_s is None:
+            self._hold_until_s = now_s + context.limits.hold_timeout_s
+            if self._inquiry.body.stream:
+                self._comment_at_s = now_s + context.limits.hold_comment_interval_s
+        self._deadline_s = self._hold_until_s
+        self._retry_at_s = now_s + _HELD_RETRY_S
+        self._held_as = context.waiting_traffic(self._inquiry.route)
+        self._held_as.begin_waiting()
+        context.holding.hold(self._inquiry.route.deployment_id, self)
+        context.wake()
+
+    def _leave_hold(self) -> None:
+        if self._held_as is not None:
+            self._held_as.end_waiting()
+            self._held_as = None
+        self._deadline_s = _NEVER_S
+        self._retry_at_s = _NEVER_S
+
+    # Sending
+
+    def _try_peer(self, choice: ToPeer) -> None:
+        attempt = attempt_at_peer(self._context, self._inquiry, choice, self.request_id)
+        if attempt is None:
+            self._tried.add(choice.cluster_id)
+            self._follow(self._pick(frozenset(self._tried)))
+        else:
+            self._begin_attempt(attempt)
+
+    def _begin_attempt(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._attempts += 1
+        if attempt.traffic is not None:
+            attempt.traffic.begin()
+            in_flight = self._context.registry.in_flight
+            in_flight[attempt.name] = in_flight.get(attempt.name, 0) + 1
+        connection = self._context.pool.take(attempt.target)
+        if connection is not None:
+            self._send(connection, attempt)
+        else:
+            self._connect(attempt)
+
+    def _connect(self, attempt: Attempt) -> None:
+        self._connecting = self._context.loop.create_task(self._connect_and_send(attempt))
+
+    async def _connect_and_send(self, attempt: Attempt) -> None:
+        try:
+            connection = await self._context.pool.connect(attempt.target)
+        except OSError:
+            self._connecting = None
+            self._attempt_failed(errors.upstream_unreachable(), "connect")
+            return
+        self._connecting = None
+        self._send(connection, attempt)
+
+    def _send(self, connection: UpstreamConnection, attempt: Attempt) -> None:
+        now_s = monotonic()
+        if self._sent_s is None:
+            self._sent_s = now_s
+        self._upstream = connection
+        self._deadline_s = now_s + self._context.limits.first_byte_timeout_s
+        attempt.was_sent = True
+        connection.send(self, attempt.head, attempt.body)
+
+    def _end_attempt(self) -> None:
+        """Let go of the upstream connection and of the load that was counted for it."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None and attempt.traffic is not None:
+            attempt.traffic.end()
+            in_flight = self._context.registry.in_flight
+            in_flight[attempt.name] -= 1
+            if not in_flight[attempt.name]:
+                del in_flight[attempt.name]
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abandon()
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        self._deadline_s = _NEVER_S
+
+    def _attempt_failed(self, failure: Failure, cause: str) -> None:
+        """Nothing of an answer has come: try elsewhere, if that is safe."""
+        attempt = self._attempt
+        self._end_attempt()
+        if attempt is None:
+            return
+        context = self._context
+        context.registry.unavailable.add(attempt.name, monotonic() + context.limits.ejection_s)
+        context.counters.ejections += 1
+        self._tried.add(attempt.name)
+        self._failure = failure
+        if attempt.was_sent:
+            if self._resent:
+                self._fail(failure)
+                return
+            self._resent = True
+        context.counters.retries[cause] += 1
+        self.choose()
+
+    # Answering
+
+    def on_response(self, head: ResponseHead | None, data: bytes, complete: bool) -> None:
+        attempt = self._attempt
+        if attempt is None:
+            return
+        if complete:
+            self._upstream = None  # it is the pool's again
+        if head is not None:
+            if not self._answer.started and self._goes_elsewhere(attempt, head):
+                return
+            if attempt.peer is not None:
+                attempt.served = heads.served_by_peer(head, attempt.peer.cluster_id, attempt.peer.region)
+            self._served = attempt.served
+            self._connection.release_body(self._inquiry.request)
+            attempt.body = b""
+        now_s = monotonic()
+        self._comment_at_s = _NEVER_S
+        stream = self._answer.stream
+        events = stream.events if stream is not None else 0
+        sound = self._answer.pass_on(head, attempt.served, data, complete, now_s)
+        if complete:
+            self._finish(sound)
+            return
+        if head is None or (self._answer.stream is not None and self._answer.stream.events > events):
+            self._deadline_s = now_s + self._context.limits.stream_idle_timeout_s
+
+    def _goes_elsewhere(self, attempt: Attempt, head: ResponseHead) -> bool:
+        """Whether this answer only says that another replica or region must be asked, and one can be."""
+        context = self._context
+        if attempt.peer is not None and head.get(heads.UNREADY) is not None:
+            unready = context.registry.unready(self._inquiry.route.deployment_id)
+            unready.add(attempt.name, monotonic() + _UNREADY_S)
+            self._end_attempt()
+            self.choose()
+            return True
+        if head.status not in _RETRIED_STATUSES or self._resent:
+            return False
+        choice = self._pick(frozenset(self._tried | {attempt.name}))
+        if not isinstance(choice, ToReplica | ToPeer):
+            return False
+        self._resent = True
+        self._tried.add(attempt.name)
+        context.counters.retries["status"] += 1
+        self._end_attempt()
+        self._follow(choice)
+        return True
+
+    def on_upstream_lost(self, *, valid_http: bool) -> None:
+        attempt, upstream = self._attempt, self._upstream
+        self._upstream = None
+        if attempt is None:
+            return
+        if self._served is not None:
+            self._fail(errors.stream_broken())
+        elif valid_http and upstream is not None and not upstream.fresh:
+            self._connect(attempt)  # closed while it lay in the pool; on a fresh one it counts
+        else:
+            failure = errors.upstream_unreachable() if valid_http else errors.upstream_invalid()
+            self._attempt_failed(failure, "reset")
+
+    def _finish(self, sound: bool) -> None:
+        status = self._answer.status
+        if not sound or status >= 500:
+            self._close("upstream_error")
+        else:
+            self._close("ok" if status < 400 else "refused")
+
+    def _fail(self, failure: Failure) -> None:
+        self._end_attempt()
+        self._answer.fail(failure)
+        self._close("refused" if failure.status < 500 else "upstream_error", failure.status)
+
+    def _close(self, outcome: str, status: int | None = None) -> None:
+        if self._done:
+            return
+        self._done = True
+        self._end_attempt()
+        self._context.relays.discard(self)
+        inquiry = self._inquiry
+        record(
+            self._context,
+            Finished(
+                request_id=self.request_id,
+                caller=inquiry.caller,
+                route=inquiry.route,
+                route_class=inquiry.route_class.name,
+                answer=self._answer,
+                status=status or self._answer.status,
+                outcome=outcome,
+                served=self._served,
+                reasons=self._reasons,
+                attempts=self._attempts,
+                began_s=inquiry.request.began_s,
+                sent_s=self._sent_s,
+                ended_s=monotonic(),
+                ended_at=time.time(),
+            ),
+        )
+
+    # The client's and the process's calls
+
+    def on_client_gone(self) -> None:
+        """Cancel upstream: the engine stops when its connection closes."""
+        if self._held_as is not None:
+            self._context.holding.drop(self._inquiry.route.deployment_id, self)
+            self._leave_hold()
+        self._close("client_gone", 499)
+
+    def on_client_full(self) -> None:
+        self._client_full = True
+        if self._upstream is not None:
+            self._upstream.pause()
+
+    def on_client_ready(self) -> None:
+        self._client_full = False
+        if self._deadline_s != _NEVER_S:
+            self._deadline_s = monotonic() + self._context.limits.stream_idle_timeout_s
+        if self._upstream is not None:
+            self._upstream.resume()
+
+    def on_sweep(self, now_s: float) -> None:
+        """Keep the time limits; called every half second or so."""
+        if now_s >= self._comment_at_s and self._held_as is not None:
+            if self._answer.started:
+                self._answer.comment()
+            else:
+                self._answer.begin_early()
+            self._comment_at_s = now_s + self._context.limits.hold_comment_interval_s
+        if now_s > self._deadline_s and not self._client_full:
+            self._on_deadline()
+        elif now_s >= self._retry_at_s:
+            self._context.holding.drop(self._inquiry.route.deployment_id, self)
+            self.choose()
+
+    def _on_deadline(self) -> None:
+        limits = self._context.limits
+        if self._held_as is not None:
+            self._context.holding.drop(self._inquiry.route.deployment_id, self)
+            self._leave_hold()
+            self._fail(errors.hold_expired(limits.hold_timeout_s))
+        elif self._served is not None:
+            self._fail(errors.upstream_timeout(limits.stream_idle_timeout_s))
+        else:
+            self._fail(errors.upstream_timeout(limits.first_byte_timeout_s))
+
+    def on_drain_over(self) -> None:
+        """The process's time is over: end honestly."""
+        if self._held_as is not None:
+            self._context.holding.drop(self._inquiry.route.deployment_id, self)
+            self._leave_hold()
+        self._fail(errors.shutting_down())

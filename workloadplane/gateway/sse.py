@@ -1,0 +1,144 @@
+"""A stream of server-sent events, scanned as bytes pass through.
+
+Events go on whole and byte for byte as they came; the scan finds where events end, when tokens came, the usage
+an engine reports, and whether the stream said that it is done. Only one event may be left out: the usage chunk
+that the gateway itself asked for. An event is parsed only if the string ``"usage"`` is in it: inside a JSON
+string its quotes would be escaped, so the bytes can't occur by accident of what a model says.
+
+A half event is kept back until its rest has come, so a stream that breaks off ends between events; one larger
+than a bound is passed on as it comes.
+"""
+
+import re
+
+from workloadplane.gateway.answers import TokenCounts
+from workloadplane.gateway.usage import Histogram
+
+EVENT_BYTES_MAX = 1024 * 1024
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+_LINE_END = re.compile(rb"\r\n|\n|\r(?!\n)")
+
+
+class SseScanner:
+    """One stream. ``feed`` answers with the bytes to pass on now."""
+
+    __slots__ = (
+        "_passing",
+        "_strip_usage",
+        "_tail",
+        "counts",
+        "done",
+        "events",
+        "failed",
+        "first_event_s",
+        "gap_s_max",
+        "last_event_s",
+        "latency",
+    )
+
+    def __init__(self, *, strip_usage: bool) -> None:
+        self.counts = TokenCounts()
+        self.events = 0
+        self.first_event_s: float | None = None
+        self.last_event_s: float | None = None
+        self.gap_s_max: float | None = None
+        self.latency = Histogram()
+        self.done = False
+        self.failed = False
+        self._strip_usage = strip_usage
+        self._tail = b""
+        self._passing = False
+
+    def feed(self, data: bytes, now_s: float) -> bytes:
+        """Whole events to pass on. ``now_s``: when ``data`` came."""
+        if not self._tail and data.endswith(b"\n\n") and not self._passing and b"\r" not in data:
+            whole = data
+        else:
+            whole = self._take_whole(data)
+        if not whole:
+            return b""
+        if b'"usage"' in whole:
+            whole, usage_events = self._read_usage(whole)
+        else:
+            usage_events = 0
+        self._count(whole, now_s, usage_events)
+        return whole
+
+    def rest(self) -> bytes:
+        """What is kept back: at a stream's proper end it is passed on, else dropped."""
+        return self._tail
+
+    def _take_whole(self, data: bytes) -> bytes:
+        buffer = self._tail + data
+        end = _last_event_end(buffer)
+        if self._passing and end == 0:
+            return buffer
+        if end:
+            self._passing = False
+        # A comment is complete with its line: keep-alive comments must not wait for the next event.
+        while buffer[end : end + 1] == b":":
+            line_end = _LINE_END.search(buffer, end)
+            if line_end is None:
+                break
+            end = line_end.end()
+        if len(buffer) - end > EVENT_BYTES_MAX:
+            self._passing = True
+            end = len(buffer)
+        self._tail = buffer[end:]
+        return buffer[:end]
+
+    def _count(self, whole: bytes, now_s: float, usage_events: int) -> None:
+        events = whole.count(b"\ndata:") + whole.startswith(b"data:")
+        if b"data: [DONE]" in whole or b"data:[DONE]" in whole:
+            self.done = True
+            events -= 1
+        if whole.startswith((b'data: {"error"', b"event: error")) or b'\ndata: {"error"' in whole:
+            self.failed = True
+        events -= 0 if self._strip_usage else usage_events
+        if events <= 0:
+            return
+        self.events += events
+        if self.first_event_s is None:
+            self.first_event_s = now_s
+        elif self.last_event_s is not None:
+            gap_s = now_s - self.last_event_s
+            self.latency.observe(gap_s / events, events)
+            if self.gap_s_max is None or gap_s > self.gap_s_max:
+                self.gap_s_max = gap_s
+        self.last_event_s = now_s
+
+    def _read_usage(self, whole: bytes) -> tuple[bytes, int]:
+        """Read the usage in these events; leave the pure usage chunk out if it was asked for by us."""
+        kept: list[bytes] = []
+        usage_events = 0
+        start = 0
+        ends = [match.end() for match in _BLANK_LINE.finditer(whole)]
+        if not ends or ends[-1] != len(whole):
+            ends.append(len(whole))
+        for end in ends:
+            event = whole[start:end]
+            start = end
+            if b'"usage"' in event and self._is_usage_chunk(event):
+                usage_events += 1
+                if self._strip_usage:
+                    continue
+            kept.append(event)
+        return b"".join(kept), usage_events
+
+    def _is_usage_chunk(self, event: bytes) -> bool:
+        for line in event.splitlines():
+            if line.startswith(b"data:"):
+                answer = self.counts.add_answer(line[5:])
+                if answer is not None and answer.usage is not None and answer.choices == []:
+                    return True
+        return False
+
+
+def _last_event_end(buffer: bytes) -> int:
+    """The offset after the last blank line; 0 if no event is complete."""
+    if b"\r" not in buffer:
+        return buffer.rfind(b"\n\n") + 2 if b"\n\n" in buffer else 0
+    end = 0
+    for match in _BLANK_LINE.finditer(buffer):
+        end = match.end()
+    return end

@@ -1,0 +1,281 @@
+"""Connections to replicas and peer gateways: pooled, one request at a time on each, parsed by httptools.
+
+A connection hands its sink at most one call per read, with everything that the read brought, so a small answer
+costs the client one write. It is used again only after a complete answer, and never when a byte came that
+nobody asked for.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol, cast
+
+import httptools
+
+_HEAD_BYTES_MAX = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to connect."""
+
+    host: str
+    port: int
+    tls: bool = False
+
+    @property
+    def authority(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class ResponseHead:
+    """Status and headers of an answer, names in lower case. ``delimited``: its end is told by its framing."""
+
+    __slots__ = ("content_length", "delimited", "headers", "status")
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        self.headers = headers
+        self.content_length = self.get(b"content-length")
+        self.delimited = self.content_length is not None or self.get(b"transfer-encoding") is not None
+
+    def get(self, name: bytes) -> bytes | None:
+        for each, value in self.headers:
+            if each == name:
+                return value
+        return None
+
+
+class ResponseSink(Protocol):
+    """Who asked."""
+
+    def on_response(self, head: ResponseHead | None, data: bytes, complete: bool) -> None:
+        """One read: the head if it ended in this read, body bytes, whether the answer is complete."""
+
+    def on_upstream_lost(self, *, valid_http: bool) -> None:
+        """The connection ended before the answer was complete."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection. ``fresh`` until its first answer: a reused one may have been closed under the request."""
+
+    __slots__ = (
+        "_complete",
+        "_head",
+        "_head_bytes",
+        "_headers",
+        "_parser",
+        "_pieces",
+        "_pool",
+        "_sink",
+        "_transport",
+        "fresh",
+        "idle_since_s",
+        "target",
+    )
+
+    def __init__(self, pool: "UpstreamPool", target: Target) -> None:
+        self.target = target
+        self.fresh = True
+        self.idle_since_s = 0.0
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._sink: ResponseSink | None = None
+        self._reset_answer()
+
+    def _reset_answer(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head: ResponseHead | None = None
+        self._head_bytes = 0
+        self._pieces: list[bytes] = []
+        self._complete = False
+
+    # The owner's side
+
+    def send(self, sink: ResponseSink, head: bytes, body: bytes) -> None:
+        """Begin a request; the answer goes to ``sink``."""
+        self._sink = sink
+        if self._transport is None or self._transport.is_closing():
+            sink.on_upstream_lost(valid_http=True)
+            return
+        if len(body) < 16384:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+
+    def pause(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def abandon(self) -> None:
+        """Nobody wants the rest of the answer: the engine notices by the closed connection."""
+        self._sink = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def is_usable(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    # The transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without deriving
+
+    def data_received(self, data: bytes) -> None:
+        if self._sink is None:
+            self.abandon()  # bytes that nobody asked for
+            return
+        head_before = self._head
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._lose(valid_http=False)
+            return
+        if self._head is None:
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_BYTES_MAX:
+                self._lose(valid_http=False)
+            return
+        head = self._head if head_before is None else None
+        pieces = self._pieces
+        if len(pieces) == 1:
+            body = pieces[0]
+            pieces.clear()
+        elif pieces:
+            body = b"".join(pieces)
+            pieces.clear()
+        else:
+            body = b""
+        complete = self._complete
+        sink = self._sink
+        if complete:
+            self._finish()
+        if head is not None or body or complete:
+            sink.on_response(head, body, complete)
+
+    def _finish(self) -> None:
+        self._sink = None
+        reusable = self._parser.should_keep_alive()
+        self._reset_answer()
+        if reusable:
+            self.fresh = False
+            self._pool.release(self)
+        elif self._transport is not None:
+            self._transport.close()
+
+    def _lose(self, *, valid_http: bool) -> None:
+        sink = self._sink
+        self.abandon()
+        if sink is not None:
+            sink.on_upstream_lost(valid_http=valid_http)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._pool.forget(self)
+        sink, self._sink = self._sink, None
+        if sink is None:
+            return
+        if exc is None and self._head is not None and not self._head.delimited:
+            sink.on_response(None, b"", True)  # an answer whose end is the connection's
+        else:
+            sink.on_upstream_lost(valid_http=True)
+
+    # httptools' callbacks
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise ValueError("an answer that nobody asked for")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._complete:
+            return  # a trailer
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status >= 200:
+            self._head = ResponseHead(status, self._headers)
+        self._headers = []
+
+    def on_body(self, body: bytes) -> None:
+        self._pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._head is not None:
+            self._complete = True
+
+
+class UpstreamPool:
+    """Idle connections by target, the most recently used first."""
+
+    def __init__(self, *, connect_timeout_s: float, idle_timeout_s: float, idle_connections_max: int) -> None:
+        self._connect_timeout_s = connect_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._idle_connections_max = idle_connections_max
+        self._idle: dict[Target, deque[UpstreamConnection]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._tls: ssl.SSLContext | None = None
+
+    def take(self, target: Target) -> UpstreamConnection | None:
+        """An idle connection that seems alive, if there is one."""
+        idle = self._idle.get(target)
+        while idle:
+            connection = idle.pop()
+            if connection.is_usable:
+                return connection
+        return None
+
+    async def connect(self, target: Target) -> UpstreamConnection:
+        """A new connection. Raises OSError (also for a time-out)."""
+        tls = self._tls_context() if target.tls else None
+        async with asyncio.timeout(self._connect_timeout_s):
+            _, connection = await self._loop.create_connection(
+                lambda: UpstreamConnection(self, target), target.host, target.port, ssl=tls
+            )
+        return connection
+
+    def release(self, connection: UpstreamConnection) -> None:
+        """Keep it for the next request."""
+        idle = self._idle.setdefault(connection.target, deque())
+        if len(idle) >= self._idle_connections_max:
+            connection.abandon()
+            return
+        connection.idle_since_s = monotonic()
+        idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """It has closed."""
+        idle = self._idle.get(connection.target)
+        if idle is None:
+            return
+        if connection in idle:
+            idle.remove(connection)
+        if not idle:
+            del self._idle[connection.target]
+
+    def expire(self, now_s: float) -> None:
+        """Close those that were idle for too long."""
+        for idle in list(self._idle.values()):
+            while idle and now_s - idle[0].idle_since_s >= self._idle_timeout_s:
+                idle.popleft().abandon()
+
+    def close(self) -> None:
+        for idle in list(self._idle.values()):
+            for connection in list(idle):
+                connection.abandon()
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls

@@ -1,0 +1,163 @@
+"""What requests cost and how they fared: usage records, metric windows, and the load at hand.
+
+One place counts; three readers: the spool (each finished request, and a window per revision every ten seconds),
+the agent (load, by revision and by replica), and ``/metrics`` (totals since the process began).
+"""
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+from workloadplane.protocol.local import DeploymentLoad, LoadReport
+from workloadplane.protocol.spool import SpoolWriter
+from workloadplane.protocol.usage import LATENCY_BUCKETS_S, LatencyHistogram, MetricWindow
+
+WINDOW_S = 10.0
+
+
+class Histogram:
+    """Counts by bucket of ``LATENCY_BUCKETS_S`` and the open one."""
+
+    __slots__ = ("counts", "sum_s")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(LATENCY_BUCKETS_S) + 1)
+        self.sum_s = 0.0
+
+    def observe(self, value_s: float, times: int = 1) -> None:
+        self.counts[bisect_left(LATENCY_BUCKETS_S, value_s)] += times
+        self.sum_s += value_s * times
+
+    def add(self, other: "Histogram") -> None:
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.sum_s += other.sum_s
+
+    def frozen(self) -> LatencyHistogram:
+        return LatencyHistogram(counts=tuple(self.counts), sum_s=self.sum_s)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over finished requests of one revision."""
+
+    requests: int = 0
+    errors: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    ttft: Histogram = field(default_factory=Histogram)
+    inter_token_latency: Histogram = field(default_factory=Histogram)
+    duration: Histogram = field(default_factory=Histogram)
+    queue: Histogram = field(default_factory=Histogram)
+
+    def add(self, other: "Tally") -> None:
+        self.requests += other.requests
+        self.errors += other.errors
+        self.input_tokens += other.input_tokens
+        self.cached_tokens += other.cached_tokens
+        self.output_tokens += other.output_tokens
+        self.ttft.add(other.ttft)
+        self.inter_token_latency.add(other.inter_token_latency)
+        self.duration.add(other.duration)
+        self.queue.add(other.queue)
+
+
+@dataclass(slots=True)
+class RevisionTraffic:
+    """One revision of one deployment: what runs now, this window, and all before it."""
+
+    deployment_id: str
+    revision_id: str
+    in_flight: int = 0
+    waiting: int = 0
+    in_flight_max: int = 0
+    waiting_max: int = 0
+    window: Tally = field(default_factory=Tally)
+    before: Tally = field(default_factory=Tally)
+
+    def begin(self) -> None:
+        self.in_flight += 1
+        self.in_flight_max = max(self.in_flight_max, self.in_flight)
+
+    def end(self) -> None:
+        self.in_flight -= 1
+
+    def begin_waiting(self) -> None:
+        self.waiting += 1
+        self.waiting_max = max(self.waiting_max, self.waiting)
+
+    def end_waiting(self) -> None:
+        self.waiting -= 1
+
+    def total(self) -> Tally:
+        """Everything since the process began."""
+        total = Tally()
+        total.add(self.before)
+        total.add(self.window)
+        return total
+
+
+class TrafficBook:
+    """All revisions that this process has met, for as long as they are in a table or something runs."""
+
+    def __init__(self, spool: SpoolWriter, *, started_at: float) -> None:
+        self._spool = spool
+        self._window_started_at = started_at
+        self.revisions: dict[tuple[str, str], RevisionTraffic] = {}
+
+    def of(self, deployment_id: str, revision_id: str) -> RevisionTraffic:
+        key = (deployment_id, revision_id)
+        traffic = self.revisions.get(key)
+        if traffic is None:
+            traffic = self.revisions[key] = RevisionTraffic(deployment_id, revision_id)
+        return traffic
+
+    def waiting_for(self, deployment_id: str) -> int:
+        """Requests held for a deployment, whichever revision they may get."""
+        return sum(t.waiting for t in self.revisions.values() if t.deployment_id == deployment_id)
+
+    def load_report(self, in_flight_by_replica: dict[str, int]) -> LoadReport:
+        """What runs and waits now, for the agent."""
+        return LoadReport(
+            gateway_instance=self._spool.gateway_instance,
+            deployments=tuple(
+                DeploymentLoad(
+                    deployment_id=traffic.deployment_id,
+                    revision_id=traffic.revision_id,
+                    in_flight=traffic.in_flight,
+                    waiting=traffic.waiting,
+                )
+                for traffic in self.revisions.values()
+                if traffic.in_flight or traffic.waiting
+            ),
+            in_flight_by_replica={name: count for name, count in in_flight_by_replica.items() if count},
+        )
+
+    def close_windows(self, now: float) -> None:
+        """Spool a window for every revision with traffic and begin the next. ``now``: seconds since 1970."""
+        for traffic in self.revisions.values():
+            if traffic.window.requests or traffic.in_flight_max or traffic.waiting_max:
+                self._spool.append_window(self._window(traffic, now))
+            traffic.before.add(traffic.window)
+            traffic.window = Tally()
+            traffic.in_flight_max = traffic.in_flight
+            traffic.waiting_max = traffic.waiting
+        self._window_started_at = now
+
+    def _window(self, traffic: RevisionTraffic, now: float) -> MetricWindow:
+        return MetricWindow(
+            gateway_instance=self._spool.gateway_instance,
+            sequence=self._spool.next_window_sequence(),
+            started_at=self._window_started_at,
+            ended_at=now,
+            deployment_id=traffic.deployment_id,
+            revision_id=traffic.revision_id,
+            requests=traffic.window.requests,
+            errors=traffic.window.errors,
+            input_tokens=traffic.window.input_tokens,
+            output_tokens=traffic.window.output_tokens,
+            in_flight_max=traffic.in_flight_max,
+            waiting_max=traffic.waiting_max,
+            ttft=traffic.window.ttft.frozen(),
+            inter_token_latency=traffic.window.inter_token_latency.frozen(),
+            duration=traffic.window.duration.frozen(),
+        )
