@@ -119,7 +119,13 @@ class _Side(asyncio.Protocol):
 
 
 class _Client(_Side):
-    """The half towards the client; it finds its backend once it is connected, and reads only then."""
+    """The half towards the client. What it reads before it has a backend waits here, one read at most:
+    pausing in `connection_made` would do nothing, as uvloop begins to read after it.
+    """
+
+    def __init__(self, edge: Edge) -> None:
+        super().__init__(edge)
+        self.early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -127,8 +133,33 @@ class _Client(_Side):
             transport.close()
             return
         self.edge.clients.add(self)
-        self.transport.pause_reading()
         self.edge.run(self.edge.carry(self))
+
+    def data_received(self, data: bytes) -> None:
+        if self.other or self.transport is None:
+            super().data_received(data)
+            return
+        self.early += data
+        self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        if self.other:
+            return super().eof_received()
+        self.has_ended = True
+        return True
+
+    def join(self, side: _Side) -> None:
+        """From now on carry to and from this backend."""
+        self.other = side
+        if self.transport is None or side.transport is None:
+            return
+        if self.early:
+            side.transport.write(self.early)
+            self.early = b""
+        if self.has_ended:
+            side.transport.write_eof()
+        else:
+            self.transport.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.edge.clients.discard(self)
@@ -175,6 +206,7 @@ class Edge:
         loop = asyncio.get_running_loop()
         for backend in sorted(self.backends, key=lambda backend: not backend.healthy):
             side = _Side(self)
+            side.other = client  # from its first byte on, which may come before we are told it is connected
             try:
                 async with asyncio.timeout(_CONNECT_WITHIN_S):
                     await loop.create_connection(partial(_same, side), backend.host, backend.port)
@@ -185,8 +217,7 @@ class Edge:
                 if side.transport:
                     side.transport.abort()
                 return
-            client.other, side.other = side, client
-            client.transport.resume_reading()
+            client.join(side)
             return
         if client.transport:
             client.transport.abort()

@@ -209,6 +209,8 @@ class Supervisor:
         finally:
             os.close(log)
         part.process = ProcessIdentity.of(part.child.pid)
+        if part.process is None:
+            part.last_exit = _exit_text(part.child)
         part.state = "running"
         part.started_at = time.time()
         self._record()

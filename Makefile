@@ -1,0 +1,52 @@
+# One command to bring everything up, one to test everything. Needs make and Python 3.11 or newer.
+.DEFAULT_GOAL := help
+.PHONY: help up down reset status test test-fast lint format bench lock
+
+ENGINE ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+help:  ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+up: environment  ## Start everything and answer a chat (ENGINE=simulator: without vLLM)
+	@$(BIN)/meridian up $(if $(ENGINE),--engine $(ENGINE))
+
+down:  ## End all that `make up` started
+	@if [ -x $(BIN)/meridian ]; then $(BIN)/meridian down; else echo "Meridian was not up."; fi
+
+status: environment  ## Show the parts
+	@$(BIN)/meridian status
+
+reset:  ## End everything and forget all state (var/)
+	@if [ -x $(BIN)/meridian ]; then $(BIN)/meridian reset --yes; else echo "There is nothing to forget."; fi
+
+test: environment browser  ## Run every test
+	@$(BIN)/python -m pytest -n 2
+
+test-fast: environment  ## Run what needs no browser and no whole system (a minute at most)
+	@$(BIN)/python -m pytest -n 2 -m "not slow and not e2e"
+
+lint: environment  ## Check style, types, imports and Django's settings
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@sh infra/embedded/check_deploy.sh
+
+format: environment  ## Format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: environment  ## Measure (the table in docs/performance.md)
+	@$(BIN)/python -m tests.benchmarks
+
+lock: environment  ## Pin anew what the project and its engines install
+	@sh infra/embedded/lock.sh
+
+.PHONY: environment browser
+environment:
+	@sh infra/embedded/environment.sh
+
+browser:
+	@$(BIN)/python -m infra.embedded.browser

