@@ -7,6 +7,8 @@ from apps.api import handlers
 api_v1: list[URLPattern | URLResolver] = [
     path("", include("apps.api.urls")),
     path("", include("apps.accounts.urls")),
+    path("", include("apps.fleet.urls")),
+    path("", include("apps.catalog.urls")),
 ]
 
 urlpatterns: list[URLPattern | URLResolver] = [

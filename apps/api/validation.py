@@ -9,9 +9,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.core.validators import RegexValidator
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
+from apps.accounts.models import NAME_PATTERN
 from apps.api.money import micro_usd, usd
 from apps.api.problems import FieldError
 
@@ -32,6 +34,26 @@ class StrictCharField(serializers.CharField):
         if _SURROGATES.search(data):
             raise ValidationError("Half of a surrogate pair is no character.", code="invalid")
         return super().to_internal_value(data)
+
+
+class PatternField(StrictCharField):
+    """A string of one form, which the OpenAPI document shows too. ``form`` says it in words."""
+
+    def __init__(self, *, pattern: str, form: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.validators.append(
+            RegexValidator(re.compile(pattern.replace("$", r"\Z"), re.ASCII), form, code="form")
+        )
+
+
+class NameField(PatternField):
+    """A DNS label, at most 63 characters."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        form = (
+            "Lower-case letters, digits and hyphens are wanted, at most 63, a letter or digit at both ends."
+        )
+        super().__init__(pattern=NAME_PATTERN, form=form, **{"max_length": 63, **kwargs})
 
 
 class StrictIntegerField(serializers.IntegerField):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 from django.db.models import QuerySet
 from django.http import HttpResponseBase
@@ -22,6 +22,9 @@ from apps.api.actors import Actor, Right
 from apps.api.idempotency import idempotent
 from apps.api.pagination import NEWEST_FIRST, paginate
 from apps.api.problems import not_found, parameter_problem
+
+#: Method -> right needed. ``none``: any caller who is known, also a key for inference alone.
+Rights = Mapping[str, Right | Literal["none"]]
 
 PAGING_PARAMETERS = frozenset({"limit", "cursor"})
 SHARED_PARAMETERS = frozenset({"project", "organization", "format"})
@@ -49,7 +52,7 @@ class MeridianView(APIView):
     Handlers use ``self.actor``, ``self.document()``, ``self.page()``, ``self.created()`` and ``self.if_match``.
     """
 
-    rights: ClassVar[Mapping[str, Right]]
+    rights: ClassVar[Rights]
     tenancy: ClassVar[Tenancy]
     filters: ClassVar[type[serializers.Serializer[Any]] | None] = None
     paged: ClassVar[bool] = False
