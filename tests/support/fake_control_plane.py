@@ -64,6 +64,21 @@ def signed_table(
     return Table(manifest=envelope, entries=encoded)
 
 
+def signed_again(table: Table, *, generation: int, key: Ed25519PrivateKey) -> Table:
+    """The same content as another generation, signed with ``key`` under the first key's id."""
+    manifest = table.manifest
+    envelope = seal(
+        manifest.payload,
+        kind=manifest.kind,
+        key_id=manifest.key_id,
+        private_key=key,
+        audience=manifest.audience,
+        plane_epoch=manifest.plane_epoch,
+        generation=generation,
+    )
+    return Table(manifest=envelope, entries=table.entries)
+
+
 class FakeControlPlane:
     """Use as a context manager. Fields are read and written by tests under ``changed`` where it matters."""
 
@@ -107,7 +122,7 @@ class FakeControlPlane:
         class Handler(_Handler):
             control_plane = plane
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self._server = _Server(("127.0.0.1", self.port), Handler)
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
         threading.Thread(
@@ -237,6 +252,11 @@ class FakeControlPlane:
             if sequence == stored.get(instance, 0) + 1:
                 stored[instance] = sequence
         return stored
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Agents that are killed break connections; that is no news."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -27,7 +27,7 @@ class AutoscalingPolicy:
     panic_threshold: float = 2.0
     scale_up_rate: float = 1000.0
     scale_down_rate: float = 2.0
-    scale_to_zero_grace_s: float = 30.0
+    scale_to_zero_grace_s: float = 10.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_replicas <= self.max_replicas:

@@ -24,6 +24,7 @@ from workloadplane.protocol.desired import (
     PoolBound,
 )
 from workloadplane.protocol.socketpath import agent_socket
+from workloadplane.protocol.tables import Table
 
 DEPLOYMENT, REVISION, POOL = "deployment-1", "revision-1", "pool-1"
 
@@ -95,7 +96,7 @@ class Cluster:
         self.agents.append(process)
         return process
 
-    def want(self, *assignments: DesiredAssignment) -> None:
+    def want(self, *assignments: DesiredAssignment) -> Table:
         """The control plane now wants these."""
         header = DesiredHeader(
             cluster_id=CLUSTER_ID,
@@ -113,7 +114,20 @@ class Cluster:
                 ),
             ),
         )
-        self.plane.put("desired", header, {a.assignment_id: a for a in assignments})
+        return self.plane.put("desired", header, {a.assignment_id: a for a in assignments})
+
+    def held_generation(self) -> int:
+        """Of the table ``desired``, as the agent last said."""
+        return self.plane.syncs[-1].held["desired"] if self.plane.syncs else 0
+
+    def until_log(self, text: str) -> None:
+        """The agent has logged a line with ``text``."""
+        eventually(lambda: text in (self.root / "agent.log").read_text(), within_s=20, what=f"log: {text}")
+
+    def until_syncs(self, count: int) -> None:
+        """The agent has synced so many times more: it had the time to do something wrong."""
+        wanted = len(self.plane.syncs) + count
+        eventually(lambda: len(self.plane.syncs) >= wanted, within_s=20, what=f"{count} more syncs")
 
     def in_state(self, state: str) -> list[str]:
         """Replicas that the control plane was told are in a state."""

@@ -2,9 +2,21 @@
 
 import os
 import signal
+import subprocess
 
+import psutil
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tests.support.fake_control_plane import signed_again
+from tests.support.records import usage_record
 from tests.support.waiting import eventually
-from tests.workloadplane.agent.conftest import Cluster, assignment
+from tests.workloadplane.agent.conftest import DEPLOYMENT, REVISION, Cluster, assignment
+from workloadplane.protocol.desired import EngineSource
+from workloadplane.protocol.refusal import Refusal
+from workloadplane.protocol.spool import SpoolWriter
+
+pytestmark = pytest.mark.slow
 
 
 def test_an_enrolled_agent_starts_what_is_wanted_and_tells_both_sides(cluster: Cluster) -> None:
@@ -39,3 +51,224 @@ def test_a_killed_replica_is_replaced_at_once(cluster: Cluster) -> None:
         (second,) = eventually(gateway.ready, what="a replacement is ready")
     assert second != first
     eventually(lambda: cluster.plane.replicas[first].state == "failed")
+
+
+def test_a_restarted_agent_adopts_and_never_doubles(cluster: Cluster) -> None:
+    """kill -9 of the agent leaves the replicas serving; the next agent takes over the same ones."""
+    cluster.want(assignment(min_replicas=2, max_replicas=2))
+    agent = cluster.start_agent()
+    before = cluster.until_ready(2)
+    pids = cluster.replica_pids()
+    cold_start = cluster.plane.replicas[before[0]].cold_start
+
+    agent.kill()
+    agent.wait()
+    cluster.start_agent()
+
+    eventually(lambda: len(cluster.plane.former_instances) == 2, what="the second instance has synced")
+    with cluster.gateway() as gateway:
+        assert sorted(eventually(gateway.ready)) == before
+    assert cluster.until_ready(2) == before
+    assert cluster.replica_pids() == pids
+    assert cluster.plane.replicas[before[0]].cold_start == cold_start
+    assert cluster.plane.cluster_epoch == 2
+
+
+def test_with_the_control_plane_dead_an_agent_starts_from_its_disk(cluster: Cluster) -> None:
+    """A restart without control plane serves, and still replaces a replica that dies."""
+    cluster.want(assignment())
+    agent = cluster.start_agent()
+    (first,) = cluster.until_ready(1)
+    cluster.plane.close()
+    agent.kill()
+    agent.wait()
+
+    cluster.start_agent()
+    with cluster.gateway() as gateway:
+        eventually(lambda: gateway.ready() == [first], what="served from the disk")
+        assert "desired" in eventually(lambda: gateway.tables)
+        os.kill(cluster.replica_pids()[first], signal.SIGKILL)
+        (second,) = eventually(
+            lambda: ready if (ready := gateway.ready()) not in ([], [first]) else None,
+            what="replaced without the control plane",
+        )
+
+    cluster.plane.open()
+    eventually(lambda: cluster.in_state("ready") == [second], within_s=20)
+    assert cluster.plane.replicas[first].state == "failed"
+
+
+def test_a_replica_that_died_with_its_agent_is_replaced(cluster: Cluster) -> None:
+    """What ended while nobody watched is reported as failed, and made up for."""
+    cluster.want(assignment())
+    agent = cluster.start_agent()
+    (first,) = cluster.until_ready(1)
+    agent.kill()
+    agent.wait()
+    os.kill(cluster.replica_pids()[first], signal.SIGKILL)
+
+    cluster.start_agent()
+
+    eventually(lambda: cluster.plane.replicas[first].state == "failed")
+    assert cluster.until_ready(1) != [first]
+
+
+def test_two_agents_never_share_a_state_directory(cluster: Cluster) -> None:
+    """The second says so in one line and ends with code 3."""
+    cluster.start_agent()
+    eventually((cluster.state_dir / "identity.json").exists)
+
+    second = subprocess.run(cluster.command(), capture_output=True, text=True, timeout=20, check=False)
+
+    assert second.returncode == 3
+    assert second.stderr.count("\n") == 1
+    assert "another agent" in second.stderr
+
+
+def test_older_and_forged_tables_are_refused(cluster: Cluster) -> None:
+    """Neither an older generation nor an unknown signer changes what runs; the next good table does."""
+    old = cluster.want(assignment(min_replicas=1, max_replicas=1))
+    newest = cluster.want(assignment(min_replicas=0, max_replicas=0)).generation
+    cluster.start_agent()
+    eventually(lambda: cluster.held_generation() == newest)
+
+    cluster.plane.offer("desired", old)
+    cluster.until_log("generation_rises")
+    cluster.plane.offer("desired", signed_again(old, generation=newest + 1, key=Ed25519PrivateKey.generate()))
+    cluster.until_log("envelope_signature")
+    assert cluster.held_generation() == newest
+    assert cluster.plane.replicas == {}
+
+    cluster.plane.offer("desired", signed_again(old, generation=newest + 2, key=cluster.plane.signing_key))
+    cluster.until_ready(1)
+
+
+def test_an_incomplete_delta_is_fetched_whole(cluster: Cluster) -> None:
+    """A table of which an entry is missing is asked for from generation 0."""
+    cluster.plane.withheld_entries.add("assignment-1")
+    cluster.want(assignment())
+    cluster.start_agent()
+    cluster.until_log("table_incomplete")
+    cluster.plane.withheld_entries.clear()
+    cluster.until_ready(1)
+
+
+def test_a_superseded_agent_serves_on_and_starts_nothing(cluster: Cluster) -> None:
+    """Refused by the control plane it keeps its replica, but replaces none that dies."""
+    cluster.want(assignment())
+    cluster.start_agent()
+    (first,) = cluster.until_ready(1)
+    with cluster.gateway() as gateway:
+        eventually(lambda: gateway.ready() == [first])
+        cluster.plane.refusal = Refusal(
+            rule="superseded", subject="cluster_epoch", value="1", remedy="this cluster is held at epoch 2"
+        )
+        cluster.until_log("refuses this agent")
+        assert gateway.ready() == [first]
+        os.kill(cluster.replica_pids()[first], signal.SIGKILL)
+        eventually(lambda: gateway.ready() == [])
+        cluster.until_log('"state": "failed"')
+        assert cluster.replica_pids().keys() <= {first}
+
+        cluster.plane.refusal = None
+        cluster.until_ready(1, within_s=30)
+
+
+def test_a_draining_replica_waits_for_gateway_and_requests(cluster: Cluster) -> None:
+    """Deleting stops a replica only when the gateway has let go of it and its last request is done."""
+    cluster.want(assignment())
+    cluster.start_agent()
+    (replica,) = cluster.until_ready(1)
+    pid = cluster.replica_pids()[replica]
+    with cluster.gateway(acknowledges=False) as gateway:
+        eventually(lambda: gateway.ready() == [replica])
+        gateway.report((DEPLOYMENT, REVISION, 1, 0), in_flight_by_replica={replica: 1})
+
+        cluster.want()
+        eventually(lambda: cluster.in_state("draining") == [replica])
+        eventually(lambda: gateway.ready() == [], what="the gateway is told to send nothing more")
+        cluster.until_syncs(1)
+        assert psutil.pid_exists(pid), "stopped before the gateway acknowledged"
+
+        gateway.acknowledge()
+        gateway.report((DEPLOYMENT, REVISION, 1, 0), in_flight_by_replica={replica: 1})
+        cluster.until_syncs(1)
+        assert psutil.pid_exists(pid), "stopped with a request in flight"
+
+        gateway.report((DEPLOYMENT, REVISION, 0, 0))
+        eventually(lambda: cluster.in_state("stopped") == [replica])
+    assert not psutil.pid_exists(pid)
+
+
+def test_from_zero_to_one_and_back(cluster: Cluster) -> None:
+    """A waiting request starts a replica at once; when the load has gone the last one goes too."""
+    cluster.want(assignment(min_replicas=0, autoscaling_window_s=2.0))
+    cluster.start_agent()
+    with cluster.gateway() as gateway:
+        eventually(lambda: "desired" in gateway.tables)
+        eventually(lambda: cluster.plane.conditions.get(("assignment-1", "Ready")))
+        assert cluster.plane.replicas == {}
+
+        gateway.report((DEPLOYMENT, REVISION, 0, 1))
+        (replica,) = eventually(gateway.ready, within_s=5.0, what="woken")
+
+        gateway.report((DEPLOYMENT, REVISION, 0, 0))
+        eventually(lambda: cluster.in_state("stopped") == [replica], within_s=60.0)
+        assert gateway.ready() == []
+
+
+def test_load_adds_replicas_up_to_the_room_there_is(cluster: Cluster) -> None:
+    """Scaled up by the gateways' load, held at the pool's capacity, with the reason why."""
+    cluster.capacity_gpus = 2
+    cluster.want(assignment(max_replicas=4))
+    cluster.start_agent()
+    cluster.until_ready(1)
+    with cluster.gateway() as gateway:
+        gateway.report((DEPLOYMENT, REVISION, 8, 0))
+        cluster.until_ready(2)
+        limited = eventually(lambda: cluster.plane.conditions.get(("assignment-1", "ScalingLimited")))
+        assert limited.refusal.rule == "pool_capacity"
+        assert not cluster.plane.conditions["assignment-1", "Degraded"].status
+
+
+def test_usage_arrives_although_the_control_plane_was_away(cluster: Cluster) -> None:
+    """What a gateway spooled while nobody could take it is delivered, and only then deleted."""
+    cluster.start_agent()
+    eventually(lambda: cluster.plane.syncs)
+    cluster.plane.close()
+    writer = SpoolWriter(cluster.root / "gateway" / "spool", "gateway-1")
+    for _ in range(25):
+        writer.append_usage(usage_record("gateway-1", writer.next_usage_sequence()))
+    writer.close(0.0)
+
+    cluster.plane.open()
+
+    eventually(lambda: len(cluster.plane.usage) == 25, within_s=20)
+    eventually(lambda: not (cluster.root / "gateway" / "spool" / "gateway-1").exists())
+
+
+def test_a_replica_that_cannot_start_is_degraded_and_retried_ever_more_slowly(cluster: Cluster) -> None:
+    """Crash back-off: below its minimum with a reason, and not restarted in a loop."""
+    faulty = EngineSource(
+        engine="simulator", version="1", image_digest="sha256:" + "1" * 64, arguments={"no_such": "argument"}
+    )
+    cluster.want(assignment(engine=faulty))
+    cluster.start_agent()
+
+    degraded = eventually(
+        lambda: c if (c := cluster.plane.conditions.get(("assignment-1", "Degraded"))) and c.status else None
+    )
+
+    assert degraded.refusal.rule == "crash_back_off"
+    assert "no_such" in degraded.message
+    assert len(cluster.in_state("failed")) <= 4
+
+
+def test_a_silent_replica_is_replaced(cluster: Cluster) -> None:
+    """A process that lives and answers nothing is found out by its probes."""
+    cluster.want(assignment())
+    cluster.start_agent()
+    (first,) = cluster.until_ready(1)
+    os.kill(cluster.replica_pids()[first], signal.SIGSTOP)
+
+    eventually(lambda: cluster.in_state("ready") not in ([], [first]), within_s=90.0, what="replaced")

@@ -1,0 +1,278 @@
+"""What to start, drain and stop: rules as properties, and the cases an operator would ask about."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workloadplane.agent.reconcile import (
+    DRAIN_LIMIT_S,
+    Action,
+    Drain,
+    HeldReplica,
+    Recall,
+    ReconcilePlan,
+    Start,
+    Stop,
+    WantedAssignment,
+    reconcile,
+)
+from workloadplane.health.replica import LIVING, REPLICA_STATES
+from workloadplane.protocol.refusal import Refusal
+
+POOLS = ("pool-a", "pool-b")
+ASSIGNMENTS = ("one", "two", "three")
+
+
+def wanted(name: str = "one", **changes: object) -> WantedAssignment:
+    base = WantedAssignment(
+        assignment_id=name,
+        deployment_id="chat",
+        revision=1,
+        pool_id="pool-a",
+        gpus_per_replica=1,
+        min_replicas=1,
+        max_replicas=4,
+        replicas=1,
+    )
+    return replace(base, **changes)
+
+
+def held(name: str, assignment: str = "one", **changes: object) -> HeldReplica:
+    base = HeldReplica(
+        replica_id=name,
+        assignment_id=assignment,
+        deployment_id="chat",
+        pool_id="pool-a",
+        gpus=1,
+        state="ready",
+        created_at=0.0,
+    )
+    return replace(base, **changes)
+
+
+def actions(
+    assignments: Sequence[WantedAssignment],
+    replicas: Sequence[HeldReplica],
+    *,
+    capacity: int = 8,
+    now: float = 0.0,
+    may_start: Refusal | None = None,
+) -> tuple[Action, ...]:
+    return plan(assignments, replicas, capacity=capacity, now=now, may_start=may_start).actions
+
+
+def plan(
+    assignments: Sequence[WantedAssignment],
+    replicas: Sequence[HeldReplica],
+    *,
+    capacity: int = 8,
+    now: float = 0.0,
+    may_start: Refusal | None = None,
+) -> ReconcilePlan:
+    return reconcile(
+        assignments, replicas, {"pool-a": capacity, "pool-b": capacity}, now=now, may_start=may_start
+    )
+
+
+assignment_lists = st.lists(
+    st.builds(
+        lambda name, pool, gpus, least, extra, count, ended, later: wanted(
+            name,
+            deployment_id=f"deployment-{name}",
+            pool_id=pool,
+            gpus_per_replica=gpus,
+            min_replicas=0 if ended else least,
+            max_replicas=0 if ended else least + extra,
+            replicas=count,
+            ended=ended,
+            start_not_before=later,
+        ),
+        st.sampled_from(ASSIGNMENTS),
+        st.sampled_from(POOLS),
+        st.integers(1, 8),
+        st.integers(0, 4),
+        st.integers(0, 4),
+        st.integers(0, 12),
+        st.booleans(),
+        st.sampled_from([0.0, 50.0, 150.0]),
+    ),
+    max_size=3,
+    unique_by=lambda assignment: assignment.assignment_id,
+)
+replica_lists = st.lists(
+    st.builds(
+        lambda name, assignment, pool, gpus, state, clear, since, ordered: held(
+            f"replica-{name}",
+            assignment,
+            deployment_id=f"deployment-{assignment}",
+            pool_id=pool,
+            gpus=gpus,
+            state=state,
+            clear=clear,
+            drain_since=since if state == "draining" else None,
+            stop_ordered=ordered and state == "draining",
+            recallable=not ordered and state == "draining",
+        ),
+        st.integers(0, 30),
+        st.sampled_from((*ASSIGNMENTS, "forgotten")),
+        st.sampled_from(POOLS),
+        st.integers(1, 8),
+        st.sampled_from(REPLICA_STATES),
+        st.booleans(),
+        st.floats(0, 100),
+        st.booleans(),
+    ),
+    max_size=12,
+    unique_by=lambda replica: replica.replica_id,
+)
+
+
+@settings(max_examples=400)
+@given(assignments=assignment_lists, replicas=replica_lists, capacity=st.integers(0, 40))
+def test_bounds_and_capacity_hold_whatever_is_held(
+    assignments: list[WantedAssignment], replicas: list[HeldReplica], capacity: int
+) -> None:
+    """Starts go past no maximum and no pool; short of the minimum only with a reason; all actions make sense."""
+    result = plan(assignments, replicas, capacity=capacity, now=100.0)
+    by_id = {replica.replica_id: replica for replica in replicas}
+    starts = Counter(action.assignment_id for action in result.actions if isinstance(action, Start))
+    draining = {action.replica_id for action in result.actions if isinstance(action, Drain)}
+    recalled = {action.replica_id for action in result.actions if isinstance(action, Recall)}
+    stopped = {action.replica_id for action in result.actions if isinstance(action, Stop)}
+    short = {shortfall.assignment_id for shortfall in result.shortfalls}
+    used = Counter(dict.fromkeys(POOLS, 0))
+    for replica in replicas:
+        if replica.state in LIVING:
+            used[replica.pool_id] += replica.gpus
+
+    for assignment in assignments:
+        own = [r for r in replicas if r.assignment_id == assignment.assignment_id and r.state in LIVING]
+        begun = starts[assignment.assignment_id]
+        used[assignment.pool_id] += begun * assignment.gpus_per_replica
+        if begun:
+            assert len(own) + begun <= assignment.max_replicas
+            assert used[assignment.pool_id] <= capacity
+            assert assignment.start_not_before <= 100.0
+            assert not assignment.ended
+        supply = begun + sum(
+            r.replica_id not in draining and (r.state != "draining" or r.replica_id in recalled) for r in own
+        )
+        if not assignment.ended:
+            assert supply <= assignment.max_replicas
+            assert supply >= assignment.min_replicas or assignment.assignment_id in short
+    assert all(by_id[name].state in LIVING - {"draining"} for name in draining)
+    assert all(by_id[name].recallable for name in recalled)
+    assert all(by_id[name].state == "draining" and not by_id[name].stop_ordered for name in stopped)
+    assert not recalled & stopped
+
+
+@given(assignments=assignment_lists, replicas=replica_lists)
+def test_a_superseded_agent_starts_nothing(
+    assignments: list[WantedAssignment], replicas: list[HeldReplica]
+) -> None:
+    """Whatever is missing."""
+    refusal = Refusal(rule="superseded", subject="cluster_epoch", value="1", remedy="another holds it")
+    result = plan(assignments, replicas, may_start=refusal)
+    assert not [action for action in result.actions if isinstance(action, Start)]
+    assert all(shortfall.refusal.rule == "superseded" for shortfall in result.shortfalls)
+
+
+@given(assignments=assignment_lists)
+def test_it_comes_to_rest(assignments: list[WantedAssignment]) -> None:
+    """Its actions carried out, the next pass has nothing to do."""
+    replicas: list[HeldReplica] = []
+    by_id = {assignment.assignment_id: assignment for assignment in assignments}
+    for action in actions(assignments, [], capacity=12, now=100.0):
+        assert isinstance(action, Start)
+        assignment = by_id[action.assignment_id]
+        replicas.append(
+            held(
+                f"replica-{len(replicas)}",
+                assignment.assignment_id,
+                deployment_id=assignment.deployment_id,
+                pool_id=assignment.pool_id,
+                gpus=assignment.gpus_per_replica,
+            )
+        )
+    assert actions(assignments, replicas, capacity=12, now=100.0) == ()
+
+
+def test_scarce_room_is_shared_by_need() -> None:
+    """Minimums come first, and nobody takes all of what is left."""
+    greedy = wanted("one", deployment_id="a", replicas=4, min_replicas=0)
+    modest = wanted("two", deployment_id="b", replicas=2, min_replicas=2)
+    begun = Counter(action.assignment_id for action in actions([greedy, modest], [], capacity=4))
+    assert begun == {"one": 2, "two": 2}
+
+
+def test_scale_down_takes_the_least_useful() -> None:
+    """Starting before ready, idle before busy, young before old."""
+    replicas = [
+        held("old", created_at=1.0),
+        held("young", created_at=2.0),
+        held("busy", created_at=3.0, in_flight=2),
+        held("starting", state="starting", created_at=0.0),
+    ]
+    for count, names in [(3, {"starting"}), (2, {"starting", "young"}), (1, {"starting", "young", "old"})]:
+        drained = {a.replica_id for a in actions([wanted(replicas=count)], replicas) if isinstance(a, Drain)}
+        assert drained == names
+
+
+def test_scaling_up_recalls_a_drain_before_it_starts() -> None:
+    """The replica that is still there serves at once."""
+    replicas = [held("a"), held("b", state="draining", recallable=True, drain_since=0.0, clear=True)]
+    assert actions([wanted(replicas=2)], replicas) == (Recall("b"),)
+
+
+def test_an_unanswering_replica_is_replaced_within_the_maximum() -> None:
+    """With room it is replaced at once; at the maximum the new one waits for the old one's end."""
+    sick = held("sick", state="unhealthy")
+    assert [type(action) for action in actions([wanted(max_replicas=2)], [sick])] == [Drain, Start]
+    result = plan([wanted(max_replicas=1)], [sick])
+    assert [type(action) for action in result.actions] == [Drain]
+    assert result.shortfalls[0].refusal.rule == "max_replicas"
+
+
+def test_an_ended_assignment_without_successor_drains_at_once() -> None:
+    """A deleted deployment, also one that is no longer named at all."""
+    replicas = [held("a"), held("b", "forgotten", deployment_id="gone")]
+    drained = actions([wanted(ended=True, min_replicas=0, max_replicas=0)], replicas)
+    assert {action.replica_id for action in drained if isinstance(action, Drain)} == {"a", "b"}
+
+
+def test_a_new_revision_is_ready_before_the_old_one_goes() -> None:
+    """Make before break, one for one."""
+    old = wanted("one", ended=True, min_replicas=0, max_replicas=0)
+    new = wanted("two", revision=2, replicas=2)
+    replicas = [held("old-1"), held("old-2")]
+    assert actions([old, new], replicas) == (Start("two"), Start("two"))
+
+    replicas += [held("new-1", "two", state="ready"), held("new-2", "two", state="starting")]
+    assert [a.replica_id for a in actions([old, new], replicas) if isinstance(a, Drain)] == ["old-1"]
+
+    replicas[3] = held("new-2", "two", state="ready")
+    assert len([a for a in actions([old, new], replicas) if isinstance(a, Drain)]) == 2
+
+
+def test_without_room_for_both_revisions_the_old_gives_way_one_at_a_time() -> None:
+    """A full pool: one old replica drains, and no second one while the first still does."""
+    old = wanted("one", ended=True, min_replicas=0, max_replicas=0)
+    new = wanted("two", revision=2, replicas=2)
+    replicas = [held("old-1"), held("old-2")]
+    assert len([a for a in actions([old, new], replicas, capacity=2) if isinstance(a, Drain)]) == 1
+
+    replicas[0] = held("old-1", state="draining", drain_since=0.0)
+    assert actions([old, new], replicas, capacity=2) == ()
+
+
+def test_a_drain_ends_when_clear_or_when_its_time_is_up() -> None:
+    """Not before either."""
+    replica = held("a", state="draining", drain_since=0.0)
+    nothing = [wanted(replicas=0, min_replicas=0)]
+    assert actions(nothing, [replica], now=DRAIN_LIMIT_S - 1) == ()
+    assert actions(nothing, [replica], now=DRAIN_LIMIT_S) == (Stop("a", overdue=True),)
+    assert actions(nothing, [replace(replica, clear=True)], now=1.0) == (Stop("a", overdue=False),)
+    assert actions(nothing, [replace(replica, clear=True, stop_ordered=True)], now=1.0) == ()
