@@ -1,9 +1,9 @@
 """``up``: from nothing to an answered chat, as much as possible at the same time.
 
-    PostgreSQL ─ migrate ─ seed ─┬─ worker, beat
-    example model ──────┘        ├─ agents (their enrolment tokens come from the seed)
-    Valkey, web, gateways, edge  └─ example deployment ─ chat
-    vLLM's environment ──────── agent of the first cluster
+    PostgreSQL ─ migrations ─┬─ web, worker, beat ────────────────┬─ tokens ─ example deployment ─ chat
+    example model ───────────┼─ example world (their tokens) ─────┘
+    vLLM's environment ──────┴─ agents (they wait for their tokens)
+    Valkey, gateways, edge
 
 Every step may find its work done: a second ``up`` repairs what is missing and leaves the rest alone.
 """
@@ -97,15 +97,18 @@ class _BringUp:
         self._client = client
         self._progress = progress
         self._layout = world.layout
+        self._seed_file = world.layout.control / "seed.json"
 
     async def run(self) -> World:
         async with asyncio.TaskGroup() as tasks:
             engine = tasks.create_task(asyncio.to_thread(self._engine))
             model = tasks.create_task(asyncio.to_thread(self._model))
             database = tasks.create_task(asyncio.to_thread(self._database))
-            tasks.create_task(self._servers())
-            seed = tasks.create_task(self._seeded(model, database))
-            tasks.create_task(self._planes(seed, engine))
+            servers = tasks.create_task(asyncio.to_thread(self._servers))
+            control = tasks.create_task(self._control(database, servers))
+            seed = tasks.create_task(self._seed(database, model))
+            tasks.create_task(self._planes(database, engine))
+            tasks.create_task(self._admit(seed, control))
         await asyncio.to_thread(self._deploy)
         return self._world
 
@@ -133,46 +136,52 @@ class _BringUp:
         with self._progress.step("migrations"):
             self._manage("migrate", "--no-input", "--verbosity", "0")
 
-    async def _servers(self) -> None:
+    def _servers(self) -> None:
         """What needs nothing of the database to begin with."""
         with self._progress.step("Valkey"):
-            await asyncio.to_thread(
-                self._ensure, [valkey.server(self._layout, self._world.ports["valkey"]).part()]
-            )
+            self._ensure([valkey.server(self._layout, self._world.ports["valkey"]).part()])
         with self._progress.step("gateways and edge"):
             gateways = [parts.gateway(self._world, cluster) for cluster in CLUSTERS]
-            await asyncio.to_thread(self._ensure, [*gateways, parts.edge(self._world)])
+            self._ensure([*gateways, parts.edge(self._world)])
 
-    async def _seeded(
-        self, model: asyncio.Task[example_model.ExampleModel], database: asyncio.Task[None]
+    async def _control(self, database: asyncio.Task[None], servers: asyncio.Task[None]) -> None:
+        await database
+        await servers
+        with self._progress.step("control plane"):
+            specs = [parts.web(self._world), parts.worker(self._world), parts.beat(self._world)]
+            await asyncio.to_thread(self._ensure, specs)
+
+    async def _seed(
+        self, database: asyncio.Task[None], model: asyncio.Task[example_model.ExampleModel]
     ) -> None:
         await database
         made = await model
-        output = self._layout.control / "seed.json"
         with self._progress.step("example world"):
             await asyncio.to_thread(
                 self._manage,
                 "seed_example",
-                f"--output={output}",
+                f"--output={self._seed_file}",
                 f"--model-path={made.path}",
                 f"--model-digest={made.digest}",
             )
-            seed = read_json(output)
-            for cluster, facts in seed["clusters"].items():
-                self._layout.plane(cluster).mkdir(mode=0o700, parents=True, exist_ok=True)
-                if facts.get("enrolment_token"):
-                    write_private(self._world.token_file(cluster), facts["enrolment_token"] + "\n")
-            self._client.publish(_endpoints(self._world, seed))
-        with self._progress.step("control plane"):
-            await asyncio.to_thread(
-                self._ensure, [parts.web(self._world), parts.worker(self._world), parts.beat(self._world)]
-            )
 
-    async def _planes(self, seed: asyncio.Task[None], engine: asyncio.Task[None]) -> None:
-        await seed
+    async def _planes(self, database: asyncio.Task[None], engine: asyncio.Task[None]) -> None:
+        """Agents begin before there is a token for them: they wait for its file."""
+        await database
         await engine
         with self._progress.step("workload planes"):
             await asyncio.to_thread(self._ensure, [parts.agent(self._world, cluster) for cluster in CLUSTERS])
+
+    async def _admit(self, seed: asyncio.Task[None], control: asyncio.Task[None]) -> None:
+        """Hand out the enrolment tokens once there is somebody to enrol with, and publish the addresses."""
+        await seed
+        await control
+        seeded = read_json(self._seed_file)
+        for cluster, facts in seeded["clusters"].items():
+            self._layout.plane(cluster).mkdir(mode=0o700, parents=True, exist_ok=True)
+            if facts["enrolment_token"]:
+                write_private(self._world.token_file(cluster), facts["enrolment_token"] + "\n")
+        await asyncio.to_thread(self._client.publish, _endpoints(self._world, seeded))
 
     def _deploy(self) -> None:
         deployment = example(self._world, read_json(self._layout.endpoints))
@@ -255,18 +264,13 @@ def _is_up(world: World, client: SupervisorClient) -> bool:
     if not endpoints or engine != world.engine or not client.is_running():
         return False
     states = {part.name: part.state for part in client.status()}
-    if not states.keys() >= _part_names() or any(state != "running" for state in states.values()):
+    if not states.keys() >= parts.NAMES or any(state != "running" for state in states.values()):
         return False
     try:
         example(world, endpoints).chat()
     except EmbeddedError:
         return False
     return True
-
-
-def _part_names() -> set[str]:
-    planes = {f"{part}-{cluster}" for part in ("agent", "gateway") for cluster in CLUSTERS}
-    return {"postgres", "valkey", "web", "worker", "beat", "edge"} | planes
 
 
 def _endpoints(world: World, seed: dict[str, Any]) -> dict[str, Any]:

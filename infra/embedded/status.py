@@ -8,6 +8,7 @@ from typing import Any
 
 from infra.embedded import record
 from infra.embedded.layout import Layout
+from infra.embedded.parts import NAMES
 from infra.embedded.probe import answers
 from infra.embedded.supervisor_client import PartStatus, SupervisorClient
 
@@ -46,6 +47,7 @@ def read(layout: Layout) -> Report:
         for part, state in zip(statuses, states, strict=True)
     ]
     bad = [str(part["part"]) for part in parts if part["state"] != "running"]
+    bad += sorted(NAMES - {part.name for part in statuses})
     return Report(parts, f"not running well: {', '.join(bad)}" if bad else "")
 
 

