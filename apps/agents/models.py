@@ -52,7 +52,9 @@ class AgentSession(models.Model):
     conditions:       the agent's judgements about its assignments, as last reported
     """
 
-    cluster = models.OneToOneField(Cluster, on_delete=models.CASCADE, primary_key=True, related_name="session")
+    cluster = models.OneToOneField(
+        Cluster, on_delete=models.CASCADE, primary_key=True, related_name="session"
+    )
     public_key = models.BinaryField(max_length=32)
     cluster_epoch = models.BigIntegerField(default=1)
     epoch_confirmed = models.BooleanField(default=False)
@@ -122,7 +124,9 @@ class ClusterTableEntry(models.Model):
     changed_generation = models.BigIntegerField()
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["table", "key"], name="cluster_table_entry_unique")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["table", "key"], name="cluster_table_entry_unique")
+        ]
         indexes: ClassVar = [models.Index(fields=["table", "changed_generation"])]
 
 
@@ -205,7 +209,8 @@ class ReplicaInterval(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["replica_id", "started_at"], name="replica_interval_once"),
             models.CheckConstraint(
-                condition=Q(ended_at=None) | Q(ended_at__gte=F("started_at")), name="replica_interval_ends_after_start"
+                condition=Q(ended_at=None) | Q(ended_at__gte=F("started_at")),
+                name="replica_interval_ends_after_start",
             ),
         ]
         indexes: ClassVar = [

@@ -113,7 +113,9 @@ class SpoolMark(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["cluster_id", "gateway_instance"], name="spool_mark_once_per_instance")
+            models.UniqueConstraint(
+                fields=["cluster_id", "gateway_instance"], name="spool_mark_once_per_instance"
+            )
         ]
 
 

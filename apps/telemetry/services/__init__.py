@@ -1,5 +1,7 @@
 """Writing events, usage and metric windows."""
 
-from apps.telemetry.services.event_record import event_record
+from apps.telemetry.services.event_record import EventFacts, event_record, events_record
+from apps.telemetry.services.usage_store import usage_store
+from apps.telemetry.services.windows_store import windows_store
 
-__all__ = ["event_record"]
+__all__ = ["EventFacts", "event_record", "events_record", "usage_store", "windows_store"]

@@ -1,0 +1,259 @@
+"""What stands in a cluster's tables: rows in, entries of the wire out. Reads nothing, decides nothing but weights.
+
+Entries of routes and keys are the same for all clusters of an organization, so they are encoded and hashed once;
+only the headers differ.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from uuid import UUID
+
+import msgspec
+
+from apps.accounts.models import ApiKey
+from apps.deployments.models import Deployment, Revision
+from apps.fleet.models import Cluster, GpuPool, Region
+from apps.placements.models import Assignment
+from workloadplane.protocol.desired import (
+    AutoscalingBounds,
+    DesiredAssignment,
+    DesiredHeader,
+    EngineSource,
+    ModelSource,
+    PoolBound,
+)
+from workloadplane.protocol.routing import (
+    ApiKeyEntry,
+    KeySetHeader,
+    Peer,
+    RevisionRoute,
+    Route,
+    RoutingHeader,
+)
+from workloadplane.protocol.tables import Manifest, digest
+
+#: After this long without news a gateway says so in its metrics and headers; it goes on serving.
+SOFT_TTL_S = 60.0
+#: After this long without news what one region alone may serve (active_passive) is refused: the lease and a margin.
+HARD_TTL_S = 8.0
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Entries by key, and how a manifest names them."""
+
+    payloads: Mapping[str, bytes]
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        return {key: digest(payload) for key, payload in sorted(self.payloads.items())}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A table before it is signed."""
+
+    header: bytes
+    entries: Entries
+
+    def manifest(self) -> bytes:
+        """The payload of the table's envelope: equal contents give equal bytes."""
+        return _encoder.encode(Manifest(header=msgspec.Raw(self.header), entries=self.entries.digests))
+
+
+def desired_contents(
+    cluster: Cluster, pools: Sequence[GpuPool], assignments: Sequence[Assignment]
+) -> Contents:
+    """What the cluster shall run."""
+    header = DesiredHeader(
+        cluster_id=str(cluster.pk),
+        cluster_name=cluster.name,
+        region=cluster.region.name,
+        jurisdiction=cluster.region.jurisdiction,
+        pools=tuple(_pool_bound(pool) for pool in sorted(pools, key=lambda pool: str(pool.pk))),
+    )
+    entries = {str(row.pk): _encoder.encode(_desired_assignment(row)) for row in assignments}
+    return Contents(header=_encoder.encode(header), entries=Entries(entries))
+
+
+def _pool_bound(pool: GpuPool) -> PoolBound:
+    return PoolBound(
+        pool_id=str(pool.pk),
+        name=pool.name,
+        procurement=pool.procurement,
+        instance_type=pool.instance_type.name,
+        gpus_per_instance=pool.instance_type.gpus,
+        capacity_gpus=pool.capacity_instances * pool.instance_type.gpus,
+    )
+
+
+def _desired_assignment(row: Assignment) -> DesiredAssignment:
+    deployment, revision = row.deployment, row.revision
+    policy, version, image = deployment.autoscaling, revision.model_version, revision.engine_image
+    return DesiredAssignment(
+        assignment_id=str(row.pk),
+        deployment_id=str(deployment.pk),
+        deployment=deployment.name,
+        project_id=str(deployment.project_id),
+        revision_id=str(revision.pk),
+        revision=revision.number,
+        pool_id=str(row.pool_id),
+        gpus_per_replica=row.gpus_per_replica,
+        autoscaling=AutoscalingBounds(
+            min_replicas=0 if row.draining else row.min_replicas,
+            max_replicas=0 if row.draining else row.max_replicas,
+            autoscaling_window_s=policy.autoscaling_window_s,
+            scale_down_delay_s=policy.scale_down_delay_s,
+            concurrency_target=policy.concurrency_target,
+        ),
+        model=ModelSource(
+            name=version.model.name,
+            version=version.version,
+            digest=version.digest,
+            source_uri=version.source_uri,
+            precision=version.precision,
+            max_context_tokens=version.max_context_tokens,
+        ),
+        engine=EngineSource(
+            engine=image.engine,
+            version=image.version,
+            image_digest=image.digest,
+            arguments={name: str(value) for name, value in image.arguments.items()},
+        ),
+        draining=row.draining,
+    )
+
+
+def routing_entries(assignments: Iterable[Assignment], ready_revision_ids: Collection[UUID]) -> Entries:
+    """A route for each deployment that has a live assignment anywhere: a gateway may forward to it.
+
+    ready_revision_ids: revisions with a ready replica; needed only of deployments with several live revisions.
+    """
+    by_deployment: dict[Deployment, list[Assignment]] = defaultdict(list)
+    for row in assignments:
+        by_deployment[row.deployment].append(row)
+    return Entries(
+        {
+            str(deployment.pk): _encoder.encode(_route(deployment, rows, ready_revision_ids))
+            for deployment, rows in by_deployment.items()
+        }
+    )
+
+
+def _route(deployment: Deployment, rows: Sequence[Assignment], ready_revision_ids: Collection[UUID]) -> Route:
+    revisions = {row.revision_id: row.revision for row in rows}
+    weighted = _weighted_revision(deployment, rows, ready_revision_ids)
+    return Route(
+        deployment_id=str(deployment.pk),
+        deployment=deployment.name,
+        project_id=str(deployment.project_id),
+        model=revisions[weighted].model_version.model.name,
+        residency=tuple(sorted(deployment.residency)),
+        residency_ingress=deployment.residency_ingress,
+        priority=deployment.priority,
+        posture=deployment.posture,
+        concurrency_target=deployment.autoscaling.concurrency_target,
+        scale_to_zero=deployment.autoscaling.min_replicas == 0,
+        revisions=tuple(
+            _revision_route(revision, rows, weight=100 if revision.pk == weighted else 0)
+            for revision in sorted(revisions.values(), key=lambda revision: -revision.number)
+        ),
+        created_at=int(deployment.created_at.timestamp()),
+    )
+
+
+def _weighted_revision(
+    deployment: Deployment, rows: Sequence[Assignment], ready_revision_ids: Collection[UUID]
+) -> UUID:
+    """Who takes the traffic: the current revision once it is ready; until then the newest that is ready."""
+    newest_first = sorted(rows, key=lambda row: (row.draining, -row.revision.number))
+    live = list(dict.fromkeys(row.revision_id for row in newest_first))
+    current = deployment.current_revision_id
+    if current in live and current in ready_revision_ids:
+        return current
+    for revision_id in live:
+        if revision_id in ready_revision_ids:
+            return revision_id
+    return current if current in live else live[0]
+
+
+def _revision_route(revision: Revision, rows: Sequence[Assignment], *, weight: int) -> RevisionRoute:
+    """Its clusters, the serving one of an active/passive pair first: the one that must hold replicas."""
+    own = [row for row in rows if row.revision_id == revision.pk]
+    own.sort(key=lambda row: (row.draining, -row.min_replicas, row.created_at, str(row.pk)))
+    return RevisionRoute(
+        revision_id=str(revision.pk),
+        revision=revision.number,
+        weight=weight,
+        cluster_ids=tuple(dict.fromkeys(str(row.pool.cluster_id) for row in own)),
+    )
+
+
+def routing_contents(
+    cluster: Cluster, peers: Sequence[Cluster], rtt_ms: Mapping[tuple[UUID, UUID], float], entries: Entries
+) -> Contents:
+    """Where the cluster's gateways may send. ``peers``: enrolled clusters with a gateway, their session loaded."""
+    header = RoutingHeader(
+        cluster_id=str(cluster.pk),
+        cluster_name=cluster.name,
+        region=cluster.region.name,
+        jurisdiction=cluster.region.jurisdiction,
+        peers=tuple(
+            Peer(
+                cluster_id=str(peer.pk),
+                cluster_name=peer.name,
+                region=peer.region.name,
+                jurisdiction=peer.region.jurisdiction,
+                url=peer.gateway_url,
+                public_key=bytes(peer.session.public_key),
+                rtt_ms=_rtt_ms(cluster.region, peer.region, rtt_ms),
+            )
+            for peer in sorted(peers, key=lambda peer: str(peer.pk))
+            if peer.pk != cluster.pk
+        ),
+        soft_ttl_s=SOFT_TTL_S,
+        hard_ttl_s=HARD_TTL_S,
+    )
+    return Contents(header=_encoder.encode(header), entries=entries)
+
+
+def _rtt_ms(origin: Region, target: Region, measured: Mapping[tuple[UUID, UUID], float]) -> float:
+    """As recorded; else light in fibre (200 km/ms) there and back over the great circle, half as long again."""
+    known = measured.get((origin.pk, target.pk))
+    if known is not None:
+        return known
+    a, b = math.radians(origin.latitude), math.radians(target.latitude)
+    half = math.radians(target.longitude - origin.longitude) / 2
+    chord = math.sin((b - a) / 2) ** 2 + math.cos(a) * math.cos(b) * math.sin(half) ** 2
+    distance_km = 2 * 6371 * math.asin(math.sqrt(min(1.0, chord)))
+    return round(max(1.0, distance_km / 100 * 1.5), 1)
+
+
+def keyset_entries(api_keys: Iterable[ApiKey]) -> Entries:
+    """The keys that gateways accept."""
+    return Entries(
+        {
+            str(api_key.pk): _encoder.encode(
+                ApiKeyEntry(
+                    api_key_id=str(api_key.pk),
+                    sha256=bytes(api_key.sha256),
+                    project_id=str(api_key.project_id),
+                    scopes=tuple(sorted(api_key.scopes)),
+                    expires_at=api_key.expires_at.timestamp() if api_key.expires_at else None,
+                )
+            )
+            for api_key in api_keys
+        }
+    )
+
+
+def keyset_contents(signing_keys: Mapping[str, bytes], entries: Entries) -> Contents:
+    """Whom the cluster's gateways let in, and whose signatures count."""
+    return Contents(
+        header=_encoder.encode(KeySetHeader(signing_keys=dict(sorted(signing_keys.items())))), entries=entries
+    )

@@ -1,0 +1,113 @@
+"""The tables of all clusters of an organization, compiled from what is planned, in the caller's transaction.
+
+A change in one cluster can concern the gateways of all (they forward to each other), so an organization is compiled
+as a whole; tables that come out as they were keep their generation and cost no write. An advisory lock per
+organization, held until the caller commits, lets one compile follow another, so each sees what the one before it
+stored and generations only rise.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from apps.accounts import selectors as accounts
+from apps.agents import contents, selectors
+from apps.agents.contents import Contents
+from apps.agents.models import TableKind
+from apps.agents.services.signing_key import signer_registered
+from apps.agents.services.tables_store import tables_store
+from apps.fleet import selectors as fleet
+from apps.fleet.models import Cluster
+from apps.placements import selectors as placements
+from apps.placements.models import Assignment
+
+_COMPILE_LOCK = 7301  # the first half of the advisory lock's key; the second is the organization
+
+
+def tables_compile(*, cluster_ids: Collection[UUID]) -> None:
+    """Compile what a change in these clusters concerns. Call it last in the transaction that makes the change.
+
+    Raises ImproperlyConfigured if there is no usable signing key.
+    """
+    for organization_id in fleet.organization_ids_of_clusters(cluster_ids=cluster_ids):
+        _organization_compile(organization_id, frozenset(TableKind))
+
+
+def keysets_compile(*, organization_id: UUID) -> None:
+    """Compile the accepted API keys of an organization's clusters. As ``tables_compile``."""
+    _organization_compile(organization_id, frozenset({TableKind.KEYSET}))
+
+
+@dataclass(frozen=True)
+class _World:
+    clusters: list[Cluster]
+    assignments: Mapping[UUID, list[Assignment]]  # by cluster
+
+
+@transaction.atomic
+def _organization_compile(organization_id: UUID, kinds: Collection[TableKind]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_COMPILE_LOCK, str(organization_id)]
+        )
+    clusters = fleet.clusters_for_tables(organization_id=organization_id)
+    if not clusters:
+        return
+    signer = signer_registered()
+    tables: dict[tuple[UUID, TableKind], Contents] = {}
+    if TableKind.KEYSET in kinds:
+        tables |= _keysets(organization_id, clusters)
+    if TableKind.DESIRED in kinds or TableKind.ROUTING in kinds:
+        by_cluster: dict[UUID, list[Assignment]] = defaultdict(list)
+        for row in placements.assignments_live(cluster_ids=[cluster.pk for cluster in clusters]):
+            by_cluster[row.pool.cluster_id].append(row)
+        tables |= _desired(clusters, by_cluster)
+        tables |= _routing(clusters, by_cluster)
+    tables_store(tables=tables, signer=signer, plane_epoch=selectors.plane_epoch())
+
+
+def _keysets(organization_id: UUID, clusters: Iterable[Cluster]) -> dict[tuple[UUID, TableKind], Contents]:
+    now = timezone.now()
+    keyset = contents.keyset_contents(
+        selectors.signing_keys_trusted(now=now),
+        contents.keyset_entries(accounts.api_keys_for_inference(organization_id=organization_id, now=now)),
+    )
+    return {(cluster.pk, TableKind.KEYSET): keyset for cluster in clusters}
+
+
+def _desired(
+    clusters: Iterable[Cluster], by_cluster: Mapping[UUID, list[Assignment]]
+) -> dict[tuple[UUID, TableKind], Contents]:
+    return {
+        (cluster.pk, TableKind.DESIRED): contents.desired_contents(
+            cluster, list(cluster.pools.all()), by_cluster.get(cluster.pk, [])
+        )
+        for cluster in clusters
+    }
+
+
+def _routing(
+    clusters: list[Cluster], by_cluster: Mapping[UUID, list[Assignment]]
+) -> dict[tuple[UUID, TableKind], Contents]:
+    assignments = [row for rows in by_cluster.values() for row in rows]
+    entries = contents.routing_entries(assignments, _ready_revisions(assignments))
+    peers = [cluster for cluster in clusters if cluster.gateway_url and hasattr(cluster, "session")]
+    region_ids = {cluster.region_id for cluster in clusters}
+    rtt_ms = fleet.latencies_ms(region_ids=region_ids)
+    return {
+        (cluster.pk, TableKind.ROUTING): contents.routing_contents(cluster, peers, rtt_ms, entries)
+        for cluster in clusters
+    }
+
+
+def _ready_revisions(assignments: Iterable[Assignment]) -> set[UUID]:
+    """Asked only where it matters: of deployments that change from one revision to another."""
+    revisions: dict[UUID, set[UUID]] = defaultdict(set)
+    for row in assignments:
+        revisions[row.deployment_id].add(row.revision_id)
+    changing = [deployment_id for deployment_id, live in revisions.items() if len(live) > 1]
+    return selectors.revision_ids_ready(deployment_ids=changing) if changing else set()
