@@ -1,0 +1,1 @@
+"""What people type: forms that become the documents which the services take."""

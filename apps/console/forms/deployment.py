@@ -1,0 +1,150 @@
+"""The form for a deployment: its fields are the document's."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from django import forms
+
+from apps.catalog.models import Model
+from apps.console.forms.base import DocumentForm
+from apps.deployments.models import Posture, ResidencyIngress, Survivability
+
+_SURVIVES = (
+    (Survivability.NONE, "no loss"),
+    (Survivability.ZONE, "the loss of a zone"),
+    (Survivability.REGION, "the loss of a region"),
+    (Survivability.PROVIDER, "the loss of a provider"),
+)
+_POSTURES = (
+    (Posture.ACTIVE_ACTIVE, "active-active: all regions serve"),
+    (Posture.ACTIVE_PASSIVE, "active-passive: one region serves"),
+)
+_INGRESS = (
+    (ResidencyIngress.FORWARD, "forwarded inside"),
+    (ResidencyIngress.REFUSE, "refused"),
+)
+
+
+class DeploymentForm(DocumentForm):
+    """Everything a deployment's document holds. The service judges the values; the form only reads them."""
+
+    pointers: ClassVar[Mapping[str, str]] = {
+        "/name": "name",
+        "/model": "model",
+        "/engine": "engine",
+        "/autoscaling/min_replicas": "min_replicas",
+        "/autoscaling/max_replicas": "max_replicas",
+        "/autoscaling/autoscaling_window_s": "autoscaling_window_s",
+        "/autoscaling/scale_down_delay_s": "scale_down_delay_s",
+        "/autoscaling/concurrency_target": "concurrency_target",
+        "/autoscaling": "max_replicas",
+        "/posture": "posture",
+        "/survivability": "survivability",
+        "/residency": "residency",
+        "/residency_ingress": "residency_ingress",
+        "/priority": "priority",
+        "/slo/ttft_s_p95": "slo_ttft_s_p95",
+        "/slo/inter_token_latency_s_p95": "slo_inter_token_latency_s_p95",
+        "/slo": "slo_ttft_s_p95",
+    }
+
+    name = forms.CharField(
+        max_length=63, help_text="What clients send as model: lower-case letters, digits and hyphens."
+    )
+    model = forms.ChoiceField()
+    engine = forms.ChoiceField(help_text="The newest image of it is pinned into the revision.")
+    min_replicas = forms.IntegerField(label="Least", initial=1, help_text="0 scales to zero when idle.")
+    max_replicas = forms.IntegerField(label="Most", initial=4)
+    concurrency_target = forms.FloatField(
+        initial=8, help_text="Requests at once that a replica should carry."
+    )
+    autoscaling_window_s = forms.FloatField(
+        label="Window (s)", initial=60, help_text="How far back load is averaged."
+    )
+    scale_down_delay_s = forms.FloatField(
+        label="Scale-down delay (s)", initial=300, help_text="How long fewer must suffice before some stop."
+    )
+    residency = forms.MultipleChoiceField(
+        label="May be served in",
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text="None chosen means anywhere.",
+    )
+    residency_ingress = forms.ChoiceField(label="Requests met elsewhere are", choices=_INGRESS)
+    survivability = forms.ChoiceField(label="Must survive", choices=_SURVIVES)
+    posture = forms.ChoiceField(choices=_POSTURES)
+    priority = forms.IntegerField(initial=0, help_text="-100 to 100; higher is placed first.")
+    slo_ttft_s_p95 = forms.FloatField(label="First token within (s)", required=False)
+    slo_inter_token_latency_s_p95 = forms.FloatField(label="Between tokens (s)", required=False)
+
+    def __init__(
+        self,
+        *args: Any,
+        models: Iterable[Model],
+        engines: Sequence[str],
+        jurisdictions: Sequence[str],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        choices: list[tuple[str, str]] = []
+        for model in models:
+            choices.append((model.name, f"{model.name} (newest version)"))
+            choices.extend((str(version), str(version)) for version in model.versions.all())
+        self._choose("model", choices)
+        self._choose("engine", [(engine, engine) for engine in engines])
+        self._choose("residency", [(name, name) for name in jurisdictions])
+        self.fields["name"].widget.attrs.update(
+            {"autocapitalize": "none", "autocomplete": "off", "spellcheck": "false"}
+        )
+        for field in self.fields.values():
+            if isinstance(field.widget, forms.NumberInput):
+                field.widget.attrs["step"] = "any"
+
+    def _choose(self, name: str, choices: Sequence[tuple[str, str]]) -> None:
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101  (which fields are choices is written above)
+        held = self.initial.get(name)
+        missing = [(held, held)] if isinstance(held, str) and held not in dict(choices) else []
+        field.choices = [*choices, *missing]
+
+    def document(self) -> dict[str, Any]:
+        """The deployment's document, as the API takes it. Call on a valid form."""
+        data = self.cleaned_data
+        goals = {
+            goal: data[f"slo_{goal}"]
+            for goal in ("ttft_s_p95", "inter_token_latency_s_p95")
+            if data[f"slo_{goal}"] is not None
+        }
+        return {
+            "name": data["name"],
+            "model": data["model"],
+            "engine": data["engine"],
+            "autoscaling": {
+                "min_replicas": data["min_replicas"],
+                "max_replicas": data["max_replicas"],
+                "autoscaling_window_s": _plain(data["autoscaling_window_s"]),
+                "scale_down_delay_s": _plain(data["scale_down_delay_s"]),
+                "concurrency_target": _plain(data["concurrency_target"]),
+            },
+            "posture": data["posture"],
+            "survivability": data["survivability"],
+            "residency": data["residency"],
+            "residency_ingress": data["residency_ingress"],
+            "priority": data["priority"],
+            **({"slo": goals} if goals else {}),
+        }
+
+
+def form_values(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document as the form's initial values: the reverse of ``DeploymentForm.document``."""
+    goals = document.get("slo") or {}
+    return {
+        **{name: value for name, value in document.items() if name not in ("autoscaling", "slo")},
+        **{name: _plain(value) for name, value in document["autoscaling"].items()},
+        **{f"slo_{goal}": value for goal, value in goals.items()},
+    }
+
+
+def _plain(number: float) -> float | int:
+    """60 instead of 60.0, as people write it."""
+    return int(number) if float(number).is_integer() else number

@@ -1,0 +1,1 @@
+"""Rows in, what a template shows out: frozen dataclasses, no queries, no clock (``now`` is an argument)."""

@@ -1,0 +1,174 @@
+"""What the pages show, gathered through the other apps' selectors: a page's queries in one place, constant in number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from apps.agents import selectors as agents
+from apps.agents.models import Replica
+from apps.api import selectors as api
+from apps.api.actors import Actor
+from apps.api.models import AuditEvent
+from apps.api.pagination import Page, paginate
+from apps.console.presenters.deployments import DeploymentRow, deployment_row
+from apps.console.presenters.fleet import ClusterView, cluster_views
+from apps.console.presenters.traffic import Sample, Traffic, traffic_of
+from apps.deployments import selectors as deployments
+from apps.deployments.models import Deployment, Revision
+from apps.fleet import selectors as fleet_selectors
+from apps.fleet.models import Cluster
+from apps.placements import selectors as placements
+from apps.telemetry import selectors as telemetry
+from apps.telemetry.models import Event
+
+CHART_SPAN = timedelta(minutes=15)
+CHART_STEP = timedelta(seconds=15)
+RECENT = timedelta(minutes=1)
+#: How many rows a page shows where it has no pages of its own.
+CLUSTERS_SHOWN = 200
+EVENTS_SHOWN = 15
+REPLICAS_SHOWN = 200
+REVISIONS_SHOWN = 20
+ATTENTION_SHOWN = 6
+ATTENTION_LOOKED_AT = 200
+
+
+@dataclass(frozen=True)
+class Stats:
+    """The head of the overview."""
+
+    requests_per_s: float
+    output_tokens_per_s: float
+    error_percent: float
+    micro_usd_per_h: int
+    ready: int
+    present: int
+    desired: int
+    gpus: int
+    used_gpus: int
+
+
+def fleet(*, actor: Actor) -> tuple[ClusterView, ...]:
+    """The organization's clusters with agents, pools and what runs on them."""
+    clusters = list(
+        fleet_selectors.clusters(actor=actor).select_related("session").order_by("name")[:CLUSTERS_SHOWN]
+    )
+    ids = [cluster.pk for cluster in clusters]
+    return cluster_views(
+        clusters=clusters,
+        pools=list(fleet_selectors.pools(actor=actor)),
+        replicas=list(agents.replicas(actor=actor, present=True)),
+        assignments=list(placements.assignments_live(cluster_ids=ids)),
+        now=timezone.now(),
+    )
+
+
+def stats(*, actor: Actor, clusters: Sequence[ClusterView]) -> Stats:
+    """The organization's figures over the last minute."""
+    traffic = telemetry.traffic_recent(actor=actor, over=RECENT)
+    return Stats(
+        requests_per_s=traffic.requests_per_s,
+        output_tokens_per_s=traffic.output_tokens_per_s,
+        error_percent=100 * traffic.errors_per_s / traffic.requests_per_s if traffic.requests_per_s else 0.0,
+        micro_usd_per_h=telemetry.spend_micro_usd_per_h(actor=actor),
+        ready=sum(cluster.ready for cluster in clusters),
+        present=sum(cluster.present for cluster in clusters),
+        desired=sum(cluster.desired for cluster in clusters),
+        gpus=sum(cluster.gpus for cluster in clusters),
+        used_gpus=sum(cluster.used_gpus for cluster in clusters),
+    )
+
+
+def deployment_rows(*, actor: Actor, name: str | None, cursor: str | None) -> tuple[Page, list[DeploymentRow]]:
+    """One page of the project's deployments."""
+    found = deployments.deployments(actor=actor, name=name)
+    page = paginate(found, limit=None, cursor=cursor)
+    return page, _rows(page.items)
+
+
+def row_of(deployment: Deployment) -> DeploymentRow:
+    """One deployment as a line of the list."""
+    return _rows([deployment])[0]
+
+
+def _rows(found: Sequence[Deployment]) -> list[DeploymentRow]:
+    counts = deployments.replica_counts(deployment_ids=[row.pk for row in found])
+    return [
+        deployment_row(row, ready=counts[row.pk].ready, desired=counts[row.pk].desired) for row in found
+    ]
+
+
+def attention(*, actor: Actor) -> list[DeploymentRow]:
+    """Deployments that are not as wanted, the worst first."""
+    newest = list(deployments.deployments(actor=actor).order_by("-created_at")[:ATTENTION_LOOKED_AT])
+    rows = [row for row in _rows(newest) if row.tone in ("bad", "warn")]
+    return list(islice(sorted(rows, key=lambda row: (row.tone != "bad", row.deployment.name)), ATTENTION_SHOWN))
+
+
+def revisions_newest(*, actor: Actor, deployment: Deployment) -> list[Revision]:
+    """The newest revisions of a deployment."""
+    return list(deployments.revisions(deployment=deployment).order_by("-number")[:REVISIONS_SHOWN])
+
+
+def replicas_of_deployment(*, actor: Actor, deployment: Deployment) -> list[Replica]:
+    """Those that are still there, newest first."""
+    return list(agents.replicas(actor=actor, deployment=deployment.name, present=True)[:REPLICAS_SHOWN])
+
+
+def replicas_of_cluster(*, actor: Actor, cluster: Cluster) -> list[Replica]:
+    """Those that are still there, newest first."""
+    return list(agents.replicas(actor=actor, cluster=cluster.name, present=True)[:REPLICAS_SHOWN])
+
+
+def samples(*, actor: Actor, deployment: Deployment) -> list[Sample]:
+    """A deployment's traffic over the time that charts show."""
+    now = timezone.now()
+    return [
+        Sample(
+            at=point.at,
+            requests_per_s=point.requests_per_s,
+            errors_per_s=point.errors_per_s,
+            output_tokens_per_s=point.output_tokens_per_s,
+            ttft_s_p50=point.ttft_s_p50,
+            ttft_s_p95=point.ttft_s_p95,
+            inter_token_latency_s_p50=point.inter_token_latency_s_p50,
+            inter_token_latency_s_p95=point.inter_token_latency_s_p95,
+        )
+        for point in telemetry.latency_series(
+            deployment=deployment, start=now - CHART_SPAN, end=now, step=CHART_STEP
+        )
+    ]
+
+
+def recent(found: Sequence[Sample]) -> Traffic:
+    """The last minute of these samples; the newest is left out while its step is still filling."""
+    count = RECENT // CHART_STEP
+    return traffic_of(found[-count - 1 : -1])
+
+
+def spend(*, actor: Actor, deployment: Deployment) -> int:
+    """What a deployment's replicas cost now, micro-dollars per hour."""
+    return telemetry.spend_micro_usd_per_h(actor=actor, deployment_id=deployment.pk)
+
+
+def events(*, actor: Actor, severity: str | None, deployment: str | None) -> QuerySet[Event]:
+    """Events that the actor may see."""
+    return telemetry.events(actor=actor, severity=severity, deployment=deployment)
+
+
+def events_newest(
+    *, actor: Actor, deployment_id: UUID | None = None, cluster_id: UUID | None = None
+) -> list[Event]:
+    """The newest few events of a deployment or cluster."""
+    found = telemetry.events(actor=actor, deployment_id=deployment_id, cluster_id=cluster_id)
+    return list(found.order_by("-id")[:EVENTS_SHOWN])
+
+
+def audit_events(*, actor: Actor) -> QuerySet[AuditEvent]:
+    """The audit trail that the actor may see."""
+    return api.audit_events(actor=actor)

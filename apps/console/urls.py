@@ -1,0 +1,48 @@
+"""Addresses of the console."""
+
+from django.urls import path
+
+from apps.console.views.access import KeyRevoke, KeysPage
+from apps.console.views.catalog import EnginesPage, ModelsPage
+from apps.console.views.deployment import (
+    DeploymentDelete,
+    DeploymentLive,
+    DeploymentPage,
+    DeploymentRollback,
+)
+from apps.console.views.deployment_form import DeploymentEdit, DeploymentNew
+from apps.console.views.deployment_try import DeploymentTry
+from apps.console.views.deployments import DeploymentsPage
+from apps.console.views.fleet import ClusterPage, ClustersPage
+from apps.console.views.history import AuditPage, EventsPage
+from apps.console.views.overview import OverviewLive, OverviewPage
+from apps.console.views.plans import PlanPage, PlansPage
+from apps.console.views.session import LoginPage, Logout, ProjectChoice
+
+app_name = "console"
+
+urlpatterns = [
+    path("", OverviewPage.as_view(), name="overview"),
+    path("overview/live", OverviewLive.as_view(), name="overview-live"),
+    path("login", LoginPage.as_view(), name="login"),
+    path("logout", Logout.as_view(), name="logout"),
+    path("project", ProjectChoice.as_view(), name="project"),
+    path("deployments", DeploymentsPage.as_view(), name="deployments"),
+    path("new-deployment", DeploymentNew.as_view(), name="deployment-new"),
+    path("deployments/<str:name>", DeploymentPage.as_view(), name="deployment"),
+    path("deployments/<str:name>/live", DeploymentLive.as_view(), name="deployment-live"),
+    path("deployments/<str:name>/edit", DeploymentEdit.as_view(), name="deployment-edit"),
+    path("deployments/<str:name>/rollback", DeploymentRollback.as_view(), name="deployment-rollback"),
+    path("deployments/<str:name>/delete", DeploymentDelete.as_view(), name="deployment-delete"),
+    path("deployments/<str:name>/try", DeploymentTry.as_view(), name="deployment-try"),
+    path("plans", PlansPage.as_view(), name="plans"),
+    path("plans/<int:generation>", PlanPage.as_view(), name="plan"),
+    path("events", EventsPage.as_view(), name="events"),
+    path("clusters", ClustersPage.as_view(), name="clusters"),
+    path("clusters/<str:name>", ClusterPage.as_view(), name="cluster"),
+    path("models", ModelsPage.as_view(), name="models"),
+    path("engines", EnginesPage.as_view(), name="engines"),
+    path("keys", KeysPage.as_view(), name="keys"),
+    path("keys/<str:key_id>/revoke", KeyRevoke.as_view(), name="key-revoke"),
+    path("audit", AuditPage.as_view(), name="audit"),
+]

@@ -1,0 +1,27 @@
+"""Models and engine images, to look at; they are written through the API."""
+
+from django.http import HttpRequest, HttpResponse
+
+from apps.api.pagination import paginate
+from apps.catalog.selectors import engine_images, models
+from apps.console.views.base import ConsolePage
+
+
+class ModelsPage(ConsolePage):
+    """The project's models with their versions."""
+
+    section = "models"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        page = paginate(models(actor=self.actor), limit=None, cursor=request.GET.get("cursor"))
+        return self.page("models.html", page=page)
+
+
+class EnginesPage(ConsolePage):
+    """The engine images that all projects share."""
+
+    section = "engines"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        page = paginate(engine_images(), limit=None, cursor=request.GET.get("cursor"))
+        return self.page("engines.html", page=page)
