@@ -1,5 +1,6 @@
 """Reading the catalog: models of the actor's project, engine images and GPU facts for all."""
 
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
@@ -117,3 +118,8 @@ def _by_id(found: "QuerySet[Any]", kind: str, identifier: str) -> Any:
     if row is None:
         raise not_found(kind, identifier)
     return row
+
+
+def profiles_of_versions(*, model_version_ids: Collection[UUID]) -> QuerySet[PerformanceProfile]:
+    """Profiles of these model versions, for the control plane itself."""
+    return PerformanceProfile.objects.filter(model_version_id__in=model_version_ids).order_by("id")
