@@ -37,6 +37,7 @@ _WINDOWS_MAX = 500
 _IDLE_SPACING_S = 0.5
 #: What was sent and not acknowledged, or came and could not be kept, is not tried again before this.
 _UNHEARD_SPACING_S = 1.0
+_REPLACED = frozenset({"superseded", "fenced"})
 
 
 class Household(Protocol):
@@ -69,7 +70,7 @@ class _Outgoing:
 
 
 class Home:
-    """Syncs for as long as it runs. ``standing`` is the refusal that the agent is under, if any."""
+    """Syncs for as long as it runs. ``standing``: another instance holds the cluster; None if not."""
 
     def __init__(
         self,
@@ -131,6 +132,8 @@ class Home:
         await asyncio.to_thread(self._acknowledge, response)
         self._stand(response.refusal)
         brought = await self._household.take(response)
+        if response.refusal is not None and self.standing is None:
+            raise ControlError(f"refused: {response.refusal}")
         if response.tables and not brought:
             await asyncio.sleep(_UNHEARD_SPACING_S)
         elif outgoing.is_news and not _was_heard(outgoing.request, response):
@@ -203,16 +206,15 @@ class Home:
             await asyncio.gather(call, news, return_exceptions=True)
 
     def _stand(self, refusal: Refusal | None) -> None:
-        before = self.standing.rule if self.standing is not None else None
-        after = refusal.rule if refusal is not None else None
-        self.standing = refusal
-        if before == after:
-            return
-        if refusal is not None:
-            _log.error("the control plane refuses this agent", reason=str(refusal))
-        else:
-            _log.info("the control plane accepts this agent again", before=before)
-        self._on_standing()
+        """Only being replaced forbids to scale up; any other refusal is as if the control plane were away."""
+        before = self.standing
+        self.standing = refusal if refusal is not None and refusal.rule in _REPLACED else None
+        if self.standing is not None and (before is None or before.rule != self.standing.rule):
+            _log.error("another instance holds this cluster: nothing is started", reason=str(refusal))
+            self._on_standing()
+        elif self.standing is None and before is not None:
+            _log.info("this agent holds the cluster again", before=before.rule)
+            self._on_standing()
 
     async def _under_refusal(self) -> None:
         """Ask rarely; if an operator has put a new token there, enrol anew with it."""

@@ -163,7 +163,7 @@ def test_a_superseded_agent_serves_on_and_starts_nothing(cluster: Cluster) -> No
         cluster.plane.refusal = Refusal(
             rule="superseded", subject="cluster_epoch", value="1", remedy="this cluster is held at epoch 2"
         )
-        cluster.until_log("refuses this agent")
+        cluster.until_log("another instance holds this cluster")
         assert gateway.ready() == [first]
         os.kill(cluster.replica_pids()[first], signal.SIGKILL)
         eventually(lambda: gateway.ready() == [])
