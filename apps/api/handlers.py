@@ -72,6 +72,6 @@ def readyz(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"status": "ready"})
 
 
-def nothing_here(request: HttpRequest, **_: Any) -> HttpResponse:
+def nothing_here(request: HttpRequest, *_: Any) -> HttpResponse:
     """Whatever is not routed under the APIs, so that a missing slash is a 404 and never a redirect."""
     return _answer(request, Problem("not_found", "there is nothing at this address"))

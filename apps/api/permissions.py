@@ -20,7 +20,9 @@ class ScopedPermission(BasePermission):
             )
         right = view.rights.get("GET" if request.method == "HEAD" else request.method)
         if right is None:
-            return request.method == "OPTIONS"
+            return request.method == "OPTIONS" or not hasattr(
+                view, (request.method or "").lower()
+            )  # 405 follows
         if right != "none" and not actor.holds(right):
             raise Problem("forbidden", f"this needs the right '{right}', which {actor} does not hold")
         return True

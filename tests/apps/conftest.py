@@ -9,7 +9,13 @@ from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from apps.accounts.models import Project, Role, User
-from apps.accounts.services import api_key_create, member_add, organization_create, project_create, user_create
+from apps.accounts.services import (
+    api_key_create,
+    member_add,
+    organization_create,
+    project_create,
+    user_create,
+)
 from apps.api.actors import system_actor
 
 

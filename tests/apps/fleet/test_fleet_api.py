@@ -73,7 +73,10 @@ def test_a_stale_etag_changes_nothing(acme: Tenant, cluster: dict[str, object]) 
     """Who read an older state is told so, with the present ETag."""
     pool = acme.client.post("/api/v1/pools", POOL, format="json")
     address, etag = pool["Location"], pool["ETag"]
-    assert acme.client.patch(address, {"capacity_instances": 5}, format="json", HTTP_IF_MATCH=etag).status_code == 200
+    assert (
+        acme.client.patch(address, {"capacity_instances": 5}, format="json", HTTP_IF_MATCH=etag).status_code
+        == 200
+    )
     stale = acme.client.patch(address, {"capacity_instances": 9}, format="json", HTTP_IF_MATCH=etag)
     assert (stale.status_code, stale["ETag"]) == (412, '"2"')
     assert acme.client.get(address).json()["capacity_instances"] == 5
@@ -97,7 +100,13 @@ def test_only_reserved_pools_have_reservations(acme: Tenant, cluster: dict[str, 
     """A reservation of spot machines is a mistake, and it says so."""
     now = timezone.now().isoformat()
     spot = acme.client.post("/api/v1/pools", POOL, format="json").json()["id"]
-    document = {"pool": spot, "instances": 1, "price_usd_per_h": "1.00", "starts_at": now, "ends_at": "2099-01-01T00:00:00Z"}
+    document = {
+        "pool": spot,
+        "instances": 1,
+        "price_usd_per_h": "1.00",
+        "starts_at": now,
+        "ends_at": "2099-01-01T00:00:00Z",
+    }
     response = acme.client.post("/api/v1/reservations", document, format="json")
     assert (response.status_code, pointers(response)) == (400, {"/pool"})
     reserved = {**POOL, "name": "reserved-l4", "procurement": "reserved"}

@@ -1,0 +1,185 @@
+"""Models, versions, engine images and profiles over REST."""
+
+from typing import Any
+
+import pytest
+from rest_framework.test import APIClient
+
+from apps.catalog.arguments import ALLOWED
+from apps.catalog.selectors import engine_image_resolve, model_version_resolve
+from tests.apps.conftest import Tenant, bearer, pointers
+from workloadplane.engines.simulator.engine import SimulatorEngine
+from workloadplane.engines.vllm import VllmEngine
+
+pytestmark = pytest.mark.django_db
+
+VERSION: dict[str, Any] = {
+    "version": "1",
+    "digest": "sha256:" + "0" * 64,
+    "source_uri": "s3://weights/llama",
+    "precision": "bf16",
+    "size_bytes": 2_000_000,
+    "max_context_tokens": 512,
+}
+IMAGE: dict[str, Any] = {"engine": "vllm", "version": "0.32.0", "digest": "sha256:" + "1" * 64}
+
+
+@pytest.fixture
+def versions(acme: Tenant) -> str:
+    """The address of the versions of a model."""
+    assert acme.client.post("/api/v1/models", {"name": "llama"}, format="json").status_code == 201
+    return "/api/v1/models/llama/versions"
+
+
+@pytest.mark.parametrize("weight_format", ["pickle", "pt", "bin", "gguf", ""])
+def test_weights_that_could_run_code_are_refused_with_the_reason(
+    acme: Tenant, versions: str, weight_format: str
+) -> None:
+    """Only safetensors; the answer says why and what to do."""
+    response = acme.client.post(versions, {**VERSION, "format": weight_format}, format="json")
+    assert (response.status_code, pointers(response)) == (400, {"/format"})
+    if weight_format:
+        assert "runs whatever code" in response.json()["errors"][0]["remedy"]
+
+
+@pytest.mark.parametrize(
+    "source_uri",
+    [
+        "https://example.com/llama",
+        "s3://user:pass@bucket/llama",
+        "s3://bucket/llama?X-Amz-Signature=1",
+        "file://host/llama",
+        "file:///",
+        "file:///models/../etc",
+        "hf://",
+        "llama",
+        "s3://buc ket/x",
+        "s3://[/x",
+    ],
+)
+def test_weights_come_from_known_kinds_of_places_without_credentials(
+    acme: Tenant, versions: str, source_uri: str
+) -> None:
+    """No address that somebody else serves, no signed one, nothing relative."""
+    response = acme.client.post(versions, {**VERSION, "source_uri": source_uri}, format="json")
+    assert (response.status_code, pointers(response)) == (400, {"/source_uri"})
+
+
+def test_files_of_the_clusters_machines_are_named_by_operators_alone(acme: Tenant, versions: str) -> None:
+    """A key that only deploys cannot point at the agents' disks."""
+    key = acme.client.post("/api/v1/api-keys", {"name": "d", "scopes": ["deploy"]}, format="json").json()[
+        "key"
+    ]
+    document = {**VERSION, "source_uri": "file:///models/llama"}
+    assert bearer(key).post(versions, document, format="json").status_code == 403
+    assert acme.client.post(versions, document, format="json").status_code == 201
+
+
+@pytest.mark.parametrize(
+    "digest", ["sha256:" + "A" * 64, "sha256:12", "md5:" + "0" * 32, "sha256:" + "0" * 64 + "\n"]
+)
+def test_a_digest_has_one_form(acme: Tenant, versions: str, digest: str) -> None:
+    """Lower-case SHA-256 and nothing after it."""
+    response = acme.client.post(versions, {**VERSION, "digest": digest}, format="json")
+    assert (response.status_code, pointers(response)) == (400, {"/digest"})
+
+
+def test_a_version_is_never_overwritten(acme: Tenant, versions: str) -> None:
+    """The same version again is a conflict; the newest one is what a bare name means."""
+    assert acme.client.post(versions, VERSION, format="json").status_code == 201
+    again = acme.client.post(versions, VERSION, format="json")
+    assert (again.status_code, pointers(again)) == (409, {"/version"})
+    acme.client.post(versions, {**VERSION, "version": "2"}, format="json")
+    newest = model_version_resolve(project_id=acme.project.pk, reference="llama")
+    pinned = model_version_resolve(project_id=acme.project.pk, reference="llama@1")
+    assert (newest.version, pinned.version) == ("2", "1")
+    assert acme.client.get("/api/v1/models/llama").json()["versions"] == ["2", "1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pointer"),
+    [
+        ({"trust_remote_code": "true"}, "/arguments/trust_remote_code"),
+        ({"--trust-remote-code": "true"}, "/arguments/--trust-remote-code"),
+        ({"max_num_seqs": "0"}, "/arguments/max_num_seqs"),
+        ({"max_num_seqs": 8}, "/arguments/max_num_seqs"),
+        ({"gpu_memory_utilization": "nan"}, "/arguments/gpu_memory_utilization"),
+    ],
+)
+def test_engine_arguments_are_those_on_the_list(
+    admin: APIClient, arguments: dict[str, Any], pointer: str
+) -> None:
+    """Nothing gets on an engine's command line that its list does not name."""
+    response = admin.post("/api/v1/engine-images", {**IMAGE, "arguments": arguments}, format="json")
+    assert (response.status_code, pointers(response)) == (400, {pointer})
+
+
+def test_the_newest_image_of_an_engine_is_taken(acme: Tenant, admin: APIClient) -> None:
+    """Tenants read images and never write them."""
+    assert acme.client.post("/api/v1/engine-images", IMAGE, format="json").status_code == 403
+    for version, digit in (("0.31.0", "1"), ("0.32.0", "2")):
+        image = {
+            **IMAGE,
+            "version": version,
+            "digest": f"sha256:{digit * 64}",
+            "arguments": {"max_num_seqs": "8"},
+        }
+        assert admin.post("/api/v1/engine-images", image, format="json").status_code == 201
+    assert engine_image_resolve(engine="vllm").version == "0.32.0"
+    assert len(acme.client.get("/api/v1/engine-images?engine=vllm").json()["items"]) == 2
+
+
+@pytest.mark.parametrize(("engine", "name"), [(VllmEngine(), "vllm"), (SimulatorEngine(), "simulator")])
+def test_what_the_catalog_accepts_the_agent_accepts(engine: Any, name: str) -> None:
+    """The planes keep a list each; whatever passes the first must pass the second, at its bounds too."""
+    candidates = ["true", "auto", "1", "16", "0.5", "1000", "8", "fp8", "hermes", "granite", "1e-05", "3600"]
+    for argument, rule in ALLOWED[name].items():
+        accepted = [value for value in candidates if rule.allows(value)]
+        assert accepted, argument
+        for value in accepted:
+            assert engine.check_arguments({argument: value}) is None, (argument, value)
+
+
+@pytest.mark.usefixtures("world")
+def test_a_profile_says_what_a_replica_does_on_a_machine(acme: Tenant, versions: str) -> None:
+    """Once for each shape; a group of GPUs that does not fit one machine is refused."""
+    acme.client.post(versions, VERSION, format="json")
+    machine = acme.client.get("/api/v1/instance-types").json()["items"][0]["id"]
+    profile = {
+        "model": "llama",
+        "instance_type": machine,
+        "requests_per_s": 4.5,
+        "tokens_per_s": 900,
+        "concurrency": 8,
+        "engine_start_s": 12.5,
+    }
+    made = acme.client.post("/api/v1/performance-profiles", profile, format="json")
+    assert made.status_code == 201, made.content
+    assert (made.json()["engine_start_s"], made.json()["image_pull_s"]) == (12.5, None)
+    assert acme.client.post("/api/v1/performance-profiles", profile, format="json").status_code == 409
+    too_wide = acme.client.post(
+        "/api/v1/performance-profiles", {**profile, "tensor_parallel": 2}, format="json"
+    )
+    assert (too_wide.status_code, pointers(too_wide)) == (400, {"/tensor_parallel"})
+
+
+def test_models_of_another_project_do_not_exist(acme: Tenant, rival: Tenant, versions: str) -> None:
+    """Neither read, nor extended, nor deleted, nor named in a document."""
+    acme.client.post(versions, VERSION, format="json")
+    for address in ("/api/v1/models/llama", versions, f"{versions}/1", f"{versions}/1/adapters"):
+        assert rival.client.get(address).status_code == 404
+    assert rival.client.post(versions, {**VERSION, "version": "9"}, format="json").status_code == 404
+    assert rival.client.delete("/api/v1/models/llama").status_code == 404
+    assert rival.client.get("/api/v1/models").json()["items"] == []
+
+
+def test_an_adapter_belongs_to_one_version(acme: Tenant, versions: str) -> None:
+    """Created, listed, found; and its version stays while it is there."""
+    acme.client.post(versions, VERSION, format="json")
+    adapter = {"name": "legal", "digest": "sha256:" + "3" * 64, "source_uri": "s3://w/legal", "rank": 8}
+    made = acme.client.post(f"{versions}/1/adapters", adapter, format="json")
+    assert made.status_code == 201, made.content
+    assert acme.client.get(made["Location"]).json()["rank"] == 8
+    assert acme.client.delete(f"{versions}/1").status_code == 409
+    assert acme.client.delete(made["Location"]).status_code == 204
+    assert acme.client.delete(f"{versions}/1").status_code == 204
