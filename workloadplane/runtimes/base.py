@@ -46,7 +46,7 @@ class RunningReplica:
 class ReplicaExit:
     """How a replica ended.
 
-    exit_code: as a shell would see it (negative = the signal); ``None`` where it cannot be known, as for a
+    exit_code: negative = the signal that ended it; ``None`` where it cannot be known, as for a
                process that was adopted
     killed:    stop had to end it by force, or found parts of it still running
     """

@@ -5,6 +5,7 @@ order.
 """
 
 import asyncio
+import traceback
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
@@ -175,8 +176,7 @@ class Connection(asyncio.Protocol):
         if len(self._queued) >= MAX_PIPELINED:
             self._refuse(400, f"more than {MAX_PIPELINED} requests without waiting for an answer")
         elif self._current is None:
-            self._current = exchange
-            self._dispatch(exchange)
+            self._begin(exchange)
         else:
             self._queued.append(exchange)
 
@@ -199,13 +199,22 @@ class Connection(asyncio.Protocol):
         if not exchange.keep_alive:
             self.close()
         elif self._queued:
-            self._current = self._queued.popleft()
-            self._dispatch(self._current)
+            self._begin(self._queued.popleft())
 
     def close(self) -> None:
         """Close after what was written has gone out."""
         if self._transport is not None:
             self._transport.close()
+
+    def _begin(self, exchange: Exchange) -> None:
+        self._current = exchange
+        try:
+            self._dispatch(exchange)
+        except Exception as error:
+            # The parser, which calls us, would take it for a fault of the client's bytes.
+            traceback.print_exception(error)
+            exchange.keep_alive = False
+            exchange.respond(500, error_body("the engine failed at this request", kind="server_error"))
 
     def _count_header(self, count: int) -> None:
         self._header_bytes += count

@@ -1,0 +1,208 @@
+"""vLLM, in an environment of its own: ``<engines_dir>/vllm-<version>``, as an engine is an image in
+production.
+
+Started as a module, because the ``vllm`` command needs package metadata that its CPU builds lack. What it
+tells on its log about loading and warming up is read here for the phases of a cold start.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import httpx
+
+from workloadplane.engines import openai_http
+from workloadplane.engines.arguments import (
+    SWITCH,
+    ArgumentRule,
+    Number,
+    OneOf,
+    WholeNumber,
+    as_options,
+    check_arguments,
+)
+from workloadplane.engines.base import (
+    EngineCommand,
+    EngineEndpoint,
+    EngineMetrics,
+    EnginePlace,
+    EngineReplica,
+    InferenceRoute,
+    Readiness,
+)
+from workloadplane.protocol.observed import ColdStart
+from workloadplane.protocol.refusal import Refusal
+
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.+-]{0,40}")
+_DTYPES = {"bfloat16": "bfloat16", "float16": "float16", "float32": "float32"}
+# Weights that bring their own number format: vLLM reads it from their configuration.
+_QUANTIZED = frozenset({"fp8", "int8", "int4", "fp4", "mxfp4", "nvfp4"})
+
+# Becomes an environment variable, for vLLM has no argument for it.
+_CPU_KV_CACHE = "cpu_kv_cache_gib"
+
+_RULES: Mapping[str, ArgumentRule] = {
+    "block_size": OneOf(("8", "16", "32", "64", "128")),
+    _CPU_KV_CACHE: WholeNumber(1, 1024),
+    "enable_auto_tool_choice": SWITCH,
+    "enable_chunked_prefill": SWITCH,
+    "enable_prefix_caching": SWITCH,
+    "enforce_eager": SWITCH,
+    "gpu_memory_utilization": Number(0.05, 0.98),
+    "kv_cache_dtype": OneOf(("auto", "fp8", "fp8_e4m3", "fp8_e5m2")),
+    "max_num_batched_tokens": WholeNumber(1, 10**6),
+    "max_num_seqs": WholeNumber(1, 10**4),
+    "pipeline_parallel_size": WholeNumber(1, 64),
+    "quantization": OneOf(
+        ("awq", "awq_marlin", "compressed-tensors", "fp8", "gptq", "gptq_marlin", "modelopt")
+    ),
+    "reasoning_parser": OneOf(("deepseek_r1", "granite", "qwen3")),
+    "seed": WholeNumber(0, 2**31),
+    "tensor_parallel_size": WholeNumber(1, 64),
+    "tool_call_parser": OneOf(("granite", "hermes", "llama3_json", "mistral", "pythonic")),
+}
+
+_INFERENCE_ONLY = (
+    InferenceRoute(method="POST", path="/v1/responses", route_class="responses"),
+    InferenceRoute(method="POST", path="/v1/messages", route_class="messages"),
+    InferenceRoute(method="POST", path="/score", route_class="score"),
+    InferenceRoute(method="POST", path="/v1/score", route_class="score"),
+    InferenceRoute(method="POST", path="/rerank", route_class="rerank"),
+    InferenceRoute(method="POST", path="/v1/rerank", route_class="rerank"),
+    InferenceRoute(method="POST", path="/v1/audio/transcriptions", route_class="audio"),
+    InferenceRoute(method="POST", path="/v1/audio/translations", route_class="audio"),
+)
+
+# Each is the first sign in the log that the engine has got so far.
+_LOADING_BEGINS = re.compile(r"Starting to load model ")
+_LOADED = re.compile(r"Model loading took [^\n]*? ([0-9.]+) seconds")
+
+
+class VllmEngine:
+    """An ``Engine``."""
+
+    name = "vllm"
+    # A first start in a fresh environment takes over two minutes on two cores.
+    start_timeout_s = 300.0
+    routes: tuple[InferenceRoute, ...] = openai_http.GENERATION_ROUTES + _INFERENCE_ONLY
+
+    def interpreter(self, engines_dir: Path, version: str) -> Path | Refusal:
+        """The environment of exactly this version."""
+        if not _VERSION.fullmatch(version):
+            return _refusal("engine_version", "engine version", version, "give a version such as 0.32.0")
+        python = engines_dir / f"vllm-{version}" / "bin" / "python"
+        if not python.exists():
+            return _refusal(
+                "engine_installed", f"vllm {version}", f"no {python}", "make this version's environment there"
+            )
+        return python
+
+    def check_arguments(self, arguments: Mapping[str, str]) -> Refusal | None:
+        """See ``_RULES``; among what is left out on purpose: trust_remote_code and everything that opens a
+        port.
+        """
+        return check_arguments(self.name, _RULES, arguments)
+
+    def command(self, replica: EngineReplica, place: EnginePlace) -> EngineCommand | Refusal:
+        """The API server, quiet and offline. The key is in the environment, where other users cannot read
+        it.
+        """
+        refusal = self.check_arguments(replica.arguments)
+        if refusal is not None:
+            return refusal
+        model = _local_path(replica.source_uri)
+        if isinstance(model, Refusal):
+            return model
+        dtype = _DTYPES.get(replica.precision) or ("auto" if replica.precision in _QUANTIZED else None)
+        if dtype is None:
+            known = ", ".join((*_DTYPES, *sorted(_QUANTIZED)))
+            return _refusal("engine_precision", "precision", replica.precision, f"use one of: {known}")
+        arguments = dict(replica.arguments)
+        cpu_kv_cache_gib = arguments.pop(_CPU_KV_CACHE, "1")
+        argv = (
+            place.interpreter,
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            f"--model={model}",
+            f"--served-model-name={replica.served_model}",
+            f"--host={place.host}",
+            f"--port={place.port}",
+            f"--dtype={dtype}",
+            f"--max-model-len={replica.max_context_tokens}",
+            f"--shutdown-timeout={max(1, round(replica.shutdown_timeout_s))}",
+            "--enable-prompt-tokens-details",
+            "--no-enable-log-requests",
+            *as_options(arguments),
+        )
+        return EngineCommand(
+            argv=argv,
+            environment=_environment(place, cpu_kv_cache_gib),
+            secrets={"VLLM_API_KEY": replica.engine_key},
+        )
+
+    async def probe(
+        self, client: httpx.AsyncClient, endpoint: EngineEndpoint, *, timeout_s: float
+    ) -> Readiness:
+        """One token."""
+        return await openai_http.probe_for_token(client, endpoint, timeout_s=timeout_s)
+
+    async def scrape(self, client: httpx.AsyncClient, endpoint: EngineEndpoint) -> EngineMetrics | Refusal:
+        """Its own names."""
+        return await openai_http.scrape_vllm_metrics(client, endpoint)
+
+    def starting_phase(self, log: str) -> str:
+        """``weight_load`` while the weights are being loaded; before and after it the engine itself is at
+        work.
+        """
+        loading = _LOADING_BEGINS.search(log) is not None and _LOADED.search(log) is None
+        return "weight_load" if loading else "engine_start"
+
+    def cold_start(self, log: str, *, wall_s: float) -> ColdStart:
+        """Loading as vLLM measured it; all else (imports, compilation, KV cache, first token) is its
+        start.
+        """
+        loaded = _LOADED.findall(log)
+        if not loaded:
+            return ColdStart(engine_start_s=wall_s)
+        # With several workers each reports; they load side by side, so the slowest counts.
+        weight_load_s = min(wall_s, max(float(seconds) for seconds in loaded))
+        return ColdStart(weight_load_s=weight_load_s, engine_start_s=wall_s - weight_load_s)
+
+
+def _environment(place: EnginePlace, cpu_kv_cache_gib: str) -> dict[str, str]:
+    return {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_HOST_IP": "127.0.0.1",
+        "VLLM_CACHE_ROOT": str(Path(place.cache_dir) / "vllm"),
+        # The ahead-of-time artefact fails to load on CPU and costs a warm start six seconds.
+        "VLLM_USE_AOT_COMPILE": "0",
+        "VLLM_CPU_KVCACHE_SPACE": cpu_kv_cache_gib,
+        # By default every engine of a machine pins itself to the same cores.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "PYTHONUNBUFFERED": "1",
+        "NO_COLOR": "1",
+    }
+
+
+def _local_path(source_uri: str) -> str | Refusal:
+    parts = urlsplit(source_uri)
+    path = unquote(parts.path)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not path.startswith("/"):
+        return _refusal(
+            "model_source",
+            "source_uri",
+            source_uri,
+            "give weights that lie beside the engine: file:///a/folder",
+        )
+    return path
+
+
+def _refusal(rule: str, subject: str, value: str, remedy: str) -> Refusal:
+    return Refusal(rule=rule, subject=subject, value=value, remedy=remedy)
+
+
+ENGINE = VllmEngine()
