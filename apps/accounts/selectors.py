@@ -14,6 +14,40 @@ from apps.api.problems import Problem, not_found, parameter_problem
 _RIGHT_SCOPES: Final[tuple[Right, ...]] = ("operate", "deploy", "read")
 
 
+def project_wanted(actor: Actor) -> UUID:
+    """The project acted for. Raises Problem ``project_wanted``."""
+    if actor.project_id is None:
+        raise Problem(
+            "project_wanted", "several projects can be reached; say which with ?project=<name or id>"
+        )
+    return actor.project_id
+
+
+def organization_wanted(actor: Actor) -> UUID:
+    """The organization acted for. Raises Problem ``project_wanted``."""
+    if actor.organization_id is None:
+        raise Problem(
+            "project_wanted",
+            "several organizations can be reached; say which with ?project= or ?organization=",
+        )
+    return actor.organization_id
+
+
+def api_keys_for_inference(*, organization_id: UUID, now: datetime) -> QuerySet[ApiKey]:
+    """Keys of all projects of an organization that its gateways accept at ``now``."""
+    return ApiKey.objects.filter(
+        Q(expires_at=None) | Q(expires_at__gt=now),
+        project__organization_id=organization_id,
+        revoked_at=None,
+        scopes__contains=[Scope.INFERENCE],
+    )
+
+
+def project_ids(*, organization_id: UUID) -> set[UUID]:
+    """The projects of an organization, for the control plane itself."""
+    return set(Project.objects.filter(organization_id=organization_id).values_list("pk", flat=True))
+
+
 def secret_sha256(secret: str) -> bytes:
     """How a key or token is stored: it has 256 random bits, so a plain hash cannot be searched."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
@@ -103,9 +137,9 @@ def organizations(*, actor: Actor) -> QuerySet[Organization]:
     """Those that the actor may see."""
     if actor.is_installation_admin and actor.kind != "api_key":
         return Organization.objects.all()
-    if actor.kind == "user":
+    if actor.kind == "user" and actor.user_id is not None:
         return Organization.objects.filter(memberships__user_id=actor.user_id)
-    return Organization.objects.filter(pk=actor.organization_id)
+    return Organization.objects.filter(pk=organization_wanted(actor))
 
 
 def organization_get(*, actor: Actor, name: str) -> Organization:
@@ -119,7 +153,7 @@ def organization_get(*, actor: Actor, name: str) -> Organization:
 def projects(*, actor: Actor) -> QuerySet[Project]:
     """A key sees its own project; a person sees those of the organizations they belong to."""
     if actor.kind == "api_key":
-        return Project.objects.filter(pk=actor.project_id).select_related("organization")
+        return Project.objects.filter(pk=project_wanted(actor)).select_related("organization")
     return Project.objects.filter(organization__in=organizations(actor=actor)).select_related("organization")
 
 
@@ -136,7 +170,7 @@ def project_get(*, actor: Actor, name: str) -> Project:
 
 def memberships(*, actor: Actor) -> QuerySet[Membership]:
     """Members of the actor's organization."""
-    return Membership.objects.filter(organization_id=actor.organization_id).select_related("user")
+    return Membership.objects.filter(organization_id=organization_wanted(actor)).select_related("user")
 
 
 def membership_get(*, actor: Actor, username: str) -> Membership:
@@ -149,7 +183,7 @@ def membership_get(*, actor: Actor, username: str) -> Membership:
 
 def api_keys(*, actor: Actor, revoked: bool | None = None) -> QuerySet[ApiKey]:
     """Keys of the actor's project; ``revoked`` filters."""
-    keys = ApiKey.objects.filter(project_id=actor.project_id).select_related("created_by")
+    keys = ApiKey.objects.filter(project_id=project_wanted(actor)).select_related("created_by")
     return keys if revoked is None else keys.filter(revoked_at__isnull=not revoked)
 
 
@@ -168,40 +202,6 @@ def api_key_get(*, actor: Actor, name: str) -> ApiKey:
 def organization_ids_of_user(user: Any) -> list[UUID]:
     """The organizations that a person belongs to."""
     return list(Membership.objects.filter(user=user).values_list("organization_id", flat=True))
-
-
-def project_wanted(actor: Actor) -> UUID:
-    """The project acted for. Raises Problem ``project_wanted``."""
-    if actor.project_id is None:
-        raise Problem(
-            "project_wanted", "several projects can be reached; say which with ?project=<name or id>"
-        )
-    return actor.project_id
-
-
-def organization_wanted(actor: Actor) -> UUID:
-    """The organization acted for. Raises Problem ``project_wanted``."""
-    if actor.organization_id is None:
-        raise Problem(
-            "project_wanted",
-            "several organizations can be reached; say which with ?project= or ?organization=",
-        )
-    return actor.organization_id
-
-
-def api_keys_for_inference(*, organization_id: UUID, now: datetime) -> QuerySet[ApiKey]:
-    """Keys of all projects of an organization that its gateways accept at ``now``."""
-    return ApiKey.objects.filter(
-        Q(expires_at=None) | Q(expires_at__gt=now),
-        project__organization_id=organization_id,
-        revoked_at=None,
-        scopes__contains=[Scope.INFERENCE],
-    )
-
-
-def project_ids(*, organization_id: UUID) -> set[UUID]:
-    """The projects of an organization, for the control plane itself."""
-    return set(Project.objects.filter(organization_id=organization_id).values_list("pk", flat=True))
 
 
 def user_by_name(username: str) -> User | None:

@@ -227,7 +227,7 @@ def _problem_of_drf(error: drf.APIException, data: Any) -> Problem:
     if isinstance(error, drf.ParseError):
         return Problem("broken_json", str(error.detail))
     if isinstance(error, drf.Throttled):
-        wait_s = max(1, int(error.wait or 1))
+        wait_s = max(1, int(getattr(error, "wait", None) or 1))
         detail = f"this key or user has sent too many requests; wait {wait_s} s"
         return Problem("too_many_requests", detail, headers={"Retry-After": str(wait_s)})
     simple = {

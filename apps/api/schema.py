@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerFieldExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, inline_serializer
 from rest_framework import serializers
 
+from apps.api.money import USD_PATTERN
 from apps.api.problems import CONTENT_TYPE, PROBLEM_TYPES, TYPE_PREFIX
 from apps.api.views import MeridianView, Tenancy
 
-_HEADER = OpenApiParameter.HEADER
-_QUERY = OpenApiParameter.QUERY
+_HEADER: Final = "header"
+_QUERY: Final = "query"
 _PROBLEM_REFERENCE = {"$ref": "#/components/schemas/Problem"}
 
 IDEMPOTENCY_KEY = OpenApiParameter(
@@ -112,6 +113,13 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
         return {"type": "http", "scheme": "bearer", "bearerFormat": "mrd_<prefix>_<secret>"}
+
+
+class UsdScheme(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    target_class = "apps.api.validation.UsdField"
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        return {"type": "string", "pattern": USD_PATTERN, "examples": ["98.32"]}
 
 
 def schema_complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:

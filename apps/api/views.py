@@ -165,7 +165,7 @@ class MeridianView(APIView):
 
     def finalize_response(
         self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
-    ) -> HttpResponseBase:
+    ) -> Response:
         """What is shown to one tenant is kept by no cache."""
         answer = super().finalize_response(request, cast(Response, response), *args, **kwargs)
         answer.headers.setdefault("Cache-Control", "no-store")

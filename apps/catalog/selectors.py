@@ -1,19 +1,23 @@
 """Reading the catalog: models of the actor's project, engine images and GPU facts for all."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import TypeVar
 from uuid import UUID
 
+from django.db.models import Model as Row
 from django.db.models import Q, QuerySet
 
+from apps.accounts.selectors import project_wanted
 from apps.api.actors import Actor
 from apps.api.problems import field_problem, not_found
 from apps.catalog.models import Adapter, EngineImage, Model, ModelVersion, PerformanceProfile
 
+M = TypeVar("M", bound=Row)
+
 
 def models(*, actor: Actor, name: str | None = None) -> QuerySet[Model]:
     """Models of the actor's project, with their versions."""
-    found = Model.objects.filter(project_id=actor.project_id).prefetch_related("versions")
+    found = Model.objects.filter(project_id=project_wanted(actor)).prefetch_related("versions")
     return found if name is None else found.filter(name=name)
 
 
@@ -100,7 +104,7 @@ def engine_image_resolve(*, engine: str, pointer: str = "/engine") -> EngineImag
 def profiles(*, actor: Actor, model: str | None = None) -> QuerySet[PerformanceProfile]:
     """Profiles of the project's models."""
     found = PerformanceProfile.objects.filter(
-        model_version__model__project_id=actor.project_id
+        model_version__model__project_id=project_wanted(actor)
     ).select_related("model_version__model", "instance_type__provider")
     return found if model is None else found.filter(model_version__model__name=model)
 
@@ -110,7 +114,7 @@ def profile_get(*, actor: Actor, profile_id: str) -> PerformanceProfile:
     return _by_id(profiles(actor=actor), "performance profile", profile_id)
 
 
-def _by_id(found: "QuerySet[Any]", kind: str, identifier: str) -> Any:
+def _by_id(found: "QuerySet[M]", kind: str, identifier: str) -> M:
     try:
         row = found.filter(pk=UUID(identifier)).first()
     except ValueError:

@@ -2,12 +2,13 @@
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from django.db.models import Exists, Model, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.utils import timezone
 
+from apps.accounts.selectors import organization_wanted
 from apps.api.actors import Actor
 from apps.api.problems import not_found
 from apps.fleet.models import (
@@ -65,7 +66,7 @@ def clusters(*, actor: Actor, region: str | None = None, now: datetime | None = 
     """Clusters of the actor's organization, with ``is_enrolled`` and ``is_connected`` (the lease runs at ``now``)."""
     now = now or timezone.now()
     found = (
-        Cluster.objects.filter(organization_id=actor.organization_id)
+        Cluster.objects.filter(organization_id=organization_wanted(actor))
         .select_related("region__provider")
         .prefetch_related("failure_domains")
         .annotate(
@@ -74,6 +75,11 @@ def clusters(*, actor: Actor, region: str | None = None, now: datetime | None = 
         )
     )
     return found if region is None else found.filter(region__name=region)
+
+
+def cluster_is_enrolled(*, cluster: Cluster) -> bool:
+    """Whether an agent's key is bound to it."""
+    return Cluster.objects.filter(pk=cluster.pk, session__isnull=False).exists()
 
 
 def cluster_get(*, actor: Actor, name: str) -> Cluster:
@@ -90,7 +96,7 @@ def pools(
     now: datetime | None = None,
 ) -> QuerySet[GpuPool]:
     """Pools of the actor's organization, each with ``micro_usd_per_h``: an instance's price at ``now``."""
-    found = pools_priced(now=now).filter(cluster__organization_id=actor.organization_id)
+    found = pools_priced(now=now).filter(cluster__organization_id=organization_wanted(actor))
     found = found if cluster is None else found.filter(cluster__name=cluster)
     found = found if procurement is None else found.filter(procurement=procurement)
     return found if gpu_type is None else found.filter(instance_type__gpu_type__name=gpu_type)
@@ -123,9 +129,9 @@ def pool_prices(*, pool: GpuPool) -> QuerySet[PoolPrice]:
 
 
 def reservations(*, actor: Actor, pool: UUID | None = None) -> QuerySet[Reservation]:
-    found = Reservation.objects.filter(pool__cluster__organization_id=actor.organization_id).select_related(
-        "pool__cluster"
-    )
+    found = Reservation.objects.filter(
+        pool__cluster__organization_id=organization_wanted(actor)
+    ).select_related("pool__cluster")
     return found if pool is None else found.filter(pool_id=pool)
 
 
@@ -150,7 +156,7 @@ def _one(found: "QuerySet[M]", kind: str, name: str) -> M:
     return rows[0]
 
 
-def _by_id(found: "QuerySet[Any]", kind: str, identifier: str) -> Any:
+def _by_id(found: "QuerySet[M]", kind: str, identifier: str) -> M:
     try:
         row = found.filter(pk=UUID(identifier)).first()
     except ValueError:
@@ -185,3 +191,24 @@ def latencies_ms(*, region_ids: Collection[UUID]) -> dict[tuple[UUID, UUID], flo
     """(origin, target) -> round-trip time between these regions, where it is recorded."""
     rows = RegionLatency.objects.filter(origin__in=region_ids, target__in=region_ids)
     return {(row.origin_id, row.target_id): row.rtt_ms for row in rows}
+
+
+def cluster_ids_open(*, organization_id: UUID, now: datetime) -> set[UUID]:
+    """Clusters that could get something new at ``now``: schedulable, with an agent that is connected."""
+    return set(
+        Cluster.objects.filter(
+            organization_id=organization_id, schedulable=True, session__lease_expires_at__gt=now
+        ).values_list("pk", flat=True)
+    )
+
+
+def cluster_generations_locked(*, cluster_ids: Collection[str]) -> dict[UUID, int]:
+    """Lock clusters until the caller's transaction ends; their generations by id."""
+    rows = Cluster.objects.select_for_update(no_key=True).filter(pk__in=cluster_ids).order_by("pk")
+    return dict(rows.values_list("pk", "generation"))
+
+
+def pool_generations_locked(*, pool_ids: Collection[str]) -> dict[UUID, int]:
+    """Lock pools until the caller's transaction ends; their generations by id."""
+    rows = GpuPool.objects.select_for_update(no_key=True).filter(pk__in=pool_ids).order_by("pk")
+    return dict(rows.values_list("pk", "generation"))

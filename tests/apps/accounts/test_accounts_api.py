@@ -1,6 +1,7 @@
 """Keys, members and projects over REST."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 
 import pytest
@@ -99,7 +100,7 @@ def test_keys_of_another_project_do_not_exist(acme: Tenant, rival: Tenant) -> No
 
 
 def test_using_a_key_is_noted_at_most_once_a_minute(
-    acme: Tenant, django_assert_num_queries: Callable[..., object]
+    acme: Tenant, django_assert_num_queries: Callable[..., AbstractContextManager[object]]
 ) -> None:
     """The first use writes; the next one only reads."""
     acme.client.get("/api/v1/me")

@@ -19,7 +19,8 @@ MODELS = "/api/v1/models"
 
 
 def post(tenant: Tenant, body: bytes | str, content_type: str = "application/json") -> Any:
-    return tenant.client.generic("POST", MODELS, body, content_type=content_type)
+    data: Any = body
+    return tenant.client.generic("POST", MODELS, data, content_type=content_type)
 
 
 @pytest.mark.parametrize(

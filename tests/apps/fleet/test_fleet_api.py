@@ -155,6 +155,8 @@ def test_changes_are_audited_with_before_and_after(acme: Tenant, cluster: dict[s
     event = AuditEvent.objects.order_by("-id").first()
     assert event is not None
     assert (event.action, event.subject_name, event.actor[:8]) == ("changed", "spot-l4", "api_key:")
+    assert event.before is not None
+    assert event.after is not None
     assert (event.before["capacity_instances"], event.after["capacity_instances"]) == (4, 7)
     listed = acme.client.get("/api/v1/audit?subject_type=gpupool&action=changed").json()["items"]
     assert [row["id"] for row in listed] == [event.pk]

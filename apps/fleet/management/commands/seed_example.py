@@ -171,7 +171,7 @@ def _cluster(actor: Actor, example: ExampleCluster) -> dict[str, str | None]:
         if pool.procurement == Procurement.RESERVED:
             _reserve(actor, made, pool.capacity_instances, micro_usd(pool.price_usd_per_h))
     token = None
-    if not cluster.is_enrolled:
+    if not fleet.cluster_is_enrolled(cluster=cluster):
         _, token = enrolment_token_create(actor=actor, cluster=cluster)
     return {"region": example.region, "enrolment_token": token}
 
@@ -229,7 +229,7 @@ def _profiles(actor: Actor, version: ModelVersion) -> None:
 def _engine_images(actor: Actor) -> None:
     """On one machine an engine is a pinned environment instead of an image: its digest is that of its pins."""
     pins = settings.BASE_DIR / "infra" / "engines" / "vllm" / "requirements.lock"
-    images = (
+    images: tuple[tuple[str, str, bytes, dict[str, str]], ...] = (
         ("vllm", VLLM_VERSION, pins.read_bytes(), {"max_num_seqs": "8", "cpu_kv_cache_gib": "1"}),
         ("simulator", SIMULATOR_VERSION, b"meridian simulator " + SIMULATOR_VERSION.encode(), {}),
     )
