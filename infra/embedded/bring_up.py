@@ -14,6 +14,7 @@ import asyncio
 import fcntl
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
@@ -75,7 +76,7 @@ def up(layout: Layout, engine: str | None, progress: Progress) -> UpResult:
         client.ensure_running()
         try:
             world = asyncio.run(_BringUp(world, client, progress).run())
-        except* EmbeddedError as failures:
+        except BaseExceptionGroup as failures:
             raise _first(failures) from None
         write_private(layout.state / "engine.json", json.dumps({"engine": world.engine}) + "\n")
         progress.write_timings(layout.timings, engine=world.engine)
@@ -287,20 +288,22 @@ def _endpoints(world: World, seed: dict[str, Any]) -> dict[str, Any]:
 
 
 def _log(layout: Layout, name: str) -> str:
-    """The last line of a log, and where the rest is."""
+    """The line of a log that most likely says why, and where the rest is."""
     try:
         lines = [line.strip() for line in layout.log(name).read_text(errors="replace").splitlines()]
     except OSError:
         lines = []
-    last = next((line for line in reversed(lines) if line), "it wrote nothing")
-    return f"{last[:300]} (see {layout.log(name)})"
+    likely = [line for line in lines if re.match(r"[\w.]*(Error|Exception|error)\b", line)]
+    told = next((line for line in reversed(likely or lines) if line), "it wrote nothing")
+    return f"{told[:300]} (see {layout.log(name)})"
 
 
-def _first(failures: BaseExceptionGroup[EmbeddedError]) -> EmbeddedError:
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The failure to tell: of several steps that failed beside each other, the first."""
     error: BaseException = failures
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return EmbeddedError(str(error))
+    return error
 
 
 @contextmanager

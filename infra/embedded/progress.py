@@ -60,7 +60,7 @@ class Progress:
         finally:
             step.took_s = self._seconds() - step.began_s
             if not self._is_live:
-                self._console.print(self._line(step))
+                self._console.print(self._line(step), soft_wrap=True)
 
     def say(self, text: str) -> None:
         """One line that stays."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meridian.cli.output import Format, FormatOption, console, print_list
-from meridian.errors import ExitCode, MeridianError, UsageError
+from meridian.errors import MeridianError, Unreachable, UsageError
 
 if TYPE_CHECKING:
     from infra.embedded.layout import Layout
@@ -69,8 +69,7 @@ def status(output: FormatOption = Format.TABLE) -> None:
         columns = ("part", "state", "pid", "uptime_s", "restarts", "last_exit")
         print_list(report.parts, columns, output, empty="No part runs: `meridian up` starts them.")
         if report.trouble:
-            typer.echo(f"meridian: {report.trouble}", err=True)
-            raise typer.Exit(ExitCode.UNREACHABLE)
+            raise Unreachable(report.trouble)
 
 
 def reset(

@@ -12,6 +12,7 @@ import uvloop
 from infra.embedded.edge import Backend, Edge
 from tests.support.waiting import eventually_async
 
+Condition = Callable[[], bool | Awaitable[bool]]
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -83,12 +84,9 @@ def test_clients_go_to_the_nearest_that_is_ready_and_come_back_when_it_is_again(
             assert {await ask(port) for _ in range(5)} == {"near"}
             near.is_ready = False
 
-            async def asked() -> str:
-                return await ask(port)
-
-            await eventually_async(lambda: _is(asked, "far"), within_s=3)
+            await eventually_async(_answered_by(port, "far"), within_s=3)
             near.is_ready = True
-            await eventually_async(lambda: _is(asked, "near"), within_s=3)
+            await eventually_async(_answered_by(port, "near"), within_s=3)
 
     uvloop.run(scenario())
 
@@ -176,7 +174,8 @@ def test_a_slow_reader_slows_the_sender_instead_of_filling_the_memory() -> None:
                 await asyncio.sleep(0.2)
                 return sent > 0 and seen == sent
 
-            await eventually_async(is_stalled)
+            stalled: Condition = is_stalled
+            await eventually_async(stalled)
             stalled_at = sent
             assert stalled_at < 32_000_000
             taken = 0
@@ -239,5 +238,8 @@ def test_draining_lets_a_stream_that_flows_end_by_itself() -> None:
     uvloop.run(scenario())
 
 
-async def _is(asked: Callable[[], Awaitable[str]], name: str) -> bool:
-    return await asked() == name
+def _answered_by(port: int, name: str) -> Condition:
+    async def condition() -> bool:
+        return await ask(port) == name
+
+    return condition
