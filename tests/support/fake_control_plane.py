@@ -14,6 +14,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from tests.support.tables import Signer
 from workloadplane.protocol import WIRE_VERSION
 from workloadplane.protocol.envelope import seal
 from workloadplane.protocol.observed import ObservedReplica, observed_hash
@@ -28,40 +29,11 @@ from workloadplane.protocol.sync import (
     enrol_signed_bytes,
     sync_signed_bytes,
 )
-from workloadplane.protocol.tables import Manifest, Table, TableUpdate, digest
+from workloadplane.protocol.tables import Table, TableKind, TableUpdate
 from workloadplane.protocol.usage import UsageRecord
 
 CLUSTER_ID = "7d3f0a52-0000-4000-8000-00000000c1a5"
 CLUSTER_NAME = "eu-west"
-
-
-def signed_table(
-    kind: str,
-    header: msgspec.Struct,
-    entries: dict[str, msgspec.Struct],
-    *,
-    generation: int,
-    private_key: Ed25519PrivateKey,
-    key_id: str = "key-1",
-    plane_epoch: int = 1,
-    audience: str = CLUSTER_ID,
-) -> Table:
-    """A whole table, signed."""
-    encoded = {key: msgspec.json.encode(entry) for key, entry in entries.items()}
-    manifest = Manifest(
-        header=msgspec.Raw(msgspec.json.encode(header)),
-        entries={key: digest(entry) for key, entry in encoded.items()},
-    )
-    envelope = seal(
-        msgspec.json.encode(manifest),
-        kind=kind,
-        key_id=key_id,
-        private_key=private_key,
-        audience=audience,
-        plane_epoch=plane_epoch,
-        generation=generation,
-    )
-    return Table(manifest=envelope, entries=encoded)
 
 
 def signed_again(table: Table, *, generation: int, key: Ed25519PrivateKey) -> Table:
@@ -83,7 +55,7 @@ class FakeControlPlane:
     """Use as a context manager. Fields are read and written by tests under ``changed`` where it matters."""
 
     def __init__(self, port: int = 0) -> None:
-        self.signing_key = Ed25519PrivateKey.generate()
+        self.signer = Signer()
         self.tokens = {"token-1"}
         self.agent_keys: list[Ed25519PublicKey] = []
         self.cluster_epoch = 0
@@ -142,17 +114,17 @@ class FakeControlPlane:
     def is_open(self) -> bool:
         return self._server is not None
 
-    def put(self, kind: str, header: msgspec.Struct, entries: dict[str, msgspec.Struct]) -> Table:
+    def put(self, kind: TableKind, header: msgspec.Struct, entries: dict[str, msgspec.Struct]) -> Table:
         """Make and offer the next generation of a table."""
         with self.changed:
             held = self.tables.get(kind)
             generation = held.generation + 1 if held is not None else 1
-            table = signed_table(
+            table = self.signer.table(
                 kind,
                 header,
                 entries,
+                audience=CLUSTER_ID,
                 generation=generation,
-                private_key=self.signing_key,
                 plane_epoch=self.plane_epoch,
             )
             self.offer(kind, table)
@@ -177,7 +149,7 @@ class FakeControlPlane:
                 cluster_name=CLUSTER_NAME,
                 cluster_epoch=self.cluster_epoch,
                 plane_epoch=self.plane_epoch,
-                signing_keys={"key-1": self.signing_key.public_key().public_bytes_raw()},
+                signing_keys=self.signer.public,
             )
 
     def sync(self, request: SyncRequest) -> SyncResponse:

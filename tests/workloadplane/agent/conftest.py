@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from tests.support.fake_control_plane import CLUSTER_ID, CLUSTER_NAME, FakeControlPlane
 from tests.support.fake_gateway import FakeGateway
+from tests.support.tables import api_key, header, revision, route
 from tests.support.waiting import eventually
 from workloadplane.protocol.desired import (
     AutoscalingBounds,
@@ -23,10 +25,11 @@ from workloadplane.protocol.desired import (
     ModelSource,
     PoolBound,
 )
+from workloadplane.protocol.routing import KeySetHeader
 from workloadplane.protocol.socketpath import agent_socket
 from workloadplane.protocol.tables import Table
 
-DEPLOYMENT, REVISION, POOL = "deployment-1", "revision-1", "pool-1"
+DEPLOYMENT, REVISION, POOL = "project-1-chat", "chat-1", "pool-1"
 
 
 def assignment(name: str = "assignment-1", **changes: object) -> DesiredAssignment:
@@ -60,6 +63,13 @@ def assignment(name: str = "assignment-1", **changes: object) -> DesiredAssignme
         engine=EngineSource(engine="vllm", version="0.32.0", image_digest="sha256:" + "1" * 64, arguments={}),
     )
     return msgspec.structs.replace(base, **changes)
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -98,7 +108,7 @@ class Cluster:
 
     def want(self, *assignments: DesiredAssignment) -> Table:
         """The control plane now wants these."""
-        header = DesiredHeader(
+        desired_header = DesiredHeader(
             cluster_id=CLUSTER_ID,
             cluster_name=CLUSTER_NAME,
             region="eu-west-1",
@@ -114,11 +124,40 @@ class Cluster:
                 ),
             ),
         )
-        return self.plane.put("desired", header, {a.assignment_id: a for a in assignments})
+        return self.plane.put("desired", desired_header, {a.assignment_id: a for a in assignments})
 
     def held_generation(self) -> int:
         """Of the table ``desired``, as the agent last said."""
         return self.plane.syncs[-1].held["desired"] if self.plane.syncs else 0
+
+    def open_to(self, secret: str) -> None:
+        """The API key ``secret`` may chat with ``chat``."""
+        shares = (revision((CLUSTER_ID,), revision_id=REVISION),)
+        routes = [route(scale_to_zero=True, revisions=shares)]
+        self.plane.put("routing", header(CLUSTER_ID), {r.deployment_id: r for r in routes})
+        keys = KeySetHeader(signing_keys=self.plane.signer.public)
+        self.plane.put("keyset", keys, {"key-1": api_key(secret)})
+
+    def start_gateway(self) -> str:
+        """A real gateway process; its URL."""
+        port = free_port()
+        options = {"agent-state-dir": self.state_dir, "state-dir": self.root / "gateway", "port": port}
+        given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        log = (self.root / "gateway.log").open("ab")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workloadplane.gateway", *given], stdout=log, stderr=log
+        )
+        log.close()
+        self.agents.append(process)
+
+        def answers() -> bool:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                return True
+            return False
+
+        eventually(answers, what="the gateway listens")
+        return f"http://127.0.0.1:{port}"
 
     def until_log(self, text: str) -> None:
         """The agent has logged a line with ``text``."""

@@ -139,7 +139,9 @@ def test_older_and_forged_tables_are_refused(cluster: Cluster) -> None:
     assert cluster.held_generation() == newest
     assert cluster.plane.replicas == {}
 
-    cluster.plane.offer("desired", signed_again(old, generation=newest + 2, key=cluster.plane.signing_key))
+    cluster.plane.offer(
+        "desired", signed_again(old, generation=newest + 2, key=cluster.plane.signer.private_key)
+    )
     cluster.until_ready(1)
 
 
