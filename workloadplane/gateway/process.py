@@ -51,7 +51,7 @@ class Options:
 
 
 class GatewayProcess:
-    """Everything that lives as long as the process."""
+    """Everything that lives as long as the process. ``address``: host and port, once it listens."""
 
     def __init__(self, options: Options) -> None:
         """Open the spool. Raises OSError when the state directory refuses."""
@@ -81,6 +81,7 @@ class GatewayProcess:
         self._link = AgentLink(self._context, options.agent_state_dir, self._on_change)
         self._window_began_s = monotonic()
         self._spool_refused = False
+        self.address: tuple[str, int] | None = None
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set, then finish what runs. Raises OSError if the port can't be had."""
@@ -90,6 +91,7 @@ class GatewayProcess:
             lambda: ClientConnection(self._gateway), sock=listener, backlog=_BACKLOG
         )
         host, port = listener.getsockname()[:2]
+        self.address = (host, port)
         _log.info("gateway serves", host=host, port=port, instance=self._context.spool.gateway_instance)
         timers = [
             asyncio.create_task(self._link.run()),

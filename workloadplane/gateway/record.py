@@ -70,7 +70,7 @@ def _figures(done: Finished, stream: SseScanner | None) -> _Figures:
     if made is None:
         made = stream.events if stream is not None else 0
     first_s = stream.first_event_s if stream is not None else done.answer.first_byte_s
-    if done.status >= 400:
+    if done.answer.status >= 400:
         first_s = None
     mean = None
     if stream is not None and stream.events > 1 and stream.first_event_s is not None:

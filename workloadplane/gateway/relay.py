@@ -7,10 +7,10 @@
         v  |
        held
 
-A request that never reached a replica may be tried for as long as it may be held; one that was sent is sent
-again once at most, to another replica, and never after a byte of its answer has gone to the client. An
-exception is a pooled connection that the replica had closed meanwhile: the request is sent to the same
-replica on a fresh one.
+A request that never reached a replica may be tried for as long as it may be held. One that was sent is sent
+again once at most, elsewhere or to what has replaced the replica, and never after a byte of its answer has gone
+to the client. A pooled connection that the replica had closed meanwhile does not count: the request is sent to
+the same replica on a fresh one.
 """
 
 import asyncio
@@ -246,7 +246,9 @@ class Relay:
         if complete:
             self._finish(sound)
             return
-        if head is None or (self._answer.stream is not None and self._answer.stream.events > events):
+        stream = self._answer.stream
+        alive = bool(data) if stream is None else stream.events > events
+        if alive:
             self._deadline_s = now_s + self._context.limits.stream_idle_timeout_s
 
     def _goes_elsewhere(self, attempt: Attempt, head: ResponseHead) -> bool:

@@ -16,6 +16,7 @@ from workloadplane.gateway.usage import Histogram
 
 EVENT_BYTES_MAX = 1024 * 1024
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+_DONE = re.compile(rb"^data: ?\[DONE\]\s*$", re.MULTILINE)
 _LINE_END = re.compile(rb"\r\n|\n|\r(?!\n)")
 
 
@@ -89,7 +90,7 @@ class SseScanner:
 
     def _count(self, whole: bytes, now_s: float, usage_events: int) -> None:
         events = whole.count(b"\ndata:") + whole.startswith(b"data:")
-        if b"data: [DONE]" in whole or b"data:[DONE]" in whole:
+        if b"[DONE]" in whole and _DONE.search(whole):
             self.done = True
             events -= 1
         if whole.startswith((b'data: {"error"', b"event: error")) or b'\ndata: {"error"' in whole:

@@ -69,6 +69,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_parser",
         "_pieces",
         "_pool",
+        "_reusable",
         "_sink",
         "_transport",
         "fresh",
@@ -92,6 +93,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._pieces: list[bytes] = []
         self._complete = False
+        self._reusable = False
 
     # The owner's side
 
@@ -163,7 +165,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _finish(self) -> None:
         self._sink = None
-        reusable = self._parser.should_keep_alive()
+        reusable = self._reusable
         self._reset_answer()
         if reusable:
             self.fresh = False
@@ -214,6 +216,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._head is not None:
             self._complete = True
+            self._reusable = self._parser.should_keep_alive()  # llhttp tells it only now
 
 
 class UpstreamPool:
