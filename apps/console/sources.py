@@ -1,4 +1,4 @@
-"""What the pages show, gathered through the other apps' selectors: a page's queries in one place, constant in number."""
+"""What the pages show, gathered through the other apps' selectors: queries in one place, constant in number."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +15,9 @@ from apps.api import selectors as api
 from apps.api.actors import Actor
 from apps.api.models import AuditEvent
 from apps.api.pagination import Page, paginate
+from apps.catalog import selectors as catalog
+from apps.catalog.models import EngineName
+from apps.console.forms.deployment import FormOptions
 from apps.console.presenters.deployments import DeploymentRow, deployment_row
 from apps.console.presenters.fleet import ClusterView, cluster_views
 from apps.console.presenters.traffic import Sample, Traffic, traffic_of
@@ -84,7 +87,9 @@ def stats(*, actor: Actor, clusters: Sequence[ClusterView]) -> Stats:
     )
 
 
-def deployment_rows(*, actor: Actor, name: str | None, cursor: str | None) -> tuple[Page, list[DeploymentRow]]:
+def deployment_rows(
+    *, actor: Actor, name: str | None, cursor: str | None
+) -> tuple[Page, list[DeploymentRow]]:
     """One page of the project's deployments."""
     found = deployments.deployments(actor=actor, name=name)
     page = paginate(found, limit=None, cursor=cursor)
@@ -97,9 +102,9 @@ def row_of(deployment: Deployment) -> DeploymentRow:
 
 
 def _rows(found: Sequence[Deployment]) -> list[DeploymentRow]:
-    counts = deployments.replica_counts(deployment_ids=[row.pk for row in found])
+    summaries = deployments.replica_summaries(deployment_ids=[row.pk for row in found])
     return [
-        deployment_row(row, ready=counts[row.pk].ready, desired=counts[row.pk].desired) for row in found
+        deployment_row(row, ready=summaries[row.pk].ready, desired=summaries[row.pk].desired) for row in found
     ]
 
 
@@ -107,7 +112,19 @@ def attention(*, actor: Actor) -> list[DeploymentRow]:
     """Deployments that are not as wanted, the worst first."""
     newest = list(deployments.deployments(actor=actor).order_by("-created_at")[:ATTENTION_LOOKED_AT])
     rows = [row for row in _rows(newest) if row.tone in ("bad", "warn")]
-    return list(islice(sorted(rows, key=lambda row: (row.tone != "bad", row.deployment.name)), ATTENTION_SHOWN))
+    return list(
+        islice(sorted(rows, key=lambda row: (row.tone != "bad", row.deployment.name)), ATTENTION_SHOWN)
+    )
+
+
+def form_options(*, actor: Actor) -> FormOptions:
+    """What a deployment's form offers."""
+    engines = {image.engine for image in catalog.engine_images()}
+    return FormOptions(
+        models=tuple(catalog.models(actor=actor).order_by("name")),
+        engines=tuple(engine for engine in EngineName.values if engine in engines),
+        jurisdictions=tuple(fleet_selectors.jurisdictions()),
+    )
 
 
 def revisions_newest(*, actor: Actor, deployment: Deployment) -> list[Revision]:
@@ -123,6 +140,13 @@ def replicas_of_deployment(*, actor: Actor, deployment: Deployment) -> list[Repl
 def replicas_of_cluster(*, actor: Actor, cluster: Cluster) -> list[Replica]:
     """Those that are still there, newest first."""
     return list(agents.replicas(actor=actor, cluster=cluster.name, present=True)[:REPLICAS_SHOWN])
+
+
+def gateway_url(*, actor: Actor) -> str:
+    """Where clients may send requests: a gateway whose agent is heard, else any; empty if there is none."""
+    known = fleet_selectors.clusters(actor=actor).exclude(gateway_url="")
+    first = known.order_by("-is_connected", "name").first()
+    return first.gateway_url if first is not None else ""
 
 
 def samples(*, actor: Actor, deployment: Deployment) -> list[Sample]:

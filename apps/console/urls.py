@@ -11,7 +11,6 @@ from apps.console.views.deployment import (
     DeploymentRollback,
 )
 from apps.console.views.deployment_form import DeploymentEdit, DeploymentNew
-from apps.console.views.deployment_try import DeploymentTry
 from apps.console.views.deployments import DeploymentsPage
 from apps.console.views.fleet import ClusterPage, ClustersPage
 from apps.console.views.history import AuditPage, EventsPage
@@ -34,9 +33,8 @@ urlpatterns = [
     path("deployments/<str:name>/edit", DeploymentEdit.as_view(), name="deployment-edit"),
     path("deployments/<str:name>/rollback", DeploymentRollback.as_view(), name="deployment-rollback"),
     path("deployments/<str:name>/delete", DeploymentDelete.as_view(), name="deployment-delete"),
-    path("deployments/<str:name>/try", DeploymentTry.as_view(), name="deployment-try"),
     path("plans", PlansPage.as_view(), name="plans"),
-    path("plans/<int:generation>", PlanPage.as_view(), name="plan"),
+    path("plans/<str:generation>", PlanPage.as_view(), name="plan"),
     path("events", EventsPage.as_view(), name="events"),
     path("clusters", ClustersPage.as_view(), name="clusters"),
     path("clusters/<str:name>", ClusterPage.as_view(), name="cluster"),

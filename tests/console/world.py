@@ -74,7 +74,12 @@ def world_make() -> World:
     stuck = _deployment(project, "stuck", version, image, residency=["jp"])
     foreign = _deployment(other_project, "foreign", other_version, image)
     plan = PlacementPlan.objects.create(
-        organization=organization, plan_generation=1, problem={}, plan={}, micro_usd_per_h=51_200_000, solve_s=0.04
+        organization=organization,
+        plan_generation=1,
+        problem={},
+        plan={},
+        micro_usd_per_h=51_200_000,
+        solve_s=0.04,
     )
     _conditions(chat, stuck)
     _replicas(chat, clusters, plan, now)
@@ -99,10 +104,17 @@ def _fleet(organization: Organization, now: datetime) -> dict[str, Cluster]:
     for index, (name, region_name, kind, jurisdiction, latitude, longitude) in enumerate(REGIONS):
         provider = Provider.objects.create(name=kind, kind=kind)
         region = Region.objects.create(
-            provider=provider, name=region_name, jurisdiction=jurisdiction, latitude=latitude, longitude=longitude
+            provider=provider,
+            name=region_name,
+            jurisdiction=jurisdiction,
+            latitude=latitude,
+            longitude=longitude,
         )
         cluster = Cluster.objects.create(
-            organization=organization, region=region, name=name, gateway_url=f"http://127.0.0.1:{4001 + index}"
+            organization=organization,
+            region=region,
+            name=name,
+            gateway_url=f"http://127.0.0.1:{4001 + index}",
         )
         cluster.failure_domains.add(FailureDomain.objects.create(kind="region", name=region_name))
         machine = InstanceType.objects.create(provider=provider, name=f"{kind}-8xh100", gpu_type=gpu, gpus=8)
@@ -116,7 +128,9 @@ def _fleet(organization: Organization, now: datetime) -> dict[str, Cluster]:
                 hazard_per_h=0.05 if procurement == "spot" else 0.0,
             )
             PoolPrice.objects.create(
-                pool=pool, instance_micro_usd_per_h=int(usd_per_h * 1e6), effective_from=now - timedelta(days=1)
+                pool=pool,
+                instance_micro_usd_per_h=int(usd_per_h * 1e6),
+                effective_from=now - timedelta(days=1),
             )
         clusters[name] = cluster
     for name, heard, lease in (("eu-west", 1, 3600), ("us-east", 2, 3600), ("ap-northeast", 95, -80)):
@@ -149,7 +163,9 @@ def _model(project: Project) -> ModelVersion:
     )
 
 
-def _deployment(project: Project, name: str, version: ModelVersion, image: EngineImage, **more: Any) -> Deployment:
+def _deployment(
+    project: Project, name: str, version: ModelVersion, image: EngineImage, **more: Any
+) -> Deployment:
     deployment = Deployment.objects.create(project=project, name=name, **more)
     AutoscalingPolicy.objects.create(deployment=deployment, min_replicas=2, max_replicas=6)
     for number in (1, 2):
@@ -227,7 +243,12 @@ def _replicas(chat: Deployment, clusters: dict[str, Cluster], plan: PlacementPla
             load={"running": 3, "waiting": 0} if state == "ready" else {},
         )
         ReplicaInterval.objects.create(
-            replica_id=replica.pk, deployment=chat, revision=revision, pool=pool, gpus=1, started_at=started_at
+            replica_id=replica.pk,
+            deployment=chat,
+            revision=revision,
+            pool=pool,
+            gpus=1,
+            started_at=started_at,
         )
 
 
@@ -266,7 +287,9 @@ def _histogram(center_s: float, count: int) -> list[int]:
     return counts
 
 
-def _history(organization: Organization, project: Project, chat: Deployment, clusters: dict[str, Cluster]) -> None:
+def _history(
+    organization: Organization, project: Project, chat: Deployment, clusters: dict[str, Cluster]
+) -> None:
     for reason, severity, message, cluster in (
         ("DeploymentCreated", "info", "chat was created by user:admin", None),
         ("Placed", "info", "2 replicas on 2 pools, 51.20 USD/h", None),

@@ -8,7 +8,13 @@ from django import forms
 from apps.accounts.models import Scope
 from apps.console.forms.base import DocumentForm
 
-_EXPIRIES = (("", "never"), ("1", "in a day"), ("30", "in 30 days"), ("90", "in 90 days"), ("365", "in a year"))
+_EXPIRIES = (
+    ("", "never"),
+    ("1", "in a day"),
+    ("30", "in 30 days"),
+    ("90", "in 90 days"),
+    ("365", "in a year"),
+)
 
 
 class KeyForm(DocumentForm):

@@ -1,6 +1,7 @@
 """The form for a deployment: its fields are the document's."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django import forms
@@ -25,8 +26,20 @@ _INGRESS = (
 )
 
 
+@dataclass(frozen=True)
+class FormOptions:
+    """What can be chosen: the project's models with their versions, engines that have an image, jurisdictions."""
+
+    models: tuple[Model, ...]
+    engines: tuple[str, ...]
+    jurisdictions: tuple[str, ...]
+
+
 class DeploymentForm(DocumentForm):
-    """Everything a deployment's document holds. The service judges the values; the form only reads them."""
+    """Everything a deployment's document holds. The service judges the values; the form only reads them.
+
+    ``fixed_name``: the name of a deployment that exists, which can't be changed.
+    """
 
     pointers: ClassVar[Mapping[str, str]] = {
         "/name": "name",
@@ -80,22 +93,25 @@ class DeploymentForm(DocumentForm):
     def __init__(
         self,
         *args: Any,
-        models: Iterable[Model],
-        engines: Sequence[str],
-        jurisdictions: Sequence[str],
+        options: FormOptions,
+        fixed_name: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         choices: list[tuple[str, str]] = []
-        for model in models:
+        for model in options.models:
             choices.append((model.name, f"{model.name} (newest version)"))
             choices.extend((str(version), str(version)) for version in model.versions.all())
         self._choose("model", choices)
-        self._choose("engine", [(engine, engine) for engine in engines])
-        self._choose("residency", [(name, name) for name in jurisdictions])
-        self.fields["name"].widget.attrs.update(
-            {"autocapitalize": "none", "autocomplete": "off", "spellcheck": "false"}
-        )
+        self._choose("engine", [(engine, engine) for engine in options.engines])
+        self._choose("residency", [(name, name) for name in options.jurisdictions])
+        self.fixed_name = fixed_name
+        if fixed_name is not None:
+            del self.fields["name"]
+        else:
+            self.fields["name"].widget.attrs.update(
+                {"autocapitalize": "none", "autocomplete": "off", "spellcheck": "false"}
+            )
         for field in self.fields.values():
             if isinstance(field.widget, forms.NumberInput):
                 field.widget.attrs["step"] = "any"
@@ -116,7 +132,7 @@ class DeploymentForm(DocumentForm):
             if data[f"slo_{goal}"] is not None
         }
         return {
-            "name": data["name"],
+            "name": self.fixed_name or data["name"],
             "model": data["model"],
             "engine": data["engine"],
             "autoscaling": {

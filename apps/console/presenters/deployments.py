@@ -198,7 +198,5 @@ def replicas_by_region(replicas: Iterable[Replica]) -> tuple[RegionReplicas, ...
 
 def phase_legend(regions: Sequence[RegionReplicas]) -> tuple[tuple[str, str], ...]:
     """The phases that some replica has passed; others need no colour."""
-    seen = {
-        segment.kind for region in regions for replica in region.replicas for segment in replica.segments
-    }
+    seen = {segment.kind for region in regions for replica in region.replicas for segment in replica.segments}
     return tuple((kind, label) for kind, label in PHASES if kind in seen)

@@ -101,7 +101,7 @@ def agent_view(cluster: Cluster, now: datetime) -> AgentView:
     if session.lease_expires_at is None or session.lease_expires_at <= now:
         said = "not heard of; it goes on serving with its last decisions"
         return AgentView("disconnected", "bad", said, session.last_sync_at)
-    return AgentView("connected", "ok", "calls home", session.last_sync_at)
+    return AgentView("connected", "ok", "the agent calls home", session.last_sync_at)
 
 
 def cluster_views(
@@ -121,13 +121,21 @@ def cluster_views(
             gpus = gpus_per_replica.get(str(replica.assignment_id), 1)
             used_by_pool[replica.pool_id] = used_by_pool.get(replica.pool_id, 0) + gpus
     return tuple(
-        _cluster_view(cluster, pools, replicas, assignments, used_by_pool, now)
+        _cluster_view(
+            cluster,
+            pools=[pool for pool in pools if pool.cluster_id == cluster.pk],
+            replicas=[replica for replica in replicas if replica.cluster_id == cluster.pk],
+            assignments=assignments,
+            used_by_pool=used_by_pool,
+            now=now,
+        )
         for cluster in clusters
     )
 
 
 def _cluster_view(
     cluster: Cluster,
+    *,
     pools: Sequence[GpuPool],
     replicas: Sequence[Replica],
     assignments: Sequence[Assignment],
@@ -143,19 +151,17 @@ def _cluster_view(
             hazard_percent_per_h=pool.hazard_per_h * 100,
         )
         for pool in sorted(pools, key=_pool_order)
-        if pool.cluster_id == cluster.pk
     )
     ids = {pool.pool.pk for pool in own}
-    here = [replica for replica in replicas if replica.cluster_id == cluster.pk]
     session = getattr(cluster, "session", None)
     facts = session.facts if session is not None else {}
     return ClusterView(
         cluster=cluster,
         agent=agent_view(cluster, now),
         pools=own,
-        ready=sum(replica.state == ReplicaState.READY for replica in here),
+        ready=sum(replica.state == ReplicaState.READY for replica in replicas),
         desired=sum(a.min_replicas for a in assignments if a.pool_id in ids and not a.draining),
-        present=sum(replica.state in OCCUPYING for replica in here),
+        present=sum(replica.state in OCCUPYING for replica in replicas),
         substitutions=tuple(sorted((facts.get("engine_substitutions") or {}).items())),
     )
 
@@ -188,7 +194,9 @@ def region_views(clusters: Sequence[ClusterView]) -> tuple[RegionView, ...]:
 
 def _region_view(members: tuple[ClusterView, ...]) -> RegionView:
     region = members[0].cluster.region
-    worst = max(members, key=lambda member: ("ok", "idle", "busy", "warn", "bad").index(member.agent.tone)).agent
+    worst = max(
+        members, key=lambda member: ("ok", "idle", "busy", "warn", "bad").index(member.agent.tone)
+    ).agent
     ready = sum(member.ready for member in members)
     desired = sum(member.desired for member in members)
     word, tone = worst.word, worst.tone

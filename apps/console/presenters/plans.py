@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from controlplane.placement import (
     Certificate,
+    DeploymentPlan,
     Loss,
     PlacementPlan,
     PlacementProblem,
@@ -72,6 +73,14 @@ def planned_one(problem: PlacementProblem, plan: PlacementPlan, deployment_id: s
         taken=tuple(reason for reason in reasons if reason.allocation is not None),
         passed_over=tuple(reason for reason in reasons if reason.allocation is None),
     )
+
+
+def planned_alone(problem: PlacementProblem, entry: DeploymentPlan) -> PlannedDeployment:
+    """A dry run's entry, whose plan holds nothing else."""
+    alone = PlacementPlan(
+        deployments=(entry,), micro_usd_per_h=entry.micro_usd_per_h, marginal_micro_usd_per_h=0
+    )
+    return planned_one(problem, alone, entry.deployment_id)
 
 
 def certificate_matrix(certificate: Certificate) -> CertificateMatrix:

@@ -35,6 +35,7 @@ class DeploymentPage(ConsolePage):
             status=status,
             deployment=deployment,
             revisions=sources.revisions_newest(actor=self.actor, deployment=deployment),
+            gateway_url=sources.gateway_url(actor=self.actor),
             problem=problem,
             **self.figures(deployment),
         )
@@ -72,9 +73,9 @@ class DeploymentRollback(DeploymentPage):
     def post(self, request: HttpRequest, name: str) -> HttpResponse:
         deployment = deployment_get(actor=self.actor, name=name)
         wanted = request.POST.get("revision", "")
+        if not (wanted.isascii() and wanted.isdigit() and len(wanted) <= 9):
+            raise Problem("bad_request", f"revision {wanted[:20]!r} is not a number; choose one of the list")
         try:
-            if not (wanted.isascii() and wanted.isdigit() and len(wanted) <= 9):
-                raise Problem("bad_request", f"revision {wanted[:20]!r} is not a number; choose one of the list")
             deployment_rollback(actor=self.actor, deployment=deployment, revision=int(wanted))
         except Problem as problem:
             return self.show(deployment, status=problem.status, problem=problem)
@@ -104,4 +105,6 @@ class DeploymentDelete(ConsolePage):
 
     def _page(self, deployment: Deployment, *, status: int = HTTPStatus.OK, **context: Any) -> HttpResponse:
         present = sources.row_of(deployment).ready
-        return self.page("deployment_delete.html", status=status, deployment=deployment, present=present, **context)
+        return self.page(
+            "deployment_delete.html", status=status, deployment=deployment, present=present, **context
+        )

@@ -21,9 +21,7 @@ class EventsPage(ConsolePage):
             severity=request.GET.get("severity") or None,
             deployment=request.GET.get("deployment") or None,
         )
-        page = paginate(
-            events, limit=None, cursor=request.GET.get("cursor"), ordering=NEWEST_ID_FIRST
-        )
+        page = paginate(events, limit=None, cursor=request.GET.get("cursor"), ordering=NEWEST_ID_FIRST)
         return self.page("events.html", page=page, severities=SEVERITIES)
 
 

@@ -32,7 +32,9 @@ class LoginPage(View):
         attempt = Attempt(username=username, address=request.META.get("REMOTE_ADDR", ""))
         if not can_try(attempt):
             detail = f"After {WINDOW_S // 60} minutes without another try it works again."
-            return self._refused(request, username, HTTPStatus.TOO_MANY_REQUESTS, "Too many failed logins", detail)
+            return self._refused(
+                request, username, HTTPStatus.TOO_MANY_REQUESTS, "Too many failed logins", detail
+            )
         user = authenticate(request, username=username, password=password)
         if user is None:
             failure_record(attempt)
