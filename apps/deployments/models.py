@@ -59,7 +59,9 @@ class Deployment(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["project", "name"], condition=Q(deleted_at=None), name="deployment_name_unique_in_project"
+                fields=["project", "name"],
+                condition=Q(deleted_at=None),
+                name="deployment_name_unique_in_project",
             ),
             models.CheckConstraint(condition=Q(name__regex=NAME_PATTERN), name="deployment_name_is_a_label"),
             models.CheckConstraint(condition=Q(posture__in=Posture.values), name="deployment_posture_known"),
@@ -67,13 +69,15 @@ class Deployment(models.Model):
                 condition=Q(survivability__in=Survivability.values), name="deployment_survivability_known"
             ),
             models.CheckConstraint(
-                condition=Q(residency_ingress__in=ResidencyIngress.values), name="deployment_residency_ingress_known"
+                condition=Q(residency_ingress__in=ResidencyIngress.values),
+                name="deployment_residency_ingress_known",
             ),
             models.CheckConstraint(
                 condition=Q(priority__gte=-100, priority__lte=100), name="deployment_priority_bounded"
             ),
             models.CheckConstraint(
-                condition=Q(slo_ttft_s_p95=None) | Q(slo_ttft_s_p95__gt=0), name="deployment_slo_ttft_positive"
+                condition=Q(slo_ttft_s_p95=None) | Q(slo_ttft_s_p95__gt=0),
+                name="deployment_slo_ttft_positive",
             ),
             models.CheckConstraint(
                 condition=Q(slo_inter_token_latency_s_p95=None) | Q(slo_inter_token_latency_s_p95__gt=0),
@@ -105,7 +109,9 @@ class AutoscalingPolicy(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(max_replicas__gte=F("min_replicas")), name="autoscaling_min_at_most_max"),
+            models.CheckConstraint(
+                condition=Q(max_replicas__gte=F("min_replicas")), name="autoscaling_min_at_most_max"
+            ),
             models.CheckConstraint(
                 condition=Q(max_replicas__gte=1, max_replicas__lte=10_000), name="autoscaling_max_bounded"
             ),
@@ -123,6 +129,9 @@ class AutoscalingPolicy(models.Model):
             ),
         ]
 
+    def __str__(self) -> str:
+        return f"{self.min_replicas} to {self.max_replicas} replicas"
+
 
 class Revision(models.Model):
     """What exactly runs. Immutable: a trigger refuses updates and deletes."""
@@ -132,7 +141,9 @@ class Revision(models.Model):
     number = models.PositiveIntegerField()
     model_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+")
     engine_image = models.ForeignKey(EngineImage, on_delete=models.PROTECT, related_name="+")
-    rolled_back_from = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    rolled_back_from = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -141,6 +152,9 @@ class Revision(models.Model):
             models.UniqueConstraint(fields=["deployment", "number"], name="revision_number_unique"),
             models.CheckConstraint(condition=Q(number__gte=1), name="revision_numbers_from_one"),
         ]
+
+    def __str__(self) -> str:
+        return f"revision {self.number}"
 
 
 class ConditionType(models.TextChoices):
@@ -168,3 +182,6 @@ class DeploymentCondition(models.Model):
             models.UniqueConstraint(fields=["deployment", "type"], name="condition_once_per_type"),
             models.CheckConstraint(condition=Q(type__in=ConditionType.values), name="condition_type_known"),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.type}={self.status} ({self.reason})"

@@ -3,6 +3,7 @@
 import uuid
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -15,15 +16,27 @@ from apps.fleet.models import GpuPool
 class PlacementClock(models.Model):
     """Per organization: which generation was asked for, and which was solved. The queue of truth for solves."""
 
-    organization = models.OneToOneField(Organization, on_delete=models.CASCADE, related_name="placement_clock")
-    wanted = models.BigIntegerField(default=0, help_text="raised whenever the world that placement sees has changed")
+    organization = models.OneToOneField(
+        Organization, on_delete=models.CASCADE, related_name="placement_clock"
+    )
+    wanted = models.BigIntegerField(
+        default=0, help_text="raised whenever the world that placement sees has changed"
+    )
     solved = models.BigIntegerField(default=0, help_text="the wanted value that the newest plan has seen")
     plan_generation = models.BigIntegerField(default=0)
+    open_cluster_ids = ArrayField(
+        models.UUIDField(), default=list, help_text="clusters that could get something new when it was solved"
+    )
 
     class Meta:
         constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(solved__lte=F("wanted")), name="placement_solved_at_most_wanted")
+            models.CheckConstraint(
+                condition=Q(solved__lte=F("wanted")), name="placement_solved_at_most_wanted"
+            )
         ]
+
+    def __str__(self) -> str:
+        return f"wanted {self.wanted}, solved {self.solved}"
 
 
 class PlacementPlan(models.Model):
@@ -44,9 +57,17 @@ class PlacementPlan(models.Model):
         ]
         indexes: ClassVar = [models.Index(fields=["organization", "-created_at", "id"])]
 
+    def __str__(self) -> str:
+        return f"plan {self.plan_generation}"
+
 
 class Assignment(models.Model):
-    """Replicas of one revision on one pool. Ended assignments stay as history."""
+    """Replicas of one revision on one pool. Ended assignments stay as history.
+
+    leaving:  the plan has moved it to another cluster; it serves on until its successors are ready, then drains
+    draining: its replicas finish what they run, then stop; where a successor is in the same cluster, the agent hands
+              over replica by replica
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     deployment = models.ForeignKey(Deployment, on_delete=models.PROTECT, related_name="assignments")
@@ -56,6 +77,7 @@ class Assignment(models.Model):
     min_replicas = models.PositiveIntegerField()
     max_replicas = models.PositiveIntegerField()
     gpus_per_replica = models.PositiveIntegerField()
+    leaving = models.BooleanField(default=False)
     draining = models.BooleanField(default=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     ended_at = models.DateTimeField(null=True, blank=True)
@@ -63,12 +85,21 @@ class Assignment(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["revision", "pool"], condition=Q(ended_at=None), name="assignment_once_per_revision_and_pool"
+                fields=["revision", "pool"],
+                condition=Q(ended_at=None),
+                name="assignment_once_per_revision_and_pool",
             ),
-            models.CheckConstraint(condition=Q(max_replicas__gte=F("min_replicas")), name="assignment_min_at_most_max"),
+            models.CheckConstraint(
+                condition=Q(max_replicas__gte=F("min_replicas")), name="assignment_min_at_most_max"
+            ),
             models.CheckConstraint(condition=Q(gpus_per_replica__gt=0), name="assignment_needs_gpus"),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["deployment"], condition=Q(ended_at=None), name="assignment_live_by_deployment"),
+            models.Index(
+                fields=["deployment"], condition=Q(ended_at=None), name="assignment_live_by_deployment"
+            ),
             models.Index(fields=["pool"], condition=Q(ended_at=None), name="assignment_live_by_pool"),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.min_replicas} to {self.max_replicas} replicas of {self.revision_id} on {self.pool_id}"

@@ -3,27 +3,90 @@
 from collections.abc import Collection
 from uuid import UUID
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count, F, QuerySet
 
-from apps.placements.models import Assignment
+from apps.api.actors import Actor
+from apps.api.problems import not_found
+from apps.placements.models import Assignment, PlacementClock, PlacementPlan
 
 
 def assignments_live(*, cluster_ids: Collection[UUID]) -> QuerySet[Assignment]:
-    """Assignments of these clusters that have not ended, with all that a desired state says of them."""
+    """Assignments of these clusters that have not ended, draining ones included, with all that tables are made of."""
     return (
-        Assignment.objects.filter(ended_at=None, pool__cluster_id__in=cluster_ids)
+        Assignment.objects.filter(pool__cluster_id__in=cluster_ids, ended_at=None)
         .select_related(
             "pool",
             "deployment__autoscaling",
             "revision__model_version__model",
             "revision__engine_image",
         )
+        .order_by("id")
+    )
+
+
+def assignments_of_organization(*, organization_id: UUID) -> QuerySet[Assignment]:
+    """All assignments of an organization that have not ended."""
+    return (
+        Assignment.objects.filter(pool__cluster__organization_id=organization_id, ended_at=None)
+        .select_related("pool", "revision", "deployment")
+        .order_by("id")
+    )
+
+
+def assignments_of_deployments(*, deployment_ids: Collection[UUID]) -> QuerySet[Assignment]:
+    """Assignments of these deployments that have not ended, with pool, cluster and region."""
+    return (
+        Assignment.objects.filter(deployment_id__in=deployment_ids, ended_at=None)
+        .select_related("pool__cluster__region", "revision")
         .order_by("created_at", "id")
     )
 
 
+def deployment_ids_unsettled() -> set[UUID]:
+    """Deployments with an assignment that is on its way out."""
+    leaving = Assignment.objects.filter(ended_at=None, leaving=True)
+    draining = Assignment.objects.filter(ended_at=None, draining=True)
+    return set(leaving.union(draining).values_list("deployment_id", flat=True))
+
+
+def clocks_behind() -> list[UUID]:
+    """Organizations whose newest wish has not been solved."""
+    return list(
+        PlacementClock.objects.filter(solved__lt=F("wanted"))
+        .order_by("organization_id")
+        .values_list("organization_id", flat=True)
+    )
+
+
+def clocks() -> QuerySet[PlacementClock]:
+    """Every organization that ever asked for a placement."""
+    return PlacementClock.objects.order_by("organization_id")
+
+
+def clock(*, organization_id: UUID) -> PlacementClock | None:
+    return PlacementClock.objects.filter(organization_id=organization_id).first()
+
+
+def plans(*, actor: Actor) -> QuerySet[PlacementPlan]:
+    """Plans of the actor's organization, without the problem and the plan themselves (they are large)."""
+    return PlacementPlan.objects.filter(organization_id=actor.organization_id).defer("problem", "plan")
+
+
+def plan_get(*, actor: Actor, plan_generation: str) -> PlacementPlan:
+    """One plan, whole; ``latest`` is the newest. Raises Problem ``not_found``."""
+    found = PlacementPlan.objects.filter(organization_id=actor.organization_id)
+    row = None
+    if plan_generation == "latest":
+        row = found.order_by("-plan_generation").first()
+    elif plan_generation.isascii() and plan_generation.isdigit() and len(plan_generation) <= 18:
+        row = found.filter(plan_generation=int(plan_generation)).first()
+    if row is None:
+        raise not_found("plan", plan_generation)
+    return row
+
+
 def assignments_by_id(*, cluster_id: UUID, assignment_ids: Collection[UUID]) -> dict[UUID, Assignment]:
-    """Those of these assignments that are or were in this cluster, ended ones included."""
+    """Those of these assignments that are or were in this cluster, ended ones included; project loaded."""
     found = Assignment.objects.filter(pk__in=assignment_ids, pool__cluster_id=cluster_id)
     return {row.pk: row for row in found.select_related("pool", "deployment__project")}
 
@@ -38,3 +101,10 @@ def deployment_ids_changing_revision(*, deployment_ids: Collection[UUID]) -> set
     live = Assignment.objects.filter(ended_at=None, deployment_id__in=deployment_ids)
     counted = live.values("deployment_id").annotate(revisions=Count("revision_id", distinct=True))
     return set(counted.filter(revisions__gt=1).values_list("deployment_id", flat=True))
+
+
+def plans_superseded() -> QuerySet[PlacementPlan]:
+    """Plans that are not their organization's newest."""
+    return PlacementPlan.objects.filter(
+        plan_generation__lt=F("organization__placement_clock__plan_generation")
+    )

@@ -1,0 +1,192 @@
+"""Reading deployments: those of the actor's project, or of an organization for the control plane itself."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+import msgspec
+from django.db.models import Exists, OuterRef, QuerySet
+
+from apps.agents import selectors as agents
+from apps.api.actors import Actor
+from apps.api.problems import not_found
+from apps.deployments.models import ConditionType, Deployment, DeploymentCondition, Revision
+from apps.placements import selectors as placements
+from workloadplane.protocol.refusal import Refusal
+
+_RUNS = ("autoscaling", "current_revision__model_version__model", "current_revision__engine_image")
+
+
+def deployments(
+    *,
+    actor: Actor,
+    name: str | None = None,
+    model: str | None = None,
+    engine: str | None = None,
+    ready: bool | None = None,
+) -> QuerySet[Deployment]:
+    """Deployments of the actor's project that are not gone, with all that their documents and conditions need."""
+    found = (
+        Deployment.objects.filter(project_id=actor.project_id, deleted_at=None)
+        .select_related(*_RUNS)
+        .prefetch_related("conditions")
+    )
+    if name is not None:
+        found = found.filter(name=name)
+    if model is not None:
+        found = found.filter(current_revision__model_version__model__name=model)
+    if engine is not None:
+        found = found.filter(current_revision__engine_image__engine=engine)
+    if ready is not None:
+        is_ready = DeploymentCondition.objects.filter(
+            deployment=OuterRef("pk"), type=ConditionType.READY, status=True
+        )
+        found = found.filter(Exists(is_ready) if ready else ~Exists(is_ready))
+    return found
+
+
+def deployment_get(*, actor: Actor, name: str) -> Deployment:
+    """By name. Raises Problem ``not_found``, also for another project's."""
+    found = deployments(actor=actor, name=name).first()
+    if found is None:
+        raise not_found("deployment", name)
+    return found
+
+
+def deployment_locked(*, actor: Actor, name: str) -> Deployment:
+    """As ``deployment_get``, with the row locked until the caller's transaction ends."""
+    found = Deployment.objects.filter(project_id=actor.project_id, deleted_at=None, name=name)
+    row = found.select_for_update(of=("self",)).first()
+    if row is None:
+        raise not_found("deployment", name)
+    return deployments(actor=actor, name=name).get(pk=row.pk)
+
+
+def deployments_locked(*, ids: Collection[UUID]) -> list[Deployment]:
+    """Lock deployments, whoever's, in the one order; with conditions, and all that their documents need."""
+    locked = (
+        Deployment.objects.select_for_update(of=("self",)).filter(pk__in=ids, deleted_at=None).order_by("pk")
+    )
+    list(locked.values_list("pk", flat=True))
+    return list(
+        Deployment.objects.filter(pk__in=ids, deleted_at=None)
+        .select_related("project", *_RUNS)
+        .prefetch_related("conditions")
+        .order_by("pk")
+    )
+
+
+def deployments_wanted(*, organization_id: UUID) -> QuerySet[Deployment]:
+    """What an organization wants placed."""
+    return (
+        Deployment.objects.filter(
+            project__organization_id=organization_id,
+            deletion_requested_at=None,
+            current_revision__isnull=False,
+        )
+        .select_related(*_RUNS)
+        .order_by("pk")
+    )
+
+
+def deployment_ids_of_cluster(*, cluster_id: UUID) -> set[UUID]:
+    """Deployments with an assignment in a cluster."""
+    return set(
+        placements.assignments_live(cluster_ids=[cluster_id])
+        .order_by()
+        .values_list("deployment_id", flat=True)
+    )
+
+
+def deployment_ids_deleting() -> set[UUID]:
+    """Deployments that wait for their last replica to end."""
+    return set(
+        Deployment.objects.filter(deletion_requested_at__isnull=False, deleted_at=None).values_list(
+            "pk", flat=True
+        )
+    )
+
+
+def deployment_ids_progressing() -> set[UUID]:
+    """Deployments whose conditions say that something is under way, or short."""
+    busy = DeploymentCondition.objects.filter(
+        type__in=[ConditionType.PROGRESSING, ConditionType.DEGRADED], status=True, deployment__deleted_at=None
+    )
+    return set(busy.values_list("deployment_id", flat=True))
+
+
+def revisions(*, deployment: Deployment) -> QuerySet[Revision]:
+    """All revisions of a deployment."""
+    return Revision.objects.filter(deployment=deployment).select_related(
+        "deployment", "model_version__model", "engine_image", "rolled_back_from"
+    )
+
+
+def revision_get(*, deployment: Deployment, number: int) -> Revision | None:
+    return revisions(deployment=deployment).filter(number=number).first()
+
+
+def placed_conditions(*, organization_id: UUID) -> dict[str, tuple[int, Refusal | None]]:
+    """Deployment id -> the generation whose placement its condition speaks of, and the refusal if there was one."""
+    found = DeploymentCondition.objects.filter(
+        type=ConditionType.PLACED,
+        deployment__project__organization_id=organization_id,
+        deployment__deletion_requested_at=None,
+    )
+    return {
+        str(deployment_id): (generation, msgspec.convert(refusals[0], Refusal) if refusals else None)
+        for deployment_id, generation, refusals in found.values_list(
+            "deployment_id", "observed_generation", "refusals"
+        )
+    }
+
+
+@dataclass(frozen=True)
+class ClusterReplicas:
+    """A deployment's replicas in one cluster: wanted now (at least the minimum), and ready."""
+
+    cluster: str
+    desired: int
+    ready: int
+
+
+@dataclass(frozen=True)
+class ReplicaSummary:
+    """A deployment's replicas."""
+
+    desired: int
+    ready: int
+    by_cluster: tuple[ClusterReplicas, ...]
+
+
+def replica_summaries(*, deployment_ids: Collection[UUID]) -> Mapping[UUID, ReplicaSummary]:
+    """Summaries by deployment id, in two queries. Replicas that drain are neither wanted nor counted as ready."""
+    desired: dict[UUID, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    ready: dict[UUID, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    present: dict[UUID, int] = defaultdict(int)
+    for count in agents.replica_counts(deployment_ids=deployment_ids):
+        if count.state in ("pending", "starting", "ready", "unhealthy"):
+            present[count.assignment_id] += count.replicas
+        if count.state == "ready":
+            ready[count.deployment_id][count.cluster] += count.replicas
+    for row in placements.assignments_of_deployments(deployment_ids=deployment_ids):
+        wanted = 0 if row.draining else max(row.min_replicas, present[row.pk])
+        desired[row.deployment_id][row.pool.cluster.name] += wanted
+    return {
+        deployment_id: _summary(desired[deployment_id], ready[deployment_id])
+        for deployment_id in deployment_ids
+    }
+
+
+def _summary(desired: Mapping[str, int], ready: Mapping[str, int]) -> ReplicaSummary:
+    names: Iterable[str] = sorted({*desired, *ready})
+    by_cluster = tuple(
+        ClusterReplicas(cluster=name, desired=desired.get(name, 0), ready=ready.get(name, 0))
+        for name in names
+    )
+    return ReplicaSummary(
+        desired=sum(row.desired for row in by_cluster),
+        ready=sum(row.ready for row in by_cluster),
+        by_cluster=by_cluster,
+    )

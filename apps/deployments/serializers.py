@@ -1,0 +1,248 @@
+"""The public documents of deployments: what may be sent, and what is answered."""
+
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+
+from apps.api.validation import (
+    NameField,
+    PatternField,
+    StrictCharField,
+    StrictChoiceField,
+    StrictFloatField,
+    StrictIntegerField,
+    StrictSerializer,
+)
+from apps.catalog.models import EngineName
+from apps.deployments.models import ConditionType, Posture, ResidencyIngress, Survivability
+
+MODEL_REFERENCE_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?(@[A-Za-z0-9][A-Za-z0-9._+-]{0,62})?$"
+JURISDICTION_PATTERN = r"^[a-z]{2,16}$"
+
+
+class AutoscalingSerializer(StrictSerializer):
+    """The five factors. Agents scale by themselves inside [min_replicas, max_replicas]."""
+
+    min_replicas = StrictIntegerField(
+        max_value=10_000, required=False, help_text="Kept ready; 0 scales to zero when idle. Default 1."
+    )
+    max_replicas = StrictIntegerField(
+        min_value=1, max_value=10_000, required=False, help_text="Default: the larger of 1 and min_replicas."
+    )
+    autoscaling_window_s = StrictFloatField(
+        min_value=1, max_value=3600, required=False, help_text="How far back load is averaged. Default 60."
+    )
+    scale_down_delay_s = StrictFloatField(
+        min_value=0, max_value=86_400, required=False, help_text="How long fewer must suffice. Default 300."
+    )
+    concurrency_target = StrictFloatField(
+        min_value=0.01, max_value=10_000, required=False, help_text="Requests at once a replica. Default 8."
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        least, most = attrs.get("min_replicas"), attrs.get("max_replicas")
+        if least is not None and most is not None and least > most:
+            raise ValidationError(
+                {
+                    "min_replicas": [
+                        f"{least} is more than max_replicas {most}: lower it, or raise max_replicas."
+                    ]
+                }
+            )
+        return attrs
+
+
+class SloSerializer(StrictSerializer):
+    """Latency goals, in seconds."""
+
+    ttft_s_p95 = StrictFloatField(min_value=0.001, max_value=3600, required=False, allow_null=True)
+    inter_token_latency_s_p95 = StrictFloatField(
+        min_value=0.0001, max_value=3600, required=False, allow_null=True
+    )
+
+
+class DeploymentDocumentSerializer(StrictSerializer):
+    """What a user says of a deployment: the same in the API, the CLI's YAML and the console's form."""
+
+    name = NameField(help_text="Unique in its project; the `model` that clients send.")
+    model = PatternField(
+        pattern=MODEL_REFERENCE_PATTERN,
+        form="The name of a catalog model is wanted, or name@version.",
+        max_length=127,
+        help_text="A catalog model: `name` (its newest version when created) or `name@version`.",
+    )
+    engine = StrictChoiceField(
+        choices=EngineName.choices, help_text="Its newest image is pinned into the revision."
+    )
+    autoscaling = AutoscalingSerializer(required=False)
+    posture = StrictChoiceField(choices=Posture.choices, required=False, help_text="Default active_active.")
+    survivability = StrictChoiceField(
+        choices=Survivability.choices,
+        required=False,
+        help_text="What may be lost without going below min_replicas.",
+    )
+    residency = serializers.ListField(
+        child=PatternField(
+            pattern=JURISDICTION_PATTERN,
+            form="2 to 16 lower-case letters are wanted, such as eu.",
+            max_length=16,
+        ),
+        required=False,
+        max_length=32,
+        help_text="Jurisdictions in which it may run and be served; empty = anywhere.",
+    )
+    residency_ingress = StrictChoiceField(
+        choices=ResidencyIngress.choices,
+        required=False,
+        help_text="What a gateway outside the residency does with a request. Default forward.",
+    )
+    priority = StrictIntegerField(
+        min_value=-100, max_value=100, required=False, help_text="Higher is placed first. Default 0."
+    )
+    slo = SloSerializer(required=False, allow_null=True)
+
+    def validate_residency(self, value: list[str]) -> list[str]:
+        if len(set(value)) != len(value):
+            raise ValidationError("Names a jurisdiction twice: give each once.")
+        return value
+
+
+class RefusalSerializer(serializers.Serializer[Any]):
+    """Why something was not done, and what would make it possible."""
+
+    rule = serializers.CharField()
+    subject = serializers.CharField()
+    value = serializers.CharField()
+    remedy = serializers.CharField()
+
+
+class ConditionSerializer(serializers.Serializer[Any]):
+    """A judgement about a deployment, in the manner of Kubernetes' conditions."""
+
+    type = serializers.ChoiceField(choices=ConditionType.choices)
+    status = serializers.BooleanField()
+    reason = serializers.CharField()
+    message = serializers.CharField(allow_blank=True)
+    refusals = RefusalSerializer(many=True)
+    observed_generation = serializers.IntegerField()
+    last_transition_at = serializers.DateTimeField()
+
+
+class ClusterReplicasSerializer(serializers.Serializer[Any]):
+    """A deployment's replicas in one cluster."""
+
+    cluster = serializers.CharField()
+    desired = serializers.IntegerField()
+    ready = serializers.IntegerField()
+
+
+class ReplicasSerializer(serializers.Serializer[Any]):
+    """How many replicas are wanted now, how many are ready, and where."""
+
+    desired = serializers.IntegerField()
+    ready = serializers.IntegerField()
+    by_cluster = ClusterReplicasSerializer(many=True)
+
+
+class DeploymentSerializer(serializers.Serializer[Any]):
+    """A deployment: its document, and what became of it."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    model = serializers.CharField(help_text="With the version that is pinned.")
+    engine = serializers.CharField()
+    autoscaling = AutoscalingSerializer()
+    posture = serializers.ChoiceField(choices=Posture.choices)
+    survivability = serializers.ChoiceField(choices=Survivability.choices)
+    residency = serializers.ListField(child=serializers.CharField())
+    residency_ingress = serializers.ChoiceField(choices=ResidencyIngress.choices)
+    priority = serializers.IntegerField()
+    slo = SloSerializer(required=False)
+    generation = serializers.IntegerField()
+    revision = serializers.IntegerField()
+    conditions = ConditionSerializer(many=True)
+    replicas = ReplicasSerializer()
+    deleting = serializers.BooleanField()
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class StatusSerializer(serializers.Serializer[Any]):
+    """What became of a deployment, alone."""
+
+    name = serializers.CharField()
+    generation = serializers.IntegerField()
+    revision = serializers.IntegerField()
+    deleting = serializers.BooleanField()
+    conditions = ConditionSerializer(many=True)
+    replicas = ReplicasSerializer()
+
+
+class RevisionSerializer(serializers.Serializer[Any]):
+    """What exactly ran or runs."""
+
+    revision = serializers.IntegerField(source="number")
+    model = serializers.SerializerMethodField()
+    model_digest = serializers.CharField(source="model_version.digest")
+    engine = serializers.CharField(source="engine_image.engine")
+    engine_version = serializers.CharField(source="engine_image.version")
+    engine_digest = serializers.CharField(source="engine_image.digest")
+    rolled_back_from = serializers.SerializerMethodField()
+    current = serializers.SerializerMethodField()
+    created_at = serializers.DateTimeField()
+
+    def get_model(self, row: Any) -> str:
+        return str(row.model_version)
+
+    def get_rolled_back_from(self, row: Any) -> int | None:
+        return row.rolled_back_from.number if row.rolled_back_from else None
+
+    def get_current(self, row: Any) -> bool:
+        return bool(row.deployment.current_revision_id == row.pk)
+
+
+class RollbackSerializer(StrictSerializer):
+    """Which revision to run again."""
+
+    revision = StrictIntegerField(min_value=1, help_text="Its number.")
+
+
+class AllocationPreviewSerializer(serializers.Serializer[Any]):
+    """What a deployment would get of one pool."""
+
+    cluster = serializers.CharField()
+    pool = serializers.CharField()
+    procurement = serializers.CharField()
+    min_replicas = serializers.IntegerField()
+    max_replicas = serializers.IntegerField()
+    usd_per_h = serializers.CharField()
+    reasons = serializers.ListField(child=serializers.CharField())
+
+
+class PlanPreviewSerializer(serializers.Serializer[Any]):
+    """What a dry run says: where replicas would run and at what price, or why nowhere."""
+
+    allocations = AllocationPreviewSerializer(many=True)
+    refusals = RefusalSerializer(many=True)
+    usd_per_h = serializers.CharField(help_text="At the minimum of replicas.")
+    usd_per_h_marginal = serializers.CharField(help_text="What of it is not paid for already.")
+    usd_per_h_max = serializers.CharField(help_text="At the maximum of replicas.")
+
+
+class DryRunSerializer(serializers.Serializer[Any]):
+    """The document as it would be stored, and the plan."""
+
+    deployment = serializers.DictField()
+    plan = PlanPreviewSerializer()
+
+
+class DeploymentFilters(serializers.Serializer[Any]):
+    """Query parameters of the list."""
+
+    name = StrictCharField(required=False, help_text="Only the one of this name.")
+    model = StrictCharField(required=False, help_text="Only those that run this model.")
+    engine = serializers.ChoiceField(choices=EngineName.choices, required=False)
+    ready = serializers.ChoiceField(
+        choices=["true", "false"], required=False, help_text="By the Ready condition."
+    )

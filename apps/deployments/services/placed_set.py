@@ -1,0 +1,27 @@
+"""What placement decided about a deployment, as its condition."""
+
+from collections.abc import Sequence
+
+from apps.deployments.models import ConditionType, Deployment
+from apps.deployments.services.condition_set import condition_set
+from workloadplane.protocol.refusal import Refusal
+
+
+def placed_set(*, deployment: Deployment, refusal: Refusal | None, cluster_names: Sequence[str]) -> None:
+    """Placed in these clusters, or not placed as wanted because of ``refusal``. ``deployment`` is locked."""
+    if refusal is None:
+        reason, message = "Placed", f"runs in {', '.join(cluster_names)}"
+    else:
+        reason = "".join(word.capitalize() for word in refusal.rule.split("_"))
+        message = str(refusal)
+        if cluster_names:
+            message += f" (what ran before goes on in {', '.join(cluster_names)})"
+    condition_set(
+        deployment=deployment,
+        type=ConditionType.PLACED,
+        status=refusal is None,
+        reason=reason,
+        message=message,
+        observed_generation=deployment.generation,
+        refusals=() if refusal is None else (refusal,),
+    )

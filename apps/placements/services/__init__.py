@@ -1,0 +1,25 @@
+"""Writing plans and assignments: load, decide, apply."""
+
+from apps.placements.services.assignments_settle import assignments_drain, assignments_settle
+from apps.placements.services.placement_apply import Adoption, placement_apply
+from apps.placements.services.placement_decide import Decision, placement_decide
+from apps.placements.services.placement_load import placement_load
+from apps.placements.services.placement_preview import Preview, placement_preview
+from apps.placements.services.placement_request import placement_request
+from apps.placements.services.placements_reconcile import placements_reconcile
+from apps.placements.services.placements_solve import placements_solve
+
+__all__ = [
+    "Adoption",
+    "Decision",
+    "Preview",
+    "assignments_drain",
+    "assignments_settle",
+    "placement_apply",
+    "placement_decide",
+    "placement_load",
+    "placement_preview",
+    "placement_request",
+    "placements_reconcile",
+    "placements_solve",
+]

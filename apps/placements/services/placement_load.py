@@ -1,0 +1,222 @@
+"""Load: an organization's world as one consistent snapshot, in a dozen queries, whatever its size."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from apps.agents import selectors as agents
+from apps.api.actors import system_actor
+from apps.catalog import selectors as catalog
+from apps.deployments import selectors as deployments
+from apps.deployments.models import Deployment, Revision
+from apps.fleet import models as rows
+from apps.fleet import selectors as fleet
+from apps.placements import selectors
+from apps.placements.models import Assignment, PlacementClock
+from controlplane.placement import (
+    Cluster,
+    CurrentAssignment,
+    FailureDomain,
+    Latency,
+    Occupancy,
+    PerformanceProfile,
+    PlacementProblem,
+    Pool,
+    Reservation,
+    Slo,
+    WantedDeployment,
+)
+
+
+def placement_load(*, organization_id: UUID, now: datetime) -> PlacementProblem:
+    """The problem as it stands. ``now`` decides which prices, reservations and leases are in force."""
+    with _snapshot():
+        clock = selectors.clock(organization_id=organization_id) or PlacementClock()
+        actor = system_actor("placement", organization_id=organization_id)
+        clusters = [cluster_of(row) for row in fleet.clusters(actor=actor, now=now)]
+        pools = list(fleet.pools(actor=actor, now=now))
+        wanted = list(deployments.deployments_wanted(organization_id=organization_id))
+        revisions = [row.current_revision for row in wanted if row.current_revision is not None]
+        assignments = list(selectors.assignments_of_organization(organization_id=organization_id))
+        return PlacementProblem(
+            organization_id=str(organization_id),
+            wanted=clock.wanted,
+            plan_generation=clock.plan_generation,
+            clusters=tuple(sorted(clusters, key=lambda cluster: cluster.name)),
+            pools=tuple(pool_of(row) for row in sorted(pools, key=lambda row: str(row.pk))),
+            deployments=tuple(wanted_of(row, row.current_revision) for row in wanted if row.current_revision),
+            current=tuple(_current_of(row) for row in assignments if _in_force(row)),
+            occupancies=tuple(_occupancies(row for row in assignments if not _in_force(row))),
+            reservations=tuple(_reservations(organization_id, now)),
+            profiles=tuple(_profiles(revisions)),
+            latencies=tuple(_latencies({row.cluster.region for row in pools})),
+        )
+
+
+@contextmanager
+def _snapshot() -> Iterator[None]:
+    """REPEATABLE READ, so that all queries see one moment. Within a caller's transaction, that one's view counts."""
+    nested = connection.in_atomic_block
+    with transaction.atomic():
+        if not nested:
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
+
+
+def _in_force(row: Assignment) -> bool:
+    return not (row.draining or row.leaving or row.deployment.deletion_requested_at)
+
+
+def cluster_of(row: rows.Cluster) -> Cluster:
+    """A cluster as placement sees it; its region and provider are failure domains also where nobody recorded them."""
+    region, provider = row.region.name, row.region.provider.name
+    domains = {(domain.kind, domain.name) for domain in row.failure_domains.all()}
+    domains |= {("region", region), ("provider", provider)}
+    return Cluster(
+        cluster_id=str(row.pk),
+        name=row.name,
+        generation=row.generation,
+        region=region,
+        provider=provider,
+        jurisdiction=row.region.jurisdiction,
+        failure_domains=tuple(FailureDomain(kind=kind, name=name) for kind, name in sorted(domains)),
+        closed=_closed(row),
+    )
+
+
+def _closed(row: rows.Cluster) -> str:
+    if not row.is_enrolled:
+        return "its agent was never enrolled"
+    if not row.is_connected:
+        return "its agent is not connected"
+    return "" if row.schedulable else "it is not schedulable"
+
+
+def pool_of(row: rows.GpuPool) -> Pool:
+    """A pool as placement sees it, at its price now."""
+    gpu_type = row.instance_type.gpu_type
+    return Pool(
+        pool_id=str(row.pk),
+        name=row.name,
+        generation=row.generation,
+        cluster_id=str(row.cluster_id),
+        instance_type_id=str(row.instance_type_id),
+        instance_type=row.instance_type.name,
+        gpu_type=gpu_type.name,
+        gpu_vendor=gpu_type.vendor,
+        gpu_memory_gib=gpu_type.memory_gib,
+        precisions=tuple(sorted(gpu_type.precisions)),
+        procurement=row.procurement,
+        gpus_per_instance=row.instance_type.gpus,
+        capacity_instances=row.capacity_instances,
+        instance_micro_usd_per_h=row.micro_usd_per_h,
+        hazard_per_h=row.hazard_per_h,
+        closed="" if row.schedulable else "it is not schedulable",
+    )
+
+
+def wanted_of(row: Deployment, revision: Revision) -> WantedDeployment:
+    """A deployment as placement sees it, running ``revision``; autoscaling, model version and image are loaded."""
+    version, policy = revision.model_version, row.autoscaling
+    return WantedDeployment(
+        deployment_id=str(row.pk),
+        name=row.name,
+        project_id=str(row.project_id),
+        generation=row.generation,
+        revision_id=str(revision.pk),
+        revision=revision.number,
+        model_version_id=str(version.pk),
+        engine=revision.engine_image.engine,
+        precision=version.precision,
+        weights_bytes=version.size_bytes,
+        gpus_per_replica=version.gpus_per_replica,
+        min_replicas=policy.min_replicas,
+        max_replicas=policy.max_replicas,
+        concurrency_target=policy.concurrency_target,
+        posture=row.posture,
+        survivability=row.survivability,
+        residency=tuple(sorted(row.residency)),
+        priority=row.priority,
+        created_at_s=row.created_at.timestamp(),
+        slo=Slo(ttft_s_p95=row.slo_ttft_s_p95, inter_token_latency_s_p95=row.slo_inter_token_latency_s_p95),
+    )
+
+
+def _current_of(row: Assignment) -> CurrentAssignment:
+    return CurrentAssignment(
+        assignment_id=str(row.pk),
+        deployment_id=str(row.deployment_id),
+        revision_id=str(row.revision_id),
+        revision=row.revision.number,
+        pool_id=str(row.pool_id),
+        min_replicas=row.min_replicas,
+        max_replicas=row.max_replicas,
+        gpus_per_replica=row.gpus_per_replica,
+    )
+
+
+def _occupancies(outgoing: Iterable[Assignment]) -> Iterator[Occupancy]:
+    """What still holds its GPUs on its way out: what agents report, and at least what was promised to those leaving."""
+    found = list(outgoing)
+    living = living_by_assignment({row.deployment_id for row in found})
+    for row in found:
+        replicas = living.get(row.pk, 0)
+        if row.leaving and not row.draining:
+            replicas = max(replicas, row.min_replicas)
+        if replicas:
+            yield Occupancy(
+                deployment_id=str(row.deployment_id),
+                pool_id=str(row.pool_id),
+                gpus_per_replica=row.gpus_per_replica,
+                replicas=replicas,
+            )
+
+
+def living_by_assignment(deployment_ids: set[UUID]) -> Mapping[UUID, int]:
+    """Replicas that hold GPUs, by assignment."""
+    living: dict[UUID, int] = defaultdict(int)
+    if deployment_ids:
+        for count in agents.replica_counts(deployment_ids=deployment_ids):
+            if count.state in agents.LIVING:
+                living[count.assignment_id] += count.replicas
+    return living
+
+
+def _reservations(organization_id: UUID, now: datetime) -> Iterator[Reservation]:
+    actor = system_actor("placement", organization_id=organization_id)
+    in_force = fleet.reservations(actor=actor).filter(starts_at__lte=now, ends_at__gt=now)
+    for row in in_force.order_by("id"):
+        yield Reservation(
+            pool_id=str(row.pool_id),
+            instances=row.instances,
+            instance_micro_usd_per_h=row.instance_micro_usd_per_h,
+        )
+
+
+def _profiles(revisions: Iterable[Revision]) -> Iterator[PerformanceProfile]:
+    version_ids = {revision.model_version_id for revision in revisions}
+    for row in catalog.profiles_of_versions(model_version_ids=version_ids):
+        yield PerformanceProfile(
+            model_version_id=str(row.model_version_id),
+            instance_type_id=str(row.instance_type_id),
+            tensor_parallel=row.tensor_parallel,
+            requests_per_s=row.requests_per_s,
+            tokens_per_s=row.tokens_per_s,
+            concurrency=row.concurrency,
+            gpu_procurement_s=row.gpu_procurement_s,
+            image_pull_s=row.image_pull_s,
+            weight_load_s=row.weight_load_s,
+            engine_start_s=row.engine_start_s,
+        )
+
+
+def _latencies(regions: set[rows.Region]) -> Iterator[Latency]:
+    names = {region.pk: region.name for region in regions}
+    measured = fleet.latencies_ms(region_ids=names.keys())
+    for (origin_id, target_id), rtt_ms in sorted(measured.items(), key=lambda entry: str(entry[0])):
+        yield Latency(origin_region=names[origin_id], target_region=names[target_id], rtt_ms=rtt_ms)

@@ -1,0 +1,25 @@
+"""Asking for a placement."""
+
+from uuid import UUID
+
+from django.db import connection
+
+from apps.api.services.doorbell_ring import doorbell_ring
+
+SOLVE_TASK = "apps.placements.tasks.placements_solve"
+
+
+def placement_request(*, organization_id: UUID) -> None:
+    """Say, in the caller's transaction, that the world which placement sees has changed.
+
+    The raised clock is what counts; the doorbell only makes it quick. Locks the clock's row until the caller commits:
+    call it after locking deployments, clusters and pools, and before ``tables_compile``.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO placements_placementclock (organization_id, wanted, solved, plan_generation, open_cluster_ids)"
+            " VALUES (%s, 1, 0, 0, '{}')"
+            " ON CONFLICT (organization_id) DO UPDATE SET wanted = placements_placementclock.wanted + 1",
+            [organization_id],
+        )
+    doorbell_ring(SOLVE_TASK, str(organization_id))

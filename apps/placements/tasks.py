@@ -1,0 +1,21 @@
+"""Doorbells: each may ring twice, late or never."""
+
+from uuid import UUID
+
+from celery import shared_task
+from django.utils import timezone
+
+from apps.placements.services.placements_reconcile import placements_reconcile as reconcile
+from apps.placements.services.placements_solve import placements_solve as solve
+
+
+@shared_task(name="apps.placements.tasks.placements_solve")
+def placements_solve(organization_id: str) -> None:
+    """Bring one organization's placement up to what is wanted."""
+    solve(organization_id=UUID(organization_id))
+
+
+@shared_task(name="apps.placements.tasks.placements_reconcile")
+def placements_reconcile() -> None:
+    """Solve whatever is behind."""
+    reconcile(now=timezone.now())
