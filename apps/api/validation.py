@@ -7,7 +7,7 @@ and use the ``Strict…`` fields.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from django.core.validators import RegexValidator
 from rest_framework import serializers
@@ -161,6 +161,8 @@ class StrictSerializer(serializers.Serializer[Any]):
         return value
 
 
+#: For details that already say what to do.
+UNSPECIFIC_REMEDY: Final = "correct it as the detail says"
 REMEDIES: Mapping[str, str] = {
     "required": "add the field",
     "null": "give a value",
@@ -206,7 +208,7 @@ def _collect(detail: Any, pointer: str, data: Any, found: list[FieldError]) -> N
                 pointer=pointer,
                 detail=str(detail),
                 value=_shown(data),
-                remedy=REMEDIES.get(code, "correct it as the detail says"),
+                remedy=REMEDIES.get(code, UNSPECIFIC_REMEDY),
             )
         )
 
