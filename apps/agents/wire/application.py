@@ -117,7 +117,8 @@ class AgentWire:
 
 async def _unless_gone(answer: "asyncio.Future[Any]", receive: Receive) -> Any:
     """The answer; given up when the agent hangs up, so that nobody is waited for in vain."""
-    hang_up = asyncio.ensure_future(receive())
+    # In a task of our own: what a server's `receive` returns need not be one of asyncio's futures.
+    hang_up = asyncio.create_task(_next_message(receive))
     try:
         await asyncio.wait({answer, hang_up}, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
@@ -128,6 +129,10 @@ async def _unless_gone(answer: "asyncio.Future[Any]", receive: Receive) -> Any:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(answer, hang_up, return_exceptions=True)
+
+
+async def _next_message(receive: Receive) -> Message:
+    return await receive()
 
 
 async def _body(receive: Receive, headers: dict[bytes, str], limit: int) -> bytes:
