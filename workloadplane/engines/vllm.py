@@ -76,7 +76,8 @@ _INFERENCE_ONLY = (
 
 # Each is the first sign in the log that the engine has got so far.
 _LOADING_BEGINS = re.compile(r"Starting to load model ")
-_LOADED = re.compile(r"Model loading took [^\n]*? ([0-9.]+) seconds")
+# On a GPU the first is logged too, and includes building the model; on a CPU only the second.
+_LOADED = re.compile(r"(?:Model loading took [^\n]*? |Loading weights took )([0-9.]+) seconds")
 
 
 class VllmEngine:
@@ -165,19 +166,22 @@ class VllmEngine:
         loaded = _LOADED.findall(log)
         if not loaded:
             return ColdStart(engine_start_s=wall_s)
-        # With several workers each reports; they load side by side, so the slowest counts.
+        # Several workers load side by side, so the slowest counts.
         weight_load_s = min(wall_s, max(float(seconds) for seconds in loaded))
         return ColdStart(weight_load_s=weight_load_s, engine_start_s=wall_s - weight_load_s)
 
 
 def _environment(place: EnginePlace, cpu_kv_cache_gib: str) -> dict[str, str]:
+    cache_root = Path(place.cache_dir) / "vllm"
     return {
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_HOST_IP": "127.0.0.1",
-        "VLLM_CACHE_ROOT": str(Path(place.cache_dir) / "vllm"),
+        "VLLM_CACHE_ROOT": str(cache_root),
+        # On a CPU vLLM leaves this one to torch, which would put it under /tmp.
+        "TORCHINDUCTOR_CACHE_DIR": str(cache_root / "inductor"),
         # The ahead-of-time artefact fails to load on CPU and costs a warm start six seconds.
         "VLLM_USE_AOT_COMPILE": "0",
         "VLLM_CPU_KVCACHE_SPACE": cpu_kv_cache_gib,

@@ -164,6 +164,8 @@ def read_texts(given: str | list[str | int | list[int]], *, param: str) -> tuple
                 ids.append(item)
             else:
                 texts.append(item.encode() if isinstance(item, str) else _text_of_ids(item))
+        if ids and texts:
+            raise BadRequest(f"{param}: mixes texts and token ids; give one kind", param=param)
         return (_text_of_ids(ids),) if ids else tuple(texts)
     except ValueError as error:
         raise BadRequest(f"{param}: {error}", param=param) from error

@@ -76,12 +76,14 @@ class Answer:
 
 def answer(prompt: bytes, sampling: Sampling) -> Answer:
     """All that the model says after ``prompt``: at least one token."""
-    state = zlib.crc32(prompt, sampling.seed & 0xFFFFFFFF)
+    state = zlib.crc32(prompt)
+    # Apart from the running CRC, in which a seed could cancel out against the text.
+    seed_bits = _mixed(sampling.seed & 0xFFFFFFFF)
     ends_line = prompt.endswith(b"\n")
     tokens: list[bytes] = []
     written = b""
     for count in range(1, sampling.max_tokens + 1):
-        draw = _mixed(state)
+        draw = _mixed(state ^ seed_bits)
         word = _WORDS[draw % len(_WORDS)]
         token = word if ends_line else b" " + word
         ends_line = False

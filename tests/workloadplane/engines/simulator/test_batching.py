@@ -115,9 +115,7 @@ def test_every_token_comes_out_once_in_order(
     requests: list[tuple[int, int, int, float]], seats: int, budget: int
 ) -> None:
     """Whatever arrives when, under seats, budget and cache: all tokens, in order, time never runs back."""
-    batch = ContinuousBatch(
-        model(max_num_seqs=seats, max_num_batched_tokens=budget, kv_capacity_tokens=240)
-    )
+    batch = ContinuousBatch(model(max_num_seqs=seats, max_num_batched_tokens=budget, kv_capacity_tokens=240))
     now_s = 0.0
     emitted: list[Emission] = []
     for work_id, (prompt, output, seed, pause_s) in enumerate(requests):

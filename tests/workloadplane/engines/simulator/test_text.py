@@ -55,7 +55,9 @@ def test_a_stop_string_ends_the_answer_before_it() -> None:
 
 def test_seeds_differ_and_repeat() -> None:
     """Another seed gives another answer, the same seed the same."""
-    answers = [answer(b"Hi", Sampling(max_tokens=20, seed=seed, ignore_eos=True)).tokens for seed in (1, 2, 1)]
+    answers = [
+        answer(b"Hi", Sampling(max_tokens=20, seed=seed, ignore_eos=True)).tokens for seed in (1, 2, 1)
+    ]
     assert answers[0] == answers[2] != answers[1]
 
 
