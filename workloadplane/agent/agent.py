@@ -201,7 +201,10 @@ class Agent:
         if observed is not None:
             self._tracker = ObservedTracker(observed.observed_generation)
         remembered = observed.replicas if observed is not None else ()
-        await self._fleet.adopt({replica.replica_id: replica for replica in remembered})
+        await self._fleet.adopt(
+            {replica.replica_id: replica for replica in remembered},
+            {entry.replica_id for entry in self._endpoints.endpoints if entry.state == "ready"},
+        )
         self._publish_endpoints(always=True)
         self._publish_identity()
         for kind in TABLE_KINDS:

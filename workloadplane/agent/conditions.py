@@ -18,11 +18,14 @@ def conditions_of(
 ) -> tuple[ObservedCondition, ...]:
     """``Ready`` and ``Degraded`` of every assignment that shall run, ``ScalingLimited`` where it applies."""
     short = {shortfall.assignment_id: shortfall for shortfall in shortfalls}
+    by_assignment: dict[str, list[ObservedReplica]] = {}
+    for replica in replicas:
+        by_assignment.setdefault(replica.assignment_id, []).append(replica)
     conditions: list[ObservedCondition] = []
     for assignment in assignments:
         if assignment.draining:
             continue
-        own = [replica for replica in replicas if replica.assignment_id == assignment.assignment_id]
+        own = by_assignment.get(assignment.assignment_id, [])
         goal = wanted.get(assignment.assignment_id, assignment.autoscaling.min_replicas)
         conditions.append(_ready(assignment, own, goal))
         conditions.extend(_limits(assignment, own, short.get(assignment.assignment_id)))

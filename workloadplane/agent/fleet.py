@@ -8,7 +8,7 @@ import asyncio
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Set
 from typing import Any
 
 import httpx
@@ -56,10 +56,11 @@ class Fleet:
             trust_env=False, limits=httpx.Limits(max_connections=256, max_keepalive_connections=64)
         )
 
-    async def adopt(self, remembered: Mapping[str, ObservedReplica]) -> None:
+    async def adopt(self, remembered: Mapping[str, ObservedReplica], served: Set[str]) -> None:
         """Take over every replica that still runs, in the state it was last known to be in.
 
-        Those remembered as alive that no longer run have ended while nobody watched.
+        Those remembered as alive that no longer run have ended while nobody watched. ``served``: ids that
+        gateways were last told to use, which counts where the memory of the replica itself was lost.
         """
         for running in await self._runtime.adopt():
             try:
@@ -73,6 +74,10 @@ class Fleet:
             before = remembered.get(facts.replica_id)
             if before is not None:
                 _remember(record, before)
+            else:
+                record.start_was_seen = False
+                if facts.replica_id in served:
+                    record.state, record.phase, record.ready_at = "ready", None, time.time()
             self.records[facts.replica_id] = record
             self._attend(record)
         for replica_id, before in remembered.items():

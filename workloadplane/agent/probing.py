@@ -89,8 +89,9 @@ class Prober:
             self._on_change(record)
         if result.answered:
             record.ready_at = time.time()
-            wall_s = record.ready_at - self._running.started_at
-            record.cold_start = self._engine.cold_start(log, wall_s=wall_s)
+            if record.start_was_seen:
+                wall_s = record.ready_at - self._running.started_at
+                record.cold_start = self._engine.cold_start(log, wall_s=wall_s)
         self._judge()
 
     async def _probe_living(self) -> None:

@@ -18,6 +18,7 @@ The rules, in the order in which they win:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from itertools import groupby
 
 from workloadplane.health.replica import LIVING, ReplicaState
@@ -210,21 +211,22 @@ def _start_missing(
     book: _Book, active: Sequence[WantedAssignment], *, now: float, refusal: Refusal | None
 ) -> None:
     """One start at a time to whoever is furthest below its minimum, then below its goal."""
-    open_assignments = {assignment.assignment_id: assignment for assignment in active}
-    while open_assignments:
-        assignment = min(open_assignments.values(), key=lambda candidate: _claim(book, candidate))
+    by_id = {assignment.assignment_id: assignment for assignment in active}
+    claims = [_claim(book, assignment) for assignment in active]
+    heapify(claims)
+    while claims:
+        assignment = by_id[heappop(claims)[-1]]
         supply = _supply(book, assignment)
         if supply >= _goal(assignment):
-            del open_assignments[assignment.assignment_id]
             continue
         reason = refusal or _cannot_start(book, assignment, now=now)
         if reason is not None:
             book.shortfalls.append(Shortfall(assignment.assignment_id, _goal(assignment), supply, reason))
-            del open_assignments[assignment.assignment_id]
             continue
         book.starts[assignment.assignment_id] = book.starts.get(assignment.assignment_id, 0) + 1
         book.free_gpus[assignment.pool_id] -= assignment.gpus_per_replica
         book.actions.append(Start(assignment.assignment_id))
+        heappush(claims, _claim(book, assignment))
 
 
 def _supply(book: _Book, assignment: WantedAssignment) -> int:
@@ -267,13 +269,16 @@ def _cannot_start(book: _Book, assignment: WantedAssignment, *, now: float) -> R
 def _end_obsolete(book: _Book, active: Sequence[WantedAssignment], held: Sequence[HeldReplica]) -> None:
     """Let go of replicas whose assignment ended, no faster than their successors become ready."""
     active_ids = {assignment.assignment_id for assignment in active}
+    successors_of: dict[str, list[WantedAssignment]] = {}
+    for assignment in active:
+        successors_of.setdefault(assignment.deployment_id, []).append(assignment)
     obsolete = sorted(
         (replica for replica in held if replica.assignment_id not in active_ids and replica.state in LIVING),
         key=lambda replica: replica.deployment_id,
     )
     for deployment_id, group in groupby(obsolete, key=lambda replica: replica.deployment_id):
         replicas = list(group)
-        successors = [assignment for assignment in active if assignment.deployment_id == deployment_id]
+        successors = successors_of.get(deployment_id, [])
         for replica in _may_go(book, replicas, successors):
             book.drain(replica, "Superseded" if successors else "Withdrawn")
 

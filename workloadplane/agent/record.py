@@ -107,6 +107,7 @@ class ReplicaRecord:
     """A replica. ``*_at`` are seconds since 1970, ``*_since`` are of the monotonic clock.
 
     drain_generation: the endpoint generation from which gateways know that it drains
+    start_was_seen:   False if it was found without a record: how long its start took is not known
     drained_from:     its state when its drain began: from ready it can be recalled
     """
 
@@ -121,6 +122,7 @@ class ReplicaRecord:
     stopped_at: float | None = None
     ended_since: float | None = None
     cold_start: ColdStart = field(default_factory=ColdStart)
+    start_was_seen: bool = True
     evidence: deque[ProbeResult] = field(default_factory=lambda: deque(maxlen=16))
     metrics: EngineMetrics | None = None
     tokens_seen: int | None = None

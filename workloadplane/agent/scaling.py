@@ -44,11 +44,12 @@ class Scaling:
         """Note the load of each revision; None means that nobody can tell, which is no load of zero."""
         if loads is None:
             return
-        for key, group in _by_revision(assignments).items():
+        groups = _by_revision(assignments)
+        for key, concurrency in _attributed(groups, loads).items():
+            group = groups[key]
             scaled = self._revisions.get(key)
             if scaled is None or scaled.history.window_s != group[0].autoscaling.autoscaling_window_s:
                 continue
-            concurrency = _load_of(key, assignments, loads)
             scaled.history = record(scaled.history, now=now, concurrency=concurrency)
 
     def wanted(
@@ -102,17 +103,17 @@ def _by_revision(assignments: Sequence[DesiredAssignment]) -> dict[tuple[str, st
     return groups
 
 
-def _load_of(key: tuple[str, str], assignments: Sequence[DesiredAssignment], loads: Loads) -> float:
-    """The revision's own load, and its share of the load of revisions of its deployment that have ended here."""
-    deployment_id, _ = key
-    active = {revision for deployment, revision in _by_revision(assignments) if deployment == deployment_id}
-    own = loads.get(key, RevisionLoad(0, 0))
-    inherited = sum(
-        load.in_flight + load.waiting
-        for (deployment, revision), load in loads.items()
-        if deployment == deployment_id and revision not in active
-    )
-    return own.in_flight + own.waiting + inherited / max(1, len(active))
+def _attributed(groups: Mapping[tuple[str, str], object], loads: Loads) -> dict[tuple[str, str], float]:
+    """Each live revision's own load, and its share of that of revisions that have ended here."""
+    live: dict[str, list[tuple[str, str]]] = {}
+    for key in groups:
+        live.setdefault(key[0], []).append(key)
+    attributed = dict.fromkeys(groups, 0.0)
+    for key, load in loads.items():
+        heirs = [key] if key in attributed else live.get(key[0], [])
+        for heir in heirs:
+            attributed[heir] += (load.in_flight + load.waiting) / len(heirs)
+    return attributed
 
 
 def _policy(group: Sequence[DesiredAssignment]) -> AutoscalingPolicy:

@@ -154,4 +154,25 @@ def _decoded(table: Table) -> DesiredState:
     header = msgspec.json.decode(table.contents().header, type=DesiredHeader)
     decoder = msgspec.json.Decoder(DesiredAssignment)
     assignments = tuple(decoder.decode(table.entries[key]) for key in sorted(table.entries))
+    for assignment in assignments:
+        _check_bounds(assignment)
     return DesiredState(generation=table.generation, header=header, assignments=assignments)
+
+
+def _check_bounds(assignment: DesiredAssignment) -> None:
+    """Raises msgspec.ValidationError for numbers that no decision could be made with."""
+    bounds = assignment.autoscaling
+    fields = {
+        "min_replicas": bounds.min_replicas >= 0,
+        "max_replicas": bounds.max_replicas >= bounds.min_replicas,
+        "autoscaling_window_s": bounds.autoscaling_window_s > 0,
+        "scale_down_delay_s": bounds.scale_down_delay_s >= 0,
+        "concurrency_target": bounds.concurrency_target > 0,
+    }
+    wrong = [name for name, is_good in fields.items() if not is_good]
+    if assignment.gpus_per_replica < 0:
+        wrong.append("gpus_per_replica")
+    if wrong:
+        raise msgspec.ValidationError(
+            f"assignment {assignment.assignment_id}: {', '.join(wrong)} out of range"
+        )

@@ -1,7 +1,7 @@
 """A cluster for a test: a fake control plane, a real agent process, real simulated replicas."""
 
+import asyncio
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from tests.support.fake_control_plane import CLUSTER_ID, CLUSTER_NAME, FakeControlPlane
@@ -28,6 +29,7 @@ from workloadplane.protocol.desired import (
 from workloadplane.protocol.routing import KeySetHeader
 from workloadplane.protocol.socketpath import agent_socket
 from workloadplane.protocol.tables import Table
+from workloadplane.runtimes.process import stop_all
 
 DEPLOYMENT, REVISION, POOL = "project-1-chat", "chat-1", "pool-1"
 
@@ -72,6 +74,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not yet reaped does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @dataclass
 class Cluster:
     """What a test drives. Agents and replicas are stopped when the test ends."""
@@ -80,10 +90,11 @@ class Cluster:
     plane: FakeControlPlane
     agents: list[subprocess.Popen[bytes]] = field(default_factory=list)
     capacity_gpus: int = 4
+    long_name: str = ""
 
     @property
     def state_dir(self) -> Path:
-        return self.root / "agent"
+        return self.root / self.long_name / "agent"
 
     def command(self, state_dir: Path | None = None) -> list[str]:
         options = {
@@ -200,20 +211,9 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGKILL)
             process.wait()
-        for state_dir in {self.state_dir, *self.root.glob("*agent*")}:
+        for state_dir in {self.state_dir, *self.root.glob("*/agent")}:
             if (state_dir / "replicas").is_dir():
-                for pid in self.replica_pids().values():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGCONT)
-                stop = [
-                    sys.executable,
-                    "-m",
-                    "workloadplane.agent",
-                    "stop-replicas",
-                    "--state-dir",
-                    str(state_dir),
-                ]
-                subprocess.run(stop, check=False, capture_output=True, timeout=30)
+                asyncio.run(stop_all(state_dir, grace_s=1.0))
 
 
 @pytest.fixture

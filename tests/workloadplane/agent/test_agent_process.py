@@ -3,15 +3,15 @@
 import os
 import signal
 import subprocess
+import sys
 
-import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.support.fake_control_plane import signed_again
 from tests.support.records import usage_record
 from tests.support.waiting import eventually
-from tests.workloadplane.agent.conftest import DEPLOYMENT, REVISION, Cluster, assignment
+from tests.workloadplane.agent.conftest import DEPLOYMENT, REVISION, Cluster, assignment, lives
 from workloadplane.protocol.desired import EngineSource
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.spool import SpoolWriter
@@ -190,16 +190,16 @@ def test_a_draining_replica_waits_for_gateway_and_requests(cluster: Cluster) -> 
         eventually(lambda: cluster.in_state("draining") == [replica])
         eventually(lambda: gateway.ready() == [], what="the gateway is told to send nothing more")
         cluster.until_syncs(1)
-        assert psutil.pid_exists(pid), "stopped before the gateway acknowledged"
+        assert lives(pid), "stopped before the gateway acknowledged"
 
         gateway.acknowledge()
         gateway.report((DEPLOYMENT, REVISION, 1, 0), in_flight_by_replica={replica: 1})
         cluster.until_syncs(1)
-        assert psutil.pid_exists(pid), "stopped with a request in flight"
+        assert lives(pid), "stopped with a request in flight"
 
         gateway.report((DEPLOYMENT, REVISION, 0, 0))
         eventually(lambda: cluster.in_state("stopped") == [replica])
-    assert not psutil.pid_exists(pid)
+    assert not lives(pid)
 
 
 def test_from_zero_to_one_and_back(cluster: Cluster) -> None:
@@ -274,3 +274,66 @@ def test_a_silent_replica_is_replaced(cluster: Cluster) -> None:
     os.kill(cluster.replica_pids()[first], signal.SIGSTOP)
 
     eventually(lambda: cluster.in_state("ready") not in ([], [first]), within_s=90.0, what="replaced")
+
+
+def test_damaged_state_files_cost_nothing_that_runs(cluster: Cluster) -> None:
+    """Torn and flipped files are passed over: the replica serves on, under the same id, and is reported again."""
+    cluster.want(assignment())
+    agent = cluster.start_agent()
+    (replica,) = cluster.until_ready(1)
+    agent.kill()
+    agent.wait()
+    torn = cluster.state_dir / "observed.json"
+    torn.write_bytes(torn.read_bytes()[:-40])
+    flipped = cluster.state_dir / "tables" / "desired.json"
+    flipped.write_bytes(flipped.read_bytes().replace(b"signature", b"signaturf"))
+
+    cluster.start_agent()
+
+    with cluster.gateway() as gateway:
+        eventually(lambda: gateway.heard_at)
+        assert [e.replica_id for e in gateway.heard_at[0][1].endpoints] == [replica]
+    eventually(lambda: len(cluster.plane.former_instances) == 2)
+    assert cluster.until_ready(1) == [replica]
+    assert len(cluster.replica_pids()) == 1
+
+
+def test_a_very_long_state_directory_is_no_obstacle(cluster: Cluster) -> None:
+    """A unix socket's name is short; a gateway finds it all the same."""
+    cluster.long_name = "a" * 120
+    cluster.want(assignment())
+    cluster.start_agent()
+    cluster.until_ready(1)
+    with cluster.gateway() as gateway:
+        eventually(lambda: len(gateway.ready()) == 1)
+
+
+def test_an_agent_that_is_told_to_stop_leaves_its_replicas(cluster: Cluster) -> None:
+    """SIGTERM: code 0, replicas go on; stop-replicas then ends them all."""
+    cluster.want(assignment())
+    agent = cluster.start_agent()
+    cluster.until_ready(1)
+    (pid,) = cluster.replica_pids().values()
+
+    agent.terminate()
+    assert agent.wait(timeout=10) == 0
+    assert lives(pid)
+
+    command = [sys.executable, "-m", "workloadplane.agent", "stop-replicas", "--state-dir", cluster.state_dir]
+    stopped = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert stopped.stdout == "1 replicas stopped\n"
+    assert not lives(pid)
+
+
+def test_a_new_token_makes_a_refused_agent_welcome_again(cluster: Cluster) -> None:
+    """Fenced, it waits; a new token in the same file enrols it anew, with the same key."""
+    cluster.start_agent()
+    eventually(lambda: cluster.plane.syncs)
+    cluster.plane.refusal = Refusal(rule="fenced", subject="instance_id", value="1", remedy="enrol one again")
+    cluster.until_log("another instance holds this cluster")
+    cluster.plane.tokens.add("token-2")
+    (cluster.root / "token").write_text("token-2")
+
+    eventually(lambda: "token-2" not in cluster.plane.tokens, within_s=30)
+    cluster.plane.refusal = None
+    cluster.until_log("holds the cluster again")

@@ -1,0 +1,89 @@
+"""Deltas of the observed state, against a control plane that loses, repeats and forgets."""
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.wire_samples import SAMPLES
+from workloadplane.agent.observed import ObservedTracker
+from workloadplane.protocol.observed import ObservedDelta, ObservedReplica, observed_hash
+
+_SAMPLE = SAMPLES["sync_request"].observed
+FACTS = _SAMPLE.facts
+
+
+def replica(name: str, state: str = "ready") -> ObservedReplica:
+    return msgspec.structs.replace(_SAMPLE.replicas[0], replica_id=name, state=state)
+
+
+class Store:
+    """What a control plane does with deltas."""
+
+    def __init__(self) -> None:
+        self.replicas: dict[str, ObservedReplica] = {}
+        self.generation = 0
+
+    def take(self, delta: ObservedDelta) -> bool:
+        """Whether the full state is wanted."""
+        if delta.full:
+            self.replicas.clear()
+        self.replicas.update({r.replica_id: r for r in delta.replicas})
+        for gone in delta.gone:
+            self.replicas.pop(gone, None)
+        self.generation = delta.observed_generation
+        return observed_hash(self.replicas) != delta.state_hash
+
+
+steps = st.lists(
+    st.tuples(
+        st.dictionaries(
+            st.sampled_from("abcd"), st.sampled_from(["starting", "ready", "failed"]), max_size=4
+        ),
+        st.sampled_from(["heard", "answer lost", "request lost", "forgotten"]),
+    ),
+    max_size=12,
+)
+
+
+@given(steps)
+def test_both_sides_agree_whatever_is_lost(history: list[tuple[dict[str, str], str]]) -> None:
+    """After lost requests, lost answers and an emptied store, two good exchanges bring both to the same state."""
+    tracker, store = ObservedTracker(0), Store()
+
+    def exchange(fate: str) -> None:
+        delta = tracker.next_delta()
+        if delta is None or fate == "request lost":
+            return
+        full_wanted = store.take(delta)
+        if fate != "answer lost":
+            tracker.acknowledge(store.generation, full_wanted=full_wanted)
+
+    for states, fate in [*history, ({"a": "ready"}, "heard")]:
+        if fate == "forgotten":
+            store = Store()
+        tracker.update([replica(name, state) for name, state in states.items()], (), FACTS)
+        exchange(fate)
+    exchange("heard")
+    assert store.replicas == dict(tracker.replicas)
+    assert not tracker.has_news
+
+
+def test_only_what_changed_is_sent_and_free_memory_is_no_change() -> None:
+    """An idle cluster has nothing to say."""
+    tracker = ObservedTracker(7)
+    tracker.update([replica("a"), replica("b")], (), FACTS)
+    first = tracker.next_delta()
+    assert first is not None
+    assert (first.full, first.observed_generation) == (True, 8)
+    tracker.acknowledge(8, full_wanted=False)
+    assert not tracker.update(
+        [replica("a"), replica("b")], (), msgspec.structs.replace(FACTS, free_memory_bytes=1)
+    )
+    assert tracker.next_delta() is None
+
+    assert tracker.update([replica("b", "draining")], (), FACTS)
+    second = tracker.next_delta()
+    assert second is not None
+    assert [r.replica_id for r in second.replicas] == ["b"]
+    assert second.gone == ("a",)
+    assert not second.full
