@@ -206,3 +206,8 @@ def organization_ids_of_user(user: Any) -> list[UUID]:
 
 def user_by_name(username: str) -> User | None:
     return User.objects.filter(username=username).first()
+
+
+def organization_ids() -> list[UUID]:
+    """All organizations, in one order, for the control plane itself."""
+    return list(Organization.objects.order_by("pk").values_list("pk", flat=True))

@@ -7,7 +7,15 @@ from uuid import UUID
 
 from django.db.models import Count
 
-from apps.agents.models import AgentSession, PlaneState, Replica, ReplicaState, SigningKey
+from apps.agents.models import (
+    AgentSession,
+    ClusterTable,
+    PlaneState,
+    Replica,
+    ReplicaState,
+    SigningKey,
+    TableKind,
+)
 
 #: A retired signing key stays trusted for so long: agents that were away have until then to hear of its successor.
 RETIRED_KEY_TRUSTED_FOR = timedelta(days=7)
@@ -25,6 +33,21 @@ def signing_keys_trusted(*, now: datetime) -> dict[str, bytes]:
         for key in SigningKey.objects.all()
         if key.retired_at is None or key.retired_at > now - RETIRED_KEY_TRUSTED_FOR
     }
+
+
+def signing_keys() -> list[SigningKey]:
+    """All keys, the oldest first."""
+    return list(SigningKey.objects.order_by("created_at", "key_id"))
+
+
+def clusters_behind_keyset() -> list[str]:
+    """Names of enrolled clusters whose agents have not reported that they hold the newest keyset."""
+    tables = ClusterTable.objects.filter(kind=TableKind.KEYSET, cluster__session__isnull=False)
+    return [
+        table.cluster.name
+        for table in tables.select_related("cluster__session").order_by("cluster__name")
+        if table.cluster.session.facts.get("held_generations", {}).get("keyset", 0) < table.generation
+    ]
 
 
 def revision_ids_ready(*, deployment_ids: Collection[UUID]) -> set[UUID]:

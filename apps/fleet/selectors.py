@@ -212,3 +212,8 @@ def pool_generations_locked(*, pool_ids: Collection[str]) -> dict[UUID, int]:
     """Lock pools until the caller's transaction ends; their generations by id."""
     rows = GpuPool.objects.select_for_update(no_key=True).filter(pk__in=pool_ids).order_by("pk")
     return dict(rows.values_list("pk", "generation"))
+
+
+def cluster_ids() -> list[UUID]:
+    """All clusters of all organizations, for the control plane itself."""
+    return list(Cluster.objects.order_by("pk").values_list("pk", flat=True))

@@ -174,6 +174,7 @@ CELERY_BEAT_SCHEDULE = {
     "deployments-reconcile": {"task": "apps.deployments.tasks.deployments_reconcile", "schedule": 5.0},
     "answers-purge": {"task": "apps.api.tasks.idempotent_answers_purge", "schedule": 3600.0},
     "agents-reconcile": {"task": "apps.agents.tasks.agents_reconcile", "schedule": 5.0},
+    "tables-reconcile": {"task": "apps.agents.tasks.tables_reconcile", "schedule": 60.0},
 }
 
 # The key that signs tables for the workload planes: an Ed25519 private key, PEM (PKCS8).

@@ -136,4 +136,6 @@ def _write(changes: Collection[_Change]) -> None:
 def _wake(tables: Collection[Any]) -> None:
     cluster_ids = sorted({str(table.cluster_id) for table in tables})
     with connection.cursor() as cursor:  # delivered by PostgreSQL when, and only if, this transaction commits
-        cursor.execute("SELECT pg_notify(%s, cluster) FROM unnest(%s::text[]) AS cluster", [CHANNEL, cluster_ids])
+        cursor.execute(
+            "SELECT pg_notify(%s, cluster) FROM unnest(%s::text[]) AS cluster", [CHANNEL, cluster_ids]
+        )

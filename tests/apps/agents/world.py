@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import secrets
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -283,6 +282,10 @@ class Agent:
             self.adopt(answer)
         return answer
 
+    async def settle(self) -> SyncResponse:
+        """The first syncs of an agent that runs nothing: it reports so, and is sent its tables."""
+        return await self.sync(observed=delta(1, {}))
+
     def adopt(self, answer: SyncResponse) -> None:
         assert self.identity is not None
         trusted = {
@@ -353,7 +356,3 @@ def _in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         return function(*args, **kwargs)
     finally:
         connections.close_all()
-
-
-def random_text() -> str:
-    return secrets.token_hex(8)
