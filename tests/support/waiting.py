@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], *, within_s: float = 10.0, what: str = "the condition") -> T:
+def eventually(condition: Callable[[], T | None], *, within_s: float = 10.0, what: str = "the condition") -> T:
     """The first truthy result of ``condition``; raises AssertionError with the last result after ``within_s``."""
     deadline = time.monotonic() + within_s
     while True:

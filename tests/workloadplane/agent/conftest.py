@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -34,9 +35,9 @@ from workloadplane.runtimes.process import stop_all
 DEPLOYMENT, REVISION, POOL = "project-1-chat", "chat-1", "pool-1"
 
 
-def assignment(name: str = "assignment-1", **changes: object) -> DesiredAssignment:
+def assignment(name: str = "assignment-1", **changes: Any) -> DesiredAssignment:
     """One replica of the simulator, unless told otherwise; ``min_replicas`` and the like go to the bounds."""
-    bounds = {
+    bounds: dict[str, Any] = {
         "min_replicas": 1,
         "max_replicas": 2,
         "autoscaling_window_s": 4.0,

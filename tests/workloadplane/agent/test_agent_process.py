@@ -319,7 +319,14 @@ def test_an_agent_that_is_told_to_stop_leaves_its_replicas(cluster: Cluster) -> 
     assert agent.wait(timeout=10) == 0
     assert lives(pid)
 
-    command = [sys.executable, "-m", "workloadplane.agent", "stop-replicas", "--state-dir", cluster.state_dir]
+    command = [
+        sys.executable,
+        "-m",
+        "workloadplane.agent",
+        "stop-replicas",
+        "--state-dir",
+        str(cluster.state_dir),
+    ]
     stopped = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert stopped.stdout == "1 replicas stopped\n"
     assert not lives(pid)

@@ -7,8 +7,12 @@ from hypothesis import strategies as st
 from tests.support.wire_samples import SAMPLES
 from workloadplane.agent.observed import ObservedTracker
 from workloadplane.protocol.observed import ObservedDelta, ObservedReplica, observed_hash
+from workloadplane.protocol.sync import SyncRequest
 
-_SAMPLE = SAMPLES["sync_request"].observed
+_REQUEST = SAMPLES["sync_request"]
+assert isinstance(_REQUEST, SyncRequest)
+assert _REQUEST.observed is not None
+_SAMPLE = _REQUEST.observed
 FACTS = _SAMPLE.facts
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -41,7 +42,7 @@ def identity(signer: Signer, *, plane_epoch: int = 1) -> AgentIdentity:
 def desired(
     signer: Signer, generation: int, *entries: DesiredAssignment, plane_epoch: int = 1
 ) -> TableUpdate:
-    named = {entry.assignment_id: entry for entry in entries}
+    named: dict[str, msgspec.Struct] = {entry.assignment_id: entry for entry in entries}
     table = signer.table(
         "desired", HEADER, named, audience=CLUSTER_ID, generation=generation, plane_epoch=plane_epoch
     )
@@ -128,9 +129,7 @@ def test_a_missing_entry_asks_for_the_whole_table(disk: StateDir) -> None:
 @pytest.mark.parametrize(
     "bounds", [{"min_replicas": -1}, {"min_replicas": 3, "max_replicas": 2}, {"concurrency_target": 0.0}]
 )
-def test_numbers_that_nothing_can_be_decided_with_are_refused(
-    disk: StateDir, bounds: dict[str, float]
-) -> None:
+def test_numbers_that_nothing_can_be_decided_with_are_refused(disk: StateDir, bounds: dict[str, Any]) -> None:
     """Signed or not: the table in force stays."""
     signer = Signer()
     tables = Tables(disk)

@@ -1,6 +1,7 @@
 """What the five factors promise."""
 
 import math
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +10,8 @@ from workloadplane.autoscaling import AutoscalingPolicy, LoadHistory, decide, fi
 from workloadplane.autoscaling.history import MAX_SLOTS
 
 
-def policy(**changes: float) -> AutoscalingPolicy:
-    factors = {
+def policy(**changes: Any) -> AutoscalingPolicy:
+    factors: dict[str, Any] = {
         "min_replicas": 1,
         "max_replicas": 10,
         "autoscaling_window_s": 60.0,

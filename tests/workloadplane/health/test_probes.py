@@ -1,6 +1,7 @@
 """What probes say of a replica."""
 
 from workloadplane.health.probes import ProbePolicy, ProbeResult, judge
+from workloadplane.health.replica import ReplicaState
 
 POLICY = ProbePolicy(silent_probes=3, start_limit_s=100.0)
 SILENT = ProbeResult(at=0.0, answered=False, message="timeout")
@@ -8,7 +9,7 @@ ANSWERED = ProbeResult(at=0.0, answered=True)
 PROGRESSED = ProbeResult(at=0.0, answered=False, progressed=True)
 
 
-def event(state: str, *evidence: ProbeResult, now: float = 10.0) -> str | None:
+def event(state: ReplicaState, *evidence: ProbeResult, now: float = 10.0) -> str | None:
     return judge(evidence, state, POLICY, started_at=0.0, now=now).event
 
 

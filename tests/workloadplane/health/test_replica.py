@@ -3,12 +3,21 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloadplane.health.replica import ENDED, REPLICA_EVENTS, REPLICA_STATES, TRANSITIONS, Transition, step
+from workloadplane.health.replica import (
+    ENDED,
+    REPLICA_EVENTS,
+    REPLICA_STATES,
+    TRANSITIONS,
+    ReplicaEvent,
+    ReplicaState,
+    Transition,
+    step,
+)
 from workloadplane.protocol.refusal import Refusal
 
 
 @given(state=st.sampled_from(REPLICA_STATES), event=st.sampled_from(REPLICA_EVENTS))
-def test_an_event_is_taken_or_refused_by_name(state: str, event: str) -> None:
+def test_an_event_is_taken_or_refused_by_name(state: ReplicaState, event: ReplicaEvent) -> None:
     """What the table knows happens; anything else changes nothing and names what is known."""
     outcome = step(state, event)
     if (state, event) in TRANSITIONS:

@@ -5,7 +5,6 @@ new message, add its value to ``tests/support/wire_samples.py`` and run this fil
 samples that are missing and touches no other.
 """
 
-import sys
 from pathlib import Path
 
 import msgspec
@@ -17,6 +16,10 @@ from workloadplane.protocol.envelope import signed_bytes
 from workloadplane.protocol.observed import observed_hash
 
 V1 = Path(__file__).parents[2] / "wire" / "v1"
+_REQUEST = SAMPLES["sync_request"]
+assert isinstance(_REQUEST, sync.SyncRequest)
+assert _REQUEST.observed is not None
+_REPLICA = _REQUEST.observed.replicas[0]
 MODULES = (desired, envelope, local, observed, refusal, routing, sync, tables, usage)
 
 
@@ -70,8 +73,7 @@ def test_signatures_cover_the_same_bytes_as_ever() -> None:
 
 def test_the_observed_hash_is_frozen() -> None:
     """Both planes, of any two versions, hash the same state alike."""
-    replica = SAMPLES["sync_request"].observed.replicas[0]
-    assert observed_hash({replica.replica_id: replica}) == (V1 / "observed_hash.txt").read_text().strip()
+    assert observed_hash({_REPLICA.replica_id: _REPLICA}) == (V1 / "observed_hash.txt").read_text().strip()
 
 
 def _kept(frozen: object, current: object) -> object:
@@ -101,10 +103,9 @@ def _freeze_missing() -> None:
         path = V1 / f"{name}.json"
         if not path.exists():
             path.write_bytes(msgspec.json.encode(value))
-    replica = SAMPLES["sync_request"].observed.replicas[0]
     if not (V1 / "observed_hash.txt").exists():
-        (V1 / "observed_hash.txt").write_text(observed_hash({replica.replica_id: replica}) + "\n")
+        (V1 / "observed_hash.txt").write_text(observed_hash({_REPLICA.replica_id: _REPLICA}) + "\n")
 
 
 if __name__ == "__main__":
-    sys.exit(_freeze_missing())
+    _freeze_missing()
