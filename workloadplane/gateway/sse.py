@@ -77,11 +77,7 @@ class SseScanner:
         if end:
             self._passing = False
         # A comment is complete with its line: keep-alive comments must not wait for the next event.
-        while buffer[end : end + 1] == b":":
-            line_end = _LINE_END.search(buffer, end)
-            if line_end is None:
-                break
-            end = line_end.end()
+        end = _comments_end(buffer, end)
         if len(buffer) - end > EVENT_BYTES_MAX:
             self._passing = True
             end = len(buffer)
@@ -122,7 +118,7 @@ class SseScanner:
             if b'"usage"' in event and self._is_usage_chunk(event):
                 usage_events += 1
                 if self._strip_usage:
-                    continue
+                    event = event[: _comments_end(event, 0)]
             kept.append(event)
         return b"".join(kept), usage_events
 
@@ -143,3 +139,13 @@ def _last_event_end(buffer: bytes) -> int:
     for match in _BLANK_LINE.finditer(buffer):
         end = match.end()
     return end
+
+
+def _comments_end(buffer: bytes, start: int) -> int:
+    """The offset after the whole comment lines that begin at ``start``."""
+    while buffer[start : start + 1] == b":":
+        line_end = _LINE_END.search(buffer, start)
+        if line_end is None:
+            break
+        start = line_end.end()
+    return start

@@ -1,0 +1,228 @@
+"""Where a request goes: filters that never bend, then weight, load and distance."""
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workloadplane.protocol.refusal import Refusal
+from workloadplane.routing import (
+    Choice,
+    PeerFacts,
+    Policy,
+    ReplicaFacts,
+    RequestFacts,
+    RevisionShare,
+    Snapshot,
+    ToPeer,
+    ToReplica,
+    Wait,
+    can_serve,
+    pick,
+)
+
+HERE = "c-eu"
+
+
+def snapshot(**changes: object) -> Snapshot:
+    """Two ready replicas of one revision here, and two peers that hold it."""
+    values: dict[str, object] = {
+        "cluster_id": HERE,
+        "jurisdiction": "eu",
+        "residency": frozenset[str](),
+        "residency_ingress": "forward",
+        "posture": "active_active",
+        "revisions": (RevisionShare("r1", 100, (HERE, "c-us", "c-jp")),),
+        "replicas": (ReplicaFacts("a", "r1", True, 8.0), ReplicaFacts("b", "r1", True, 8.0)),
+        "peers": {
+            "c-us": PeerFacts("c-us", "us-east", "us", 80.0),
+            "c-jp": PeerFacts("c-jp", "ap-northeast", "jp", 200.0),
+        },
+        "in_flight": {},
+        "unavailable": (),
+        "unready": (),
+        **changes,
+    }
+    return Snapshot(**values)  # type: ignore[arg-type]
+
+
+def chosen(
+    shot: Snapshot,
+    *,
+    session: str | None = None,
+    may_forward: bool = True,
+    tried: frozenset[str] = frozenset(),
+    policy: Policy | None = None,
+    seed: int = 0,
+) -> Choice:
+    return pick(RequestFacts(session, may_forward, tried), shot, policy or Policy(), Random(seed))
+
+
+def test_the_least_loaded_replica_is_chosen_by_its_own_target() -> None:
+    """Load counts against what a replica is meant for, not in absolute numbers."""
+    small = ReplicaFacts("small", "r1", True, 2.0)
+    large = ReplicaFacts("large", "r1", True, 16.0)
+    choice = chosen(snapshot(replicas=(small, large), in_flight={"small": 2, "large": 8}))
+    assert choice == ToReplica("large", reasons=("revision by weight", "least loaded of 2"))
+
+
+def test_equals_are_told_apart_by_chance_within_the_slack() -> None:
+    """Ties spread; a slack lets near-equals spread too, and only those."""
+    tie = snapshot()
+    assert {chosen(tie, seed=seed).replica_id for seed in range(30)} == {"a", "b"}  # type: ignore[union-attr]
+    near = snapshot(in_flight={"a": 1})
+    assert {chosen(near, seed=seed).replica_id for seed in range(30)} == {"b"}  # type: ignore[union-attr]
+    slack = Policy(load_slack=0.125)
+    picks = {chosen(near, seed=seed, policy=slack).replica_id for seed in range(30)}  # type: ignore[union-attr]
+    assert picks == {"a", "b"}
+
+
+def test_sessions_keep_their_revision_and_weights_hold() -> None:
+    """A session always meets the same revision; over many sessions the shares are as weighed."""
+    shot = snapshot(
+        revisions=(RevisionShare("r1", 90, (HERE,)), RevisionShare("r2", 10, (HERE,))),
+        replicas=(ReplicaFacts("old", "r1", True, 8.0), ReplicaFacts("new", "r2", True, 8.0)),
+    )
+    picks = [chosen(shot, session=f"s{number}", seed=number) for number in range(2000)]
+    assert picks == [chosen(shot, session=f"s{number}", seed=number + 1) for number in range(2000)]
+    new = sum(choice.replica_id == "new" for choice in picks)  # type: ignore[union-attr]
+    assert 140 < new < 260
+    by_chance = [chosen(shot, seed=seed).replica_id for seed in range(2000)]  # type: ignore[union-attr]
+    assert 140 < by_chance.count("new") < 260
+
+
+def test_order_of_fallbacks() -> None:
+    """Peer by distance, other revision, unweighed revision, ejected replica, waiting, asking a peer to wait."""
+    shot = snapshot(replicas=())
+    assert chosen(shot) == ToPeer(
+        "c-us", may_hold=False, reasons=("revision by weight", "no replica here", "nearest by round trip")
+    )
+    assert isinstance(chosen(shot, tried=frozenset({"c-us"})), ToPeer)
+    assert isinstance(chosen(snapshot(replicas=(), unavailable={"c-us", "c-jp"})), Wait)
+    assert isinstance(chosen(snapshot(replicas=(), unready={"c-us", "c-jp"})), Wait)
+    assert isinstance(chosen(shot, may_forward=False), Wait)
+
+    two = (RevisionShare("r1", 100, (HERE,)), RevisionShare("r2", 1, (HERE,)))
+    other = snapshot(revisions=two, replicas=(ReplicaFacts("b", "r2", True, 8.0),))
+    assert chosen(other, session="s") == ToReplica(
+        "b", reasons=("no other revision is ready", "the only one")
+    ) or chosen(other, session="s") == ToReplica("b", reasons=("revision by weight", "the only one"))
+
+    unweighed = snapshot(
+        revisions=(RevisionShare("r2", 100, (HERE,)),), replicas=(ReplicaFacts("a", "r1", True, 8.0),)
+    )
+    assert isinstance(chosen(unweighed), ToReplica)
+
+    alone = (RevisionShare("r1", 100, (HERE,)),)
+    ejected = snapshot(revisions=alone, unavailable={"a", "b"})
+    assert isinstance(chosen(ejected), ToReplica), "an ejected replica is better than none"
+    assert isinstance(chosen(snapshot(unavailable={"a", "b"})), ToPeer), "but not better than a peer"
+
+    elsewhere = (RevisionShare("r1", 100, ("c-us",)),)
+    cold = snapshot(revisions=elsewhere, replicas=(), unready={"c-us"})
+    assert chosen(cold) == ToPeer("c-us", may_hold=True, reasons=("no replica is ready anywhere", "nearest"))
+    nobody = chosen(snapshot(revisions=elsewhere, replicas=(), peers={}))
+    assert isinstance(nobody, Refusal)
+    assert nobody.rule == "no_replica"
+
+
+def test_draining_and_tried_replicas_take_nothing_new() -> None:
+    """A replica that drains, or has failed this request, is out whatever its load."""
+    draining = snapshot(replicas=(ReplicaFacts("a", "r1", False, 8.0), ReplicaFacts("b", "r1", True, 8.0)))
+    for seed in range(10):
+        assert chosen(draining, seed=seed).replica_id == "b"  # type: ignore[union-attr]
+        assert chosen(snapshot(), tried=frozenset({"b"}), seed=seed).replica_id == "a"  # type: ignore[union-attr]
+
+
+def test_only_the_first_of_a_pair_serves() -> None:
+    """In active_passive the standby sends everything to the serving region, though its replicas are warm."""
+    pair = (RevisionShare("r1", 100, ("c-us", HERE)),)
+    assert isinstance(chosen(snapshot(posture="active_passive", revisions=pair)), ToPeer)
+    refused = chosen(snapshot(posture="active_passive", revisions=pair), may_forward=False)
+    assert isinstance(refused, Refusal)
+    serving = (RevisionShare("r1", 100, (HERE, "c-us")),)
+    assert isinstance(chosen(snapshot(posture="active_passive", revisions=serving)), ToReplica)
+
+
+def test_residency_at_the_door() -> None:
+    """Outside its residency a gateway forwards or refuses, as told, and never serves."""
+    outside = {"jurisdiction": "jp", "residency": frozenset({"us"})}
+    assert isinstance(chosen(snapshot(**outside)), ToPeer)
+    refused = chosen(snapshot(**outside, residency_ingress="refuse"))
+    assert isinstance(refused, Refusal)
+    assert refused.rule == "residency_ingress"
+    second_hop = chosen(snapshot(**outside), may_forward=False)
+    assert isinstance(second_hop, Refusal)
+    assert second_hop.rule == "residency"
+    assert can_serve(snapshot(**outside)) is None
+    assert can_serve(snapshot(jurisdiction="", residency=frozenset({"us"}), residency_ingress="refuse"))
+
+
+_IDS = ("c-eu", "c-us", "c-jp", "c-br")
+_JURISDICTIONS = st.sampled_from(["eu", "us", "jp", ""])
+
+
+@st.composite
+def _snapshots(draw: st.DrawFn) -> Snapshot:
+    names = st.sampled_from(["r1", "r2", "r3"])
+    return snapshot(
+        jurisdiction=draw(_JURISDICTIONS),
+        residency=frozenset(draw(st.sets(st.sampled_from(["eu", "us", "jp"])))),
+        residency_ingress=draw(st.sampled_from(["forward", "refuse"])),
+        posture=draw(st.sampled_from(["active_active", "active_passive"])),
+        revisions=tuple(
+            RevisionShare(
+                name, draw(st.integers(0, 3)), tuple(draw(st.permutations(_IDS)))[: draw(st.integers(0, 4))]
+            )
+            for name in draw(st.lists(names, unique=True))
+        ),
+        replicas=tuple(
+            ReplicaFacts(
+                f"p{number}", draw(names), draw(st.booleans()), draw(st.sampled_from([0.0, 1.0, 8.0]))
+            )
+            for number in range(draw(st.integers(0, 4)))
+        ),
+        peers={
+            name: PeerFacts(name, name, draw(_JURISDICTIONS), draw(st.floats(0, 300)))
+            for name in draw(st.sets(st.sampled_from(_IDS[1:])))
+        },
+        in_flight=draw(st.dictionaries(st.sampled_from(["p0", "p1", "p2"]), st.integers(0, 20))),
+        unavailable=draw(st.sets(st.sampled_from([*_IDS, "p0", "p1"]))),
+        unready=draw(st.sets(st.sampled_from(_IDS))),
+    )
+
+
+@given(
+    _snapshots(), st.none() | st.text(max_size=5), st.booleans(),
+    st.frozensets(st.sampled_from([*_IDS, "p0", "p1"])), st.integers(0, 99),
+)  # fmt: skip
+def test_no_choice_breaks_a_rule(
+    shot: Snapshot, session: str | None, may_forward: bool, tried: frozenset[str], seed: int
+) -> None:
+    """Whatever the world: residency holds (unknown means no), one serves of a pair, nothing tried twice."""
+
+    def inside(jurisdiction: str) -> bool:
+        return not shot.residency or (jurisdiction != "" and jurisdiction in shot.residency)
+
+    choice = chosen(shot, session=session, may_forward=may_forward, tried=tried, seed=seed)
+    assert choice == chosen(shot, session=session, may_forward=may_forward, tried=tried, seed=seed)
+    serving = {
+        name
+        for share in shot.revisions
+        for name in (share.cluster_ids[:1] if shot.posture == "active_passive" else share.cluster_ids)
+    }
+    if isinstance(choice, ToReplica):
+        assert inside(shot.jurisdiction)
+        assert choice.replica_id not in tried
+        assert any(r.replica_id == choice.replica_id and r.ready for r in shot.replicas)
+        assert shot.posture != "active_passive" or HERE in serving
+    elif isinstance(choice, ToPeer):
+        assert may_forward
+        assert choice.cluster_id in serving - tried - set(shot.unavailable)
+        assert inside(shot.peers[choice.cluster_id].jurisdiction)
+        assert choice.may_hold == (choice.cluster_id in shot.unready)
+    elif isinstance(choice, Wait):
+        assert inside(shot.jurisdiction)
+        assert HERE in serving
+    if not inside(shot.jurisdiction) and shot.residency_ingress == "refuse":
+        assert isinstance(choice, Refusal)
