@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T | None], *, within_s: float = 10.0, what: str = "the condition") -> T:
+def eventually(
+    condition: Callable[[], T | None], *, within_s: float = 10.0, what: str = "the condition"
+) -> T:
     """The first truthy result of ``condition``; raises AssertionError with the last result after ``within_s``."""
     deadline = time.monotonic() + within_s
     while True:
@@ -20,6 +22,12 @@ def eventually(condition: Callable[[], T | None], *, within_s: float = 10.0, wha
         time.sleep(0.02)
 
 
+@overload
+async def eventually_async(
+    condition: Callable[[], Coroutine[Any, Any, T]], *, within_s: float = ..., what: str = ...
+) -> T: ...
+@overload
+async def eventually_async(condition: Callable[[], T], *, within_s: float = ..., what: str = ...) -> T: ...
 async def eventually_async(
     condition: Callable[[], T | Awaitable[T]], *, within_s: float = 10.0, what: str = "the condition"
 ) -> T:
