@@ -21,8 +21,8 @@ class AuditEventSerializer(serializers.Serializer[Any]):
     subject_type = serializers.CharField()
     subject_id = serializers.CharField()
     subject_name = serializers.CharField()
-    before = serializers.JSONField(allow_null=True)
-    after = serializers.JSONField(allow_null=True)
+    before = serializers.DictField(allow_null=True)
+    after = serializers.DictField(allow_null=True)
 
 
 class AuditFilters(serializers.Serializer[Any]):
