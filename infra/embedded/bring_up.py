@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
-import os
 import re
 import subprocess
 import time
@@ -39,6 +38,7 @@ from infra.embedded.part import PartSpec
 from infra.embedded.parts import CLUSTERS, SIMULATOR, VLLM, World
 from infra.embedded.probe import answers
 from infra.embedded.progress import Progress
+from infra.embedded.supervisor import part_environment
 from infra.embedded.supervisor_client import SupervisorClient
 
 _PART_WITHIN_S = 90.0
@@ -135,7 +135,7 @@ class _BringUp:
             self._start([server.part()])
             server.ensure_database()
         with self._progress.step("migrations"):
-            self._manage("migrate", "--no-input", "--verbosity", "0")
+            self._manage("migrate", "--no-input", "--verbosity=0", "--skip-checks")
 
     def _servers(self) -> None:
         """What needs nothing of the database to begin with."""
@@ -161,6 +161,7 @@ class _BringUp:
             await asyncio.to_thread(
                 self._manage,
                 "seed_example",
+                "--skip-checks",
                 f"--output={self._seed_file}",
                 f"--model-path={made.path}",
                 f"--model-digest={made.digest}",
@@ -230,7 +231,7 @@ class _BringUp:
 
     def _manage(self, *arguments: str) -> None:
         instance = self._layout.instance.read_text().strip()
-        environment = {**os.environ, **self._world.control_environment(), "MERIDIAN_INSTANCE": instance}
+        environment = part_environment(self._world.control_environment(), instance)
         log = self._layout.log(f"manage-{arguments[0]}")
         with log.open("ab") as output:
             code = subprocess.run(

@@ -31,7 +31,8 @@ awk '/^uv==/ {on = 1} on {print; if ($0 !~ /\\$/) exit}' requirements.lock > .ve
     fail "uv could not be installed: is the package index reachable?"
 VIRTUAL_ENV="$(pwd)/.venv"
 export VIRTUAL_ENV
-.venv/bin/uv pip sync --quiet --require-hashes requirements.lock ||
+# Compiled now, once, and not by each of the dozen processes that `up` starts.
+.venv/bin/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock ||
     fail "requirements.lock could not be installed: see the lines above"
 .venv/bin/uv pip install --quiet --no-deps --build-constraints infra/embedded/build.lock --editable . ||
     fail "the project itself could not be installed: see the lines above"

@@ -100,13 +100,12 @@ class ExampleDeployment:
 
 
 def _ready_in(state: dict[str, Any], cluster: str) -> int:
-    replicas = state.get("replicas", {}).get("by_cluster", {}).get(cluster, 0)
-    return int(replicas.get("ready", 0) if isinstance(replicas, dict) else replicas)
+    return sum(entry["ready"] for entry in state["replicas"]["by_cluster"] if entry["cluster"] == cluster)
 
 
 def _what_is_missing(state: dict[str, Any]) -> str:
     for condition in state.get("conditions", []):
-        if condition["type"] in ("Accepted", "Placed", "Ready") and condition["status"] != "True":
+        if condition["type"] in ("Accepted", "Placed", "Ready") and not condition["status"]:
             return str(condition.get("message") or condition.get("reason") or condition["type"])[:160]
     return ""
 

@@ -79,7 +79,7 @@ def ensure(layout: Layout, say: Callable[[str], None]) -> None:
     say("installing torch")
     _run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", TORCH])
     say("installing the pinned list")
-    pinned = ["--no-deps", "--require-hashes", "-r", str(_LOCK)]
+    pinned = ["--compile-bytecode", "--no-deps", "--require-hashes", "-r", str(_LOCK)]
     _run([*_uv(), "pip", "install", "--quiet", "--python", python, *pinned])
     (target / _STAMP).write_text(_stamp() + "\n")
 
