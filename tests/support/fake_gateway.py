@@ -1,5 +1,6 @@
 """A gateway's end of the agent's socket, by hand: hears everything, says what a test tells it to."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -42,6 +43,12 @@ class FakeGateway:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def ready(self) -> list[str]:

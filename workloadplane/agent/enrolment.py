@@ -24,6 +24,7 @@ from workloadplane.protocol.sync import EnrolRequest, enrol_signed_bytes
 _log = structlog.get_logger(__name__)
 
 _TOKEN_BYTES_MAX = 4096
+_TOKEN_LOOK_S = 0.2
 
 
 class Enrolment:
@@ -50,22 +51,33 @@ class Enrolment:
         """Try until the control plane accepts the token."""
         failures = 0
         while True:
-            token = await asyncio.to_thread(self._read_token)
             try:
-                if token is not None:
-                    return await self._enrol(token)
-                _log.info("no enrolment token yet", file=str(self._token_file))
+                return await self._enrol(await self._token())
             except ControlError as error:
                 _log.warning("not enrolled", reason=str(error))
             failures += 1
-            cap_s = self._timings.back_off_cap_s if token is not None else self._timings.reconcile_s
             await asyncio.sleep(
-                pause_s(failures, base_s=self._timings.back_off_base_s, cap_s=cap_s, random=random.random())  # noqa: S311
+                pause_s(
+                    failures,
+                    base_s=self._timings.back_off_base_s,
+                    cap_s=self._timings.back_off_cap_s,
+                    random=random.random(),  # noqa: S311
+                )
             )
+
+    async def _token(self) -> str:
+        """The token, as soon as there is one."""
+        token = self._read_token()
+        if token is None:
+            _log.info("waiting for an enrolment token", file=str(self._token_file))
+        while token is None:
+            await asyncio.sleep(_TOKEN_LOOK_S)
+            token = self._read_token()
+        return token
 
     async def with_new_token(self, identity: AgentIdentity) -> AgentIdentity | None:
         """A new identity if the file holds another token than the one used before. Raises ControlError."""
-        token = await asyncio.to_thread(self._read_token)
+        token = self._read_token()
         if token is None or _digest(token) == identity.token_sha256:
             return None
         return await self._enrol(token)

@@ -149,8 +149,8 @@ class GatewayHub:
             await self._receive(link, reader)
         except (msgspec.DecodeError, ValueError) as error:
             _log.warning("not a gateway's line on the agent's socket", error=str(error)[:200])
-        except ConnectionError:
-            pass
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # cancelled only by ``close``; the stream server would report it as a fault
         finally:
             await self._part(link, sender, writer)
 

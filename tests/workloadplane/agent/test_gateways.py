@@ -1,0 +1,163 @@
+"""The agent's end of the socket, against gateways by hand."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from tests.support.fake_gateway import FakeGateway
+from tests.support.tables import endpoint
+from tests.support.waiting import eventually_async
+from workloadplane.agent.gateways import GatewayHub, RevisionLoad
+from workloadplane.protocol.local import EndpointSet, Hello
+
+
+@dataclass
+class Heard:
+    """What the hub told its owner."""
+
+    loads: int = 0
+    behind: list[int] = field(default_factory=list)
+
+    def load(self) -> None:
+        self.loads += 1
+
+
+def with_hub(scenario: Callable[[GatewayHub, Heard, Path], Awaitable[None]], state_dir: Path) -> None:
+    """Run a scenario against an open hub."""
+
+    async def run() -> None:
+        heard = Heard()
+        hub = GatewayHub(on_news=lambda: None, on_load=heard.load, on_behind=heard.behind.append)
+        await hub.open(state_dir / "agent.sock")
+        try:
+            async with asyncio.timeout(20):
+                await scenario(hub, heard, state_dir)
+        finally:
+            await hub.close()
+
+    uvloop.run(run())
+
+
+def endpoints(generation: int, *states: str) -> EndpointSet:
+    found = tuple(endpoint(1, replica_id=f"replica-{n}", state=state) for n, state in enumerate(states))
+    return EndpointSet(endpoint_generation=generation, endpoints=found)
+
+
+async def connected(state_dir: Path, name: str, *, acknowledges: bool = True) -> FakeGateway:
+    return await asyncio.to_thread(FakeGateway, state_dir, name, acknowledges=acknowledges)
+
+
+def test_only_its_owner_may_connect(tmp_path: Path) -> None:
+    """The socket is 0600, also when a stale one lay there."""
+    (tmp_path / "agent.sock").touch(mode=0o666)
+
+    async def scenario(hub: GatewayHub, heard: Heard, state_dir: Path) -> None:
+        assert (await asyncio.to_thread(os.stat, state_dir / "agent.sock")).st_mode & 0o777 == 0o600
+
+    with_hub(scenario, tmp_path)
+
+
+def test_a_replica_is_clear_only_when_every_gateway_has_let_go(tmp_path: Path) -> None:
+    """One gateway that has not acknowledged, or that has a request there, is enough to wait."""
+
+    async def scenario(hub: GatewayHub, heard: Heard, state_dir: Path) -> None:
+        prompt, slow = await connected(state_dir, "a"), await connected(state_dir, "b", acknowledges=False)
+        await eventually_async(lambda: hub.connected == 2)
+        hub.publish(endpoints(5, "draining"))
+        await eventually_async(lambda: slow.endpoints is not None and prompt.endpoints is not None)
+        prompt.report()
+        await eventually_async(lambda: heard.loads == 1)
+        assert not hub.is_clear("replica-0", since_generation=5)
+
+        slow.report(in_flight_by_replica={"replica-0": 1})
+        slow.acknowledge()
+        slow.report(in_flight_by_replica={"replica-0": 1})
+        await eventually_async(lambda: heard.loads == 3)
+        assert not hub.is_clear("replica-0", since_generation=5)
+        assert hub.in_flight("replica-0") == 1
+
+        slow.report()
+        await eventually_async(lambda: hub.is_clear("replica-0", since_generation=5))
+        assert not hub.is_clear("replica-0", since_generation=6)
+
+    with_hub(scenario, tmp_path)
+
+
+def test_a_lost_gateway_has_time_to_come_back(tmp_path: Path) -> None:
+    """Its connection broke, its streams may run on: nothing is clear until it is back or gone for good."""
+
+    async def scenario(hub: GatewayHub, heard: Heard, state_dir: Path) -> None:
+        assert not hub.is_clear("replica-0", since_generation=0), "a running gateway may not be back yet"
+        hub.publish(endpoints(1, "draining"))
+        gateway = await connected(state_dir, "a")
+        await eventually_async(lambda: hub.is_clear("replica-0", since_generation=1))
+        gateway.close()
+        await eventually_async(lambda: hub.connected == 0)
+        assert not hub.is_clear("replica-0", since_generation=1)
+
+        await connected(state_dir, "a")
+        await eventually_async(lambda: hub.is_clear("replica-0", since_generation=1))
+
+    with_hub(scenario, tmp_path)
+
+
+def test_load_is_summed_over_gateways_and_unknown_without_any(tmp_path: Path) -> None:
+    """No gateway is not the same as no load."""
+
+    async def scenario(hub: GatewayHub, heard: Heard, state_dir: Path) -> None:
+        assert hub.loads() is None
+        for name in ("a", "b"):
+            gateway = await connected(state_dir, name)
+            gateway.report(("chat", "chat-1", 2, 1), in_flight_by_replica={"replica-0": 2})
+        await eventually_async(lambda: heard.loads == 2)
+        assert hub.loads() == {("chat", "chat-1"): RevisionLoad(in_flight=4, waiting=2)}
+        assert hub.in_flight("replica-0") == 4
+
+    with_hub(scenario, tmp_path)
+
+
+def test_a_gateway_that_holds_more_than_was_sent_is_noticed(tmp_path: Path) -> None:
+    """The agent lost its memory: it must go on above what the gateway holds."""
+
+    async def scenario(hub: GatewayHub, heard: Heard, state_dir: Path) -> None:
+        hub.publish(endpoints(1))
+        gateway = await connected(state_dir, "a", acknowledges=False)
+        await eventually_async(lambda: gateway.endpoints)
+        gateway.endpoints = endpoints(41)
+        gateway.acknowledge()
+        await eventually_async(lambda: heard.behind == [41])
+
+    with_hub(scenario, tmp_path)
+
+
+def test_strangers_and_slow_readers_disturb_nobody(tmp_path: Path) -> None:
+    """Garbage ends its own connection; who does not read gets the newest later, and nothing piles up."""
+
+    async def scenario(hub: GatewayHub, heard: Heard, state_dir: Path) -> None:
+        gateway = await connected(state_dir, "good")
+        reader, writer = await asyncio.open_unix_connection(state_dir / "agent.sock")
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert await reader.read() == b""
+
+        reader, writer = await asyncio.open_unix_connection(state_dir / "agent.sock", limit=1024)
+        writer.write(msgspec.json.encode(Hello(gateway_instance="slow", pid=1)) + b"\n")
+        await eventually_async(lambda: hub.connected == 2)
+        many = ["ready"] * 2000
+        for generation in range(1, 101):
+            hub.publish(endpoints(generation, *many))
+            await asyncio.sleep(0)
+        await eventually_async(lambda: gateway.endpoints and gateway.endpoints.endpoint_generation == 100)
+        received = bytearray()
+        while b'"endpoint_generation":100,' not in received:
+            received += await reader.read(1 << 20)
+        assert len(received) < 20 * len(msgspec.json.encode(endpoints(100, *many)))
+        with contextlib.suppress(ConnectionError):
+            writer.close()
+
+    with_hub(scenario, tmp_path)
