@@ -9,6 +9,8 @@ api_v1: list[URLPattern | URLResolver] = [
     path("", include("apps.accounts.urls")),
     path("", include("apps.fleet.urls")),
     path("", include("apps.catalog.urls")),
+    path("", include("apps.deployments.urls")),
+    path("", include("apps.placements.urls")),
 ]
 
 urlpatterns: list[URLPattern | URLResolver] = [

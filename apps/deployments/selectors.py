@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 from django.db.models import Exists, OuterRef, QuerySet
 
+from apps.accounts.selectors import project_wanted
 from apps.agents import selectors as agents
 from apps.api.actors import Actor
 from apps.api.problems import not_found
@@ -28,7 +29,7 @@ def deployments(
 ) -> QuerySet[Deployment]:
     """Deployments of the actor's project that are not gone, with all that their documents and conditions need."""
     found = (
-        Deployment.objects.filter(project_id=actor.project_id, deleted_at=None)
+        Deployment.objects.filter(project_id=project_wanted(actor), deleted_at=None)
         .select_related(*_RUNS)
         .prefetch_related("conditions")
     )
@@ -56,7 +57,7 @@ def deployment_get(*, actor: Actor, name: str) -> Deployment:
 
 def deployment_locked(*, actor: Actor, name: str) -> Deployment:
     """As ``deployment_get``, with the row locked until the caller's transaction ends."""
-    found = Deployment.objects.filter(project_id=actor.project_id, deleted_at=None, name=name)
+    found = Deployment.objects.filter(project_id=project_wanted(actor), deleted_at=None, name=name)
     row = found.select_for_update(of=("self",)).first()
     if row is None:
         raise not_found("deployment", name)

@@ -1,10 +1,12 @@
 """The public documents of deployments: what may be sent, and what is answered."""
 
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
+from apps.api.money import usd
 from apps.api.validation import (
     NameField,
     PatternField,
@@ -15,7 +17,11 @@ from apps.api.validation import (
     StrictSerializer,
 )
 from apps.catalog.models import EngineName
-from apps.deployments.models import ConditionType, Posture, ResidencyIngress, Survivability
+from apps.deployments.documents import document_of
+from apps.deployments.models import ConditionType, Deployment, Posture, ResidencyIngress, Survivability
+from apps.deployments.selectors import replica_summaries
+from apps.deployments.services.deployment_preview import DryRun
+from controlplane.placement import micro_usd_per_h_at_most
 
 MODEL_REFERENCE_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?(@[A-Za-z0-9][A-Za-z0-9._+-]{0,62})?$"
 JURISDICTION_PATTERN = r"^[a-z]{2,16}$"
@@ -145,11 +151,49 @@ class ReplicasSerializer(serializers.Serializer[Any]):
     by_cluster = ClusterReplicasSerializer(many=True)
 
 
-class DeploymentSerializer(serializers.Serializer[Any]):
+class _DeploymentListSerializer(serializers.ListSerializer[Any]):
+    """Counts the replicas of all deployments of a page at once."""
+
+    def to_representation(self, data: Any) -> list[Any]:
+        rows = list(data)
+        context = cast(dict[str, Any], self.context)
+        context["summaries"] = replica_summaries(deployment_ids=[row.pk for row in rows])
+        return super().to_representation(rows)
+
+
+class StatusSerializer(serializers.Serializer[Any]):
+    """What became of a deployment."""
+
+    name = serializers.CharField()
+    generation = serializers.IntegerField(help_text="Rises with every change; the ETag.")
+    revision = serializers.IntegerField(help_text="The number of what runs, or shall.")
+    deleting = serializers.BooleanField()
+    conditions = ConditionSerializer(many=True)
+    replicas = ReplicasSerializer()
+
+    class Meta:
+        list_serializer_class = _DeploymentListSerializer
+
+    def to_representation(self, instance: Deployment) -> dict[str, Any]:
+        """``conditions`` and what the document needs are loaded."""
+        summaries = self.context.get("summaries")
+        summary = (summaries or replica_summaries(deployment_ids=[instance.pk]))[instance.pk]
+        order = list(ConditionType.values)
+        conditions = sorted(instance.conditions.all(), key=lambda row: order.index(row.type))
+        return {
+            "name": instance.name,
+            "generation": instance.generation,
+            "revision": instance.current_revision.number if instance.current_revision else 0,
+            "deleting": instance.deletion_requested_at is not None,
+            "conditions": ConditionSerializer(conditions, many=True).data,
+            "replicas": ReplicasSerializer(summary).data,
+        }
+
+
+class DeploymentSerializer(StatusSerializer):
     """A deployment: its document, and what became of it."""
 
     id = serializers.UUIDField()
-    name = serializers.CharField()
     model = serializers.CharField(help_text="With the version that is pinned.")
     engine = serializers.CharField()
     autoscaling = AutoscalingSerializer()
@@ -159,24 +203,17 @@ class DeploymentSerializer(serializers.Serializer[Any]):
     residency_ingress = serializers.ChoiceField(choices=ResidencyIngress.choices)
     priority = serializers.IntegerField()
     slo = SloSerializer(required=False)
-    generation = serializers.IntegerField()
-    revision = serializers.IntegerField()
-    conditions = ConditionSerializer(many=True)
-    replicas = ReplicasSerializer()
-    deleting = serializers.BooleanField()
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
 
-
-class StatusSerializer(serializers.Serializer[Any]):
-    """What became of a deployment, alone."""
-
-    name = serializers.CharField()
-    generation = serializers.IntegerField()
-    revision = serializers.IntegerField()
-    deleting = serializers.BooleanField()
-    conditions = ConditionSerializer(many=True)
-    replicas = ReplicasSerializer()
+    def to_representation(self, instance: Deployment) -> dict[str, Any]:
+        return {
+            "id": str(instance.pk),
+            **document_of(instance).as_json(),
+            **super().to_representation(instance),
+            "created_at": instance.created_at,
+            "updated_at": instance.updated_at,
+        }
 
 
 class RevisionSerializer(serializers.Serializer[Any]):
@@ -236,6 +273,33 @@ class DryRunSerializer(serializers.Serializer[Any]):
     deployment = serializers.DictField()
     plan = PlanPreviewSerializer()
 
+    def to_representation(self, instance: DryRun) -> dict[str, Any]:
+        problem, entry = instance.preview.problem, instance.preview.entry
+        allocations = []
+        for row in entry.allocations:
+            pool = problem.pool_by_id[row.pool_id]
+            allocations.append(
+                {
+                    "cluster": problem.cluster_by_id[pool.cluster_id].name,
+                    "pool": pool.name,
+                    "procurement": pool.procurement,
+                    "min_replicas": row.min_replicas,
+                    "max_replicas": row.max_replicas,
+                    "usd_per_h": usd(row.micro_usd_per_h),
+                    "reasons": list(row.reasons),
+                }
+            )
+        return {
+            "deployment": instance.document.as_json(),
+            "plan": {
+                "allocations": allocations,
+                "refusals": [msgspec.to_builtins(entry.refusal)] if entry.refusal else [],
+                "usd_per_h": usd(entry.micro_usd_per_h),
+                "usd_per_h_marginal": usd(sum(row.marginal_micro_usd_per_h for row in entry.allocations)),
+                "usd_per_h_max": usd(micro_usd_per_h_at_most(problem, entry)),
+            },
+        }
+
 
 class DeploymentFilters(serializers.Serializer[Any]):
     """Query parameters of the list."""
@@ -243,6 +307,4 @@ class DeploymentFilters(serializers.Serializer[Any]):
     name = StrictCharField(required=False, help_text="Only the one of this name.")
     model = StrictCharField(required=False, help_text="Only those that run this model.")
     engine = serializers.ChoiceField(choices=EngineName.choices, required=False)
-    ready = serializers.ChoiceField(
-        choices=["true", "false"], required=False, help_text="By the Ready condition."
-    )
+    ready = serializers.BooleanField(required=False, help_text="By the Ready condition.")

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from django.db.models import Count, F, QuerySet
 
+from apps.accounts.selectors import organization_wanted
 from apps.api.actors import Actor
 from apps.api.problems import not_found
 from apps.placements.models import Assignment, PlacementClock, PlacementPlan
@@ -69,12 +70,12 @@ def clock(*, organization_id: UUID) -> PlacementClock | None:
 
 def plans(*, actor: Actor) -> QuerySet[PlacementPlan]:
     """Plans of the actor's organization, without the problem and the plan themselves (they are large)."""
-    return PlacementPlan.objects.filter(organization_id=actor.organization_id).defer("problem", "plan")
+    return PlacementPlan.objects.filter(organization_id=organization_wanted(actor)).defer("problem", "plan")
 
 
 def plan_get(*, actor: Actor, plan_generation: str) -> PlacementPlan:
     """One plan, whole; ``latest`` is the newest. Raises Problem ``not_found``."""
-    found = PlacementPlan.objects.filter(organization_id=actor.organization_id)
+    found = PlacementPlan.objects.filter(organization_id=organization_wanted(actor))
     row = None
     if plan_generation == "latest":
         row = found.order_by("-plan_generation").first()

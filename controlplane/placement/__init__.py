@@ -8,6 +8,7 @@ Pure: frozen dataclasses in and out, no clock, no randomness, no I/O. Never impo
 load and apply what is decided here. The certificate never imports the solver.
 """
 
+from controlplane.placement.bill import micro_usd_per_h_at_most
 from controlplane.placement.certificate import Certificate, Loss, certify
 from controlplane.placement.encoding import (
     plan_decode,
@@ -23,14 +24,17 @@ from controlplane.placement.problem import (
     Cluster,
     CurrentAssignment,
     Demand,
+    DomainKind,
     FailureDomain,
     Latency,
     Occupancy,
     PerformanceProfile,
     PlacementProblem,
     Pool,
+    Posture,
     Reservation,
     Slo,
+    Survivability,
     WantedDeployment,
     Weights,
 )
@@ -44,6 +48,7 @@ __all__ = [
     "CurrentAssignment",
     "Demand",
     "DeploymentPlan",
+    "DomainKind",
     "FailureDomain",
     "Latency",
     "Loss",
@@ -53,13 +58,16 @@ __all__ = [
     "PlacementProblem",
     "Pool",
     "PoolReason",
+    "Posture",
     "Reservation",
     "Slo",
+    "Survivability",
     "TrafficShare",
     "WantedDeployment",
     "Weights",
     "certify",
     "explain",
+    "micro_usd_per_h_at_most",
     "plan_decode",
     "plan_encode",
     "problem_decode",

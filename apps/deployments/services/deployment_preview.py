@@ -2,7 +2,7 @@
 
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 
@@ -20,13 +20,16 @@ from apps.deployments.documents import (
 from apps.deployments.models import AutoscalingPolicy, Deployment, Revision
 from apps.deployments.services.deployment_resolve import Resolved, deployment_resolve
 
+if TYPE_CHECKING:
+    from apps.placements.services import Preview
+
 
 @dataclass(frozen=True)
 class DryRun:
     """The document as it would be stored, and the part of the plan that is its own."""
 
     document: DeploymentDocument
-    preview: Any
+    preview: "Preview"
 
 
 def deployment_preview(

@@ -15,7 +15,8 @@ from django.db import transaction
 from apps.agents.services.tables_compile import tables_compile
 from apps.deployments import selectors as deployments
 from apps.deployments.models import Deployment
-from apps.deployments.services import deployment_observe, placed_set
+from apps.deployments.services.deployment_observe import deployment_observe
+from apps.deployments.services.placed_set import placed_set
 from apps.fleet import selectors as fleet
 from apps.placements.changes import EntryChange, entry_change, that_fit
 from apps.placements.models import PlacementClock, PlacementPlan

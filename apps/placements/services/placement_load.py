@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any, cast
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -13,21 +14,24 @@ from apps.api.actors import system_actor
 from apps.catalog import selectors as catalog
 from apps.deployments import selectors as deployments
 from apps.deployments.models import Deployment, Revision
-from apps.fleet import models as rows
 from apps.fleet import selectors as fleet
+from apps.fleet.models import Region
 from apps.placements import selectors
 from apps.placements.models import Assignment, PlacementClock
 from controlplane.placement import (
     Cluster,
     CurrentAssignment,
+    DomainKind,
     FailureDomain,
     Latency,
     Occupancy,
     PerformanceProfile,
     PlacementProblem,
     Pool,
+    Posture,
     Reservation,
     Slo,
+    Survivability,
     WantedDeployment,
 )
 
@@ -72,8 +76,8 @@ def _in_force(row: Assignment) -> bool:
     return not (row.draining or row.leaving or row.deployment.deletion_requested_at)
 
 
-def cluster_of(row: rows.Cluster) -> Cluster:
-    """A cluster as placement sees it; its region and provider are failure domains also where nobody recorded them."""
+def cluster_of(row: Any) -> Cluster:
+    """A row of ``fleet.clusters``. Its region and provider are failure domains also where nobody recorded them."""
     region, provider = row.region.name, row.region.provider.name
     domains = {(domain.kind, domain.name) for domain in row.failure_domains.all()}
     domains |= {("region", region), ("provider", provider)}
@@ -84,12 +88,14 @@ def cluster_of(row: rows.Cluster) -> Cluster:
         region=region,
         provider=provider,
         jurisdiction=row.region.jurisdiction,
-        failure_domains=tuple(FailureDomain(kind=kind, name=name) for kind, name in sorted(domains)),
+        failure_domains=tuple(
+            FailureDomain(kind=cast(DomainKind, kind), name=name) for kind, name in sorted(domains)
+        ),
         closed=_closed(row),
     )
 
 
-def _closed(row: rows.Cluster) -> str:
+def _closed(row: Any) -> str:
     if not row.is_enrolled:
         return "its agent was never enrolled"
     if not row.is_connected:
@@ -97,8 +103,8 @@ def _closed(row: rows.Cluster) -> str:
     return "" if row.schedulable else "it is not schedulable"
 
 
-def pool_of(row: rows.GpuPool) -> Pool:
-    """A pool as placement sees it, at its price now."""
+def pool_of(row: Any) -> Pool:
+    """A row of ``fleet.pools``, at its price now."""
     gpu_type = row.instance_type.gpu_type
     return Pool(
         pool_id=str(row.pk),
@@ -138,8 +144,8 @@ def wanted_of(row: Deployment, revision: Revision) -> WantedDeployment:
         min_replicas=policy.min_replicas,
         max_replicas=policy.max_replicas,
         concurrency_target=policy.concurrency_target,
-        posture=row.posture,
-        survivability=row.survivability,
+        posture=cast(Posture, row.posture),
+        survivability=cast(Survivability, row.survivability),
         residency=tuple(sorted(row.residency)),
         priority=row.priority,
         created_at_s=row.created_at.timestamp(),
@@ -215,7 +221,7 @@ def _profiles(revisions: Iterable[Revision]) -> Iterator[PerformanceProfile]:
         )
 
 
-def _latencies(regions: set[rows.Region]) -> Iterator[Latency]:
+def _latencies(regions: set[Region]) -> Iterator[Latency]:
     names = {region.pk: region.name for region in regions}
     measured = fleet.latencies_ms(region_ids=names.keys())
     for (origin_id, target_id), rtt_ms in sorted(measured.items(), key=lambda entry: str(entry[0])):

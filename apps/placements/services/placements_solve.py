@@ -48,7 +48,7 @@ def _behind(organization_id: UUID) -> bool:
 @contextmanager
 def _solve_lock(organization_id: UUID) -> Iterator[bool]:
     """A lock of the session, not of a transaction: none is open while the solver works."""
-    key = [_SOLVE_LOCK, str(organization_id)]
+    key: list[int | str] = [_SOLVE_LOCK, str(organization_id)]
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", key)
         held = bool(cursor.fetchone()[0])
