@@ -28,7 +28,7 @@ class EngineReplica:
 
     served_model:       the deployment's name; what clients send as ``model``
     source_uri:         where the weights are (``file:///...``); the simulator ignores it
-    precision:          as in the catalog: ``bfloat16`` | ``float16`` | ``float32``
+    precision:          as in the catalog: ``bf16`` | ``fp16`` | ``fp32`` ...
     max_context_tokens: prompt and answer together
     arguments:          from the engine image; must pass the engine's ``check_arguments``
     engine_key:         the key that this replica alone accepts; never on a command line

@@ -1,5 +1,6 @@
 """What all engines with OpenAI's HTTP interface and Prometheus metrics are asked in the same way."""
 
+import asyncio
 import math
 import time
 from collections.abc import Iterator
@@ -38,15 +39,17 @@ async def probe_for_token(
 
     body = {"model": endpoint.served_model, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
     try:
-        response = await client.post(
-            f"{endpoint.base_url}/v1/completions",
-            json=body,
-            headers=_authorization(endpoint),
-            timeout=timeout_s,
-        )
+        # The client's own time-outs count from byte to byte; an engine that drips would never reach them.
+        async with asyncio.timeout(timeout_s):
+            response = await client.post(
+                f"{endpoint.base_url}/v1/completions",
+                json=body,
+                headers=_authorization(endpoint),
+                timeout=timeout_s,
+            )
     except httpx.ConnectError as error:
         return verdict("connection_refused", str(error))
-    except httpx.TimeoutException:
+    except (httpx.TimeoutException, TimeoutError):
         return verdict("timeout", f"no answer within {timeout_s:g} s")
     except httpx.HTTPError as error:
         return verdict("connection_lost", str(error))
@@ -64,10 +67,11 @@ async def probe_for_token(
 async def scrape_vllm_metrics(client: httpx.AsyncClient, endpoint: EngineEndpoint) -> EngineMetrics | Refusal:
     """Read ``/metrics`` under vLLM's names."""
     try:
-        response = await client.get(
-            f"{endpoint.base_url}/metrics", headers=_authorization(endpoint), timeout=SCRAPE_TIMEOUT_S
-        )
-    except httpx.HTTPError as error:
+        async with asyncio.timeout(SCRAPE_TIMEOUT_S):
+            response = await client.get(
+                f"{endpoint.base_url}/metrics", headers=_authorization(endpoint), timeout=SCRAPE_TIMEOUT_S
+            )
+    except (httpx.HTTPError, TimeoutError) as error:
         return _unreadable(endpoint, f"{type(error).__name__}: {error}")
     if response.status_code != httpx.codes.OK or len(response.content) > _MAX_METRICS_BYTES:
         return _unreadable(endpoint, f"status {response.status_code}, {len(response.content)} bytes")

@@ -35,7 +35,15 @@ from workloadplane.protocol.observed import ColdStart
 from workloadplane.protocol.refusal import Refusal
 
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+-]{0,40}")
-_DTYPES = {"bfloat16": "bfloat16", "float16": "float16", "float32": "float32"}
+# The catalog's names first, then vLLM's own.
+_DTYPES = {
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "fp32": "float32",
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+    "float32": "float32",
+}
 # Weights that bring their own number format: vLLM reads it from their configuration.
 _QUANTIZED = frozenset({"fp8", "int8", "int4", "fp4", "mxfp4", "nvfp4"})
 
@@ -133,7 +141,9 @@ class VllmEngine:
             f"--max-model-len={replica.max_context_tokens}",
             f"--shutdown-timeout={max(1, round(replica.shutdown_timeout_s))}",
             "--enable-prompt-tokens-details",
+            # Neither prompts nor a line per request: the gateway keeps the access log.
             "--no-enable-log-requests",
+            "--disable-uvicorn-access-log",
             *as_options(arguments),
         )
         return EngineCommand(
