@@ -3,7 +3,7 @@
 import pytest
 from django.core.cache import cache
 from django.test import Client
-from pytest_django.fixtures import SettingsWrapper
+from pytest_django import Settings
 
 from apps.console import login_guard
 from tests.console.world import PASSWORD, World
@@ -52,7 +52,7 @@ def test_guessing_is_slowed_down(client: Client, world: World) -> None:
     assert log_in(client, "viewer", PASSWORD).status_code == 302
 
 
-def test_a_lost_cache_opens_no_door(client: Client, world: World, settings: SettingsWrapper) -> None:
+def test_a_lost_cache_opens_no_door(client: Client, world: World, settings: Settings) -> None:
     """With the shared cache away people still log in, and guessing is still slowed down."""
     nobody_listens = "redis://127.0.0.1:1/0"
     settings.CACHES = {

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 from django import forms
 
-from apps.api.problems import Problem
+from apps.api.problems import FieldError, Problem
+from apps.api.validation import UNSPECIFIC_REMEDY
 
 
 class DocumentForm(forms.Form):
@@ -25,8 +26,7 @@ class DocumentForm(forms.Form):
             if name is None:
                 homeless = True
                 continue
-            text = error.detail if error.remedy is None else f"{error.detail.rstrip('.')}: {error.remedy}"
-            self.add_error(name, text)
+            self.add_error(name, _said(error))
         return problem if homeless else None
 
     def _field_of(self, pointer: str) -> str | None:
@@ -36,3 +36,10 @@ class DocumentForm(forms.Form):
                 return self.pointers[pointer]
             pointer = pointer.rpartition("/")[0]
         return None
+
+
+def _said(error: FieldError) -> str:
+    """Detail and remedy as one sentence; a remedy that only points at the detail adds nothing."""
+    if error.remedy is None or error.remedy == UNSPECIFIC_REMEDY:
+        return error.detail
+    return f"{error.detail.rstrip('.')}: {error.remedy}."

@@ -66,8 +66,8 @@ class DeploymentForm(DocumentForm):
     )
     model = forms.ChoiceField()
     engine = forms.ChoiceField(help_text="The newest image of it is pinned into the revision.")
-    min_replicas = forms.IntegerField(label="Least", initial=1, help_text="0 scales to zero when idle.")
-    max_replicas = forms.IntegerField(label="Most", initial=4)
+    min_replicas = forms.IntegerField(label="Minimum", initial=1, help_text="0 scales to zero when idle.")
+    max_replicas = forms.IntegerField(label="Maximum", initial=4)
     concurrency_target = forms.FloatField(
         initial=8, help_text="Requests at once that a replica should carry."
     )

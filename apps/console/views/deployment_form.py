@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from apps.api.actors import Right
-from apps.api.etags import etag_of_generation
+from apps.api.etags import etag_of_document, etag_of_generation
 from apps.api.problems import Problem
 from apps.console import sources
 from apps.console.forms.deployment import DeploymentForm, form_values
@@ -22,7 +22,10 @@ from apps.deployments.services import deployment_create, deployment_preview, dep
 
 
 class DeploymentFormPage(ConsolePage):
-    """What making and changing share: ``act=preview`` shows the plan of a dry run, ``act=confirm`` writes."""
+    """What making and changing share: ``act=preview`` shows the plan of a dry run, ``act=confirm`` writes.
+
+    Only what was shown can be confirmed: ``previewed`` is the digest of the document whose plan was on the page.
+    """
 
     section = "deployments"
     rights: ClassVar[dict[str, Right]] = {"GET": "deploy", "POST": "deploy"}
@@ -40,8 +43,11 @@ class DeploymentFormPage(ConsolePage):
         if not form.is_valid():
             return self.show(form, deployment, status=HTTPStatus.UNPROCESSABLE_ENTITY)
         document = form.document()
+        digest = etag_of_document(document)
+        confirmed = self.request.POST.get("act") == "confirm"
+        seen = self.request.POST.get("previewed") == digest
         try:
-            if self.request.POST.get("act") == "confirm":
+            if confirmed and seen:
                 return self.write(document, deployment)
             dry_run = deployment_preview(actor=self.actor, document=document, deployment=deployment)
         except Problem as problem:
@@ -50,7 +56,9 @@ class DeploymentFormPage(ConsolePage):
             form,
             deployment,
             preview=planned_alone(dry_run.preview.problem, dry_run.preview.entry),
-            document=yaml.safe_dump(document, sort_keys=False, default_flow_style=None),
+            previewed=digest,
+            changed_since=confirmed,
+            document=yaml.safe_dump(document, sort_keys=False),
         )
 
     def write(self, document: dict[str, Any], deployment: Deployment | None) -> HttpResponse:

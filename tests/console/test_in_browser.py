@@ -1,0 +1,167 @@
+"""The console in a real Chromium: no complaint, no overflow, nothing that shuts people out, and it lives."""
+
+import os
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+from pytest_django.live_server_helper import LiveServer
+
+from apps.agents.models import Replica
+from apps.deployments.models import Deployment
+from tests.console.world import PASSWORD, World, world_make
+from tests.support.browser import Watched, chromium, watched
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+
+PAGES = (
+    "/",
+    "/deployments",
+    "/deployments/chat",
+    "/deployments/stuck",
+    "/deployments/chat/edit",
+    "/deployments/chat/delete",
+    "/new-deployment",
+    "/plans",
+    "/events",
+    "/clusters",
+    "/clusters/us-east",
+    "/models",
+    "/engines",
+    "/keys",
+    "/audit",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Playwright's own event loop runs in this thread; Django must not take the tests for asynchronous code."""
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with chromium() as running:
+        yield running
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def world(transactional_db: None) -> World:
+    return world_make()
+
+
+def enter(
+    browser: Browser,
+    live_server: LiveServer,
+    *,
+    width: int = 1440,
+    scheme: Literal["light", "dark"] = "light",
+) -> Watched:
+    """Log in as a person does, and choose the project of these tests."""
+    seen = watched(browser, width=width, scheme=scheme)
+    page = seen.page
+    page.goto(f"{live_server.url}/login")
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{live_server.url}/")
+    page.goto(f"{live_server.url}/?project=default")
+    return seen
+
+
+def serious_violations(page: Page) -> list[str]:
+    """What axe finds that shuts people out."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{rule['id']}: {node['html'][:160]}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
+def test_every_page_is_sound(
+    browser: Browser,
+    live_server: LiveServer,
+    world: World,
+    width: int,
+    scheme: Literal["light", "dark"],
+) -> None:
+    """No console error, nothing wider than the window and no serious axe violation, on a desk and on a phone."""
+    seen = enter(browser, live_server, width=width, scheme=scheme)
+    for path in PAGES:
+        seen.page.goto(live_server.url + path)
+        assert serious_violations(seen.page) == [], path
+        assert seen.overflow_px <= 0, path
+    assert seen.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_door_is_sound(
+    browser: Browser, live_server: LiveServer, world: World, scheme: Literal["light", "dark"]
+) -> None:
+    """The login page too, in both themes."""
+    seen = watched(browser, width=390, scheme=scheme)
+    seen.page.goto(f"{live_server.url}/login")
+    assert serious_violations(seen.page) == []
+    assert seen.overflow_px <= 0
+    assert seen.complaints == []
+
+
+def test_a_page_shows_what_changes_without_being_reloaded(
+    browser: Browser, live_server: LiveServer, world: World
+) -> None:
+    """A replica that becomes ready appears so by itself, and what the reader has opened stays open."""
+    seen = enter(browser, live_server)
+    seen.page.goto(f"{live_server.url}/deployments/chat")
+    table = seen.page.locator("#table-ttft")
+    table.locator("summary").click()
+    expect(seen.page.locator(".badge.busy", has_text="starting")).to_have_count(1)
+    Replica.objects.filter(state="starting").update(state="ready", phase=None)
+    expect(seen.page.locator(".badge.busy", has_text="starting")).to_have_count(0)
+    expect(table).to_have_attribute("open", "")
+    assert seen.complaints == []
+
+
+def test_a_deployment_is_made_with_the_keyboard_alone(
+    browser: Browser, live_server: LiveServer, world: World
+) -> None:
+    """From the overview to a new deployment without a mouse: every control can be reached and used."""
+    seen = enter(browser, live_server)
+    page = seen.page
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="New deployment")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.get_by_label("Name").focus()
+    page.keyboard.type("support")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Deploy")).to_be_visible()
+    page.get_by_role("button", name="Deploy").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/deployments/support")
+    assert Deployment.objects.get(name="support").created_by == world.admin
+    assert seen.complaints == []
+
+
+def test_the_menu_works_on_a_phone(browser: Browser, live_server: LiveServer, world: World) -> None:
+    """The navigation is one tap away and leads where it says."""
+    seen = enter(browser, live_server, width=390)
+    seen.page.get_by_text("Menu", exact=True).click()
+    seen.page.get_by_role("navigation", name="Menu").get_by_role("link", name="API keys").click()
+    expect(seen.page.get_by_role("heading", name="API keys", level=1)).to_be_visible()
+    assert seen.complaints == []
+
+
+def test_a_page_that_gets_no_answers_says_so(browser: Browser, live_server: LiveServer, world: World) -> None:
+    """Figures never look alive when the control plane has stopped answering; they recover by themselves."""
+    seen = enter(browser, live_server)
+    page = seen.page
+    warning = page.get_by_text("The control plane does not answer.")
+    expect(warning).to_be_hidden()
+    page.route("**/overview/live", lambda route: route.abort())
+    expect(warning).to_be_visible()
+    page.unroute("**/overview/live")
+    expect(warning).to_be_hidden()

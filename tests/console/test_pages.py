@@ -1,0 +1,323 @@
+"""The console's pages over HTTP: what they show, to whom, and what they refuse."""
+
+import re
+
+import pytest
+from django.test import Client
+from pytest_django import DjangoAssertNumQueries
+
+from apps.accounts.models import ApiKey
+from apps.agents.models import EnrolmentToken
+from apps.api.models import AuditEvent
+from apps.deployments.models import Deployment
+from tests.console.world import World
+
+pytestmark = pytest.mark.django_db
+
+PAGES = (
+    "/",
+    "/overview/live",
+    "/deployments",
+    "/deployments?part=rows",
+    "/deployments?name=chat",
+    "/deployments/chat",
+    "/deployments/chat/live",
+    "/deployments/chat/edit",
+    "/deployments/chat/delete",
+    "/new-deployment",
+    "/plans",
+    "/events",
+    "/events?severity=warning",
+    "/events?deployment=chat",
+    "/clusters",
+    "/clusters/eu-west",
+    "/models",
+    "/engines",
+    "/keys",
+    "/audit",
+)
+VALID = {
+    "name": "support",
+    "model": "tiny-llama",
+    "engine": "vllm",
+    "min_replicas": "1",
+    "max_replicas": "2",
+    "concurrency_target": "8",
+    "autoscaling_window_s": "60",
+    "scale_down_delay_s": "300",
+    "residency": "eu",
+    "residency_ingress": "forward",
+    "survivability": "none",
+    "posture": "active_active",
+    "priority": "0",
+}
+
+
+def logged_in(client: Client, user: object) -> Client:
+    client.force_login(user)
+    return client
+
+
+def previewed(html: str) -> str:
+    """The digest with which a preview can be confirmed."""
+    found = re.search(r'name="previewed" value="([^"]+)"', html.replace("&quot;", "&#34;"))
+    assert found, "the page shows no preview"
+    return found.group(1).replace("&#34;", '"')
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_answers(client: Client, world: World, path: str) -> None:
+    """Each page renders for an administrator, under a policy that allows no inline script or style."""
+    response = logged_in(client, world.admin).get(path)
+    html = response.content.decode()
+    assert response.status_code == 200
+    assert "script-src 'self'" in response["Content-Security-Policy"]
+    assert not re.search(r"<[^>]+\s(style|on\w+)=", html)
+    assert not re.search(r"<script(?![^>]+src=)", html)
+
+
+@pytest.mark.parametrize(
+    "path", ["/deployments/foreign", "/deployments/foreign/edit", "/deployments/foreign/live"]
+)
+def test_another_tenants_deployment_does_not_exist(client: Client, world: World, path: str) -> None:
+    """What belongs to another project looks exactly like what never was."""
+    client = logged_in(client, world.viewer if path.endswith(("foreign", "live")) else world.admin)
+    client.get("/?project=default")
+    foreign = client.get(path)
+    absent = client.get(path.replace("foreign", "nowhere"))
+    assert foreign.status_code == absent.status_code == 404
+    strip = re.compile(r"foreign|nowhere|csrfmiddlewaretoken\" value=\"\w+")
+    assert strip.sub("", foreign.content.decode()) == strip.sub("", absent.content.decode())
+
+
+def test_a_stranger_cannot_choose_the_project(client: Client, world: World) -> None:
+    """``?project=`` with another organization's project is not found, by name and by id."""
+    client = logged_in(client, world.stranger)
+    for wanted in ("default", str(world.project.pk), "x\x00y"):
+        assert client.get("/deployments", {"project": wanted}).status_code in (400, 404)
+    assert b"foreign" in client.get("/deployments").content
+
+
+def test_the_chosen_project_is_kept(client: Client, world: World) -> None:
+    """A project chosen once stays chosen, also over a page that was refused."""
+    client = logged_in(client, world.admin)
+    client.get("/project", {"project": str(world.other_project.pk)})
+    assert b"foreign" in client.get("/deployments").content
+    client.get("/project", {"project": "no-such"})
+    assert b"foreign" in client.get("/deployments").content
+
+
+def test_a_viewer_can_look_but_not_touch(client: Client, world: World) -> None:
+    """Every act is refused with 403 and none of its buttons is shown."""
+    client = logged_in(client, world.viewer)
+    for path in (
+        "/new-deployment",
+        "/deployments/chat/edit",
+        "/deployments/chat/delete",
+        "/deployments/chat/rollback",
+        "/clusters/eu-west",
+        "/keys",
+    ):
+        assert client.post(path).status_code == 403, path
+    page = client.get("/deployments/chat").content
+    assert b"Roll back to" not in page
+    assert b"/delete" not in page
+
+
+def test_the_deployment_page_says_what_truly_runs(client: Client, world: World) -> None:
+    """A simulator in place of vLLM is marked; a phase that was not passed is left out, never shown as zero."""
+    html = logged_in(client, world.admin).get("/deployments/chat").content.decode()
+    assert html.count("simulated</span>") == 2
+    assert "weight load 3.1 s, engine start 38 s" in html
+    assert "GPU procurement 0" not in html
+
+
+def test_a_refusal_is_shown_with_its_remedy(client: Client, world: World) -> None:
+    """A deployment that found no room says which rule said no and what would make it fit."""
+    html = logged_in(client, world.admin).get("/deployments/stuck").content.decode()
+    assert "NoPoolFits" in html
+    assert "free or add 2 GPUs in jurisdiction jp" in html
+    assert "not placed" in client.get("/").content.decode()
+
+
+def test_a_new_deployment_is_seen_before_it_is_made(client: Client, world: World) -> None:
+    """Preview shows cost and place and writes nothing; confirming the same form makes the deployment."""
+    client = logged_in(client, world.admin)
+    preview = client.post("/new-deployment", {**VALID, "act": "preview"})
+    html = preview.content.decode()
+    assert preview.status_code == 200
+    assert "eu-west / h100-spot" in html
+    assert "$3.98" in html
+    assert not Deployment.objects.filter(name="support").exists()
+    made = client.post("/new-deployment", {**VALID, "act": "confirm", "previewed": previewed(html)})
+    assert made["Location"] == "/deployments/support"
+    deployment = Deployment.objects.get(name="support")
+    assert deployment.residency == ["eu"]
+    assert deployment.created_by == world.admin
+
+
+def test_only_what_was_shown_can_be_confirmed(client: Client, world: World) -> None:
+    """A form that was changed after the preview is previewed again instead of deployed."""
+    client = logged_in(client, world.admin)
+    digest = previewed(client.post("/new-deployment", {**VALID, "act": "preview"}).content.decode())
+    changed = client.post(
+        "/new-deployment", {**VALID, "max_replicas": "9", "act": "confirm", "previewed": digest}
+    )
+    assert b"Something was changed since the preview" in changed.content
+    assert not Deployment.objects.filter(name="support").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("name", "Not A Label", "digits and hyphens"),
+        ("name", "chat", "is taken"),
+        ("min_replicas", "3", "3 is more than max_replicas 2"),
+        ("min_replicas", "many", "whole number"),
+        ("max_replicas", "100001", "less than or equal to 10000"),
+        ("concurrency_target", "nan", "number"),
+        ("residency", "mars", "not one of the available choices"),
+        ("model", "unknown", "not one of the available choices"),
+        ("slo_ttft_s_p95", "-1", "greater than or equal to"),
+    ],
+)
+def test_a_wrong_field_says_so_at_the_field(
+    client: Client, world: World, field: str, value: str, said: str
+) -> None:
+    """Whoever judges it, form or service, the complaint stands at its field, and nothing is written."""
+    before = Deployment.objects.count()
+    response = logged_in(client, world.admin).post(
+        "/new-deployment", {**VALID, field: value, "act": "preview"}
+    )
+    assert 400 <= response.status_code < 500
+    error = re.search(rf'id="id_{field}_error">(.*?)</div>', response.content.decode(), re.DOTALL)
+    assert error is not None
+    assert said in error.group(1)
+    assert Deployment.objects.count() == before
+
+
+def test_two_people_do_not_overwrite_each_other(client: Client, world: World) -> None:
+    """A form opened before somebody else's change is refused with 412, and shows why."""
+    client = logged_in(client, world.admin)
+    form = {key: value for key, value in VALID.items() if key != "name"}
+    etag = '"1"'
+    html = client.post("/deployments/chat/edit", {**form, "etag": etag, "act": "preview"}).content.decode()
+    Deployment.objects.filter(name="chat").update(generation=7)
+    confirm = {**form, "etag": etag, "act": "confirm", "previewed": previewed(html)}
+    response = client.post("/deployments/chat/edit", confirm)
+    assert response.status_code == 412
+    assert b"It has changed since it was read" in response.content
+
+
+def test_an_edit_keeps_what_it_does_not_change(client: Client, world: World) -> None:
+    """The form opens with the deployment's values; sending it back changes only what was changed."""
+    client = logged_in(client, world.admin)
+    html = client.get("/deployments/chat/edit").content.decode()
+    assert 'name="slo_ttft_s_p95" value="1.0"' in html
+    form = {
+        **VALID,
+        "residency": ["eu", "us"],
+        "min_replicas": "2",
+        "max_replicas": "8",
+        "slo_ttft_s_p95": "1.0",
+    }
+    del form["name"]
+    preview = client.post(
+        "/deployments/chat/edit", {**form, "etag": '"1"', "act": "preview"}
+    ).content.decode()
+    confirm = {**form, "etag": '"1"', "act": "confirm", "previewed": previewed(preview)}
+    assert client.post("/deployments/chat/edit", confirm)["Location"] == "/deployments/chat"
+    chat = Deployment.objects.get(name="chat")
+    assert (chat.autoscaling.max_replicas, chat.slo_ttft_s_p95, chat.current_revision.number) == (8, 1.0, 2)
+
+
+def test_deleting_asks_for_the_name(client: Client, world: World) -> None:
+    """A wrong name deletes nothing; the right one drains first."""
+    client = logged_in(client, world.admin)
+    assert client.post("/deployments/chat/delete", {"confirm": "chta"}).status_code == 422
+    assert Deployment.objects.get(name="chat").deletion_requested_at is None
+    assert client.post("/deployments/chat/delete", {"confirm": "chat"}).status_code == 302
+    assert Deployment.objects.get(name="chat").deletion_requested_at is not None
+    assert "deleting" in client.get("/deployments").content.decode()
+
+
+def test_rolling_back_makes_a_new_revision(client: Client, world: World) -> None:
+    """What revision 1 ran becomes revision 3; what is no revision is refused."""
+    client = logged_in(client, world.admin)
+    assert client.post("/deployments/chat/rollback", {"revision": "1"}).status_code == 302
+    assert Deployment.objects.get(name="chat").current_revision.number == 3
+    for wrong in ("99", "-1", "x", "", "9" * 40):
+        assert 400 <= client.post("/deployments/chat/rollback", {"revision": wrong}).status_code < 500
+
+
+def test_a_key_is_shown_once_and_stored_as_a_hash(client: Client, world: World) -> None:
+    """The answer to the form holds the key; no later page, no row and no audit entry does."""
+    client = logged_in(client, world.admin)
+    made = client.post("/keys", {"name": "ci", "scopes": ["inference"], "expires_in_days": "30"})
+    secret = re.search(r'id="secret">(mrd_[^<]+)<', made.content.decode())
+    assert secret is not None
+    assert "no-store" in made["Cache-Control"]
+    assert secret.group(1) not in client.get("/keys").content.decode()
+    assert secret.group(1) not in str(list(AuditEvent.objects.values())) + str(list(ApiKey.objects.values()))
+    assert ApiKey.objects.get(name="ci").expires_at is not None
+
+
+def test_a_wrong_key_form_makes_no_key(client: Client, world: World) -> None:
+    """No scope, an unknown one, or a name that is taken: told at the field."""
+    client = logged_in(client, world.admin)
+    for wrong in ({"name": "a"}, {"name": "a", "scopes": ["root"]}, {"name": "laptop", "scopes": ["read"]}):
+        response = client.post("/keys", wrong)
+        assert 400 <= response.status_code < 500
+        assert b'class="error"' in response.content
+    assert ApiKey.objects.count() == 1
+
+
+def test_revoking_asks_first(client: Client, world: World) -> None:
+    """The first click asks, the second revokes, and the list says so."""
+    client = logged_in(client, world.admin)
+    key = ApiKey.objects.get(name="laptop")
+    client.post(f"/keys/{key.pk}/revoke")
+    assert ApiKey.objects.get(pk=key.pk).revoked_at is None
+    client.post(f"/keys/{key.pk}/revoke", {"confirmed": "yes"})
+    assert ApiKey.objects.get(pk=key.pk).revoked_at is not None
+    assert "revoked</span>" in client.get("/keys").content.decode()
+
+
+def test_an_enrolment_token_is_shown_once(client: Client, world: World) -> None:
+    """As with keys: in the answer to the form alone, and never cached."""
+    client = logged_in(client, world.admin)
+    made = client.post("/clusters/eu-west")
+    token = re.search(r'id="token">([^<]+)<', made.content.decode())
+    assert token is not None
+    assert "no-store" in made["Cache-Control"]
+    assert token.group(1) not in client.get("/clusters/eu-west").content.decode()
+    assert EnrolmentToken.objects.get().cluster == world.clusters["eu-west"]
+
+
+def test_what_users_write_is_never_markup(client: Client, world: World) -> None:
+    """A message with tags in it is shown as text."""
+    condition = world.chat.conditions.get(type="Ready")
+    condition.message = "<script>alert(1)</script>"
+    condition.save()
+    html = logged_in(client, world.admin).get("/deployments/chat").content.decode()
+    assert "<script>alert(1)" not in html
+    assert "&lt;script&gt;alert(1)" in html
+
+
+def test_forms_need_their_token(world: World) -> None:
+    """A form sent from another site is refused."""
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(world.admin)
+    assert client.post("/keys", {"name": "x", "scopes": ["read"]}).status_code == 403
+    assert ApiKey.objects.filter(name="x").count() == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/deployments", "/deployments/chat/live", "/clusters"])
+def test_pages_cost_the_same_number_of_queries_however_much_there_is(
+    client: Client, world: World, path: str, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    """No query for each row: a page stays within a fixed number."""
+    client = logged_in(client, world.admin)
+    client.get(path)
+    with django_assert_max_num_queries(30):
+        client.get(path)
