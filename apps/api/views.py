@@ -21,7 +21,7 @@ from apps.accounts.selectors import (
 from apps.api.actors import Actor, Right
 from apps.api.idempotency import idempotent
 from apps.api.pagination import NEWEST_FIRST, paginate
-from apps.api.problems import not_found, parameter_problem
+from apps.api.problems import Problem, not_found, parameter_problem
 
 #: Method -> right needed. ``none``: any caller who is known, also a key for inference alone.
 Rights = Mapping[str, Right | Literal["none"]]
@@ -47,7 +47,7 @@ class MeridianView(APIView):
     filters:      serializer of the query parameters that GET takes
     paged:        GET takes ``limit`` and ``cursor``
     dry_runnable: writing methods take ``dry_run=true``
-    etagged:      PUT, PATCH and DELETE honour ``If-Match``
+    etagged:      PUT, PATCH and DELETE honour ``If-Match``; where there is no ETag, any is stale
 
     Handlers use ``self.actor``, ``self.document()``, ``self.page()``, ``self.created()`` and ``self.if_match``.
     """
@@ -81,6 +81,12 @@ class MeridianView(APIView):
                 raise not_found(name, value)
         self._check_parameters(request)
         self.dry_run = self._flag(request, "dry_run")
+        if (
+            not self.etagged
+            and request.method not in ("GET", "HEAD", "POST")
+            and self.if_match not in (None, "*")
+        ):
+            raise Problem("stale_etag", "what is here has no ETag; repeat the request without If-Match")
         if self.tenancy is Tenancy.PROJECT:
             project_wanted(self.actor)
         elif self.tenancy is Tenancy.ORGANIZATION:

@@ -199,3 +199,10 @@ def test_probes_answer_without_a_key() -> None:
     """Alive means the process, ready means the database too."""
     assert APIClient().get("/livez").json() == {"status": "alive"}
     assert APIClient().get("/readyz").json() == {"status": "ready"}
+
+
+def test_if_match_where_there_is_no_etag_changes_nothing(acme: Tenant) -> None:
+    """A precondition that cannot hold is not ignored."""
+    address = post(acme, json.dumps({"name": "llama"}))["Location"]
+    assert acme.client.delete(address, HTTP_IF_MATCH='"1"').status_code == 412
+    assert acme.client.delete(address, HTTP_IF_MATCH="*").status_code == 204
