@@ -1,0 +1,181 @@
+"""Parts of the running system are killed; its users go on."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.e2e.system import CHECKOUT, Stream, System
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.e2e
+
+#: How long the control plane stays away.
+AWAY_S = 60.0
+
+
+@pytest.fixture
+def simulated(system: System) -> Iterator[str]:
+    """A deployment on simulators, one replica in each region."""
+    name = "faulty"
+    system.deploy(
+        name=name, model="tiny-llama", engine="simulator", autoscaling={"min_replicas": 3, "max_replicas": 3}
+    )
+    try:
+        yield name
+    finally:
+        system.delete(name)
+
+
+def _replica_processes(replica_id: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if replica_id in process.environ().get("MERIDIAN_REPLICA_ID", ""):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _ask(system: System, model: str, gateway: str | None = None, **options: Any) -> str:
+    answer = system.openai(gateway, **options).chat.completions.create(
+        model=model, messages=[{"role": "user", "content": "Hello"}], max_tokens=8
+    )
+    return answer.choices[0].message.content or ""
+
+
+def test_killed_replica_is_replaced(system: System, simulated: str) -> None:
+    """`kill -9` of a replica: the next request is served, and another replica takes its place."""
+    victim = next(r for r in system.replicas(simulated) if r["state"] == "ready")
+    for process in _replica_processes(victim["id"]):
+        process.kill()
+    for gateway in system.endpoints()["gateways"]:
+        assert _ask(system, simulated, gateway)
+
+    def replaced() -> bool:
+        ready = {r["id"] for r in system.replicas(simulated) if r["state"] == "ready"}
+        return len(ready) == 3 and victim["id"] not in ready
+
+    eventually(replaced, within_s=30, what="three replicas are ready, the killed one not among them")
+    assert not _replica_processes(victim["id"])
+
+
+def test_control_plane_away_for_a_minute(system: System, simulated: str) -> None:
+    """Web, worker, beat, PostgreSQL and Valkey dead for 60 s: running streams end well, new requests are served,
+    agent and gateway restart from their disks meanwhile; when it is back nothing is doubled and nothing lost.
+    """
+    first, *others = list(system.endpoints()["gateways"])
+    before = {replica["id"] for replica in system.replicas(simulated)}
+    running = [
+        Stream(system.openai(others[number % len(others)]), simulated, max_tokens=1000)
+        for number in range(20)
+    ]
+    eventually(lambda: all(stream.started() for stream in running), within_s=30, what="20 streams run")
+    served = 0
+    with system.without_control_plane():
+        began = time.monotonic()
+        old = system.endpoints()["pids"]
+        system.kill(f"agent-{first}", f"gateway-{first}")
+
+        def restarted() -> bool:
+            pids = system.endpoints()["pids"]
+            return all(
+                pids.get(part, old[part]) != old[part] for part in (f"agent-{first}", f"gateway-{first}")
+            )
+
+        eventually(restarted, within_s=20, what="agent and gateway are started again")
+        eventually(
+            lambda: _answers(system, simulated, first), within_s=30, what=f"{first} serves from its disk"
+        )
+        while time.monotonic() - began < AWAY_S:
+            for gateway in system.endpoints()["gateways"]:
+                assert _ask(system, simulated, gateway)
+                served += 1
+            time.sleep(1)  # the time itself is what is tested here
+        for stream in running:
+            ended = stream.result()
+            assert ended.error is None
+            assert ended.usage_tokens == 1000
+    assert served >= 30
+    eventually(
+        lambda: {r["id"] for r in system.replicas(simulated) if r["state"] == "ready"} == before,
+        within_s=60,
+        what="the same replicas as before, none doubled",
+    )
+
+    def all_usage_stored() -> bool:
+        with system.api() as client:
+            totals = client.get("/usage", params={"deployment": simulated}).json()
+        return bool(totals["items"]) and totals["items"][0]["output_tokens"] >= 20 * 1000 + served * 8
+
+    eventually(all_usage_stored, within_s=60, what="usage from the time away is stored")
+
+
+def _answers(system: System, model: str, gateway: str) -> bool:
+    try:
+        return bool(_ask(system, model, gateway))
+    except Exception:  # whatever it says, it does not serve yet
+        return False
+
+
+def test_second_agent_with_one_identity_is_noticed(system: System, tmp_path: Path) -> None:
+    """A copy of an agent's state started beside it: the older epoch is refused and both stop scaling."""
+    cluster = sorted(
+        part.removeprefix("agent-") for part in system.endpoints()["pids"] if part.startswith("agent-")
+    )[0]
+    plane = system.state / "planes" / cluster
+    copy = tmp_path / "agent"
+    shutil.copytree(
+        plane / "agent", copy, ignore=shutil.ignore_patterns("*.sock", "replicas", "*.lock", "lock")
+    )
+    endpoints = system.endpoints()
+    arguments = [sys.executable, "-m", "workloadplane.agent", "--state-dir", str(copy)]
+    arguments += ["--gateway-state-dir", str(tmp_path / "gateway"), "--control-url", endpoints["api"]]
+    arguments += [
+        "--gateway-url",
+        endpoints["gateways"][cluster],
+        "--enrolment-token-file",
+        str(tmp_path / "none"),
+    ]
+    arguments += ["--engines-dir", str(tmp_path / "engines"), "--cache-dir", str(tmp_path / "cache")]
+    arguments += ["--substitute", "vllm=simulator"]
+    twin = subprocess.Popen(arguments, cwd=CHECKOUT, env=system.environment(), start_new_session=True)
+    try:
+
+        def noticed() -> bool:
+            with system.api() as client:
+                events = client.get("/events", params={"limit": 200}).json()["items"]
+            return any(event["reason"] == "DuplicateAgent" for event in events)
+
+        eventually(noticed, within_s=30, what="an event says that two agents live")
+        assert _ask(system, "chat", cluster)
+    finally:
+        os.killpg(twin.pid, signal.SIGKILL)
+        twin.wait()
+    _enrol_again(system, cluster)
+    assert _ask(system, "chat", cluster)
+
+
+def _enrol_again(system: System, cluster: str) -> None:
+    """What an operator does: a new enrolment token for the agent that is to stay."""
+    with system.api() as client:
+        answer = client.post(f"/clusters/{cluster}/enrolment-tokens")
+        assert answer.status_code == 201, answer.text
+        token = answer.json()["token"]
+    (system.state / "planes" / cluster / "enrolment-token").write_text(token + "\n")
+    system.kill(f"agent-{cluster}")
+
+    def connected() -> bool:
+        with system.api() as client:
+            return bool(client.get(f"/clusters/{cluster}").json()["connected"])
+
+    eventually(connected, within_s=60, what=f"{cluster} is connected again")
