@@ -72,6 +72,7 @@ class FakeControlPlane:
         self.conditions: dict[tuple[str, str], Any] = {}
         self.usage: dict[tuple[str, int], UsageRecord] = {}
         self.usage_deliveries = 0
+        self.is_deaf = False
         self.changed = threading.Condition()
         self.port = port
         self._server: ThreadingHTTPServer | None = None
@@ -169,9 +170,9 @@ class FakeControlPlane:
                 plane_epoch=self.plane_epoch,
                 cluster_epoch=self.cluster_epoch,
                 tables={} if refusal is not None else self._news(request),
-                observed_acknowledged=self.observed_generation,
+                observed_acknowledged=0 if self.is_deaf else self.observed_generation,
                 observed_full_wanted=full_wanted,
-                usage_acknowledged=self._usage_acknowledged(),
+                usage_acknowledged={} if self.is_deaf else self._usage_acknowledged(),
                 windows_acknowledged={},
                 refusal=refusal,
             )

@@ -84,7 +84,6 @@ class Home:
         on_standing: Callable[[], None],
     ) -> None:
         self.standing: Refusal | None = None
-        self.reached_at: float | None = None
         self._client = client
         self._household = household
         self._enrolment = enrolment
@@ -128,7 +127,6 @@ class Home:
             if maybe is None:
                 return True
             response = maybe
-        self.reached_at = time.monotonic()
         await asyncio.to_thread(self._acknowledge, response)
         self._stand(response.refusal)
         brought = await self._household.take(response)

@@ -125,7 +125,6 @@ class ReplicaRecord:
     start_was_seen: bool = True
     evidence: deque[ProbeResult] = field(default_factory=lambda: deque(maxlen=16))
     metrics: EngineMetrics | None = None
-    tokens_seen: int | None = None
     drain_since: float | None = None
     drain_limit_s: float = DRAIN_LIMIT_S
     drain_generation: int | None = None

@@ -24,12 +24,11 @@ class ScalingState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingPlan:
-    """How many replicas, why, and the state for the next decision. ``wake``: up from none."""
+    """How many replicas, why, and the state for the next decision."""
 
     replicas: int
     reasons: tuple[str, ...]
     state: ScalingState
-    wake: bool = False
 
 
 def first_state(*, replicas: int, now: float) -> ScalingState:
@@ -108,5 +107,4 @@ def _bounded(
         replicas=bounded,
         reasons=reasons,
         state=replace(state, replicas=bounded),
-        wake=state.replicas == 0 and bounded > 0,
     )

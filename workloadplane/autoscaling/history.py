@@ -26,11 +26,10 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadHistory:
-    """Slots in order of time, the newest last; when the first and latest observations were made."""
+    """Slots in order of time, the newest last, and when the latest observation was made."""
 
     window_s: float
     slots: tuple[Slot, ...] = ()
-    first_at: float | None = None
     last_at: float | None = None
 
     @property
@@ -43,10 +42,6 @@ class LoadHistory:
         newest = math.floor(now / self.slot_s)
         means = [slot.mean for slot in self.slots if oldest <= slot.index <= newest]
         return math.fsum(means) / len(means) if means else None
-
-    def covers(self, *, now: float, over_s: float) -> bool:
-        """Whether observations began at least ``over_s`` seconds ago."""
-        return self.first_at is not None and now - self.first_at >= over_s
 
 
 def record(history: LoadHistory, *, now: float, concurrency: float) -> LoadHistory:
@@ -63,5 +58,4 @@ def record(history: LoadHistory, *, now: float, concurrency: float) -> LoadHisto
     else:
         oldest = index - math.ceil(history.window_s / history.slot_s)
         slots = (*(slot for slot in slots if slot.index > oldest), Slot(index, concurrency, 1))
-    first_at = now if history.first_at is None else history.first_at
-    return replace(history, slots=slots, first_at=first_at, last_at=now)
+    return replace(history, slots=slots, last_at=now)

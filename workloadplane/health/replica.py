@@ -15,7 +15,7 @@ as long as the process has not been told to stop (``recalled`` is for the caller
 """
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from workloadplane.protocol.refusal import Refusal
 
@@ -31,25 +31,8 @@ ReplicaEvent = Literal[
     "exited",  # the process is gone
 ]
 
-REPLICA_STATES: Final[tuple[ReplicaState, ...]] = (
-    "pending",
-    "starting",
-    "ready",
-    "unhealthy",
-    "draining",
-    "stopped",
-    "failed",
-)
-REPLICA_EVENTS: Final[tuple[ReplicaEvent, ...]] = (
-    "launched",
-    "launch_failed",
-    "answered",
-    "silenced",
-    "overdue",
-    "drain_ordered",
-    "recalled",
-    "exited",
-)
+REPLICA_STATES: Final[tuple[ReplicaState, ...]] = get_args(ReplicaState)
+REPLICA_EVENTS: Final[tuple[ReplicaEvent, ...]] = get_args(ReplicaEvent)
 
 TRANSITIONS: Final[dict[tuple[ReplicaState, ReplicaEvent], ReplicaState]] = {
     ("pending", "launched"): "starting",
