@@ -75,8 +75,8 @@ def actor_of_api_key(api_key: ApiKey) -> Actor:
 def actor_of_user(user: User, *, project: str | None = None, organization: str | None = None) -> Actor:
     """What a person may do for one project or organization, named by name or id.
 
-    With neither given, the only project that the person can reach is taken; with several, the actor has none
-    (``project_id`` is None) and views that need one say so.
+    With neither given, the only project and the only organization that the person can reach are taken; with several,
+    the actor has none (None), and views that need one say so.
     Raises Problem ``not_found`` for what the person may not see, ``invalid_parameter`` for an ambiguous name.
     """
     rights: dict[UUID, Right] = {
@@ -119,11 +119,11 @@ def _tenant(
         if chosen is None:
             raise not_found("organization", organization)
         return chosen.pk, None
-    only = list(projects[:2])
-    if len(only) == 1:
-        return only[0].organization_id, only[0].pk
-    owners = {found.organization_id for found in only} or set(organizations.values_list("pk", flat=True)[:2])
-    return (owners.pop() if len(owners) == 1 and len(only) == 0 else None), None
+    only_projects = list(projects[:2])
+    if len(only_projects) == 1:
+        return only_projects[0].organization_id, only_projects[0].pk
+    only_organizations = list(organizations[:2])
+    return (only_organizations[0].pk if len(only_organizations) == 1 else None), None
 
 
 def _named(name_or_id: str) -> Q:
