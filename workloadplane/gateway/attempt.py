@@ -40,7 +40,11 @@ class Inquiry:
 
 @dataclass(slots=True)
 class Attempt:
-    """One try at one replica or peer. ``name``: its replica or cluster id, as the routing room knows it."""
+    """One try at one replica or peer.
+
+    name:     its replica or cluster id, as the routing room knows it
+    may_hold: the peer was asked to wait for a replica, so what it says is final
+    """
 
     name: str
     target: Target
@@ -49,6 +53,7 @@ class Attempt:
     served: Served
     peer: Peer | None
     traffic: RevisionTraffic | None
+    may_hold: bool = False
     was_sent: bool = False
 
 
@@ -106,7 +111,16 @@ def attempt_at_peer(
     head = heads.request_head(inquiry.request.path, target.authority, credential, headers, request_id)
     head += b"%s: %s\r\n" % (PEER_HEADER, sign(statement, context.private_key))
     served = Served(peer.cluster_id, peer.region, None, "", 0, None)
-    return Attempt(peer.cluster_id, target, _framed(head, body), body, served, peer, None)
+    return Attempt(
+        peer.cluster_id,
+        target,
+        _framed(head, body),
+        body,
+        served,
+        peer,
+        traffic=None,
+        may_hold=choice.may_hold,
+    )
 
 
 def _body_asking_usage(inquiry: Inquiry) -> bytes:

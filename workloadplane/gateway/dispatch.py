@@ -6,6 +6,7 @@ Answered here: ``/livez``, ``/readyz``, ``/health``, ``/metrics`` (only to the o
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 import msgspec
@@ -15,11 +16,13 @@ from workloadplane.gateway.admission import ROUTES, Caller, RouteClass, authoris
 from workloadplane.gateway.attempt import Inquiry
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.errors import Failure
+from workloadplane.gateway.peers import PEER_HEADER
 from workloadplane.gateway.reader import Request
 from workloadplane.gateway.relay import Relay
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.routing import can_serve
 
+_MODEL = b"/v1/models/"
 _JSON = b"content-type: application/json\r\n"
 _LocalRoute = Callable[[ClientConnection, Request], None]
 Network = IPv4Network | IPv6Network
@@ -55,10 +58,13 @@ class Gateway:
             self._count_refused("none", request.failure)
             connection.fail(request.failure)
             return
-        local = self._local.get(request.path) if request.method == b"GET" else None
-        if local is not None:
-            local(connection, request)
-            return
+        if request.method == b"GET":
+            local = self._local.get(request.path)
+            if local is None and request.path.startswith(_MODEL):
+                local = self._model
+            if local is not None:
+                local(connection, request)
+                return
         inquiry = self._inquire(request)
         if isinstance(inquiry, Failure):
             route = ROUTES.get(request.path)
@@ -72,7 +78,7 @@ class Gateway:
 
     def _find(self, request: Request) -> tuple[RouteClass, Caller] | Failure | None:
         """The route and whose request it is; ``None`` for what is answered here."""
-        if request.path in self._local or request.path.startswith(b"/v1/models/"):
+        if request.path in self._local or request.path.startswith(_MODEL):
             return None if request.method == b"GET" else errors.method_not_allowed("POST", "GET")
         route_class = ROUTES.get(request.path)
         if route_class is None:
@@ -80,7 +86,7 @@ class Gateway:
         if request.method != b"POST":
             return errors.method_not_allowed(request.method.decode("latin-1"), "POST")
         caller = authorise(self._context.registry, request.headers, now=time.time())
-        return caller if isinstance(caller, Failure) else (route_class, caller)
+        return _elsewhere(request, caller) if isinstance(caller, Failure) else (route_class, caller)
 
     def _inquire(self, request: Request) -> Inquiry | Failure:
         found = self._find(request)
@@ -94,7 +100,7 @@ class Gateway:
             return parsed
         route = self._context.registry.route(caller.api_key.project_id, parsed.model)
         if route is None:
-            return errors.model_not_found(parsed.model)
+            return _elsewhere(request, errors.model_not_found(parsed.model))
         return Inquiry(request, route_class, caller, parsed, route)
 
     # Answered here
@@ -165,12 +171,31 @@ class Gateway:
 
     def _models(self, connection: ClientConnection, request: Request) -> None:
         """The project's deployments that this gateway may take requests for."""
+        listed = self._listed(request)
+        if isinstance(listed, Failure):
+            connection.fail(listed)
+        else:
+            connection.respond(200, _JSON, msgspec.json.encode({"object": "list", "data": listed}))
+
+    def _model(self, connection: ClientConnection, request: Request) -> None:
+        """One of them."""
+        name = request.path[len(_MODEL) :].decode("ascii")
+        listed = self._listed(request)
+        if isinstance(listed, Failure):
+            connection.fail(listed)
+            return
+        for model in listed:
+            if model["id"] == name:
+                connection.respond(200, _JSON, msgspec.json.encode(model))
+                return
+        connection.fail(errors.model_not_found(name))
+
+    def _listed(self, request: Request) -> list[dict[str, object]] | Failure:
         registry = self._context.registry
         caller = authorise(registry, request.headers, now=time.time())
         if isinstance(caller, Failure):
-            connection.fail(caller)
-            return
-        listed = [
+            return caller
+        return [
             {
                 "id": route.deployment,
                 "object": "model",
@@ -181,4 +206,8 @@ class Gateway:
             for route in registry.routes_of(caller.api_key.project_id)
             if can_serve(registry.snapshot(route)) is None
         ]
-        connection.respond(200, _JSON, msgspec.json.encode({"object": "list", "data": listed}))
+
+
+def _elsewhere(request: Request, failure: Failure) -> Failure:
+    """Tables do not change everywhere at once: a peer may know a key or a model that we do not know yet."""
+    return replace(failure, unready=True) if PEER_HEADER in request.headers else failure

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from workloadplane.gateway.context import GatewayContext
+from workloadplane.gateway.registry import PreparedTable
 from workloadplane.protocol.local import (
     MAX_LINE_BYTES,
     Acknowledgement,
@@ -103,26 +104,36 @@ class AgentLink:
 
     async def _take_line(self, line: bytes) -> None:
         try:
-            message = _from_agent.decode(line)
+            # Large tables are decoded and verified in a thread: requests must not wait for that.
+            message = await asyncio.to_thread(_from_agent.decode, line)
         except msgspec.DecodeError as error:
             _log.warning("message of the agent not understood", reason=str(error)[:200])
             return
-        if isinstance(message, Identity):
-            await asyncio.to_thread(self._read_private_key)
-        self._take(message)
+        if isinstance(message, TablePush):
+            registry = self._context.registry
+            prepared = await asyncio.to_thread(registry.prepare_table, message.kind, message.table)
+            self._take_table(message.kind, prepared)
+        else:
+            if isinstance(message, Identity):
+                await asyncio.to_thread(self._read_private_key)
+            self._take(message)
         self._on_change()
 
-    def _take(self, message: EndpointSet | TablePush | Identity) -> None:
+    def _take_table(self, kind: str, prepared: PreparedTable | Refusal) -> None:
+        registry = self._context.registry
+        if isinstance(prepared, Refusal):
+            self._note(prepared)
+        else:
+            registry.install_table(prepared)
+        self._send(Acknowledgement(kind=kind, generation=registry.generation(kind)))
+
+    def _take(self, message: EndpointSet | Identity) -> None:
         registry = self._context.registry
         if isinstance(message, Identity):
             registry.set_identity(message)
             return
-        if isinstance(message, EndpointSet):
-            self._note(registry.adopt_endpoints(message))
-            self._send(Acknowledgement(kind="endpoints", generation=registry.endpoint_generation))
-            return
-        self._note(registry.adopt_table(message.kind, message.table))
-        self._send(Acknowledgement(kind=message.kind, generation=registry.generation(message.kind)))
+        self._note(registry.adopt_endpoints(message))
+        self._send(Acknowledgement(kind="endpoints", generation=registry.endpoint_generation))
 
     def _note(self, refusal: Refusal | None) -> None:
         if refusal is not None:
@@ -150,7 +161,8 @@ class AgentLink:
         content = self._read(path)
         if content is not None:
             try:
-                self._take(TablePush(kind=kind, table=msgspec.json.decode(content, type=Table)))
+                table = msgspec.json.decode(content, type=Table)
+                self._take_table(kind, self._context.registry.prepare_table(kind, table))
             except msgspec.DecodeError as error:
                 _log.warning("state file passed over", file=path.name, reason=str(error)[:200])
 

@@ -5,6 +5,7 @@ second), a tick reports load, another writes usage, windows and the access log.
 """
 
 import asyncio
+import contextlib
 import socket
 import sys
 import time
@@ -34,6 +35,7 @@ _log = structlog.get_logger(__name__)
 _SWEEP_S = 0.5
 _REPORT_S = 0.25
 _FLUSH_S = 0.1
+_HELD_RETRY_S = 1.0
 _BACKLOG = 4096
 
 
@@ -78,9 +80,10 @@ class GatewayProcess:
             rng=Random(instance),  # noqa: S311  spreads load, guards nothing
         )
         self._gateway = Gateway(self._context, options.operator_networks)
-        self._link = AgentLink(self._context, options.agent_state_dir, self._on_change)
+        self._link = AgentLink(self._context, options.agent_state_dir, self._release_held)
         self._window_began_s = monotonic()
         self._spool_refused = False
+        self._log_writing: asyncio.Future[None] | None = None
         self.address: tuple[str, int] | None = None
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -98,6 +101,7 @@ class GatewayProcess:
             asyncio.create_task(self._every(_SWEEP_S, self._sweep)),
             asyncio.create_task(self._every(_REPORT_S, self._link.report_load)),
             asyncio.create_task(self._every(_FLUSH_S, self._flush)),
+            asyncio.create_task(self._every(_HELD_RETRY_S, self._release_held)),
         ]
         await stop.wait()
         server.close()
@@ -105,7 +109,11 @@ class GatewayProcess:
         for timer in timers:
             timer.cancel()
         await asyncio.gather(*timers, return_exceptions=True)
+        if self._log_writing is not None:
+            await self._log_writing
         self._end()
+        if self._log_writing is not None:
+            await self._log_writing
 
     async def _drain(self) -> None:
         """Let running requests finish, up to the bound; idle connections are closed at once."""
@@ -127,7 +135,7 @@ class GatewayProcess:
 
     def _end(self) -> None:
         self._context.pool.close()
-        self._context.traffic.close_windows(time.time())
+        self._close_windows()
         self._flush()
         try:
             self._context.spool.close(monotonic())
@@ -155,13 +163,16 @@ class GatewayProcess:
             relay.on_sweep(now_s)
         if now_s - self._window_began_s >= WINDOW_S:
             self._window_began_s = now_s
-            context.traffic.close_windows(time.time())
+            self._close_windows()
+
+    def _close_windows(self) -> None:
+        self._context.traffic.close_windows(time.time(), deployments=self._context.registry.deployments)
 
     def _flush(self) -> None:
-        lines = self._context.access_log.take()
-        if lines:
-            sys.stdout.buffer.write(lines)
-            sys.stdout.buffer.flush()
+        if self._log_writing is None or self._log_writing.done():
+            lines = self._context.access_log.take()
+            if lines:
+                self._log_writing = self._loop.run_in_executor(None, _write_out, lines)
         try:
             self._context.spool.flush(monotonic())
         except OSError as error:
@@ -171,13 +182,20 @@ class GatewayProcess:
         else:
             self._spool_refused = False
 
-    def _on_change(self) -> None:
-        """Replicas or routes may have changed: those who wait try again."""
+    def _release_held(self) -> None:
+        """Those who wait try again: replicas or routes have changed, or a peer may have."""
         for deployment_id in self._context.holding.deployments():
             self._context.holding.release(deployment_id)
 
     def _wake(self) -> None:
         self._link.report_load(always=True)
+
+
+def _write_out(lines: bytes) -> None:
+    """In a thread: whoever reads standard output may be slow, and may be gone."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.buffer.write(lines)
+        sys.stdout.buffer.flush()
 
 
 def _listen(host: str, port: int, *, share: bool) -> socket.socket:

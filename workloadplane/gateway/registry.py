@@ -52,6 +52,7 @@ class _Keys:
     """The key set in force."""
 
     table: Table
+    entries: dict[str, tuple[bytes, ApiKeyEntry]]
     by_sha256: dict[bytes, ApiKeyEntry]
     signing_keys: dict[str, bytes]
 
@@ -61,6 +62,7 @@ class _Routing:
     """The routing table in force."""
 
     table: Table
+    entries: dict[str, tuple[bytes, Route]]
     header: RoutingHeader
     by_name: dict[tuple[str, str], Route]
     routes: dict[str, Route]
@@ -82,7 +84,6 @@ class Registry:
     _replicas: dict[str, tuple[ReplicaFacts, ...]] = field(default_factory=dict)
     _unready: dict[str, LiveSet] = field(default_factory=dict)
     _snapshots: dict[str, Snapshot] = field(default_factory=dict)
-    _entries: dict[str, tuple[bytes, Route | ApiKeyEntry]] = field(default_factory=dict)
 
     # Reading
 
@@ -98,11 +99,13 @@ class Registry:
             return []
         return [route for (owner, _), route in sorted(self._routing.by_name.items()) if owner == project_id]
 
-    def route_by_id(self, deployment_id: str) -> Route | None:
-        return self._routing.routes.get(deployment_id) if self._routing else None
-
     def peer(self, cluster_id: str) -> Peer | None:
         return self._routing.peers.get(cluster_id) if self._routing else None
+
+    @property
+    def deployments(self) -> Mapping[str, Route]:
+        """Routes by deployment id."""
+        return self._routing.routes if self._routing else {}
 
     @property
     def cluster_id(self) -> str:
@@ -113,10 +116,6 @@ class Registry:
     def region(self) -> str:
         """Of this cluster; empty before there is a routing table."""
         return self._routing.header.region if self._routing else ""
-
-    @property
-    def peers(self) -> Mapping[str, Peer]:
-        return self._routing.peers if self._routing else {}
 
     @property
     def header(self) -> RoutingHeader | None:
@@ -188,7 +187,6 @@ class Registry:
         if self.identity is not None and self.identity.cluster_id != identity.cluster_id:
             self._keys = None
             self._routing = None
-            self._entries.clear()
             self._snapshots.clear()
         self.identity = identity
 
@@ -218,7 +216,18 @@ class Registry:
         return None
 
     def adopt_table(self, kind: str, table: Table) -> Refusal | None:
-        """Verify a table and put it in force, or say why not. Another kind than ours is refused."""
+        """Verify a table and put it in force, or say why not."""
+        prepared = self.prepare_table(kind, table)
+        if isinstance(prepared, Refusal):
+            return prepared
+        self.install_table(prepared)
+        return None
+
+    def prepare_table(self, kind: str, table: Table) -> "PreparedTable | Refusal":
+        """Verify and decode a table; nothing is changed, so it may run in another thread.
+
+        A table of a kind that is not for gateways is refused.
+        """
         if self.identity is None:
             return _refused(kind, "no identity yet", "send the identity first")
         if kind not in {"keyset", "routing"}:
@@ -234,14 +243,18 @@ class Registry:
         if isinstance(adopted, Refusal):
             return adopted
         try:
-            if kind == "keyset":
-                self._keys = self._decode_keys(adopted)
-            else:
-                self._routing = self._decode_routing(adopted)
+            return self._decode_keys(adopted) if kind == "keyset" else self._decode_routing(adopted)
         except msgspec.DecodeError as error:
             return _refused(kind, str(error)[:200], "send entries of this wire version")
+
+    def install_table(self, prepared: "PreparedTable") -> None:
+        """Put a prepared table in force."""
+        if isinstance(prepared, _Keys):
+            self._keys = prepared
+        else:
+            self._routing = prepared
+            self._unready = {name: live for name, live in self._unready.items() if name in prepared.routes}
         self._snapshots.clear()
-        return None
 
     def _trusted(self, identity: Identity) -> dict[str, Ed25519PublicKey]:
         raw = {**identity.signing_keys, **(self._keys.signing_keys if self._keys else {})}
@@ -249,16 +262,21 @@ class Registry:
             key_id: Ed25519PublicKey.from_public_bytes(key) for key_id, key in raw.items() if len(key) == 32
         }
 
-    def _decode_keys(self, table: Table) -> _Keys:
+    def _decode_keys(self, table: Table) -> "_Keys":
         header = msgspec.json.decode(table.contents().header, type=KeySetHeader)
-        entries = self._decode_entries(table, _key_decoder.decode, "key:")
-        return _Keys(table, {entry.sha256: entry for entry in entries}, header.signing_keys)
+        known = self._keys.entries if self._keys else {}
+        entries = _decoded(table, known, _key_decoder.decode)
+        return _Keys(
+            table, entries, {entry.sha256: entry for _, entry in entries.values()}, header.signing_keys
+        )
 
-    def _decode_routing(self, table: Table) -> _Routing:
+    def _decode_routing(self, table: Table) -> "_Routing":
         header = msgspec.json.decode(table.contents().header, type=RoutingHeader)
-        routes = self._decode_entries(table, _route_decoder.decode, "route:")
+        entries = _decoded(table, self._routing.entries if self._routing else {}, _route_decoder.decode)
+        routes = [route for _, route in entries.values()]
         return _Routing(
             table=table,
+            entries=entries,
             header=header,
             by_name={(route.project_id, route.deployment): route for route in routes},
             routes={route.deployment_id: route for route in routes},
@@ -269,17 +287,19 @@ class Registry:
             },
         )
 
-    def _decode_entries(self, table: Table, decode: Callable[[bytes], _Entry], prefix: str) -> list[_Entry]:
-        decoded: dict[str, tuple[bytes, _Entry]] = {}
-        for key, raw in table.entries.items():
-            known = self._entries.get(prefix + key)
-            entry = known[1] if known is not None and known[0] == raw else decode(raw)
-            decoded[prefix + key] = (raw, entry)  # type: ignore[assignment]
-        stale = [key for key in self._entries if key.startswith(prefix) and key not in decoded]
-        for key in stale:
-            del self._entries[key]
-        self._entries.update(decoded)
-        return [entry for _, entry in decoded.values()]
+
+PreparedTable = _Keys | _Routing
+
+
+def _decoded(
+    table: Table, known: Mapping[str, tuple[bytes, _Entry]], decode: Callable[[bytes], _Entry]
+) -> dict[str, tuple[bytes, _Entry]]:
+    """Entries by key; those whose bytes we know are not decoded again."""
+    entries: dict[str, tuple[bytes, _Entry]] = {}
+    for key, raw in table.entries.items():
+        before = known.get(key)
+        entries[key] = before if before is not None and before[0] == raw else (raw, decode(raw))
+    return entries
 
 
 _key_decoder = msgspec.json.Decoder(ApiKeyEntry)

@@ -16,6 +16,7 @@ the same replica on a fresh one.
 import asyncio
 import secrets
 import time
+from dataclasses import replace
 from time import monotonic
 
 from workloadplane.gateway import errors, heads
@@ -30,7 +31,6 @@ from workloadplane.gateway.upstream import ResponseHead, UpstreamConnection
 from workloadplane.gateway.usage import RevisionTraffic
 from workloadplane.routing import Choice, RequestFacts, ToPeer, ToReplica, Wait, pick
 
-_HELD_RETRY_S = 1.0
 _UNREADY_S = 1.0
 _RETRIED_STATUSES = frozenset({502, 503})
 _NEVER_S = float("inf")
@@ -66,7 +66,6 @@ class Relay:
         self._failure: Failure | None = None
         self._held_as: RevisionTraffic | None = None
         self._hold_until_s: float | None = None
-        self._retry_at_s = _NEVER_S
         self._comment_at_s = _NEVER_S
         self._deadline_s = _NEVER_S
         self._client_full = False
@@ -84,7 +83,18 @@ class Relay:
         if self._held_as is not None:
             self._leave_hold()
             self._tried.clear()
+            if not self._refresh_route():
+                self._fail(errors.model_not_found(self._inquiry.body.model))
+                return
         self._follow(self._pick(frozenset(self._tried)))
+
+    def _refresh_route(self) -> bool:
+        """Time has passed: go by the table now in force. Whether the deployment is still in it."""
+        inquiry = self._inquiry
+        route = self._context.registry.route(inquiry.caller.api_key.project_id, inquiry.body.model)
+        if route is not None:
+            self._inquiry = replace(inquiry, route=route)
+        return route is not None
 
     def _pick(self, tried: frozenset[str]) -> Choice:
         context = self._context
@@ -128,18 +138,17 @@ class Relay:
             if self._inquiry.body.stream:
                 self._comment_at_s = now_s + context.limits.hold_comment_interval_s
         self._deadline_s = self._hold_until_s
-        self._retry_at_s = now_s + _HELD_RETRY_S
         self._held_as = context.waiting_traffic(self._inquiry.route)
         self._held_as.begin_waiting()
         context.holding.hold(self._inquiry.route.deployment_id, self)
-        context.wake()
+        if self._held_as.waiting == 1:
+            context.wake()  # further ones are in the next report
 
     def _leave_hold(self) -> None:
         if self._held_as is not None:
             self._held_as.end_waiting()
             self._held_as = None
         self._deadline_s = _NEVER_S
-        self._retry_at_s = _NEVER_S
 
     # Sending
 
@@ -231,7 +240,7 @@ class Relay:
         if complete:
             self._upstream = None  # it is the pool's again
         if head is not None:
-            if not self._answer.started and self._goes_elsewhere(attempt, head):
+            if self._served is None and self._goes_elsewhere(attempt, head):
                 return
             if attempt.peer is not None:
                 attempt.served = heads.served_by_peer(head, attempt.peer.cluster_id, attempt.peer.region)
@@ -254,7 +263,7 @@ class Relay:
     def _goes_elsewhere(self, attempt: Attempt, head: ResponseHead) -> bool:
         """Whether this answer only says that another replica or region must be asked, and one can be."""
         context = self._context
-        if attempt.peer is not None and head.get(heads.UNREADY) is not None:
+        if attempt.peer is not None and not attempt.may_hold and head.get(heads.UNREADY) is not None:
             unready = context.registry.unready(self._inquiry.route.deployment_id)
             unready.add(attempt.name, monotonic() + _UNREADY_S)
             self._end_attempt()
@@ -355,9 +364,6 @@ class Relay:
             self._comment_at_s = now_s + self._context.limits.hold_comment_interval_s
         if now_s > self._deadline_s and not self._client_full:
             self._on_deadline()
-        elif now_s >= self._retry_at_s:
-            self._context.holding.drop(self._inquiry.route.deployment_id, self)
-            self.choose()
 
     def _on_deadline(self) -> None:
         limits = self._context.limits

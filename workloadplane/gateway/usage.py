@@ -5,6 +5,7 @@ the agent (load, by revision and by replica), and ``/metrics`` (totals since the
 """
 
 from bisect import bisect_left
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from workloadplane.protocol.local import DeploymentLoad, LoadReport
@@ -111,10 +112,6 @@ class TrafficBook:
             traffic = self.revisions[key] = RevisionTraffic(deployment_id, revision_id)
         return traffic
 
-    def waiting_for(self, deployment_id: str) -> int:
-        """Requests held for a deployment, whichever revision they may get."""
-        return sum(t.waiting for t in self.revisions.values() if t.deployment_id == deployment_id)
-
     def load_report(self, in_flight_by_replica: dict[str, int]) -> LoadReport:
         """What runs and waits now, for the agent."""
         return LoadReport(
@@ -132,8 +129,11 @@ class TrafficBook:
             in_flight_by_replica={name: count for name, count in in_flight_by_replica.items() if count},
         )
 
-    def close_windows(self, now: float) -> None:
-        """Spool a window for every revision with traffic and begin the next. ``now``: seconds since 1970."""
+    def close_windows(self, now: float, *, deployments: Container[str]) -> None:
+        """Spool a window for every revision with traffic and begin the next. ``now``: seconds since 1970.
+
+        Revisions of others than ``deployments`` are forgotten once nothing of them runs.
+        """
         for traffic in self.revisions.values():
             if traffic.window.requests or traffic.in_flight_max or traffic.waiting_max:
                 self._spool.append_window(self._window(traffic, now))
@@ -142,6 +142,9 @@ class TrafficBook:
             traffic.in_flight_max = traffic.in_flight
             traffic.waiting_max = traffic.waiting
         self._window_started_at = now
+        for key, traffic in list(self.revisions.items()):
+            if traffic.deployment_id not in deployments and not traffic.in_flight and not traffic.waiting:
+                del self.revisions[key]
 
     def _window(self, traffic: RevisionTraffic, now: float) -> MetricWindow:
         return MetricWindow(

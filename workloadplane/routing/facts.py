@@ -22,8 +22,7 @@ class RequestFacts:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaFacts:
-    """A replica of this cluster. ``concurrency_target`` is the load it is meant for, in requests in flight.
-    """
+    """A replica of this cluster. ``concurrency_target`` is the load it is meant for, in requests in flight."""
 
     replica_id: str
     revision_id: str
@@ -96,8 +95,7 @@ class ToReplica:
 
 @dataclass(frozen=True, slots=True)
 class ToPeer:
-    """Send to this cluster's gateway. ``may_hold``: it said that it has none ready; ask it to wait for one.
-    """
+    """Send to this cluster's gateway. ``may_hold``: it said that it has none ready; ask it to wait for one."""
 
     cluster_id: str
     may_hold: bool

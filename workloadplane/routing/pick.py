@@ -3,7 +3,8 @@
 In order, for the revision that the request's session falls to, then for the others by weight: a ready
 replica here, least loaded; a peer that holds the revision, nearest. After them what is only better than
 nothing: a ready replica of a revision that the table does not (yet) weigh, a replica that lately broke a
-connection, waiting for one to start here, asking a peer to wait for one. Else a Refusal.
+connection, waiting for one to start here, asking a peer to wait for one, a peer that lately broke off. Else a
+Refusal.
 """
 
 from collections.abc import Iterable
@@ -91,14 +92,15 @@ def _local_candidates(facts: RequestFacts, snapshot: Snapshot) -> list[ReplicaFa
     """Replicas of this cluster that may serve the request."""
     if not _allowed(snapshot.residency, snapshot.jurisdiction):
         return []
-    if snapshot.posture == "active_passive" and not _is_listed(snapshot):
+    if snapshot.posture == "active_passive" and snapshot.cluster_id not in _holders(snapshot):
         return []
     return [r for r in snapshot.replicas if r.ready and r.replica_id not in facts.tried]
 
 
-def _is_listed(snapshot: Snapshot) -> bool:
-    """Whether the table has this cluster serve any revision of the deployment."""
-    return any(snapshot.cluster_id in _serving_clusters(snapshot, share) for share in snapshot.revisions)
+def _holders(snapshot: Snapshot) -> list[str]:
+    """Clusters that the table has serve a revision with a share of the traffic; of any, if none has one."""
+    weighed = [share for share in snapshot.revisions if share.weight > 0] or snapshot.revisions
+    return [cluster_id for share in weighed for cluster_id in _serving_clusters(snapshot, share)]
 
 
 def _shares_in_order(facts: RequestFacts, snapshot: Snapshot, rng: Random) -> list[RevisionShare]:
@@ -134,9 +136,14 @@ def _least_loaded(
 
 
 def _nearest(
-    cluster_ids: Iterable[str], facts: RequestFacts, snapshot: Snapshot, *, unready: bool = False
+    cluster_ids: Iterable[str],
+    facts: RequestFacts,
+    snapshot: Snapshot,
+    *,
+    unready: bool = False,
+    unavailable: bool = False,
 ) -> PeerFacts | None:
-    """The nearest peer that may serve; among those that said they have none ready, if ``unready``."""
+    """The nearest peer that may serve: a sound one, one that said it has none ready, or one that broke off."""
     if not facts.may_forward:
         return None
     best: PeerFacts | None = None
@@ -144,9 +151,9 @@ def _nearest(
         peer = snapshot.peers.get(cluster_id)
         if peer is None or not _allowed(snapshot.residency, peer.jurisdiction):
             continue
-        if cluster_id in facts.tried or cluster_id in snapshot.unavailable:
+        if cluster_id in facts.tried or (cluster_id in snapshot.unavailable) != unavailable:
             continue
-        if (cluster_id in snapshot.unready) != unready:
+        if not unavailable and (cluster_id in snapshot.unready) != unready:
             continue
         if best is None or (peer.rtt_ms, peer.cluster_id) < (best.rtt_ms, best.cluster_id):
             best = peer
@@ -154,12 +161,15 @@ def _nearest(
 
 
 def _wait_or_refuse(facts: RequestFacts, snapshot: Snapshot) -> Choice:
-    if _is_listed(snapshot) and _allowed(snapshot.residency, snapshot.jurisdiction):
+    holders = _holders(snapshot)
+    if snapshot.cluster_id in holders and _allowed(snapshot.residency, snapshot.jurisdiction):
         return Wait(reasons=("no replica is ready", "this cluster holds the deployment and may start one"))
-    holders = [c for share in snapshot.revisions for c in _serving_clusters(snapshot, share)]
     peer = _nearest(holders, facts, snapshot, unready=True)
     if peer is not None:
         return ToPeer(peer.cluster_id, may_hold=True, reasons=("no replica is ready anywhere", "nearest"))
+    peer = _nearest(holders, facts, snapshot, unavailable=True)
+    if peer is not None:
+        return ToPeer(peer.cluster_id, may_hold=True, reasons=("all peers broke off lately", "nearest"))
     return Refusal(
         rule="no_replica",
         subject="deployment",

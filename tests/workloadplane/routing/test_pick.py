@@ -121,6 +121,8 @@ def test_order_of_fallbacks() -> None:
     elsewhere = (RevisionShare("r1", 100, ("c-us",)),)
     cold = snapshot(revisions=elsewhere, replicas=(), unready={"c-us"})
     assert chosen(cold) == ToPeer("c-us", may_hold=True, reasons=("no replica is ready anywhere", "nearest"))
+    broken = chosen(snapshot(revisions=elsewhere, replicas=(), unavailable={"c-us"}))
+    assert isinstance(broken, ToPeer), "better than none"
     nobody = chosen(snapshot(revisions=elsewhere, replicas=(), peers={}))
     assert isinstance(nobody, Refusal)
     assert nobody.rule == "no_replica"
@@ -218,9 +220,9 @@ def test_no_choice_breaks_a_rule(
         assert shot.posture != "active_passive" or HERE in serving
     elif isinstance(choice, ToPeer):
         assert may_forward
-        assert choice.cluster_id in serving - tried - set(shot.unavailable)
+        assert choice.cluster_id in serving - tried
         assert inside(shot.peers[choice.cluster_id].jurisdiction)
-        assert choice.may_hold == (choice.cluster_id in shot.unready)
+        assert choice.may_hold or choice.cluster_id not in {*shot.unready, *shot.unavailable}
     elif isinstance(choice, Wait):
         assert inside(shot.jurisdiction)
         assert HERE in serving
