@@ -193,15 +193,6 @@ def latencies_ms(*, region_ids: Collection[UUID]) -> dict[tuple[UUID, UUID], flo
     return {(row.origin_id, row.target_id): row.rtt_ms for row in rows}
 
 
-def cluster_ids_open(*, organization_id: UUID, now: datetime) -> set[UUID]:
-    """Clusters that could get something new at ``now``: schedulable, with an agent that is connected."""
-    return set(
-        Cluster.objects.filter(
-            organization_id=organization_id, schedulable=True, session__lease_expires_at__gt=now
-        ).values_list("pk", flat=True)
-    )
-
-
 def cluster_generations_locked(*, cluster_ids: Collection[str]) -> dict[UUID, int]:
     """Lock clusters until the caller's transaction ends; their generations by id."""
     rows = Cluster.objects.select_for_update(no_key=True).filter(pk__in=cluster_ids).order_by("pk")
@@ -217,3 +208,9 @@ def pool_generations_locked(*, pool_ids: Collection[str]) -> dict[UUID, int]:
 def cluster_ids() -> list[UUID]:
     """All clusters of all organizations, for the control plane itself."""
     return list(Cluster.objects.order_by("pk").values_list("pk", flat=True))
+
+
+def cluster_ids_named(*, actor: Actor, name: str) -> list[UUID]:
+    """The cluster of this name in the actor's organization: one or none."""
+    found = Cluster.objects.filter(organization_id=organization_wanted(actor), name=name)
+    return list(found.values_list("pk", flat=True))

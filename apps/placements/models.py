@@ -3,7 +3,6 @@
 import uuid
 from typing import ClassVar
 
-from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -24,9 +23,6 @@ class PlacementClock(models.Model):
     )
     solved = models.BigIntegerField(default=0, help_text="the wanted value that the newest plan has seen")
     plan_generation = models.BigIntegerField(default=0)
-    open_cluster_ids = ArrayField(
-        models.UUIDField(), default=list, help_text="clusters that could get something new when it was solved"
-    )
 
     class Meta:
         constraints: ClassVar = [

@@ -59,11 +59,6 @@ def clocks_behind() -> list[UUID]:
     )
 
 
-def clocks() -> QuerySet[PlacementClock]:
-    """Every organization that ever asked for a placement."""
-    return PlacementClock.objects.order_by("organization_id")
-
-
 def clock(*, organization_id: UUID) -> PlacementClock | None:
     return PlacementClock.objects.filter(organization_id=organization_id).first()
 

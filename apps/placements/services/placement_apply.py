@@ -166,5 +166,4 @@ def _clock_store(clock: PlacementClock, problem: PlacementProblem, *, overtaken:
     clock.solved = max(clock.solved, problem.wanted)
     if overtaken and clock.wanted <= clock.solved:
         clock.wanted = clock.solved + 1
-    clock.open_cluster_ids = [UUID(cluster.cluster_id) for cluster in problem.clusters if not cluster.closed]
-    clock.save(update_fields=["solved", "wanted", "plan_generation", "open_cluster_ids"])
+    clock.save(update_fields=["solved", "wanted", "plan_generation"])

@@ -5,14 +5,15 @@ from datetime import datetime
 from uuid import UUID
 
 from apps.placements.services.placement_load import placement_load
-from controlplane.placement import DeploymentPlan, PlacementProblem, WantedDeployment, solve
+from controlplane.placement import DeploymentPlan, PlacementPlan, PlacementProblem, WantedDeployment, solve
 
 
 @dataclass(frozen=True)
 class Preview:
-    """The entry of one deployment in the plan that would be made, and the problem it answers."""
+    """The entry of one deployment in the plan that would be made, that plan, and the problem it answers."""
 
     problem: PlacementProblem
+    plan: PlacementPlan
     entry: DeploymentPlan
 
 
@@ -21,4 +22,5 @@ def placement_preview(*, organization_id: UUID, wanted: WantedDeployment, now: d
     problem = placement_load(organization_id=organization_id, now=now)
     others = tuple(row for row in problem.deployments if row.deployment_id != wanted.deployment_id)
     asked = replace(problem, deployments=(*others, wanted))
-    return Preview(problem=asked, entry=solve(asked).by_deployment[wanted.deployment_id])
+    plan = solve(asked)
+    return Preview(problem=asked, plan=plan, entry=plan.by_deployment[wanted.deployment_id])

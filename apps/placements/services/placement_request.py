@@ -17,8 +17,8 @@ def placement_request(*, organization_id: UUID) -> None:
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO placements_placementclock (organization_id, wanted, solved, plan_generation, open_cluster_ids)"
-            " VALUES (%s, 1, 0, 0, '{}')"
+            "INSERT INTO placements_placementclock (organization_id, wanted, solved, plan_generation)"
+            " VALUES (%s, 1, 0, 0)"
             " ON CONFLICT (organization_id) DO UPDATE SET wanted = placements_placementclock.wanted + 1",
             [organization_id],
         )

@@ -1,12 +1,31 @@
 """From a wish to assignments: load, decide, apply, while the world moves."""
 
-import pytest
+from datetime import timedelta
+from threading import Thread
 
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from apps.agents.models import AgentSession, ClusterTable, Replica
+from apps.agents.services import agents_reconcile
 from apps.deployments.models import Deployment, DeploymentCondition
-from apps.deployments.services import deployment_create
+from apps.deployments.services import (
+    deployment_create,
+    deployment_delete,
+    deployment_observe,
+    deployment_patch,
+)
+from apps.deployments.tasks import deployments_reconcile
+from apps.fleet.services import cluster_patch, pool_patch
 from apps.placements.models import Assignment, PlacementClock, PlacementPlan
-from apps.placements.services import placements_solve
-from tests.support.fleet_world import FleetWorld, fleet_world
+from apps.placements.services import placement_apply, placement_decide, placement_load, placements_solve
+from apps.placements.tasks import placements_reconcile
+from apps.placements.tasks import placements_solve as placements_solve_task
+from apps.telemetry.models import Event
+from tests.support.fleet_world import FleetWorld, fleet_world, model_version, replica_reported
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,3 +59,370 @@ def test_a_wish_becomes_an_assignment(world: FleetWorld) -> None:
     clock = PlacementClock.objects.get()
     assert (clock.wanted, clock.solved, clock.plan_generation) == (1, 1, 1)
     assert PlacementPlan.objects.get().micro_usd_per_h == 1_000_000
+
+
+def outgoing(name: str = "chat") -> set[tuple[str, int, str]]:
+    """(cluster, revision, how) of what is on its way out."""
+    rows = Assignment.objects.filter(deployment__name=name, ended_at=None).select_related(
+        "pool__cluster", "revision"
+    )
+    return {
+        (row.pool.cluster.name, row.revision.number, "draining" if row.draining else "leaving")
+        for row in rows
+        if row.draining or row.leaving
+    }
+
+
+def assignment(name: str = "chat", **fields) -> Assignment:
+    return Assignment.objects.select_related("pool__cluster").get(
+        deployment__name=name, ended_at=None, **fields
+    )
+
+
+def solve(world: FleetWorld) -> int:
+    return placements_solve(organization_id=world.organization.pk)
+
+
+def clock() -> tuple[int, int]:
+    row = PlacementClock.objects.get()
+    return row.wanted, row.solved
+
+
+def test_solving_twice_or_late_changes_nothing(world: FleetWorld) -> None:
+    """The task may ring again: nothing is behind, no plan is made, no table changes."""
+    deployment_create(actor=world.actor, document=world.document())
+    solve(world)
+    before = (Assignment.objects.get().pk, PlacementPlan.objects.count(), _table_generations())
+    assert solve(world) == 0
+    placements_solve_task(str(world.organization.pk))
+    placements_reconcile()
+    placements_reconcile()
+    assert (Assignment.objects.get().pk, PlacementPlan.objects.count(), _table_generations()) == before
+
+
+def test_a_world_that_changes_nothing_makes_no_plan(world: FleetWorld) -> None:
+    """A price that moves nobody is seen, and stored nowhere."""
+    deployment_create(actor=world.actor, document=world.document())
+    solve(world)
+    pool_patch(actor=world.actor, pool=world.pools["eu-west"], price_micro_usd_per_h=9_000_000)
+    assert solve(world) == 1
+    assert PlacementPlan.objects.count() == 1
+    assert clock() == (2, 2)
+
+
+def test_the_tables_of_the_agents_follow_the_plan(world: FleetWorld) -> None:
+    """What is adopted is compiled in the same transaction; a cluster that got nothing keeps its generation."""
+    deployment_create(actor=world.actor, document=world.document())
+    solve(world)
+    before = _table_generations()
+    deployment_create(actor=world.actor, document=world.document("second"))
+    solve(world)
+    after = _table_generations()
+    assert after["us-east", "desired"] == before["us-east", "desired"] + 1
+    assert after["eu-west", "desired"] == before["eu-west", "desired"]
+    assert after["eu-west", "routing"] == before["eu-west", "routing"] + 1
+
+
+def _table_generations() -> dict[tuple[str, str], int]:
+    rows = ClusterTable.objects.values_list("cluster__name", "kind", "generation")
+    return {(name, kind): generation for name, kind, generation in rows}
+
+
+def test_what_moved_between_decide_and_apply_is_solved_again_and_the_rest_adopted(world: FleetWorld) -> None:
+    """One of two deployments changes after the plan was made: the other's part holds, the clock stays behind."""
+    changed = deployment_create(actor=world.actor, document=world.document("changed"))
+    deployment_create(actor=world.actor, document=world.document("untouched"))
+    decision = placement_decide(
+        problem=placement_load(organization_id=world.organization.pk, now=timezone.now())
+    )
+    deployment_patch(actor=world.actor, deployment=changed, changes={"residency": ["jp"]})
+    adoption = placement_apply(decision=decision)
+    assert adoption.stale == {changed.pk}
+    assert places("changed") == {}
+    assert places("untouched") == {"us-east": (1, 1)}
+    assert clock() == (3, 2)
+    assert solve(world) == 1
+    assert places("changed") == {"ap-northeast": (1, 1)}
+    assert clock() == (3, 3)
+
+
+@pytest.mark.parametrize("change", ["pool", "cluster", "deletion"])
+def test_a_pool_a_cluster_or_an_end_that_came_between_is_respected(world: FleetWorld, change: str) -> None:
+    """Capacity that shrank, a cluster that closed and a deployment that was deleted void what rested on them."""
+    deployment = deployment_create(actor=world.actor, document=world.document())
+    decision = placement_decide(
+        problem=placement_load(organization_id=world.organization.pk, now=timezone.now())
+    )
+    if change == "pool":
+        pool_patch(actor=world.actor, pool=world.pools["us-east"], capacity_instances=0)
+    elif change == "cluster":
+        cluster_patch(actor=world.actor, cluster=world.clusters["us-east"], schedulable=False)
+    else:
+        deployment_delete(actor=world.actor, deployment=deployment)
+    assert placement_apply(decision=decision).adopted == frozenset()
+    solve(world)
+    assert places() == ({} if change == "deletion" else {"eu-west": (1, 1)})
+
+
+def test_room_that_another_did_not_leave_is_not_given_away(world: FleetWorld) -> None:
+    """The plan moves one deployment out and another in; the mover changes its mind, so the other must wait."""
+    for name, pool in world.pools.items():
+        pool_patch(actor=world.actor, pool=pool, capacity_instances=1 if name == "eu-west" else 0)
+    mover = deployment_create(actor=world.actor, document=world.document("mover"))
+    solve(world)
+    assert places("mover") == {"eu-west": (1, 1)}
+    pool_patch(actor=world.actor, pool=world.pools["ap-northeast"], capacity_instances=1)
+    deployment_patch(actor=world.actor, deployment=mover, changes={"residency": ["jp"]})
+    deployment_create(actor=world.actor, document=world.document("waiter", residency=["eu"]))
+    decision = placement_decide(
+        problem=placement_load(organization_id=world.organization.pk, now=timezone.now())
+    )
+    deployment_patch(actor=world.actor, deployment=mover, changes={"residency": ["eu"]})
+    waiter = Deployment.objects.get(name="waiter")
+    assert placement_apply(decision=decision).stale == {mover.pk, waiter.pk}
+    solve(world)
+    assert (places("mover"), places("waiter")) == ({"eu-west": (1, 1)}, {})
+
+
+def test_two_solvers_at_once_never_adopt_twice(world: FleetWorld) -> None:
+    """A decision made beside another that was adopted first is thrown away whole."""
+    deployment_create(actor=world.actor, document=world.document())
+    first = placement_decide(
+        problem=placement_load(organization_id=world.organization.pk, now=timezone.now())
+    )
+    second = placement_decide(
+        problem=placement_load(organization_id=world.organization.pk, now=timezone.now())
+    )
+    assert placement_apply(decision=first).adopted
+    assert not placement_apply(decision=second).adopted
+    solve(world)
+    assert Assignment.objects.count() == 1
+    wanted, solved = clock()
+    assert wanted == solved
+
+
+def test_only_one_solves_and_nothing_falls_between(world: FleetWorld) -> None:
+    """While another session holds the lock a solver leaves at once; afterwards the wish is still there."""
+    deployment_create(actor=world.actor, document=world.document())
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(7302, hashtext(%s))", [str(world.organization.pk)])
+    try:
+        assert solve(world) == 0
+        assert places() == {}
+    finally:
+        other.close()
+    eventually(lambda: placements_reconcile() or places(), what="the reconciliation")
+    assert places() == {"us-east": (1, 1)}
+
+
+def test_two_that_race_for_the_last_gpu_end_as_one_placed_and_one_refusal(world: FleetWorld) -> None:
+    """Created at the same moment from two threads, solved by both: one runs, the other is told what it needs."""
+    for name, pool in world.pools.items():
+        pool_patch(actor=world.actor, pool=pool, capacity_instances=1 if name == "eu-west" else 0)
+
+    def race(name: str) -> None:
+        try:
+            deployment_create(actor=world.actor, document=world.document(name))
+            solve(world)
+        finally:
+            connection.close()
+
+    threads = [Thread(target=race, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    placements_reconcile()
+    said = {d.name: conditions(d)["Placed"] for d in Deployment.objects.all()}
+    assert sorted(said.values()) == [(False, "PoolCapacity"), (True, "Placed")]
+    assert Assignment.objects.filter(ended_at=None).count() == 1
+    loser = DeploymentCondition.objects.get(type="Placed", status=False)
+    assert "add 1 h100-1x" in loser.refusals[0]["remedy"]
+    assert Event.objects.filter(
+        deployment_id=loser.deployment_id, reason="NotPlaced", severity="warning"
+    ).exists()
+
+
+def test_deciding_inside_a_transaction_is_refused(world: FleetWorld) -> None:
+    """No lock waits for a solver."""
+    problem = placement_load(organization_id=world.organization.pk, now=timezone.now())
+    with pytest.raises(RuntimeError, match="inside a transaction"), transaction.atomic():
+        placement_decide(problem=problem)
+
+
+def test_a_snapshot_costs_the_same_queries_however_large(world: FleetWorld) -> None:
+    """Loading is a dozen queries for one deployment or for four."""
+    counts = []
+    for names in (("a",), ("b", "c", "d")):
+        for name in names:
+            deployment_create(actor=world.actor, document=world.document(name))
+        solve(world)
+        with CaptureQueriesContext(connection) as queries:
+            placement_load(organization_id=world.organization.pk, now=timezone.now())
+        counts.append(len(queries))
+    assert counts[0] == counts[1] <= 16
+
+
+def test_a_new_revision_takes_over_where_the_old_one_runs(world: FleetWorld) -> None:
+    """New assignment beside the old, which drains; it ends when its last replica has, and the new one is ready."""
+    deployment = deployment_create(actor=world.actor, document=world.document())
+    solve(world)
+    old = replica_reported(assignment())
+    deployment_observe(deployment_ids=[deployment.pk])
+    assert conditions(deployment)["Ready"] == (True, "Serving")
+    model_version(world.model, "2")
+    deployment_patch(actor=world.actor, deployment=deployment, changes={"model": "tiny-llama@2"})
+    solve(world)
+    assert outgoing() == {("us-east", 1, "draining")}
+    assert conditions(deployment)["Ready"] == (True, "ServingPrevious")
+    ready = DeploymentCondition.objects.get(deployment=deployment, type="Ready")
+    assert ready.observed_generation == 1
+    assert conditions(deployment)["Degraded"][0] is False
+    replica_reported(assignment(draining=False))
+    Replica.objects.filter(pk=old.pk).update(state="stopped", gone_at=timezone.now())
+    deployment_observe(deployment_ids=[deployment.pk])
+    assert outgoing() == set()
+    ready.refresh_from_db()
+    assert (ready.reason, ready.observed_generation) == ("Serving", 2)
+    assert conditions(deployment)["Progressing"] == (False, "Settled")
+
+
+def test_a_move_to_another_cluster_breaks_nothing_before_it_is_made(world: FleetWorld) -> None:
+    """The old place serves until the new one is ready, and only then drains."""
+    deployment = deployment_create(actor=world.actor, document=world.document(residency=["us", "jp"]))
+    solve(world)
+    old = replica_reported(assignment())
+    pool_patch(actor=world.actor, pool=world.pools["us-east"], capacity_instances=0)
+    solve(world)
+    assert places() == {"ap-northeast": (1, 1)}
+    assert outgoing() == {("us-east", 1, "leaving")}
+    deployments_reconcile()
+    assert outgoing() == {("us-east", 1, "leaving")}
+    replica_reported(assignment(leaving=False))
+    deployments_reconcile()
+    assert outgoing() == {("us-east", 1, "draining")}
+    Replica.objects.filter(pk=old.pk).update(gone_at=timezone.now())
+    deployments_reconcile()
+    deployments_reconcile()
+    assert outgoing() == set()
+    assert conditions(deployment)["Ready"] == (True, "Serving")
+
+
+def test_residency_never_waits_for_a_successor(world: FleetWorld) -> None:
+    """Where it may no longer run it drains at once, successor or not."""
+    deployment = deployment_create(actor=world.actor, document=world.document())
+    solve(world)
+    replica_reported(assignment())
+    deployment_patch(actor=world.actor, deployment=deployment, changes={"residency": ["eu"]})
+    solve(world)
+    assert outgoing() == {("us-east", 1, "draining")}
+    assert places() == {"eu-west": (1, 1)}
+
+
+def test_active_passive_never_serves_in_two_places(world: FleetWorld) -> None:
+    """Its move ends in one place before it begins in the other."""
+    document = world.document(posture="active_passive", residency=["us", "jp"])
+    deployment_create(actor=world.actor, document=document)
+    solve(world)
+    replica_reported(assignment())
+    pool_patch(actor=world.actor, pool=world.pools["us-east"], capacity_instances=0)
+    solve(world)
+    assert outgoing() == {("us-east", 1, "draining")}
+
+
+def test_a_deletion_drains_and_then_frees_room_and_name(world: FleetWorld) -> None:
+    """It takes nothing new, waits for its last replica, and lets the next one in."""
+    for name, pool in world.pools.items():
+        pool_patch(actor=world.actor, pool=pool, capacity_instances=1 if name == "eu-west" else 0)
+    deployment = deployment_create(actor=world.actor, document=world.document())
+    solve(world)
+    running = replica_reported(assignment())
+    deployment_create(actor=world.actor, document=world.document("next"))
+    solve(world)
+    deployment_delete(actor=world.actor, deployment=deployment)
+    solve(world)
+    assert outgoing() == {("eu-west", 1, "draining")}
+    assert conditions(deployment)["Progressing"] == (True, "Draining")
+    assert places("next") == {}
+    Replica.objects.filter(pk=running.pk).update(state="stopped", gone_at=timezone.now())
+    deployments_reconcile()
+    deployments_reconcile()
+    deployment.refresh_from_db()
+    assert deployment.deleted_at is not None
+    placements_reconcile()
+    assert places("next") == {"eu-west": (1, 1)}
+    deployment_create(actor=world.actor, document=world.document())
+
+
+def test_a_cluster_that_comes_or_goes_is_noticed(world: FleetWorld) -> None:
+    """No agent, no placement; once it is connected the reconciliation places what waited."""
+    AgentSession.objects.update(lease_expires_at=timezone.now() - timedelta(hours=1))
+    deployment = deployment_create(actor=world.actor, document=world.document())
+    solve(world)
+    assert conditions(deployment)["Placed"] == (False, "ClusterClosed")
+    AgentSession.objects.filter(cluster__name="ap-northeast").update(
+        lease_expires_at=timezone.now() + timedelta(hours=1)
+    )
+    agents_reconcile(now=timezone.now())
+    placements_reconcile()
+    assert places() == {"ap-northeast": (1, 1)}
+    AgentSession.objects.update(lease_expires_at=timezone.now() - timedelta(hours=1))
+    agents_reconcile(now=timezone.now())
+    placements_reconcile()
+    assert places() == {"ap-northeast": (1, 1)}
+    assert conditions(deployment)["Placed"] == (True, "Placed")
+
+
+def test_a_wish_that_fits_nowhere_keeps_what_runs(world: FleetWorld) -> None:
+    """Too much is refused with its reason; what ran before goes on, and Degraded says so."""
+    deployment = deployment_create(actor=world.actor, document=world.document())
+    solve(world)
+    replica_reported(assignment())
+    changes = {"autoscaling": {"min_replicas": 99, "max_replicas": 99}}
+    deployment_patch(actor=world.actor, deployment=deployment, changes=changes)
+    solve(world)
+    assert places() == {"us-east": (1, 4)}
+    said = conditions(deployment)
+    assert said["Placed"] == (False, "PoolCapacity")
+    assert said["Ready"] == (True, "Serving")
+    assert said["Degraded"] == (True, "NotPlacedAsWanted")
+
+
+def test_a_replica_that_is_lost_degrades_and_its_return_heals(world: FleetWorld) -> None:
+    """Below the promised minimum after it was ready: Degraded until it is back."""
+    deployment = deployment_create(
+        actor=world.actor, document=world.document(autoscaling={"min_replicas": 2, "max_replicas": 2})
+    )
+    solve(world)
+    first, _ = (replica_reported(row) for row in Assignment.objects.select_related("pool__cluster"))
+    deployment_observe(deployment_ids=[deployment.pk])
+    assert conditions(deployment)["Degraded"] == (False, "AsPromised")
+    Replica.objects.filter(pk=first.pk).update(state="failed")
+    deployment_observe(deployment_ids=[deployment.pk])
+    deployment_observe(deployment_ids=[deployment.pk])
+    said = conditions(deployment)
+    assert (said["Ready"], said["Degraded"]) == ((False, "TooFewReady"), (True, "BelowMinimum"))
+    Replica.objects.filter(pk=first.pk).update(state="ready")
+    deployments_reconcile()
+    said = conditions(deployment)
+    assert (said["Ready"], said["Degraded"]) == ((True, "Serving"), (False, "AsPromised"))
+
+
+def test_scale_to_zero_is_ready_while_it_sleeps(world: FleetWorld) -> None:
+    """Nothing runs and nothing is missing."""
+    deployment = deployment_create(
+        actor=world.actor, document=world.document(autoscaling={"min_replicas": 0, "max_replicas": 2})
+    )
+    solve(world)
+    assert places() == {"us-east": (0, 2)}
+    said = conditions(deployment)
+    assert (said["Ready"], said["Progressing"]) == ((True, "ScaledToZero"), (False, "Settled"))
+
+
+def test_a_dead_broker_never_refuses_a_wish(world: FleetWorld) -> None:
+    """The doorbell is a hint: with nobody to ring, the row is there and the reconciliation finds it."""
+    deployment_create(actor=world.actor, document=world.document())
+    assert clock() == (1, 0)
+    placements_reconcile()
+    assert places() == {"us-east": (1, 1)}
