@@ -15,6 +15,7 @@ import httpx
 import structlog
 
 from workloadplane.agent.backoff import CrashRecord, after_end, start_not_before
+from workloadplane.agent.last_words import cause_in
 from workloadplane.agent.probing import Prober
 from workloadplane.agent.record import ReplicaRecord, facts_from, facts_observed, facts_of
 from workloadplane.agent.timings import AgentTimings
@@ -29,6 +30,7 @@ from workloadplane.runtimes.base import ReplicaExit, ReplicaSpec, Runtime
 _log = structlog.get_logger(__name__)
 
 _MESSAGE_CHARS_MAX = 500
+_LAST_LOG_BYTES = 256 * 1024
 #: More ended replicas than this are not remembered, however long the control plane is away.
 _ENDED_MAX = 500
 
@@ -242,15 +244,15 @@ class Fleet:
         await self._runtime.stop(runtime_ref)
 
     async def _last_words(self, record: ReplicaRecord, ended: ReplicaExit) -> str:
-        """How it ended; and its log's end if it never served: then no client's text can be in it."""
+        """How it ended; and why, by its log, if it never served: then no client's text can be in it."""
         message = "ended unasked"
         if ended.exit_code is not None:
             message += f", exit code {ended.exit_code}"
         if record.ready_at is not None or record.running is None:
             return message
-        tail = await self._runtime.log_tail(record.running.runtime_ref, max_bytes=4096)
-        lines = [line.strip() for line in tail.splitlines() if line.strip()]
-        return f"{message}: {lines[-1]}" if lines else message
+        log = await self._runtime.log_tail(record.running.runtime_ref, max_bytes=_LAST_LOG_BYTES)
+        cause = cause_in(log)
+        return f"{message}: {cause}" if cause else message
 
     def _end(self, record: ReplicaRecord, event: ReplicaEvent, reason: str, message: str) -> None:
         now = time.time()
