@@ -1,6 +1,8 @@
 """Printing: tables for people, JSON and YAML for programs."""
 
 import json
+import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
@@ -10,8 +12,14 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-console = Console()
+#: Where nobody watches (a pipe, a file) lines are not folded to some terminal's width.
+_WIDTH = None if sys.stdout.isatty() else 240
+
+console = Console(width=_WIDTH)
 errors = Console(stderr=True)
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?(Z|\+00:00)")
 
 
 class Format(StrEnum):
@@ -59,12 +67,19 @@ def _reach(document: Any, path: str) -> Any:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
+    """A value for a person: ids and moments shortened, what is absent left out (JSON and YAML keep all)."""
+    if value is None or value in ([], {}, ""):
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "–"
+        return ", ".join(map(_cell, value))
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}={item}" for key, item in value.items()) or "–"
-    return str(value)
+        return ", ".join(f"{key} {_cell(item)}" for key, item in value.items() if item is not None) or "–"
+    text = str(value)
+    if _UUID.fullmatch(text):
+        return text[:8]
+    moment = _MOMENT.fullmatch(text)
+    return f"{moment[1]} {moment[2]}" if moment else text
