@@ -217,7 +217,7 @@ class ProcessRuntime:
             finally:
                 os.close(log)
         except OSError as error:
-            self._records.remove(spec.replica_id)
+            self._forget(spec.replica_id)
             return _refusal(
                 "replica_spawn",
                 spec.replica_id,
@@ -250,13 +250,13 @@ class ProcessRuntime:
                 continue
             if record.pid is not None:
                 self._kill_session(record.pid, replica_id)
-            self._records.remove(replica_id)
+            self._forget(replica_id)
         for replica_id, leaders in marked.items():
             for leader in leaders:
                 _log.warning("replica without a record ended", replica_id=replica_id, pid=leader)
                 self._kill_session(leader, replica_id)
         for replica_id in loaded.damaged:
-            self._records.remove(replica_id)
+            self._forget(replica_id)
         return living
 
     def _living_pid(self, record: ProcessRecord, marked: list[int]) -> int | None:
@@ -267,6 +267,13 @@ class ProcessRuntime:
             )
             return record.pid if is_same else None
         return marked[0] if marked else None
+
+    def _forget(self, replica_id: str) -> None:
+        try:
+            self._records.remove(replica_id)
+        except OSError as error:
+            # Harmless: its process is gone, so the next adopt drops the record.
+            _log.warning("replica record not removed", replica_id=replica_id, error=str(error))
 
     def _kill_session(self, leader: int, replica_id: str) -> bool:
         return processes.kill_session(leader, state_dir=self._state_dir, replica_id=replica_id)
@@ -283,7 +290,7 @@ class ProcessRuntime:
             await asyncio.to_thread(self._kill_session, held.pid, replica_id)
         exit_code = await held.watching
         leftover = await asyncio.to_thread(self._kill_session, held.pid, replica_id)
-        await asyncio.to_thread(self._records.remove, replica_id)
+        await asyncio.to_thread(self._forget, replica_id)
         self._held.pop(replica_id, None)
         return ReplicaExit(exit_code=exit_code, killed=killed or leftover)
 

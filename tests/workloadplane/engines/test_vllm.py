@@ -157,7 +157,7 @@ def test_on_gpus_the_slowest_worker_counts() -> None:
 
 def test_the_phase_under_way_is_read_from_the_log_so_far() -> None:
     """Importing, then loading weights, then warming up."""
-    seen = []
+    seen: list[str] = []
     lines = SAMPLE.splitlines(keepends=True)
     for count in range(len(lines) + 1):
         phase = ENGINE.starting_phase("".join(lines[:count]))

@@ -38,7 +38,7 @@ def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
         engines.ENGINE_MODULES,
         "scripted",
-        "tests.workloadplane.runtimes.scripted_engine",  # type: ignore[arg-type]
+        "tests.workloadplane.runtimes.scripted_engine",
     )
 
 
@@ -105,7 +105,9 @@ def is_running(pid: int) -> bool:
     return False
 
 
-def test_a_replica_has_its_own_session_and_no_secret_where_others_look(tmp_path: Path, monkeypatch) -> None:
+def test_a_replica_has_its_own_session_and_no_secret_where_others_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its key is neither on its command line nor in a file that others can read; our secrets are not passed
     on.
     """
@@ -385,5 +387,21 @@ def test_what_cannot_be_started_is_refused_and_leaves_no_trace(
         assert isinstance(refusal, Refusal)
         assert refusal.rule == rule
         assert list((tmp_path / "replicas").glob("*.json")) == []
+
+    with_runtime(tmp_path, steps)
+
+
+def test_a_disk_that_refuses_is_a_refusal_and_starts_nothing(tmp_path: Path) -> None:
+    """Without a record a process could be lost, so there is none; what already runs can still be stopped."""
+
+    async def steps(runtime: ProcessRuntime) -> None:
+        running = await started(runtime, spec("r-1"))
+        (tmp_path / "replicas").rename(tmp_path / "gone")
+        (tmp_path / "replicas").write_text("in the way")
+        refusal = await runtime.start(spec("r-2"))
+        assert isinstance(refusal, Refusal)
+        assert refusal.rule == "replica_spawn"
+        assert set(processes.marked_leaders(tmp_path)) == {"r-1"}
+        assert (await runtime.stop(running.runtime_ref)).exit_code == -signal.SIGTERM
 
     with_runtime(tmp_path, steps)
