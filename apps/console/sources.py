@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from uuid import UUID
 
@@ -19,8 +19,8 @@ from apps.catalog import selectors as catalog
 from apps.catalog.models import EngineName
 from apps.console.forms.deployment import FormOptions
 from apps.console.presenters.deployments import DeploymentRow, deployment_row
-from apps.console.presenters.fleet import ClusterView, cluster_views
-from apps.console.presenters.traffic import Sample, Traffic, traffic_of
+from apps.console.presenters.fleet import ClusterView, agent_view, cluster_views
+from apps.console.presenters.traffic import Traffic, traffic_of
 from apps.deployments import selectors as deployments
 from apps.deployments.models import Deployment, Revision
 from apps.fleet import selectors as fleet_selectors
@@ -28,9 +28,11 @@ from apps.fleet.models import Cluster
 from apps.placements import selectors as placements
 from apps.telemetry import selectors as telemetry
 from apps.telemetry.models import Event
+from apps.telemetry.selectors import Point
 
 CHART_SPAN = timedelta(minutes=15)
-CHART_STEP = timedelta(seconds=15)
+CHART_STEP_S = 15
+ARRIVAL = timedelta(seconds=8)
 RECENT = timedelta(minutes=1)
 #: How many rows a page shows where it has no pages of its own.
 CLUSTERS_SHOWN = 200
@@ -127,14 +129,15 @@ def form_options(*, actor: Actor) -> FormOptions:
     )
 
 
-def revisions_newest(*, actor: Actor, deployment: Deployment) -> list[Revision]:
+def revisions_newest(*, deployment: Deployment) -> list[Revision]:
     """The newest revisions of a deployment."""
     return list(deployments.revisions(deployment=deployment).order_by("-number")[:REVISIONS_SHOWN])
 
 
 def replicas_of_deployment(*, actor: Actor, deployment: Deployment) -> list[Replica]:
     """Those that are still there, newest first."""
-    return list(agents.replicas(actor=actor, deployment=deployment.name, present=True)[:REPLICAS_SHOWN])
+    found = agents.replicas(actor=actor, deployment=deployment.name, present=True)
+    return list(found.select_related("cluster__region")[:REPLICAS_SHOWN])
 
 
 def replicas_of_cluster(*, actor: Actor, cluster: Cluster) -> list[Replica]:
@@ -144,35 +147,31 @@ def replicas_of_cluster(*, actor: Actor, cluster: Cluster) -> list[Replica]:
 
 def gateway_url(*, actor: Actor) -> str:
     """Where clients may send requests: a gateway whose agent is heard, else any; empty if there is none."""
-    known = fleet_selectors.clusters(actor=actor).exclude(gateway_url="")
-    first = known.order_by("-is_connected", "name").first()
-    return first.gateway_url if first is not None else ""
+    found = fleet_selectors.clusters(actor=actor).select_related("session").exclude(gateway_url="")
+    known = list(found.order_by("name")[:CLUSTERS_SHOWN])
+    heard = [cluster for cluster in known if agent_view(cluster, timezone.now()).word == "connected"]
+    return (heard or known)[0].gateway_url if known else ""
 
 
-def samples(*, actor: Actor, deployment: Deployment) -> list[Sample]:
-    """A deployment's traffic over the time that charts show."""
-    now = timezone.now()
-    return [
-        Sample(
-            at=point.at,
-            requests_per_s=point.requests_per_s,
-            errors_per_s=point.errors_per_s,
-            output_tokens_per_s=point.output_tokens_per_s,
-            ttft_s_p50=point.ttft_s_p50,
-            ttft_s_p95=point.ttft_s_p95,
-            inter_token_latency_s_p50=point.inter_token_latency_s_p50,
-            inter_token_latency_s_p95=point.inter_token_latency_s_p95,
-        )
-        for point in telemetry.latency_series(
-            deployment=deployment, start=now - CHART_SPAN, end=now, step=CHART_STEP
-        )
-    ]
+def traffic_points(*, deployment: Deployment) -> list[Point]:
+    """A deployment's traffic over the time that charts show.
+
+    Steps lie on whole multiples of their length, so that a line moves on and never flickers; the newest one ends a
+    little ago, because gateways' windows need a moment to arrive.
+    """
+    settled = timezone.now() - ARRIVAL
+    end = datetime.fromtimestamp(settled.timestamp() // CHART_STEP_S * CHART_STEP_S, tz=UTC)
+    return telemetry.latency_series(
+        deployment=deployment,
+        start=end - CHART_SPAN,
+        end=end,
+        step=timedelta(seconds=CHART_STEP_S),
+    )
 
 
-def recent(found: Sequence[Sample]) -> Traffic:
-    """The last minute of these samples; the newest is left out while its step is still filling."""
-    count = RECENT // CHART_STEP
-    return traffic_of(found[-count - 1 : -1])
+def recent(points: Sequence[Point]) -> Traffic:
+    """The newest minute of these points."""
+    return traffic_of(points[-int(RECENT.total_seconds() // CHART_STEP_S) :])
 
 
 def spend(*, actor: Actor, deployment: Deployment) -> int:

@@ -1,15 +1,15 @@
 """A placement plan as the console shows it: who got what and why, and what it survives."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from uuid import UUID
 
 from controlplane.placement import (
-    Certificate,
-    DeploymentPlan,
     Loss,
     PlacementPlan,
     PlacementProblem,
     PoolReason,
+    certify,
     explain,
 )
 from workloadplane.protocol.refusal import Refusal
@@ -54,9 +54,10 @@ class CertificateMatrix:
     broken_promises: tuple[str, ...]
 
 
-def planned(problem: PlacementProblem, plan: PlacementPlan) -> tuple[PlannedDeployment, ...]:
-    """Every deployment of the plan, in the problem's order."""
-    return tuple(planned_one(problem, plan, entry.deployment_id) for entry in plan.deployments)
+def of_project(problem: PlacementProblem, plan: PlacementPlan, project_id: UUID) -> tuple[str, ...]:
+    """The ids of one project's deployments in a plan; other projects' are counted in its money alone."""
+    ids = (entry.deployment_id for entry in plan.deployments)
+    return tuple(row for row in ids if problem.deployment_by_id[row].project_id == str(project_id))
 
 
 def planned_one(problem: PlacementProblem, plan: PlacementPlan, deployment_id: str) -> PlannedDeployment:
@@ -75,16 +76,12 @@ def planned_one(problem: PlacementProblem, plan: PlacementPlan, deployment_id: s
     )
 
 
-def planned_alone(problem: PlacementProblem, entry: DeploymentPlan) -> PlannedDeployment:
-    """A dry run's entry, whose plan holds nothing else."""
-    alone = PlacementPlan(
-        deployments=(entry,), micro_usd_per_h=entry.micro_usd_per_h, marginal_micro_usd_per_h=0
-    )
-    return planned_one(problem, alone, entry.deployment_id)
-
-
-def certificate_matrix(certificate: Certificate) -> CertificateMatrix:
-    """The certificate as a table."""
+def certificate_matrix(
+    problem: PlacementProblem, plan: PlacementPlan, deployment_ids: Sequence[str]
+) -> CertificateMatrix:
+    """What some of a plan's deployments survive, as a table."""
+    shown = replace(plan, deployments=tuple(plan.by_deployment[row] for row in deployment_ids))
+    certificate = certify(problem, shown)
     domains = sorted({(loss.domain.kind, loss.domain.name) for loss in certificate.losses})
     by_deployment: dict[str, list[Loss]] = {}
     for loss in certificate.losses:

@@ -2,25 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from apps.console.charts import LineChart, Series, line_chart
 from apps.console.formatting import duration, number
 from apps.deployments.models import Deployment
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One step of a deployment's traffic; latencies are None where nothing was served."""
-
-    at: datetime
-    requests_per_s: float
-    errors_per_s: float
-    output_tokens_per_s: float
-    ttft_s_p50: float | None
-    ttft_s_p95: float | None
-    inter_token_latency_s_p50: float | None
-    inter_token_latency_s_p95: float | None
+from apps.telemetry.selectors import Point
 
 
 @dataclass(frozen=True)
@@ -32,21 +18,21 @@ class Traffic:
     error_percent: float
 
 
-def traffic_of(samples: Sequence[Sample]) -> Traffic:
-    """The mean of these samples."""
-    count = max(1, len(samples))
-    requests_per_s = sum(sample.requests_per_s for sample in samples) / count
-    errors_per_s = sum(sample.errors_per_s for sample in samples) / count
+def traffic_of(points: Sequence[Point]) -> Traffic:
+    """The mean of these steps."""
+    count = max(1, len(points))
+    requests_per_s = sum(point.requests_per_s for point in points) / count
+    errors_per_s = sum(point.errors_per_s for point in points) / count
     return Traffic(
         requests_per_s=requests_per_s,
-        output_tokens_per_s=sum(sample.output_tokens_per_s for sample in samples) / count,
+        output_tokens_per_s=sum(point.output_tokens_per_s for point in points) / count,
         error_percent=100.0 * errors_per_s / requests_per_s if requests_per_s else 0.0,
     )
 
 
-def traffic_charts(samples: Sequence[Sample], deployment: Deployment) -> tuple[LineChart, ...]:
+def traffic_charts(points: Sequence[Point], deployment: Deployment) -> tuple[LineChart, ...]:
     """Time to first token, inter-token latency and throughput; the deployment's SLO as their goals."""
-    moments = [sample.at for sample in samples]
+    moments = [point.at for point in points]
     return (
         line_chart(
             chart_id="ttft",
@@ -54,8 +40,8 @@ def traffic_charts(samples: Sequence[Sample], deployment: Deployment) -> tuple[L
             unit="seconds",
             moments=moments,
             series=[
-                Series("p50", tuple(sample.ttft_s_p50 for sample in samples)),
-                Series("p95", tuple(sample.ttft_s_p95 for sample in samples)),
+                Series("p50", tuple(point.ttft_s_p50 for point in points)),
+                Series("p95", tuple(point.ttft_s_p95 for point in points)),
             ],
             print_value=duration,
             goal=deployment.slo_ttft_s_p95,
@@ -66,8 +52,8 @@ def traffic_charts(samples: Sequence[Sample], deployment: Deployment) -> tuple[L
             unit="seconds",
             moments=moments,
             series=[
-                Series("p50", tuple(sample.inter_token_latency_s_p50 for sample in samples)),
-                Series("p95", tuple(sample.inter_token_latency_s_p95 for sample in samples)),
+                Series("p50", tuple(point.inter_token_latency_s_p50 for point in points)),
+                Series("p95", tuple(point.inter_token_latency_s_p95 for point in points)),
             ],
             print_value=duration,
             goal=deployment.slo_inter_token_latency_s_p95,
@@ -77,7 +63,7 @@ def traffic_charts(samples: Sequence[Sample], deployment: Deployment) -> tuple[L
             title="Throughput",
             unit="output tokens / s",
             moments=moments,
-            series=[Series("tokens / s", tuple(sample.output_tokens_per_s for sample in samples))],
+            series=[Series("tokens / s", tuple(point.output_tokens_per_s for point in points))],
             print_value=number,
         ),
     )

@@ -34,7 +34,7 @@ class DeploymentPage(ConsolePage):
             self.template,
             status=status,
             deployment=deployment,
-            revisions=sources.revisions_newest(actor=self.actor, deployment=deployment),
+            revisions=sources.revisions_newest(deployment=deployment),
             gateway_url=sources.gateway_url(actor=self.actor),
             problem=problem,
             **self.figures(deployment),
@@ -42,15 +42,15 @@ class DeploymentPage(ConsolePage):
 
     def figures(self, deployment: Deployment) -> dict[str, Any]:
         """What changes from second to second."""
-        samples = sources.samples(actor=self.actor, deployment=deployment)
+        points = sources.traffic_points(deployment=deployment)
         regions = replicas_by_region(sources.replicas_of_deployment(actor=self.actor, deployment=deployment))
         return {
             "row": sources.row_of(deployment),
             "conditions": conditions_view(deployment),
             "regions": regions,
             "legend": phase_legend(regions),
-            "charts": traffic_charts(samples, deployment),
-            "traffic": sources.recent(samples),
+            "charts": traffic_charts(points, deployment),
+            "traffic": sources.recent(points),
             "micro_usd_per_h": sources.spend(actor=self.actor, deployment=deployment),
             "events": sources.events_newest(actor=self.actor, deployment_id=deployment.pk),
         }

@@ -13,7 +13,7 @@ from apps.api.etags import etag_of_document, etag_of_generation
 from apps.api.problems import Problem
 from apps.console import sources
 from apps.console.forms.deployment import DeploymentForm, form_values
-from apps.console.presenters.plans import planned_alone
+from apps.console.presenters.plans import planned_one
 from apps.console.views.base import ConsolePage
 from apps.deployments.documents import document_of
 from apps.deployments.models import Deployment
@@ -45,17 +45,17 @@ class DeploymentFormPage(ConsolePage):
         document = form.document()
         digest = etag_of_document(document)
         confirmed = self.request.POST.get("act") == "confirm"
-        seen = self.request.POST.get("previewed") == digest
+        was_shown = self.request.POST.get("previewed") == digest
         try:
-            if confirmed and seen:
+            if confirmed and was_shown:
                 return self.write(document, deployment)
-            dry_run = deployment_preview(actor=self.actor, document=document, deployment=deployment)
+            seen = deployment_preview(actor=self.actor, document=document, deployment=deployment).preview
         except Problem as problem:
             return self.show(form, deployment, status=problem.status, problem=form.show_problem(problem))
         return self.show(
             form,
             deployment,
-            preview=planned_alone(dry_run.preview.problem, dry_run.preview.entry),
+            preview=planned_one(seen.problem, seen.plan, seen.entry.deployment_id),
             previewed=digest,
             changed_since=confirmed,
             document=yaml.safe_dump(document, sort_keys=False),

@@ -3,10 +3,10 @@
 from django.http import HttpRequest, HttpResponse
 
 from apps.api.pagination import paginate
-from apps.console.presenters.plans import certificate_matrix, planned
+from apps.console.presenters.plans import certificate_matrix, of_project, planned_one
 from apps.console.views.base import ConsolePage
 from apps.placements.selectors import plan_get, plans
-from controlplane.placement import certify, plan_decode, problem_decode
+from controlplane.placement import plan_decode, problem_decode
 
 
 class PlansPage(ConsolePage):
@@ -20,16 +20,17 @@ class PlansPage(ConsolePage):
 
 
 class PlanPage(ConsolePage):
-    """One plan: what it survives, and for every pool of every deployment why it was taken or not."""
+    """One plan: what it survives, and for every pool of the project's deployments why it was taken or not."""
 
     section = "plans"
 
     def get(self, request: HttpRequest, generation: str) -> HttpResponse:
         row = plan_get(actor=self.actor, plan_generation=generation)
         problem, plan = problem_decode(row.problem), plan_decode(row.plan)
+        own = of_project(problem, plan, self.project.pk)
         return self.page(
             "plan.html",
             plan=row,
-            matrix=certificate_matrix(certify(problem, plan)),
-            entries=planned(problem, plan),
+            matrix=certificate_matrix(problem, plan, own),
+            entries=[planned_one(problem, plan, deployment_id) for deployment_id in own],
         )
