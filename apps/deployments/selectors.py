@@ -191,3 +191,14 @@ def _summary(desired: Mapping[str, int], ready: Mapping[str, int]) -> ReplicaSum
         ready=sum(row.ready for row in by_cluster),
         by_cluster=by_cluster,
     )
+
+
+def deployment_names(*, deployment_ids: Collection[UUID]) -> dict[UUID, str]:
+    """Names of deployments, also of those that are gone, for the control plane itself."""
+    return dict(Deployment.objects.filter(pk__in=deployment_ids).values_list("pk", "name"))
+
+
+def deployment_ids_named(*, actor: Actor, name: str) -> list[UUID]:
+    """All deployments of the actor's project that have or had this name."""
+    found = Deployment.objects.filter(project_id=project_wanted(actor), name=name)
+    return list(found.values_list("pk", flat=True))

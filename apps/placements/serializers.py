@@ -8,9 +8,7 @@ from rest_framework import serializers
 from apps.api.money import usd
 from apps.deployments.serializers import RefusalSerializer
 from apps.placements.models import PlacementPlan
-from controlplane.placement import (
-    PlacementPlan as Plan,
-)
+from controlplane.placement import PlacementPlan as Plan
 from controlplane.placement import (
     PlacementProblem,
     certify,
@@ -18,7 +16,9 @@ from controlplane.placement import (
     plan_decode,
     problem_decode,
     problem_sha256,
+    room_left,
 )
+from controlplane.placement.capacity import Ledger
 
 
 class PlanSerializer(serializers.Serializer[Any]):
@@ -97,6 +97,7 @@ class PlanDetailSerializer(PlanSerializer):
             for entry in plan.deployments
             if problem.deployment_by_id[entry.deployment_id].project_id == project_id
         )
+        room = room_left(problem, plan)
         shown = Plan(
             deployments=own,
             micro_usd_per_h=plan.micro_usd_per_h,
@@ -109,16 +110,16 @@ class PlanDetailSerializer(PlanSerializer):
             "created_at": instance.created_at,
             "problem_sha256": problem_sha256(problem),
             "usd_per_h_marginal": usd(plan.marginal_micro_usd_per_h),
-            "deployments": [_entry(problem, plan, entry.deployment_id) for entry in own],
+            "deployments": [_entry(problem, plan, entry.deployment_id, room) for entry in own],
             "certificate": _certificate(problem, shown),
         }
 
 
-def _entry(problem: PlacementProblem, plan: Plan, deployment_id: str) -> dict[str, Any]:
+def _entry(problem: PlacementProblem, plan: Plan, deployment_id: str, room: Ledger) -> dict[str, Any]:
     entry = plan.by_deployment[deployment_id]
     wanted = problem.deployment_by_id[deployment_id]
     pools = []
-    for reason in explain(problem, plan, deployment_id):
+    for reason in explain(problem, plan, deployment_id, room=room):
         pool: dict[str, Any] = {"cluster": reason.cluster, "pool": reason.pool}
         if reason.allocation is not None:
             pool |= {

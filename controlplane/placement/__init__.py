@@ -17,7 +17,7 @@ from controlplane.placement.encoding import (
     problem_encode,
     problem_sha256,
 )
-from controlplane.placement.explain import PoolReason, explain
+from controlplane.placement.explain import PoolReason, explain, room_left
 from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan, TrafficShare
 from controlplane.placement.problem import (
     Budget,
@@ -73,5 +73,6 @@ __all__ = [
     "problem_decode",
     "problem_encode",
     "problem_sha256",
+    "room_left",
     "solve",
 ]

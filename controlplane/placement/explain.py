@@ -21,14 +21,25 @@ class PoolReason:
     refusal: Refusal | None
 
 
-def explain(problem: PlacementProblem, plan: PlacementPlan, deployment_id: str) -> tuple[PoolReason, ...]:
-    """A reason for every pool of the problem. Raises KeyError where the plan has no such deployment."""
+def room_left(problem: PlacementProblem, plan: PlacementPlan) -> Ledger:
+    """What all minima of a plan leave in each pool."""
+    ledger = Ledger(problem.pools)
+    for entry in plan.deployments:
+        for row in entry.allocations:
+            ledger.add(row.pool_id, row.gpus_per_replica, row.min_replicas)
+    return ledger
+
+
+def explain(
+    problem: PlacementProblem, plan: PlacementPlan, deployment_id: str, *, room: Ledger | None = None
+) -> tuple[PoolReason, ...]:
+    """A reason for every pool of the problem. ``room`` is ``room_left``, for those who explain many deployments.
+
+    Raises KeyError where the plan has no such deployment.
+    """
     entry = plan.by_deployment[deployment_id]
     deployment = problem.deployment_by_id[deployment_id]
-    ledger = Ledger(problem.pools)
-    for other in plan.deployments:
-        for row in other.allocations:
-            ledger.add(row.pool_id, row.gpus_per_replica, row.min_replicas)
+    ledger = room or room_left(problem, plan)
     chosen = {row.pool_id: row for row in entry.allocations}
     reasons = []
     for pool in problem.pools:

@@ -67,7 +67,7 @@ def deployment_rollback(
         raise Problem("conflict", f"revision {revision} is what runs; choose an earlier one")
     before = document_of(locked)
     _revision_add(actor, locked, earlier.model_version, earlier.engine_image, rolled_back_from=earlier)
-    return _stored(actor, locked, before, action="rolled back")
+    return _stored(actor, locked, before, action="rolled_back")
 
 
 @one_transaction

@@ -1,0 +1,76 @@
+"""Plans over REST: reasons, certificate, and nobody else's deployments."""
+
+import pytest
+from rest_framework.test import APIClient
+
+from apps.accounts.models import Project
+from apps.accounts.services import api_key_create
+from apps.api.actors import system_actor
+from apps.deployments.services import deployment_create
+from apps.placements.services import placements_solve
+from tests.apps.conftest import bearer, tenant_make
+from tests.support.fleet_world import FleetWorld, fleet_world
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def world() -> FleetWorld:
+    """Two deployments, one of which must survive the loss of a region, and the plan for both."""
+    made = fleet_world()
+    deployment_create(actor=made.actor, document=made.document())
+    placements_solve(organization_id=made.organization.pk)
+    survivor = made.document("survivor", survivability="region", residency=["eu", "us"])
+    deployment_create(actor=made.actor, document=survivor | {"autoscaling": {"max_replicas": 2}})
+    placements_solve(organization_id=made.organization.pk)
+    return made
+
+
+def reader(project: Project) -> APIClient:
+    actor = system_actor("tests", organization_id=project.organization_id, project_id=project.pk)
+    return bearer(api_key_create(actor=actor, project_id=project.pk, name="reader", scopes=["read"])[1])
+
+
+def test_plans_are_listed_newest_first(world: FleetWorld) -> None:
+    """With their generation and what they cost."""
+    items = reader(world.project).get("/api/v1/plans").json()["items"]
+    assert [(row["plan_generation"], row["usd_per_h"]) for row in items] == [(2, "4.00"), (1, "1.00")]
+
+
+def test_a_plan_says_why_and_what_it_survives(world: FleetWorld) -> None:
+    """Every pool has its reason; every loss its verdict; promises are told from luck."""
+    client = reader(world.project)
+    plan = client.get("/api/v1/plans/latest").json()
+    assert plan == client.get("/api/v1/plans/2").json()
+    entries = {
+        entry["name"]: {pool["cluster"]: pool for pool in entry["pools"]} for entry in plan["deployments"]
+    }
+    assert (
+        entries["survivor"]["us-east"]["reasons"][0]
+        == "1 at 1.000 USD/h each, the cheapest on_demand room left"
+    )
+    assert entries["survivor"]["ap-northeast"]["refusal"]["rule"] == "residency"
+    assert entries["chat"]["eu-west"]["refusal"]["rule"] == "not_needed"
+    certificate = plan["certificate"]
+    assert (certificate["holds"], certificate["broken_promises"]) == (True, [])
+    verdicts = {
+        (row["deployment"], row["domain"]): (row["verdict"], row["promised"]) for row in certificate["losses"]
+    }
+    assert verdicts["survivor", "us-east4"] == ("survives", True)
+    assert verdicts["chat", "us-east4"] == ("lost", False)
+
+
+def test_plans_of_others_are_not_there(world: FleetWorld) -> None:
+    """Another organization sees no plan; a sibling project sees the plan without these deployments."""
+    stranger = tenant_make("rival").client
+    assert stranger.get("/api/v1/plans").json()["items"] == []
+    assert stranger.get("/api/v1/plans/2").status_code == 404
+    sibling = reader(Project.objects.create(organization=world.organization, name="other"))
+    plan = sibling.get("/api/v1/plans/2").json()
+    assert (plan["deployments"], plan["certificate"]["losses"]) == ([], [])
+
+
+@pytest.mark.parametrize("generation", ["0", "99", "-1", "x", "9" * 40, "1.0"])
+def test_a_plan_that_never_was_is_not_found(world: FleetWorld, generation: str) -> None:
+    """Whatever the address says, it is 404 and never an error of ours."""
+    assert reader(world.project).get(f"/api/v1/plans/{generation}").status_code == 404
