@@ -13,15 +13,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from workloadplane.engines import openai_http
-from workloadplane.engines.arguments import (
-    SWITCH,
-    ArgumentRule,
-    Number,
-    OneOf,
-    WholeNumber,
-    as_options,
-    check_arguments,
-)
+from workloadplane.engines.arguments import as_options
 from workloadplane.engines.base import (
     EngineCommand,
     EngineEndpoint,
@@ -31,6 +23,7 @@ from workloadplane.engines.base import (
     InferenceRoute,
     Readiness,
 )
+from workloadplane.protocol.engine_arguments import ALLOWED, CPU_KV_CACHE, check_arguments
 from workloadplane.protocol.observed import ColdStart
 from workloadplane.protocol.refusal import Refusal
 
@@ -46,30 +39,6 @@ _DTYPES = {
 }
 # Weights that bring their own number format: vLLM reads it from their configuration.
 _QUANTIZED = frozenset({"fp8", "int8", "int4", "fp4", "mxfp4", "nvfp4"})
-
-# Becomes an environment variable, for vLLM has no argument for it.
-_CPU_KV_CACHE = "cpu_kv_cache_gib"
-
-_RULES: Mapping[str, ArgumentRule] = {
-    "block_size": OneOf(("8", "16", "32", "64", "128")),
-    _CPU_KV_CACHE: WholeNumber(1, 1024),
-    "enable_auto_tool_choice": SWITCH,
-    "enable_chunked_prefill": SWITCH,
-    "enable_prefix_caching": SWITCH,
-    "enforce_eager": SWITCH,
-    "gpu_memory_utilization": Number(0.05, 0.98),
-    "kv_cache_dtype": OneOf(("auto", "fp8", "fp8_e4m3", "fp8_e5m2")),
-    "max_num_batched_tokens": WholeNumber(1, 10**6),
-    "max_num_seqs": WholeNumber(1, 10**4),
-    "pipeline_parallel_size": WholeNumber(1, 64),
-    "quantization": OneOf(
-        ("awq", "awq_marlin", "compressed-tensors", "fp8", "gptq", "gptq_marlin", "modelopt")
-    ),
-    "reasoning_parser": OneOf(("deepseek_r1", "granite", "qwen3")),
-    "seed": WholeNumber(0, 2**31),
-    "tensor_parallel_size": WholeNumber(1, 64),
-    "tool_call_parser": OneOf(("granite", "hermes", "llama3_json", "mistral", "pythonic")),
-}
 
 _INFERENCE_ONLY = (
     InferenceRoute(method="POST", path="/v1/responses", route_class="responses"),
@@ -108,10 +77,8 @@ class VllmEngine:
         return python
 
     def check_arguments(self, arguments: Mapping[str, str]) -> Refusal | None:
-        """See ``_RULES``; among what is left out on purpose: trust_remote_code and everything that opens a
-        port.
-        """
-        return check_arguments(self.name, _RULES, arguments)
+        """As the wire lists them for all."""
+        return next(iter(check_arguments(ALLOWED[self.name], arguments)), None)
 
     def command(self, replica: EngineReplica, place: EnginePlace) -> EngineCommand | Refusal:
         """The API server, quiet and offline. The key is in the environment, where other users cannot read
@@ -128,7 +95,7 @@ class VllmEngine:
             known = ", ".join((*_DTYPES, *sorted(_QUANTIZED)))
             return _refusal("engine_precision", "precision", replica.precision, f"use one of: {known}")
         arguments = dict(replica.arguments)
-        cpu_kv_cache_gib = arguments.pop(_CPU_KV_CACHE, "1")
+        cpu_kv_cache_gib = arguments.pop(CPU_KV_CACHE, "1")
         argv = (
             place.interpreter,
             "-m",

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from apps.api.actors import Actor
 from apps.api.problems import FieldError, Problem
 from apps.api.services import audit_record, one_transaction
-from apps.catalog.arguments import arguments_check
 from apps.catalog.models import EngineImage
+from workloadplane.protocol.engine_arguments import ALLOWED, check_arguments
 
 
 @one_transaction
@@ -14,7 +14,7 @@ def engine_image_create(
     *, actor: Actor, engine: str, version: str, digest: str, arguments: Mapping[str, str]
 ) -> EngineImage:
     """An image, pinned by digest. Raises Problem ``invalid_document`` for arguments not on the engine's list."""
-    refusals = arguments_check(engine, arguments)
+    refusals = check_arguments(ALLOWED[engine], arguments)
     if refusals:
         errors = [
             FieldError(

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 
 from workloadplane.engines import openai_http
-from workloadplane.engines.arguments import ArgumentRule, Number, WholeNumber, as_options, check_arguments
+from workloadplane.engines.arguments import as_options
 from workloadplane.engines.base import (
     EngineCommand,
     EngineEndpoint,
@@ -20,6 +20,7 @@ from workloadplane.engines.base import (
 )
 from workloadplane.engines.simulator.faults import faults_from_json
 from workloadplane.engines.simulator.settings import ENGINE_KEY_VARIABLE
+from workloadplane.protocol.engine_arguments import ALLOWED, ArgumentRule, check_arguments
 from workloadplane.protocol.observed import ColdStart
 from workloadplane.protocol.refusal import Refusal
 
@@ -41,21 +42,8 @@ class _FaultSwitches:
         return True
 
 
-_RULES: Mapping[str, ArgumentRule] = {
-    "block_tokens": WholeNumber(1, 1024),
-    "decode_step_per_sequence_s": Number(0, 60),
-    "decode_step_s": Number(1e-5, 60),
-    "embedding_dimensions": WholeNumber(1, 4096),
-    "engine_start_s": Number(0, 3600),
-    "faults": _FaultSwitches(),
-    "kv_capacity_tokens": WholeNumber(1, 10**9),
-    "max_num_batched_tokens": WholeNumber(1, 10**6),
-    "max_num_seqs": WholeNumber(1, 10**5),
-    "mean_output_tokens": WholeNumber(1, 10**6),
-    "prefill_tokens_per_s": Number(1, 1e9),
-    "seed": WholeNumber(0, 2**31),
-    "weight_load_s": Number(0, 3600),
-}
+# The agent alone may set failure switches: the catalog lists none.
+_RULES: Mapping[str, ArgumentRule] = {**ALLOWED["simulator"], "faults": _FaultSwitches()}
 
 
 class SimulatorEngine:
@@ -71,7 +59,7 @@ class SimulatorEngine:
 
     def check_arguments(self, arguments: Mapping[str, str]) -> Refusal | None:
         """See ``_RULES``."""
-        return check_arguments(self.name, _RULES, arguments)
+        return next(iter(check_arguments(_RULES, arguments)), None)
 
     def command(self, replica: EngineReplica, place: EnginePlace) -> EngineCommand | Refusal:
         """The module of this package."""
