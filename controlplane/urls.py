@@ -11,6 +11,8 @@ api_v1: list[URLPattern | URLResolver] = [
     path("", include("apps.catalog.urls")),
     path("", include("apps.deployments.urls")),
     path("", include("apps.placements.urls")),
+    path("", include("apps.agents.urls")),
+    path("", include("apps.telemetry.urls")),
 ]
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -18,6 +20,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("readyz", handlers.readyz),
     path("api/v1/", include(api_v1)),
     re_path(r"^(api|agent)(/.*)?$", handlers.nothing_here),
+    path("", include("apps.console.urls")),
 ]
 
 handler400 = handlers.handler400

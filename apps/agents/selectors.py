@@ -1,21 +1,25 @@
 """Reading what agents are and what they reported."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 
+from apps.accounts.selectors import organization_wanted, project_wanted
 from apps.agents.models import (
     AgentSession,
     ClusterTable,
     PlaneState,
     Replica,
+    ReplicaInterval,
     ReplicaState,
     SigningKey,
     TableKind,
 )
+from apps.api.actors import Actor
+from apps.fleet.models import Cluster
 
 #: A retired signing key stays trusted for so long: agents that were away have until then to hear of its successor.
 RETIRED_KEY_TRUSTED_FOR = timedelta(days=7)
@@ -104,3 +108,102 @@ def replica_counts(*, deployment_ids: Collection[UUID]) -> list[ReplicaCount]:
         .order_by("deployment_id", "assignment_id", "state")
     )
     return [ReplicaCount(*row) for row in rows]
+
+
+def replicas(
+    *,
+    actor: Actor,
+    deployment: str | None = None,
+    cluster: str | None = None,
+    state: str | None = None,
+    present: bool | None = None,
+) -> QuerySet[Replica]:
+    """Replicas, newest first: of the project for a key, of the whole organization for its members.
+
+    present: only those that their agent still reports, or only those that it does not
+    """
+    found = Replica.objects.filter(cluster__organization_id=organization_wanted(actor))
+    if actor.kind == "api_key":
+        found = found.filter(deployment__project_id=project_wanted(actor))
+    if deployment is not None:
+        found = found.filter(deployment__project_id=project_wanted(actor), deployment__name=deployment)
+    if cluster is not None:
+        found = found.filter(cluster__name=cluster)
+    if state is not None:
+        found = found.filter(state=state)
+    if present is not None:
+        found = found.filter(gone_at__isnull=present)
+    return found.select_related("deployment", "revision", "cluster", "pool").order_by("-started_at", "-id")
+
+
+def replicas_of_project(
+    *,
+    actor: Actor,
+    deployment: str | None = None,
+    cluster: str | None = None,
+    state: str | None = None,
+    present: bool | None = None,
+) -> QuerySet[Replica]:
+    """As ``replicas``, of the actor's project alone."""
+    found = replicas(actor=actor, deployment=deployment, cluster=cluster, state=state, present=present)
+    return found.filter(deployment__project_id=project_wanted(actor))
+
+
+@dataclass(frozen=True)
+class GpusHeld:
+    """So many replicas with so many GPUs each on one pool."""
+
+    pool_id: UUID
+    gpus: int
+    replicas: int
+
+
+def gpus_held(*, organization_id: UUID, deployment_id: UUID | None = None) -> list[GpusHeld]:
+    """What an organization's replicas, or one deployment's, hold at this moment."""
+    found = ReplicaInterval.objects.filter(ended_at=None, pool__cluster__organization_id=organization_id)
+    if deployment_id is not None:
+        found = found.filter(deployment_id=deployment_id)
+    rows = found.values_list("pool_id", "gpus").annotate(Count("pk")).order_by("pool_id", "gpus")
+    return [GpusHeld(*row) for row in rows]
+
+
+@dataclass(frozen=True)
+class AgentStatus:
+    """Who speaks for a cluster, and what it holds. All but ``enrolled`` is empty until an agent has enrolled."""
+
+    enrolled: bool
+    connected: bool = False
+    fenced: bool = False
+    cluster_epoch: int | None = None
+    instance_id: str | None = None
+    agent_version: str | None = None
+    gateway_url: str | None = None
+    engine_substitutions: Mapping[str, str] = field(default_factory=dict)
+    observed_generation: int | None = None
+    held_generations: Mapping[str, int] = field(default_factory=dict)
+    newest_generations: Mapping[str, int] = field(default_factory=dict)
+    last_sync_at: datetime | None = None
+    lease_expires_at: datetime | None = None
+
+
+def agent_status(*, cluster: Cluster, now: datetime) -> AgentStatus:
+    """What is known of a cluster's agent."""
+    session = AgentSession.objects.filter(cluster=cluster).first()
+    if session is None:
+        return AgentStatus(enrolled=False)
+    tables = ClusterTable.objects.filter(cluster=cluster).order_by("kind")
+    return AgentStatus(
+        enrolled=True,
+        connected=session.lease_expires_at is not None and session.lease_expires_at > now,
+        fenced=session.fenced_at is not None,
+        cluster_epoch=session.cluster_epoch,
+        instance_id=session.instance_id,
+        agent_version=session.facts.get("agent_version"),
+        gateway_url=cluster.gateway_url,
+        engine_substitutions=session.facts.get("engine_substitutions", {}),
+        observed_generation=session.observed_generation,
+        held_generations=session.facts.get("held_generations", {}),
+        newest_generations=dict(tables.values_list("kind", "generation")),
+        last_sync_at=session.last_sync_at,
+        lease_expires_at=session.lease_expires_at,
+    )

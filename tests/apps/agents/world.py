@@ -184,7 +184,6 @@ def delta(
     gone: tuple[str, ...] = (),
     conditions: tuple[ObservedCondition, ...] = (),
     gateway_url: str = "http://127.0.0.1:9000",
-    state_hash: str | None = None,
 ) -> ObservedDelta:
     """The change that leaves a cluster with ``replicas``; ``changed`` None = the full state."""
     names = tuple(replicas) if changed is None else changed
@@ -201,7 +200,7 @@ def delta(
             free_memory_bytes=None,
             held_generations={},
         ),
-        state_hash=observed_hash(replicas) if state_hash is None else state_hash,
+        state_hash=observed_hash({replica.replica_id: replica for replica in replicas.values()}),
     )
 
 

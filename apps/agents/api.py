@@ -1,0 +1,63 @@
+"""Replicas and agents over REST."""
+
+from typing import ClassVar
+
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.agents import selectors
+from apps.agents.serializers import (
+    AgentSerializer,
+    DeploymentReplicaFilters,
+    ReplicaFilters,
+    ReplicaSerializer,
+)
+from apps.api.schema import page_of
+from apps.api.views import MeridianView, Rights, Tenancy
+from apps.deployments import selectors as deployments
+from apps.fleet import selectors as fleet
+
+NEWEST_FIRST = ("-started_at", "-id")
+
+
+@extend_schema(tags=["replicas"])
+class ReplicasView(MeridianView):
+    rights: ClassVar[Rights] = {"GET": "read"}
+    tenancy = Tenancy.PROJECT
+    filters = ReplicaFilters
+    paged = True
+
+    @extend_schema(operation_id="replicas_list", responses=page_of(ReplicaSerializer))
+    def get(self, request: Request) -> Response:
+        found = selectors.replicas_of_project(actor=self.actor, **self.filter_values)
+        return self.page(found, ReplicaSerializer, ordering=NEWEST_FIRST)
+
+
+@extend_schema(tags=["deployments"])
+class DeploymentReplicasView(MeridianView):
+    """A deployment's replicas; those that are gone are left out unless asked for."""
+
+    rights: ClassVar[Rights] = {"GET": "read"}
+    tenancy = Tenancy.PROJECT
+    filters = DeploymentReplicaFilters
+    paged = True
+
+    @extend_schema(operation_id="deployments_replicas", responses=page_of(ReplicaSerializer))
+    def get(self, request: Request, name: str) -> Response:
+        deployment = deployments.deployment_get(actor=self.actor, name=name)
+        wanted = {"present": True, **self.filter_values}
+        found = selectors.replicas_of_project(actor=self.actor, **wanted).filter(deployment=deployment)
+        return self.page(found, ReplicaSerializer, ordering=NEWEST_FIRST)
+
+
+@extend_schema(tags=["clusters"])
+class AgentView(MeridianView):
+    rights: ClassVar[Rights] = {"GET": "read"}
+    tenancy = Tenancy.ORGANIZATION
+
+    @extend_schema(operation_id="clusters_agent", responses=AgentSerializer)
+    def get(self, request: Request, name: str) -> Response:
+        cluster = fleet.cluster_get(actor=self.actor, name=name)
+        return Response(AgentSerializer(selectors.agent_status(cluster=cluster, now=timezone.now())).data)

@@ -1,0 +1,95 @@
+"""Documents of replicas and agents: read only, made by agents."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from apps.agents.models import Replica, ReplicaState
+from apps.api.validation import StrictCharField, StrictChoiceField
+
+
+class ColdStartSerializer(serializers.Serializer[Any]):
+    """Seconds by phase; null = that phase was not passed."""
+
+    gpu_procurement_s = serializers.FloatField(allow_null=True)
+    image_pull_s = serializers.FloatField(allow_null=True)
+    weight_load_s = serializers.FloatField(allow_null=True)
+    engine_start_s = serializers.FloatField(allow_null=True)
+
+
+class LoadSerializer(serializers.Serializer[Any]):
+    """As last scraped; null before that."""
+
+    running = serializers.IntegerField()
+    waiting = serializers.IntegerField()
+    kv_cache_usage = serializers.FloatField(allow_null=True)
+    prompt_tokens_total = serializers.IntegerField()
+    generation_tokens_total = serializers.IntegerField()
+
+
+class ReplicaSerializer(serializers.Serializer[Replica]):
+    id = serializers.UUIDField()
+    deployment = serializers.CharField(source="deployment.name")
+    revision = serializers.IntegerField(source="revision.number")
+    cluster = serializers.CharField(source="cluster.name")
+    pool = serializers.CharField(source="pool.name")
+    engine = serializers.CharField(help_text="what truly runs, also where the cluster substitutes an engine")
+    state = serializers.ChoiceField(choices=ReplicaState.choices)
+    phase = serializers.CharField(allow_null=True, help_text="of its start, while it starts")
+    reason = serializers.CharField()
+    message = serializers.CharField()
+    restarts = serializers.IntegerField()
+    cold_start = ColdStartSerializer(source="*")
+    load = serializers.SerializerMethodField()
+    started_at = serializers.DateTimeField()
+    ready_at = serializers.DateTimeField(allow_null=True)
+    stopped_at = serializers.DateTimeField(allow_null=True)
+    gone_at = serializers.DateTimeField(allow_null=True, help_text="when its agent reported it no more")
+
+    def get_load(self, replica: Replica) -> LoadSerializer(allow_null=True):  # type: ignore[valid-type]
+        return replica.load or None
+
+
+class ReplicaFilters(serializers.Serializer[Any]):
+    """Query parameters of the list."""
+
+    deployment = StrictCharField(required=False, help_text="Only those of this deployment.")
+    cluster = StrictCharField(required=False, help_text="Only those in this cluster.")
+    state = StrictChoiceField(choices=ReplicaState.choices, required=False)
+    present = serializers.BooleanField(
+        required=False, help_text="Only those that their agent still reports, or only those that it does not."
+    )
+
+
+class DeploymentReplicaFilters(serializers.Serializer[Any]):
+    """Query parameters of a deployment's replicas."""
+
+    cluster = StrictCharField(required=False, help_text="Only those in this cluster.")
+    state = StrictChoiceField(choices=ReplicaState.choices, required=False)
+    present = serializers.BooleanField(
+        required=False, help_text="true (the default): those that run; false: those that are gone."
+    )
+
+
+class AgentSerializer(serializers.Serializer[Any]):
+    """Who speaks for a cluster; nulls until an agent has enrolled."""
+
+    enrolled = serializers.BooleanField()
+    connected = serializers.BooleanField(help_text="its lease runs")
+    fenced = serializers.BooleanField(
+        help_text="two agents spoke for the cluster; enrol one with a new token"
+    )
+    cluster_epoch = serializers.IntegerField(allow_null=True)
+    instance_id = serializers.CharField(allow_null=True)
+    agent_version = serializers.CharField(allow_null=True)
+    gateway_url = serializers.CharField(allow_null=True)
+    engine_substitutions = serializers.DictField(child=serializers.CharField())
+    observed_generation = serializers.IntegerField(allow_null=True)
+    held_generations = serializers.DictField(
+        child=serializers.IntegerField(), help_text="tables that it has in use"
+    )
+    newest_generations = serializers.DictField(
+        child=serializers.IntegerField(), help_text="tables made for it"
+    )
+    last_sync_at = serializers.DateTimeField(allow_null=True)
+    lease_expires_at = serializers.DateTimeField(allow_null=True)

@@ -1,0 +1,158 @@
+"""Reading events and usage: always within what an actor may see."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db.models import Count, Q, QuerySet, Sum
+from django.utils import timezone
+
+from apps.accounts.selectors import organization_wanted, project_wanted
+from apps.agents import selectors as agents
+from apps.api.actors import Actor
+from apps.deployments import selectors as deployments
+from apps.fleet import selectors as fleet
+from apps.telemetry.models import Event, MetricWindow, UsageRecord
+from apps.telemetry.series import Point, latency_series
+from controlplane.costing import replica_micro_usd_per_h
+
+__all__ = [
+    "Point",
+    "Traffic",
+    "UsageTotal",
+    "events",
+    "latency_series",
+    "spend_micro_usd_per_h",
+    "traffic_recent",
+    "usage_totals",
+]
+
+
+def events(
+    *,
+    actor: Actor,
+    severity: str | None = None,
+    reason: str | None = None,
+    deployment: str | None = None,
+    deployment_id: UUID | None = None,
+    cluster: str | None = None,
+    cluster_id: UUID | None = None,
+) -> QuerySet[Event]:
+    """Events of the actor's project and of its organization's fleet; of the whole organization if no project is chosen.
+
+    deployment, cluster: by name; one that the actor cannot see has no events.
+    """
+    found = Event.objects.filter(organization_id=organization_wanted(actor))
+    if actor.project_id is not None:
+        found = found.filter(Q(project_id=actor.project_id) | Q(project_id=None))
+    if severity is not None:
+        found = found.filter(severity=severity)
+    if reason is not None:
+        found = found.filter(reason=reason)
+    if deployment is not None:
+        named = deployments.deployments(actor=actor, name=deployment)
+        found = found.filter(deployment_id__in=named.order_by().values("pk"))
+    if deployment_id is not None:
+        found = found.filter(deployment_id=deployment_id)
+    if cluster is not None:
+        found = found.filter(cluster_id__in=fleet.cluster_ids_named(actor=actor, name=cluster))
+    return found if cluster_id is None else found.filter(cluster_id=cluster_id)
+
+
+@dataclass(frozen=True)
+class UsageTotal:
+    """What one deployment was used in a stretch of time. ``errors``: requests that an engine failed."""
+
+    deployment_id: UUID
+    deployment: str
+    requests: int
+    errors: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+
+
+def usage_totals(
+    *, actor: Actor, start: datetime, end: datetime, deployment: str | None = None
+) -> list[UsageTotal]:
+    """Usage of the project's deployments, also of deleted ones, by when requests finished: from start, before end."""
+    found = UsageRecord.objects.filter(
+        project_id=project_wanted(actor), finished_at__gte=start, finished_at__lt=end
+    )
+    if deployment is not None:
+        named = deployments.deployment_ids_named(actor=actor, name=deployment)
+        found = found.filter(deployment_id__in=named)
+    rows = list(
+        found.values("deployment_id")
+        .annotate(
+            requests=Count("pk"),
+            errors=Count("pk", filter=Q(outcome="upstream_error")),
+            total_input_tokens=Sum("input_tokens"),
+            total_cached_tokens=Sum("cached_tokens"),
+            total_output_tokens=Sum("output_tokens"),
+        )
+        .order_by("deployment_id")
+    )
+    names = deployments.deployment_names(deployment_ids=[row["deployment_id"] for row in rows])
+    totals = [
+        UsageTotal(
+            deployment_id=row["deployment_id"],
+            deployment=names.get(row["deployment_id"], ""),
+            requests=row["requests"],
+            errors=row["errors"],
+            input_tokens=row["total_input_tokens"],
+            cached_tokens=row["total_cached_tokens"],
+            output_tokens=row["total_output_tokens"],
+        )
+        for row in rows
+    ]
+    return sorted(totals, key=lambda total: (total.deployment, total.deployment_id))
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Mean rates over a stretch of time."""
+
+    requests_per_s: float
+    errors_per_s: float
+    output_tokens_per_s: float
+
+
+def traffic_recent(*, actor: Actor, over: timedelta, now: datetime | None = None) -> Traffic:
+    """The traffic of the organization's clusters over the time before ``now``."""
+    start = (now or timezone.now()) - over
+    clusters = fleet.clusters(actor=actor).order_by().values("pk")
+    sums = MetricWindow.objects.filter(
+        cluster_id__in=clusters, ended_at__gt=start, started_at__gt=start - timedelta(hours=1)
+    ).aggregate(requests=Sum("requests"), errors=Sum("errors"), output_tokens=Sum("output_tokens"))
+    seconds = over.total_seconds()
+    return Traffic(
+        requests_per_s=(sums["requests"] or 0) / seconds,
+        errors_per_s=(sums["errors"] or 0) / seconds,
+        output_tokens_per_s=(sums["output_tokens"] or 0) / seconds,
+    )
+
+
+def spend_micro_usd_per_h(
+    *, actor: Actor, deployment_id: UUID | None = None, now: datetime | None = None
+) -> int:
+    """What the replicas of the organization, or of one deployment, cost now: each its share of an instance.
+
+    A pool without a price counts as nothing, so the sum errs low there.
+    """
+    held = agents.gpus_held(organization_id=organization_wanted(actor), deployment_id=deployment_id)
+    pools = fleet.pools_priced(now=now).filter(pk__in={row.pool_id for row in held})
+    tariffs = {
+        pool_id: (price or 0, gpus)
+        # mypy cannot see what pools_priced annotates
+        for pool_id, price, gpus in pools.values_list("pk", "micro_usd_per_h", "instance_type__gpus")  # type: ignore[misc]
+    }
+    return sum(
+        row.replicas
+        * replica_micro_usd_per_h(
+            instance_micro_usd_per_h=tariffs[row.pool_id][0],
+            gpus_per_instance=tariffs[row.pool_id][1],
+            gpus=row.gpus,
+        )
+        for row in held
+    )
