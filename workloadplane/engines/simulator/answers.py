@@ -59,14 +59,21 @@ class AnswerForm(Protocol):
 
 
 class _Form:
-    """What chat and completions share: ``head`` is the JSON of a chunk up to its choices."""
+    """What chat and completions share: ``head`` is the JSON of a chunk up to its choices.
+
+    ``prompt_ids`` holds each choice's prompt if token ids were asked for, as ``return_token_ids`` of vLLM
+    gives
+    them: of the prompt once, where the answer begins, and of the answer token by token.
+    """
 
     stream_object = ""
     whole_object = ""
 
-    def __init__(self, *, answer_id: str, model: str, created: int, with_token_ids: bool) -> None:
+    def __init__(
+        self, *, answer_id: str, model: str, created: int, prompt_ids: Sequence[Sequence[int]] | None
+    ) -> None:
         self._facts = {"id": answer_id, "created": created, "model": model}
-        self._with_token_ids = with_token_ids
+        self._prompt_ids = prompt_ids
         head = _encode({"id": answer_id, "object": self.stream_object, "created": created, "model": model})
         self._head = b"data: " + head[:-1] + b',"choices":['
 
@@ -74,21 +81,22 @@ class _Form:
         """The event with the usage and no choices."""
         return self._head + b'],"usage":' + _encode(usage.as_json()) + b"}\n\n"
 
-    def _event(self, index: int, content: bytes, token: bytes | None, finish_reason: str | None) -> bytes:
+    def _event(
+        self, index: int, content: bytes, token: bytes, finish_reason: str | None, *, end: bytes = b"}]}\n\n"
+    ) -> bytes:
         parts = [self._head, b'{"index":%d,' % index, content, b',"logprobs":null,"finish_reason":']
         parts.append(b"null" if finish_reason is None else b'"%s"' % finish_reason.encode())
-        if self._with_token_ids and token is not None:
+        if self._prompt_ids is not None and token:
             parts.append(b',"token_ids":[%d]' % token_id(token))
-        parts.append(b"}]}\n\n")
+        parts.append(end)
         return b"".join(parts)
 
-    def _whole(self, choices: list[dict[str, Any]], usage: Usage) -> bytes:
-        return _encode(
-            {**self._facts, "object": self.whole_object, "choices": choices, "usage": usage.as_json()}
-        )
+    def _whole(self, choices: list[dict[str, Any]], usage: Usage, **more: Any) -> bytes:
+        answer = {**self._facts, "object": self.whole_object, "choices": choices, "usage": usage.as_json()}
+        return _encode({**answer, **more})
 
     def _ids(self, choice: Choice) -> dict[str, Any]:
-        return {"token_ids": choice.token_ids} if self._with_token_ids else {}
+        return {} if self._prompt_ids is None else {"token_ids": choice.token_ids}
 
 
 class ChatForm(_Form):
@@ -99,7 +107,10 @@ class ChatForm(_Form):
 
     def opening(self, index: int) -> bytes:
         """The role, as its own event."""
-        return self._event(index, b'"delta":{"role":"assistant","content":""}', None, None)
+        end = b"}]}\n\n"
+        if self._prompt_ids is not None:
+            end = b'}],"prompt_token_ids":' + _encode(self._prompt_ids[index]) + end[2:]
+        return self._event(index, b'"delta":{"role":"assistant","content":""}', b"", None, end=end)
 
     def chunk(self, index: int, piece: bytes, token: bytes, finish_reason: str | None) -> bytes:
         """One token as an event."""
@@ -118,7 +129,8 @@ class ChatForm(_Form):
             }
             for choice in choices
         ]
-        return self._whole(rows, usage)
+        more = {} if self._prompt_ids is None else {"prompt_token_ids": self._prompt_ids[0]}
+        return self._whole(rows, usage, **more)
 
 
 class CompletionForm(_Form):
@@ -126,13 +138,24 @@ class CompletionForm(_Form):
 
     stream_object = whole_object = "text_completion"
 
+    def __init__(
+        self, *, answer_id: str, model: str, created: int, prompt_ids: Sequence[Sequence[int]] | None
+    ) -> None:
+        super().__init__(answer_id=answer_id, model=model, created=created, prompt_ids=prompt_ids)
+        self._opening: set[int] = set()
+
     def opening(self, index: int) -> bytes:
-        """Nothing: the first token is the first event."""
+        """Nothing: the first token is the first event, and is marked as that."""
+        self._opening.add(index)
         return b""
 
     def chunk(self, index: int, piece: bytes, token: bytes, finish_reason: str | None) -> bytes:
         """One token as an event."""
-        return self._event(index, b'"text":' + _encode(piece.decode(errors="replace")), token, finish_reason)
+        content = b'"text":' + _encode(piece.decode(errors="replace"))
+        if self._prompt_ids is not None and index in self._opening:
+            content += b',"prompt_token_ids":' + _encode(self._prompt_ids[index])
+        self._opening.discard(index)
+        return self._event(index, content, token, finish_reason)
 
     def whole(self, choices: Sequence[Choice], usage: Usage) -> bytes:
         """The answer in one piece."""
@@ -143,10 +166,14 @@ class CompletionForm(_Form):
                 "logprobs": None,
                 "finish_reason": choice.finish_reason,
                 **self._ids(choice),
+                **self._prompt_of(choice),
             }
             for choice in choices
         ]
         return self._whole(rows, usage)
+
+    def _prompt_of(self, choice: Choice) -> dict[str, Any]:
+        return {} if self._prompt_ids is None else {"prompt_token_ids": self._prompt_ids[choice.index]}
 
 
 def error_body(message: str, *, kind: str, param: str | None = None, code: str | None = None) -> bytes:

@@ -144,30 +144,34 @@ class Routes:
         request = requests.decode(exchange.body, requests.ChatRequest)
         self._check_model(request.model)
         generation = requests.read_chat(request, self._settings)
-        form = ChatForm(
-            answer_id=f"chatcmpl-{uuid.uuid4().hex}",
-            model=request.model,
-            created=int(time.time()),
-            with_token_ids=generation.return_token_ids,
-        )
-        self._generate(exchange, generation, form)
+        self._generate(exchange, generation, ChatForm, answer_id=f"chatcmpl-{uuid.uuid4().hex}")
 
     def _completion(self, exchange: Exchange) -> None:
         request = requests.decode(exchange.body, requests.CompletionRequest)
         self._check_model(request.model)
         generation = requests.read_completion(request, self._settings)
-        form = CompletionForm(
-            answer_id=f"cmpl-{uuid.uuid4().hex}",
-            model=request.model,
-            created=int(time.time()),
-            with_token_ids=generation.return_token_ids,
-        )
-        self._generate(exchange, generation, form)
+        self._generate(exchange, generation, CompletionForm, answer_id=f"cmpl-{uuid.uuid4().hex}")
 
-    def _generate(self, exchange: Exchange, generation: requests.Generation, form: AnswerForm) -> None:
+    def _generate(
+        self,
+        exchange: Exchange,
+        generation: requests.Generation,
+        form_of: type[ChatForm | CompletionForm],
+        *,
+        answer_id: str,
+    ) -> None:
         asked = [(prompt, sampling) for prompt in generation.prompts for sampling in generation.samplings]
         answers = [answer(prompt, sampling) for prompt, sampling in asked]
         prompts = prompt_tokens_of(generation.prompts, len(generation.samplings))
+        prompt_ids = None
+        if generation.return_token_ids:
+            prompt_ids = [[token_id(token) for token in prompt] for prompt in prompts]
+        form = form_of(
+            answer_id=answer_id,
+            model=self._settings.served_model,
+            created=int(time.time()),
+            prompt_ids=prompt_ids,
+        )
         sink = (
             _Stream(exchange, form, include_usage=generation.include_usage, choices=len(answers))
             if generation.stream

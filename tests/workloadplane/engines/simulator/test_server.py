@@ -118,12 +118,30 @@ def test_a_broken_chat_goes_on_where_it_stopped(quick: Simulator) -> None:
         "return_token_ids": True,
     }
     choice = post(quick, "/v1/completions", asked).json()["choices"][0]
-    prompt_ids = post(quick, "/tokenize", {"prompt": "Once"}).json()["tokens"]
-    body = {**asked, "prompt": prompt_ids + choice["token_ids"][:10], "max_tokens": 20}
+    assert choice["prompt_token_ids"] == post(quick, "/tokenize", {"prompt": "Once"}).json()["tokens"]
+    body = {**asked, "prompt": choice["prompt_token_ids"] + choice["token_ids"][:10], "max_tokens": 20}
     rest_ids = post(quick, "/v1/completions", body).json()["choices"][0]["token_ids"]
     assert choice["token_ids"][:10] + rest_ids == choice["token_ids"]
     detokenized = post(quick, "/detokenize", {"tokens": rest_ids}).json()["prompt"]
     assert choice["text"].endswith(detokenized)
+
+
+def test_a_stream_gives_token_ids_where_asked(quick: Simulator) -> None:
+    """The prompt's with the first event, then one per token, for chats and completions as vLLM gives them."""
+    more = {"stream": True, "max_tokens": 4, "ignore_eos": True, "return_token_ids": True}
+    for path, body in (
+        ("/v1/chat/completions", {**CHAT, **more}),
+        ("/v1/completions", {"model": "chat", "prompt": "Once", **more}),
+    ):
+        text = post(quick, path, body).text
+        events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+        prompts = [
+            event.get("prompt_token_ids") or event["choices"][0].get("prompt_token_ids") for event in events
+        ]
+        asked = {"messages": CHAT["messages"]} if "chat" in path else {"prompt": "Once"}
+        assert prompts[0] == post(quick, "/tokenize", asked).json()["tokens"]
+        assert not any(prompts[1:])
+        assert sum(len(event["choices"][0].get("token_ids", ())) for event in events) == 4
 
 
 def test_the_usage_tells_what_the_prefix_cache_spared(quick: Simulator) -> None:
