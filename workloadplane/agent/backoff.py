@@ -8,7 +8,7 @@ from dataclasses import dataclass
 #: A replica that was ready this long before it ended did not fail to start: the next one starts at once.
 STEADY_S = 10.0
 CRASH_BASE_S = 1.0
-CRASH_CAP_S = 300.0
+CRASH_CAP_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

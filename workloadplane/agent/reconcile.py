@@ -12,7 +12,7 @@ The rules, in the order in which they win:
    deployment
    takes over here: as many of its replicas go as the successor has ready, and one more whenever the
    successor finds no room. With no successor all of them drain at once.
-6. A start waits for its assignment's back-off; an agent that is superseded starts nothing.
+6. A start waits for its assignment's back-off; an agent that is superseded starts and recalls nothing.
 7. A draining replica is stopped when no gateway uses it any more, or when its time is up.
 """
 
@@ -167,7 +167,7 @@ def reconcile(
     book = _open_book(held, capacity_gpus)
     active = [assignment for assignment in wanted if not assignment.ended]
     for assignment in active:
-        _settle_held(book, assignment)
+        _settle_held(book, assignment, may_recall=may_start is None)
     _start_missing(book, active, now=now, refusal=may_start)
     _end_obsolete(book, active, held)
     _stop_drained(book, held, now=now)
@@ -183,7 +183,7 @@ def _open_book(held: Sequence[HeldReplica], capacity_gpus: Mapping[str, int]) ->
     return book
 
 
-def _settle_held(book: _Book, assignment: WantedAssignment) -> None:
+def _settle_held(book: _Book, assignment: WantedAssignment, *, may_recall: bool) -> None:
     """Drain what does not answer and what is too many; recall drains where too few are left."""
     for replica in book.serving(assignment.assignment_id):
         if replica.state == "unhealthy":
@@ -192,6 +192,8 @@ def _settle_held(book: _Book, assignment: WantedAssignment) -> None:
     serving = sorted(book.serving(assignment.assignment_id), key=_usefulness)
     for replica in serving[: max(0, len(serving) - goal)]:
         book.drain(replica, "ScaledDown")
+    if not may_recall:
+        return
     recallable = [r for r in book.living.get(assignment.assignment_id, ()) if r.recallable]
     for replica in recallable[: max(0, goal - len(serving))]:
         book.recalled.add(replica.replica_id)

@@ -188,7 +188,7 @@ class Cluster:
         return eventually(
             lambda: ready if len(ready := self.in_state("ready")) == count else None,
             within_s=within_s,
-            what=f"{count} replicas ready, of {[(r.state, r.message) for r in self.plane.replicas.values()]},",
+            what=f"{count} replicas ready",
         )
 
     def gateway(self, name: str = "gateway-1", *, acknowledges: bool = True) -> FakeGateway:

@@ -202,6 +202,24 @@ def test_a_draining_replica_waits_for_gateway_and_requests(cluster: Cluster) -> 
     assert not lives(pid)
 
 
+def test_scaling_up_again_recalls_what_still_drains(cluster: Cluster) -> None:
+    """A replica that is finishing its requests is taken back into use; no other is started."""
+    cluster.want(assignment(min_replicas=2, max_replicas=2))
+    cluster.start_agent()
+    both = cluster.until_ready(2)
+    with cluster.gateway() as gateway:
+        eventually(lambda: sorted(gateway.ready()) == both)
+        gateway.report((DEPLOYMENT, REVISION, 2, 0), in_flight_by_replica=dict.fromkeys(both, 1))
+        cluster.want(assignment(min_replicas=1, max_replicas=1))
+        eventually(lambda: len(gateway.ready()) == 1, what="one drains")
+
+        cluster.want(assignment(min_replicas=2, max_replicas=2))
+
+        eventually(lambda: sorted(gateway.ready()) == both, what="it is recalled")
+    assert cluster.until_ready(2) == both
+    assert sorted(cluster.plane.replicas) == both
+
+
 def test_from_zero_to_one_and_back(cluster: Cluster) -> None:
     """A waiting request starts a replica at once; when the load has gone the last one goes too."""
     cluster.want(assignment(min_replicas=0, autoscaling_window_s=2.0))

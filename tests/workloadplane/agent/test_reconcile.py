@@ -177,7 +177,7 @@ def test_a_superseded_agent_starts_nothing(
     """Whatever is missing."""
     refusal = Refusal(rule="superseded", subject="cluster_epoch", value="1", remedy="another holds it")
     result = plan(assignments, replicas, may_start=refusal)
-    assert not [action for action in result.actions if isinstance(action, Start)]
+    assert not [action for action in result.actions if isinstance(action, Start | Recall)]
     assert all(shortfall.refusal.rule == "superseded" for shortfall in result.shortfalls)
 
 
