@@ -4,7 +4,7 @@
 
 The gateway runs with everything on (keys, routing, usage, windows, metrics, access log) on a core of its own;
 load and upstream share the other cores. Each figure is the median of the runs, direct and through the gateway
-in turn, so that a busy machine touches both alike.
+in turn, so that a busy machine touches both alike; ``CPU µs`` is what the gateway's process spent a request.
 
 Two upstreams: ``canned`` answers at once with fixed bytes, so that it shows the gateway's own cost and limit;
 ``simulator`` is the simulated engine, one step a millisecond, so that it shows what a client would notice.
@@ -24,6 +24,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import uvloop
 
 from tests.support.gateway import SECRET, SSE_HEAD, agent_state, chunk, json_answer
@@ -45,6 +46,7 @@ class Sample:
     """One run's answers. Times in seconds."""
 
     durations_s: list[float] = field(default_factory=list)
+    gateway_cpu_s: float = 0.0
     first_bytes_s: list[float] = field(default_factory=list)
     elapsed_s: float = 0.0
 
@@ -163,7 +165,9 @@ async def serve_canned() -> None:
 
 
 @contextlib.asynccontextmanager
-async def program(*command: str, cores: set[int], stderr: bool = False) -> AsyncIterator[int]:
+async def program(
+    *command: str, cores: set[int], stderr: bool = False
+) -> AsyncIterator[tuple[int, psutil.Process]]:
     """A program that says its port in a line of JSON, kept to these cores."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -181,7 +185,7 @@ async def program(*command: str, cores: set[int], stderr: bool = False) -> Async
             told = json.loads(line)
             if "port" in told:
                 break
-        yield told["port"]
+        yield told["port"], psutil.Process(process.pid)
     finally:
         process.terminate()
         await process.wait()
@@ -204,20 +208,31 @@ def request_bytes(authorization: str, *, stream: bool, max_tokens: int) -> bytes
 
 
 async def compare(
-    name: str, direct: int, through: int, options: argparse.Namespace, *, stream: bool, connections: int
+    name: str,
+    ports: tuple[int, int],
+    gateway: psutil.Process,
+    options: argparse.Namespace,
+    *,
+    stream: bool,
+    connections: int,
 ) -> None:
     """One row of the table."""
     tokens = TOKENS if stream else 8
     runs: dict[str, list[Sample]] = {"direct": [], "gateway": []}
     for _ in range(options.runs):
-        for side, port, key in (("direct", direct, ENGINE_KEY), ("gateway", through, SECRET)):
+        for side, port, key in zip(runs, ports, (ENGINE_KEY, SECRET), strict=True):
             request = request_bytes(key, stream=stream, max_tokens=tokens)
-            runs[side].append(await load(port, request, connections, options.seconds))
+            before = gateway.cpu_times()
+            sample = await load(port, request, connections, options.seconds)
+            after = gateway.cpu_times()
+            sample.gateway_cpu_s = after.user + after.system - before.user - before.system
+            runs[side].append(sample)
 
     def median(side: str, figure: str) -> float:
         return statistics.median(
             {
                 "rate": sample.requests_per_s(),
+                "cpu": sample.gateway_cpu_s / len(sample.durations_s) * 1e6,
                 "p50": quantile_ms(sample.durations_s, 0.5),
                 "p99": quantile_ms(sample.durations_s, 0.99),
                 "first50": quantile_ms(sample.first_bytes_s, 0.5),
@@ -229,6 +244,7 @@ async def compare(
     cells = [name, f"stream of {TOKENS}" if stream else "small POST", str(connections)]
     cells += [f"{median(side, 'rate'):,.0f}" for side in runs]
     cells.append(f"{median('gateway', 'rate') / median('direct', 'rate'):.2f}")
+    cells.append(f"{median('gateway', 'cpu'):.0f}")
     for figure in ("p50", "p99", "first50", "first99"):
         cells.append(f"{median('direct', figure):.2f} → {median('gateway', figure):.2f}")
     sys.stdout.write("| " + " | ".join(cells) + " |\n")
@@ -243,20 +259,25 @@ async def measure(options: argparse.Namespace) -> None:
     simulator = ("workloadplane.engines.simulator", "--served-model-name", "chat", "--decode-step-s", "0.001",
                  "--decode-step-per-sequence-s", "0", "--prefill-tokens-per-s", "1000000")  # fmt: skip
     sys.stdout.write(
-        "| upstream | request | connections | req/s direct | req/s gateway | ratio | p50 ms | p99 ms"
-        " | first byte p50 ms | first byte p99 ms |\n|" + "---|" * 10 + "\n"
+        "| upstream | request | connections | req/s direct | req/s gateway | ratio | CPU µs"
+        " | p50 ms | p99 ms | first byte p50 ms | first byte p99 ms |\n|" + "---|" * 11 + "\n"
     )
     for name, command in (("canned", canned), ("simulator", simulator)):
         with tempfile.TemporaryDirectory() as directory:
-            async with program(*command, cores=others) as direct:
+            async with program(*command, cores=others) as (direct, _):
                 state = agent_state(Path(directory) / "agent", direct)
                 gateway = ("workloadplane.gateway", "--agent-state-dir", str(state.directory), "--state-dir",
                            str(Path(directory) / "gateway"), "--port", "0")  # fmt: skip
-                async with program(*gateway, cores=own, stderr=True) as through:
+                async with program(*gateway, cores=own, stderr=True) as (through, process):
                     for stream in (False, True):
                         for connections in (1, 32):
                             await compare(
-                                name, direct, through, options, stream=stream, connections=connections
+                                name,
+                                (direct, through),
+                                process,
+                                options,
+                                stream=stream,
+                                connections=connections,
                             )
 
 
