@@ -15,10 +15,12 @@ from collections.abc import Sequence
 import msgspec
 import uvloop
 
-from workloadplane.engines.simulator.connection import Connection
+from workloadplane.engines.simulator.connection import Connection, Connections
 from workloadplane.engines.simulator.routes import Routes
 from workloadplane.engines.simulator.serving import Serving
 from workloadplane.engines.simulator.settings import Settings, parse_settings
+
+_LEAST_FLUSH_S = 0.1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +46,7 @@ async def serve(settings: Settings) -> int:
             _log(event, seconds=duration_s)
     serving = Serving(settings, loop)
     routes = Routes(serving)
-    connections: set[Connection] = set()
+    connections = Connections()
     try:
         server = await loop.create_server(
             lambda: Connection(routes.dispatch, connections), settings.host, settings.port, backlog=1024
@@ -56,19 +58,22 @@ async def serve(settings: Settings) -> int:
     _log("ready", port=server.sockets[0].getsockname()[1], served_model=settings.served_model)
     await stopping.wait()
     server.close()
-    serving.draining = True
-    _log("draining", running=serving.batch.running, waiting=serving.batch.waiting)
-    for connection in list(connections):
-        if not connection.is_busy:
-            connection.close()
-    if not await _is_set_within(serving.idle, settings.shutdown_timeout_s):
-        serving.abort_all()
-    for connection in list(connections):
-        connection.close()
-    # One turn of the loop for the closing transports to flush what they hold.
-    await asyncio.sleep(0.01)
+    await _drain(serving, connections, loop.time() + settings.shutdown_timeout_s)
     _log("stopped")
     return 0
+
+
+async def _drain(serving: Serving, connections: Connections, deadline_s: float) -> None:
+    """Let answers finish, and slow clients fetch them, until the deadline; then cut."""
+    loop = asyncio.get_running_loop()
+    serving.draining = True
+    _log("draining", running=serving.batch.running, waiting=serving.batch.waiting)
+    connections.close(idle_only=True)
+    if not await _is_set_within(serving.idle, deadline_s - loop.time()):
+        serving.abort_all()
+    connections.close(idle_only=False)
+    # Closing flushes what is held; even without patience an error or a cut must reach the socket.
+    await _is_set_within(connections.none_open, max(deadline_s - loop.time(), _LEAST_FLUSH_S))
 
 
 async def _is_set_within(event: asyncio.Event, timeout_s: float) -> bool:

@@ -92,10 +92,36 @@ class Exchange:
         return b"connection: keep-alive\r\n" if self.keep_alive else b"connection: close\r\n"
 
 
+class Connections:
+    """Those that are open, and whether there are none."""
+
+    def __init__(self) -> None:
+        self._open: set[Connection] = set()
+        self.none_open = asyncio.Event()
+        self.none_open.set()
+
+    def add(self, connection: "Connection") -> None:
+        """One has been opened."""
+        self._open.add(connection)
+        self.none_open.clear()
+
+    def discard(self, connection: "Connection") -> None:
+        """One is gone."""
+        self._open.discard(connection)
+        if not self._open:
+            self.none_open.set()
+
+    def close(self, *, idle_only: bool) -> None:
+        """Close all, or those without an answer under way, once what they hold has gone out."""
+        for connection in list(self._open):
+            if not (idle_only and connection.is_busy):
+                connection.close()
+
+
 class Connection(asyncio.Protocol):
     """One client. ``dispatch`` gets each request when it is its turn."""
 
-    def __init__(self, dispatch: Callable[[Exchange], None], connections: set["Connection"]) -> None:
+    def __init__(self, dispatch: Callable[[Exchange], None], connections: Connections) -> None:
         # Lifetime of the server
         self._dispatch = dispatch
         self._connections = connections

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -39,15 +40,11 @@ def set_faults(running: Simulator, **faults: Any) -> httpx.Response:
 
 
 def read_until_closed(connection: socket.socket) -> bytes:
-    received = b""
-    while True:
-        try:
-            data = connection.recv(65536)
-        except ConnectionResetError:
-            return received
-        if not data:
-            return received
-        received += data
+    received = []
+    with suppress(ConnectionResetError):
+        while data := connection.recv(65536):
+            received.append(data)
+    return b"".join(received)
 
 
 def raw_request(body: dict[str, Any], path: str = "/v1/chat/completions", *, close: bool = True) -> bytes:
@@ -269,6 +266,27 @@ def test_sigterm_lets_running_streams_finish_and_takes_nothing_new() -> None:
             eventually(lambda: not _connects(running.port), what="the port is closed")
             rest = [line for line in lines if line]
         assert rest[-1] == "data: [DONE]"
+        assert running.process.wait(timeout=10) == 0
+
+
+@pytest.mark.slow
+def test_a_slow_reader_gets_the_whole_answer_of_an_engine_that_ends() -> None:
+    """All tokens are computed and wait to be fetched when SIGTERM comes; not one is lost."""
+    body = {**CHAT, "stream": True, "ignore_eos": True, "max_tokens": 4000, "n": 5}
+    with (
+        simulator("--decode-step-s=0.0001", "--shutdown-timeout-s=30") as running,
+        socket.socket() as connection,
+    ):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+        connection.settimeout(20)
+        connection.connect(("127.0.0.1", running.port))
+        connection.sendall(raw_request(body, close=False))
+        eventually(lambda: metrics(running).requests_finished_total == 1, what="the answer is computed")
+        running.process.send_signal(signal.SIGTERM)
+        eventually(lambda: not _connects(running.port), what="the port is closed")
+        received = read_until_closed(connection)
+        assert received.count(b'"content"') == 5 * 4001
+        assert received.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
         assert running.process.wait(timeout=10) == 0
 
 
