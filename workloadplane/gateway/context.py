@@ -45,6 +45,12 @@ class GatewayContext:
     policy: Policy = field(default_factory=Policy)
     private_key: Ed25519PrivateKey | None = None
     relays: "set[Relay]" = field(default_factory=set)
+    requests_met: int = 0
+
+    def next_request_id(self) -> str:
+        """Unique among all gateways: this process's instance, and a count."""
+        self.requests_met += 1
+        return f"req-{self.spool.gateway_instance[:16]}-{self.requests_met:x}"
 
     def waiting_traffic(self, route: Route) -> RevisionTraffic:
         """Under which revision a request waits: the one that this cluster would most likely start."""

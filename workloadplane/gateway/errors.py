@@ -233,6 +233,10 @@ def stream_broken() -> Failure:
     )
 
 
+def internal() -> Failure:
+    return Failure(500, _SERVER, "internal_error", "The gateway failed at this request; try again.")
+
+
 def shutting_down() -> Failure:
     return Failure(
         503,

@@ -133,10 +133,12 @@ class RequestReader:
 
     def on_url(self, url: bytes) -> None:
         self._url += url
-        self._count_head(len(url))
+        self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_head(len(name) + len(value) + 4)
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > self._limits.header_bytes_max:
+            self._fail(errors.headers_too_large(self._limits.header_bytes_max))
         if self.head_complete:
             return  # a trailer: bounded, and nobody's business
         name = name.lower()
@@ -207,11 +209,6 @@ class RequestReader:
             self._begin()
             self._fail(errors.bad_http("too many requests were sent ahead"))
         self._begin()
-
-    def _count_head(self, more_bytes: int) -> None:
-        self._head_bytes += more_bytes
-        if self._head_bytes > self._limits.header_bytes_max:
-            self._fail(errors.headers_too_large(self._limits.header_bytes_max))
 
     def _note(self, failure: Failure) -> None:
         if self.request.failure is None:

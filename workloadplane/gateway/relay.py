@@ -14,10 +14,11 @@ the same replica on a fresh one.
 """
 
 import asyncio
-import secrets
 import time
 from dataclasses import replace
 from time import monotonic
+
+import structlog
 
 from workloadplane.gateway import errors, heads
 from workloadplane.gateway.answer import AnswerWriter
@@ -34,6 +35,7 @@ from workloadplane.routing import Choice, RequestFacts, ToPeer, ToReplica, Wait,
 _UNREADY_S = 1.0
 _RETRIED_STATUSES = frozenset({502, 503})
 _NEVER_S = float("inf")
+_log = structlog.get_logger(__name__)
 
 
 class Relay:
@@ -45,7 +47,7 @@ class Relay:
         self._inquiry = inquiry
         statement = inquiry.caller.statement
         given = heads.acceptable_request_id(inquiry.request.headers.get(b"x-request-id"))
-        self.request_id = statement.request_id if statement else given or "req-" + secrets.token_hex(12)
+        self.request_id = statement.request_id if statement else given or context.next_request_id()
         self.body_bytes = len(inquiry.request.body)
         self._answer = AnswerWriter(
             connection,
@@ -183,6 +185,9 @@ class Relay:
             self._connecting = None
             self._attempt_failed(errors.upstream_unreachable(), "connect")
             return
+        if self._attempt is not attempt:
+            connection.abandon()
+            return
         self._connecting = None
         self._send(connection, attempt)
 
@@ -237,6 +242,14 @@ class Relay:
         attempt = self._attempt
         if attempt is None:
             return
+        try:
+            self._on_response(attempt, head, data, complete)
+        except Exception:
+            # A fault of ours costs this request only; nothing of what was said is logged.
+            _log.exception("request failed", request_id=self.request_id)
+            self._fail(errors.internal())
+
+    def _on_response(self, attempt: Attempt, head: ResponseHead | None, data: bytes, complete: bool) -> None:
         if complete:
             self._upstream = None  # it is the pool's again
         if head is not None:
