@@ -120,8 +120,10 @@ class Agent:
 
     async def take(self, response: SyncResponse) -> bool:
         """Adopt what an answer brought; whether a table changed."""
-        self._tracker.acknowledge(response.observed_acknowledged, full_wanted=response.observed_full_wanted)
-        self._tracker.jump_over(response.observed_acknowledged)
+        if response.refusal is None:
+            acknowledged = response.observed_acknowledged
+            self._tracker.acknowledge(acknowledged, full_wanted=response.observed_full_wanted)
+            self._tracker.jump_over(acknowledged)
         adoption = await asyncio.to_thread(self._tables.adopt_updates, response.tables, self.identity)
         for refusal in adoption.refusals:
             _log.warning("table not taken", reason=str(refusal))

@@ -76,10 +76,9 @@ class Fleet:
             before = remembered.get(facts.replica_id)
             if before is not None:
                 _remember(record, before)
-            else:
-                record.start_was_seen = False
-                if facts.replica_id in served:
-                    record.state, record.phase, record.ready_at = "ready", None, time.time()
+            if record.state == "starting" and facts.replica_id in served:
+                record.state, record.phase, record.ready_at = "ready", None, time.time()
+            record.start_was_seen = before is not None
             self.records[facts.replica_id] = record
             self._attend(record)
         for replica_id, before in remembered.items():

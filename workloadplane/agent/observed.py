@@ -80,9 +80,11 @@ class ObservedTracker:
         )
 
     def acknowledge(self, generation: int, *, full_wanted: bool) -> None:
-        """What the answer to the last delta said."""
-        if full_wanted:
-            self._base = None
+        """What an answer said that the control plane now holds. If that is less than it held before, as after
+        a back-up was restored, or not what we think, it gets everything again.
+        """
+        if full_wanted or generation < self._acknowledged_generation:
+            self._base, self._acknowledged_generation = None, -1
             return
         if self._sent is not None and generation == self._sent[0]:
             self._acknowledged_generation, self._base = self._sent

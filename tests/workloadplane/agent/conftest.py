@@ -19,6 +19,7 @@ from tests.support.fake_control_plane import CLUSTER_ID, CLUSTER_NAME, FakeContr
 from tests.support.fake_gateway import FakeGateway
 from tests.support.tables import api_key, header, revision, route
 from tests.support.waiting import eventually
+from workloadplane.agent.disk import ObservedFile
 from workloadplane.protocol.desired import (
     AutoscalingBounds,
     DesiredAssignment,
@@ -29,6 +30,7 @@ from workloadplane.protocol.desired import (
 )
 from workloadplane.protocol.routing import KeySetHeader
 from workloadplane.protocol.socketpath import agent_socket
+from workloadplane.protocol.statefile import read_state
 from workloadplane.protocol.tables import Table
 from workloadplane.runtimes.process import stop_all
 
@@ -198,6 +200,18 @@ class Cluster:
             return None
 
         return eventually(connect, what=f"{agent_socket(self.state_dir)} answers")
+
+    def until_kept(self, replicas: list[str]) -> None:
+        """The agent has written down that these are ready."""
+
+        def kept() -> bool:
+            content = read_state(self.state_dir / "observed.json")
+            if not isinstance(content, bytes):
+                return False
+            observed = msgspec.json.decode(content, type=ObservedFile)
+            return sorted(r.replica_id for r in observed.replicas if r.state == "ready") == replicas
+
+        eventually(kept, what="observed.json is up to date")
 
     def replica_pids(self) -> dict[str, int]:
         """Pids of the replicas' processes by replica id, as the runtime wrote them down."""

@@ -58,6 +58,7 @@ def test_a_restarted_agent_adopts_and_never_doubles(cluster: Cluster) -> None:
     cluster.want(assignment(min_replicas=2, max_replicas=2))
     agent = cluster.start_agent()
     before = cluster.until_ready(2)
+    cluster.until_kept(before)
     pids = cluster.replica_pids()
     cold_start = cluster.plane.replicas[before[0]].cold_start
 
@@ -67,7 +68,8 @@ def test_a_restarted_agent_adopts_and_never_doubles(cluster: Cluster) -> None:
 
     eventually(lambda: len(cluster.plane.former_instances) == 2, what="the second instance has synced")
     with cluster.gateway() as gateway:
-        assert sorted(eventually(gateway.ready)) == before
+        eventually(lambda: gateway.heard_at)
+        assert sorted(e.replica_id for e in gateway.heard_at[0][1].endpoints) == before
     assert cluster.until_ready(2) == before
     assert cluster.replica_pids() == pids
     assert cluster.plane.replicas[before[0]].cold_start == cold_start
@@ -79,6 +81,7 @@ def test_with_the_control_plane_dead_an_agent_starts_from_its_disk(cluster: Clus
     cluster.want(assignment())
     agent = cluster.start_agent()
     (first,) = cluster.until_ready(1)
+    cluster.until_kept([first])
     cluster.plane.close()
     agent.kill()
     agent.wait()
@@ -103,6 +106,7 @@ def test_a_replica_that_died_with_its_agent_is_replaced(cluster: Cluster) -> Non
     cluster.want(assignment())
     agent = cluster.start_agent()
     (first,) = cluster.until_ready(1)
+    cluster.until_kept([first])
     agent.kill()
     agent.wait()
     os.kill(cluster.replica_pids()[first], signal.SIGKILL)
@@ -299,6 +303,7 @@ def test_damaged_state_files_cost_nothing_that_runs(cluster: Cluster) -> None:
     cluster.want(assignment())
     agent = cluster.start_agent()
     (replica,) = cluster.until_ready(1)
+    cluster.until_kept([replica])
     agent.kill()
     agent.wait()
     torn = cluster.state_dir / "observed.json"
