@@ -47,7 +47,11 @@ class ExampleDeployment:
             raise EmbeddedError(f"the example deployment was refused: {_reason(answer)}")
 
     def wait_ready(self, cluster: str, within_s: float, say: Callable[[str], None]) -> None:
-        """Wait until a replica in this cluster is ready. Raises EmbeddedError with what stood in the way."""
+        """Wait until all that is wanted is ready, a replica in this cluster among it.
+
+        Ready replicas alone would not do: after a change of engine they may be the old ones. Raises
+        EmbeddedError with what stood in the way.
+        """
         deadline = time.monotonic() + within_s
         state: dict[str, Any] = {}
         with self._client() as client:
@@ -55,7 +59,7 @@ class ExampleDeployment:
                 answer = client.get(f"/api/v1/deployments/{self.name}")
                 if answer.is_success:
                     state = answer.json()
-                    if _ready_in(state, cluster) >= 1:
+                    if _is_settled(state) and _ready_in(state, cluster) >= 1:
                         return
                     say(_what_is_missing(state))
                 time.sleep(_LOOK_EVERY_S)
@@ -99,14 +103,24 @@ class ExampleDeployment:
         return {**yaml.safe_load(DOCUMENT.read_text()), "engine": self.engine}
 
 
+def _is_settled(state: dict[str, Any]) -> bool:
+    """Whether the newest generation has been judged, is ready, and nothing more is under way."""
+    conditions = {condition["type"]: condition for condition in state["conditions"]}
+    judged = [conditions[kind] for kind in ("Ready", "Progressing") if kind in conditions]
+    return [
+        condition["status"] for condition in judged if condition["observed_generation"] == state["generation"]
+    ] == [True, False]
+
+
 def _ready_in(state: dict[str, Any], cluster: str) -> int:
     return sum(entry["ready"] for entry in state["replicas"]["by_cluster"] if entry["cluster"] == cluster)
 
 
 def _what_is_missing(state: dict[str, Any]) -> str:
+    good = {"Accepted": True, "Placed": True, "Progressing": False, "Ready": True}
     for condition in state.get("conditions", []):
-        if condition["type"] in ("Accepted", "Placed", "Ready") and not condition["status"]:
-            return str(condition.get("message") or condition.get("reason") or condition["type"])[:160]
+        if condition["status"] != good.get(condition["type"], condition["status"]):
+            return str(condition["message"] or condition["reason"])[:160]
     return ""
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from infra.embedded import credentials, postgres, valkey
 from infra.embedded.layout import CHECKOUT, Layout
 from infra.embedded.part import PartSpec
+from infra.embedded.plain_path import plain_path
 from infra.embedded.ports import HOST
 
 VLLM = "vllm"
@@ -98,7 +99,8 @@ def agent(world: World, cluster: str) -> PartSpec:
     command += ["--state-dir", str(plane / "agent"), "--gateway-state-dir", str(plane / "gateway")]
     command += ["--control-url", world.url("web"), "--gateway-url", world.url(f"gateway-{cluster}")]
     command += ["--enrolment-token-file", str(world.token_file(cluster))]
-    command += ["--engines-dir", str(world.layout.engines), "--cache-dir", str(world.layout.cache)]
+    command += ["--engines-dir", str(plain_path(world.layout, world.layout.engines))]
+    command += ["--cache-dir", str(plain_path(world.layout, world.layout.cache))]
     if world.engine_in(cluster) != VLLM:
         command += ["--substitute", f"{VLLM}={SIMULATOR}"]
     return _plain(f"agent-{cluster}", command)

@@ -18,6 +18,7 @@ from infra.embedded import parts, record
 from infra.embedded.errors import EmbeddedError
 from infra.embedded.layout import CHECKOUT, Layout
 from infra.embedded.parts import CLUSTERS
+from infra.embedded.plain_path import remove_links
 from infra.embedded.processes import INSTANCE_VARIABLE, marked, stop, wait_gone
 from infra.embedded.record import RecordedPart
 from infra.embedded.supervisor_client import SupervisorClient
@@ -50,6 +51,7 @@ def down(layout: Layout, say: Callable[[str], None]) -> int:
     for names in _AFTER_REPLICAS:
         _stop_together(running, names, instance, say)
     _sweep(instance, say)
+    remove_links(layout)
     for leftover in (layout.parts, layout.supervisor_pid, layout.supervisor_socket, layout.endpoints):
         leftover.unlink(missing_ok=True)
     return len(running)
