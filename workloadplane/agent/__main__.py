@@ -20,21 +20,19 @@ from workloadplane.agent.disk import StateDir, StateDirBusyError
 from workloadplane.agent.timings import AgentTimings
 from workloadplane.engines import engine_named
 from workloadplane.protocol.refusal import Refusal
-from workloadplane.runtimes.base import RuntimeBusyError
+from workloadplane.runtimes.base import Runtime, RuntimeBusyError
 from workloadplane.runtimes.process import ProcessRuntime, stop_all
 
 EXIT_UNUSABLE, EXIT_BUSY = 1, 3
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str], timings: AgentTimings) -> int:
     """Parse the command line and run; the exit code."""
-    if arguments is None:
-        arguments = sys.argv[1:]
     _log_as_json()
     try:
         if arguments[:1] == ["stop-replicas"]:
             return _stop_replicas(_stop_parser().parse_args(arguments[1:]))
-        return _run(_run_parser().parse_args(arguments))
+        return _run(_run_parser().parse_args(arguments), timings)
     except (StateDirBusyError, RuntimeBusyError) as error:
         sys.stderr.write(f"agent: {error}\n")
         return EXIT_BUSY
@@ -97,7 +95,7 @@ def _substitution(text: str) -> tuple[str, str]:
     return wanted, used
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(given: argparse.Namespace, timings: AgentTimings) -> int:
     options = AgentOptions(
         state_dir=given.state_dir.resolve(),
         gateway_state_dir=given.gateway_state_dir,
@@ -107,20 +105,22 @@ def _run(given: argparse.Namespace) -> int:
         substitutions=dict(given.substitute),
     )
     disk = StateDir(options.state_dir)
+    runtime = ProcessRuntime(
+        state_dir=options.state_dir, engines_dir=given.engines_dir, cache_dir=given.cache_dir
+    )
     try:
-        uvloop.run(_until_stopped(options, disk, engines_dir=given.engines_dir, cache_dir=given.cache_dir))
+        uvloop.run(_until_stopped(options, disk, runtime, timings))
     finally:
         disk.close()
     return 0
 
 
 async def _until_stopped(
-    options: AgentOptions, disk: StateDir, *, engines_dir: Path, cache_dir: Path
+    options: AgentOptions, disk: StateDir, runtime: Runtime, timings: AgentTimings
 ) -> None:
     """Run until SIGTERM or SIGINT."""
-    runtime = ProcessRuntime(state_dir=options.state_dir, engines_dir=engines_dir, cache_dir=cache_dir)
     async with runtime:
-        agent = Agent(options, disk, runtime, AgentTimings())
+        agent = Agent(options, disk, runtime, timings)
         work = asyncio.create_task(agent.run())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -148,4 +148,4 @@ def _log_as_json() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:], AgentTimings()))

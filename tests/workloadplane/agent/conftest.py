@@ -99,9 +99,9 @@ class Cluster:
     def state_dir(self) -> Path:
         return self.root / self.long_name / "agent"
 
-    def command(self, state_dir: Path | None = None) -> list[str]:
+    def command(self, module: str = "workloadplane.agent") -> list[str]:
         options = {
-            "state-dir": state_dir or self.state_dir,
+            "state-dir": self.state_dir,
             "gateway-state-dir": self.root / "gateway",
             "control-url": self.plane.url,
             "gateway-url": "http://127.0.0.1:9",
@@ -111,11 +111,12 @@ class Cluster:
             "substitute": "vllm=simulator",
         }
         given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-        return [sys.executable, "-m", "workloadplane.agent", *given]
+        return [sys.executable, "-m", module, *given]
 
-    def start_agent(self, state_dir: Path | None = None) -> subprocess.Popen[bytes]:
+    def start_agent(self, *, hasty: bool = False) -> subprocess.Popen[bytes]:
+        command = self.command("tests.support.hasty_agent") if hasty else self.command()
         log = (self.root / "agent.log").open("ab")
-        process = subprocess.Popen(self.command(state_dir), stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log)
         log.close()
         self.agents.append(process)
         return process

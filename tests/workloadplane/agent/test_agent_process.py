@@ -291,11 +291,12 @@ def test_a_replica_that_cannot_start_is_degraded_and_retried_ever_more_slowly(cl
 def test_a_silent_replica_is_replaced(cluster: Cluster) -> None:
     """A process that lives and answers nothing is found out by its probes."""
     cluster.want(assignment())
-    cluster.start_agent()
+    cluster.start_agent(hasty=True)
     (first,) = cluster.until_ready(1)
     os.kill(cluster.replica_pids()[first], signal.SIGSTOP)
 
-    eventually(lambda: cluster.in_state("ready") not in ([], [first]), within_s=90.0, what="replaced")
+    eventually(lambda: cluster.in_state("ready") not in ([], [first]), within_s=60.0, what="replaced")
+    eventually(lambda: first not in cluster.plane.replicas, within_s=60.0, what="the old one is forgotten")
 
 
 def test_damaged_state_files_cost_nothing_that_runs(cluster: Cluster) -> None:
@@ -357,7 +358,7 @@ def test_an_agent_that_is_told_to_stop_leaves_its_replicas(cluster: Cluster) -> 
 
 def test_a_new_token_makes_a_refused_agent_welcome_again(cluster: Cluster) -> None:
     """Fenced, it waits; a new token in the same file enrols it anew, with the same key."""
-    cluster.start_agent()
+    cluster.start_agent(hasty=True)
     eventually(lambda: cluster.plane.syncs)
     cluster.plane.refusal = Refusal(rule="fenced", subject="instance_id", value="1", remedy="enrol one again")
     cluster.until_log("another instance holds this cluster")
