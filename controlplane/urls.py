@@ -3,6 +3,7 @@
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from apps.api import handlers
+from apps.telemetry.prometheus import metrics
 
 api_v1: list[URLPattern | URLResolver] = [
     path("", include("apps.api.urls")),
@@ -18,6 +19,7 @@ api_v1: list[URLPattern | URLResolver] = [
 urlpatterns: list[URLPattern | URLResolver] = [
     path("livez", handlers.livez),
     path("readyz", handlers.readyz),
+    path("metrics", metrics),
     path("api/v1/", include(api_v1)),
     re_path(r"^(api|agent)(/.*)?$", handlers.nothing_here),
     path("", include("apps.console.urls")),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from apps.accounts.selectors import organization_wanted, project_wanted
 from apps.agents.models import (
@@ -207,3 +207,19 @@ def agent_status(*, cluster: Cluster, now: datetime) -> AgentStatus:
         last_sync_at=session.last_sync_at,
         lease_expires_at=session.lease_expires_at,
     )
+
+
+def sessions_by_state(*, now: datetime) -> dict[str, int]:
+    """How many enrolled clusters are connected, disconnected and fenced; a fenced one counts once, as that."""
+    heard = Q(fenced_at=None, lease_expires_at__gt=now)
+    return AgentSession.objects.aggregate(
+        connected=Count("pk", filter=heard),
+        disconnected=Count("pk", filter=Q(fenced_at=None) & ~Q(lease_expires_at__gt=now)),
+        fenced=Count("pk", filter=Q(fenced_at__isnull=False)),
+    )
+
+
+def replicas_by_state() -> dict[str, int]:
+    """How many replicas all agents report, by state; states without any are 0."""
+    rows = Replica.objects.filter(gone_at=None).values_list("state").annotate(Count("pk")).order_by()
+    return dict.fromkeys(ReplicaState.values, 0) | dict(rows)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import msgspec
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from apps.accounts.selectors import project_wanted
 from apps.agents import selectors as agents
@@ -202,3 +202,12 @@ def deployment_ids_named(*, actor: Actor, name: str) -> list[UUID]:
     """All deployments of the actor's project that have or had this name."""
     found = Deployment.objects.filter(project_id=project_wanted(actor), name=name)
     return list(found.values_list("pk", flat=True))
+
+
+def deployments_by_readiness() -> dict[str, int]:
+    """How many deployments of the whole installation are ready, and how many are not."""
+    ready = Q(conditions__type=ConditionType.READY, conditions__status=True)
+    return Deployment.objects.filter(deleted_at=None).aggregate(
+        ready=Count("pk", filter=ready, distinct=True),
+        not_ready=Count("pk", distinct=True) - Count("pk", filter=ready, distinct=True),
+    )

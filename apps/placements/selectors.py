@@ -1,9 +1,10 @@
 """Reading plans and assignments."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from uuid import UUID
 
-from django.db.models import Count, F, QuerySet
+from django.db.models import Count, F, QuerySet, Sum
 
 from apps.accounts.selectors import organization_wanted
 from apps.api.actors import Actor
@@ -104,3 +105,19 @@ def plans_superseded() -> QuerySet[PlacementPlan]:
     return PlacementPlan.objects.filter(
         plan_generation__lt=F("organization__placement_clock__plan_generation")
     )
+
+
+@dataclass(frozen=True)
+class PlacementTotals:
+    """Of the whole installation: changes that no plan has seen yet, and plans ever stored."""
+
+    wishes_behind: int
+    plans: int
+
+
+def placement_totals() -> PlacementTotals:
+    """For the control plane's own metrics."""
+    sums = PlacementClock.objects.aggregate(
+        wishes_behind=Sum(F("wanted") - F("solved")), plans=Sum("plan_generation")
+    )
+    return PlacementTotals(wishes_behind=sums["wishes_behind"] or 0, plans=sums["plans"] or 0)

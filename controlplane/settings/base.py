@@ -185,3 +185,6 @@ CELERY_BEAT_SCHEDULE = {
 
 # The key that signs tables for the workload planes: an Ed25519 private key, PEM (PKCS8).
 MERIDIAN_SIGNING_KEY = secret("MERIDIAN_SIGNING_KEY")
+
+# Whoever shows it may read /metrics; without one, only this machine itself may.
+MERIDIAN_METRICS_TOKEN = secret("MERIDIAN_METRICS_TOKEN")

@@ -66,7 +66,7 @@ def fleet(organization: str = "acme", clusters: tuple[str, ...] = ("eu-west", "u
                 "provider": provider,
                 "jurisdiction": name.partition("-")[0],
                 "latitude": 50.0 - 10 * index,
-                "longitude": -70.0 * index,
+                "longitude": -40.0 * index,
             },
         )
         cluster = Cluster.objects.create(organization=owner, region=region, name=name)
