@@ -16,7 +16,7 @@ from apps.api.actors import Actor
 from apps.api.models import AuditEvent
 from apps.api.pagination import Page, paginate
 from apps.catalog import selectors as catalog
-from apps.catalog.models import EngineName
+from apps.catalog.models import EngineImage, EngineName
 from apps.console.forms.deployment import FormOptions
 from apps.console.presenters.deployments import DeploymentRow, deployment_row
 from apps.console.presenters.fleet import ClusterView, agent_view, cluster_views
@@ -127,6 +127,15 @@ def form_options(*, actor: Actor) -> FormOptions:
         engines=tuple(engine for engine in EngineName.values if engine in engines),
         jurisdictions=tuple(fleet_selectors.jurisdictions()),
     )
+
+
+def newer_image(*, deployment: Deployment) -> EngineImage | None:
+    """The newest image of the engine that a deployment runs, if that is not what it runs already."""
+    held = deployment.current_revision.engine_image if deployment.current_revision else None
+    if held is None:
+        return None
+    newest = catalog.engine_image_resolve(engine=held.engine)
+    return None if newest.pk == held.pk else newest
 
 
 def revisions_newest(*, deployment: Deployment) -> list[Revision]:

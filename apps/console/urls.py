@@ -8,6 +8,7 @@ from apps.console.views.deployment import (
     DeploymentDelete,
     DeploymentLive,
     DeploymentPage,
+    DeploymentRedeploy,
     DeploymentRollback,
 )
 from apps.console.views.deployment_form import DeploymentEdit, DeploymentNew
@@ -32,6 +33,7 @@ urlpatterns = [
     path("deployments/<str:name>/live", DeploymentLive.as_view(), name="deployment-live"),
     path("deployments/<str:name>/edit", DeploymentEdit.as_view(), name="deployment-edit"),
     path("deployments/<str:name>/rollback", DeploymentRollback.as_view(), name="deployment-rollback"),
+    path("deployments/<str:name>/redeploy", DeploymentRedeploy.as_view(), name="deployment-redeploy"),
     path("deployments/<str:name>/delete", DeploymentDelete.as_view(), name="deployment-delete"),
     path("plans", PlansPage.as_view(), name="plans"),
     path("plans/<str:generation>", PlanPage.as_view(), name="plan"),

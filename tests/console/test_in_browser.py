@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
@@ -25,6 +25,7 @@ PAGES = (
     "/deployments/chat/delete",
     "/new-deployment",
     "/plans",
+    "/plans/latest",
     "/events",
     "/clusters",
     "/clusters/us-east",
@@ -165,3 +166,4 @@ def test_a_page_that_gets_no_answers_says_so(browser: Browser, live_server: Live
     expect(warning).to_be_visible()
     page.unroute("**/overview/live")
     expect(warning).to_be_hidden()
+    expect(page.locator("#world-land path")).to_have_count(2)

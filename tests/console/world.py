@@ -24,7 +24,9 @@ from apps.fleet.models import (
     Region,
 )
 from apps.placements.models import Assignment, PlacementPlan
+from apps.placements.services import placement_load
 from apps.telemetry.models import Event, MetricWindow
+from controlplane.placement import plan_encode, problem_encode, solve
 from workloadplane.protocol.usage import LATENCY_BUCKETS_S
 
 PASSWORD = "correct horse battery staple"
@@ -85,6 +87,7 @@ def world_make() -> World:
     _replicas(chat, clusters, plan, now)
     _traffic(chat, clusters, now)
     _history(organization, project, chat, clusters)
+    _solve(plan, now)
     ApiKey.objects.create(
         project=project,
         name="laptop",
@@ -96,6 +99,36 @@ def world_make() -> World:
     return World(
         organization, project, other_project, admin, viewer, stranger, clusters, chat, stuck, foreign, plan
     )
+
+
+def world_double(world: World) -> None:
+    """More of everything that pages list."""
+    revision = world.chat.current_revision
+    assert revision is not None
+    copy = _deployment(world.project, "copy", revision.model_version, revision.engine_image)
+    DeploymentCondition.objects.create(
+        deployment=copy, type="Ready", status=False, reason="Starting", message="", observed_generation=1
+    )
+    now = timezone.now()
+    for index, (name, region) in enumerate(world.clusters.items()):
+        cluster = Cluster.objects.create(
+            organization=world.organization, region=region.region, name=f"{name}-copy"
+        )
+        machine = InstanceType.objects.get(provider=region.region.provider)
+        GpuPool.objects.create(
+            cluster=cluster, instance_type=machine, procurement="spot", name="p", capacity_instances=index
+        )
+    _replicas(world.chat, world.clusters, world.plan, now)
+    _history(world.organization, world.project, world.chat, world.clusters)
+
+
+def _solve(plan: PlacementPlan, now: datetime) -> None:
+    """The plan as the solver makes it for this world."""
+    problem = placement_load(organization_id=plan.organization_id, now=now)
+    solved = solve(problem)
+    plan.problem, plan.plan = problem_encode(problem), plan_encode(solved)
+    plan.micro_usd_per_h = solved.micro_usd_per_h
+    plan.save()
 
 
 def _fleet(organization: Organization, now: datetime) -> dict[str, Cluster]:
@@ -206,20 +239,18 @@ def _conditions(chat: Deployment, stuck: Deployment) -> None:
 
 def _replicas(chat: Deployment, clusters: dict[str, Cluster], plan: PlacementPlan, now: datetime) -> None:
     revision = chat.current_revision
+    assert revision is not None
     for name, procurement, engine, state, phases in (
         ("eu-west", "reserved", "vllm", "ready", (None, None, 3.1, 38.4)),
         ("us-east", "spot", "simulator", "ready", (0.4, 1.2, 0.9, 0.6)),
         ("us-east", "on_demand", "simulator", "starting", (0.5, None, None, None)),
     ):
         pool = GpuPool.objects.get(cluster=clusters[name], procurement=procurement)
-        assignment = Assignment.objects.create(
+        assignment, _ = Assignment.objects.get_or_create(
             deployment=chat,
             revision=revision,
             pool=pool,
-            plan=plan,
-            min_replicas=1,
-            max_replicas=2,
-            gpus_per_replica=1,
+            defaults={"plan": plan, "min_replicas": 1, "max_replicas": 2, "gpus_per_replica": 1},
         )
         started_at = now - timedelta(minutes=12)
         replica = Replica.objects.create(
@@ -253,30 +284,35 @@ def _replicas(chat: Deployment, clusters: dict[str, Cluster], plan: PlacementPla
 
 
 def _traffic(chat: Deployment, clusters: dict[str, Cluster], now: datetime) -> None:
+    assert chat.current_revision_id is not None
+    windows = []
     for step in range(170):
         started_at = now - timedelta(seconds=5 * (step + 1))
         requests = int(40 + 25 * math.sin(step / 14))
-        MetricWindow.objects.create(
-            gateway_instance="gateway-1",
-            sequence=1000 - step,
-            cluster_id=clusters["eu-west"].pk,
-            deployment_id=chat.pk,
-            revision_id=chat.current_revision_id,
-            started_at=started_at,
-            ended_at=started_at + timedelta(seconds=5),
-            requests=requests,
-            errors=1 if step % 40 == 0 else 0,
-            input_tokens=requests * 90,
-            output_tokens=requests * 60,
-            in_flight_max=9,
-            waiting_max=0,
-            ttft_counts=_histogram(0.18 + 0.05 * math.sin(step / 9), requests),
-            ttft_sum_s=0.2 * requests,
-            inter_token_latency_counts=_histogram(0.021, requests * 60),
-            inter_token_latency_sum_s=0.021 * requests * 60,
-            duration_counts=_histogram(1.6, requests),
-            duration_sum_s=1.6 * requests,
+        windows.append(
+            MetricWindow(
+                gateway_instance="gateway-1",
+                sequence=1000 - step,
+                cluster_id=clusters["eu-west"].pk,
+                deployment_id=chat.pk,
+                revision_id=chat.current_revision_id,
+                started_at=started_at,
+                ended_at=started_at + timedelta(seconds=5),
+                requests=requests,
+                errors=1 if step % 40 == 0 else 0,
+                input_tokens=requests * 90,
+                output_tokens=requests * 60,
+                in_flight_max=9,
+                waiting_max=0,
+                ttft_counts=_histogram(0.18 + 0.05 * math.sin(step / 9), requests),
+                ttft_sum_s=0.2 * requests,
+                inter_token_latency_counts=_histogram(0.021, requests * 60),
+                inter_token_latency_sum_s=0.021 * requests * 60,
+                duration_counts=_histogram(1.6, requests),
+                duration_sum_s=1.6 * requests,
+            )
         )
+    MetricWindow.objects.bulk_create(windows)
 
 
 def _histogram(center_s: float, count: int) -> list[int]:

@@ -8,8 +8,6 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
-from django.utils.decorators import method_decorator
-from django.views.decorators.cache import never_cache
 
 from apps.accounts.selectors import api_key_get, api_keys
 from apps.accounts.services import api_key_create, api_key_revoke
@@ -21,7 +19,6 @@ from apps.console.presenters.access import key_view
 from apps.console.views.base import ConsolePage
 
 
-@method_decorator(never_cache, name="dispatch")
 class KeysPage(ConsolePage):
     """The keys of the project; POST makes one and shows it in its own answer, never again."""
 

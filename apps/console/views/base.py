@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render, resolve_url
+from django.utils.cache import add_never_cache_headers
 from django.views import View
 
 from apps.accounts.models import Project, User
@@ -109,7 +110,9 @@ class ConsolePage(View):
     def page(self, template: str, *, status: int = HTTPStatus.OK, **context: Any) -> HttpResponse:
         """Render a page or, where the template is one, a part of a page."""
         shared = {"frame": self.frame, "section": self.section, "actor": self.actor}
-        return render(self.request, f"console/{template}", {**shared, **context}, status=status)
+        response = render(self.request, f"console/{template}", {**shared, **context}, status=status)
+        add_never_cache_headers(response)  # pages show one tenant's state, and now and then a secret
+        return response
 
     def problem_page(self, problem: Problem) -> HttpResponse:
         """The "no" as a page of its own; inside a polling part as that part."""

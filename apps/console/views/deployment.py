@@ -15,7 +15,7 @@ from apps.console.presenters.traffic import traffic_charts
 from apps.console.views.base import ConsolePage
 from apps.deployments.models import Deployment
 from apps.deployments.selectors import deployment_get
-from apps.deployments.services import deployment_delete, deployment_rollback
+from apps.deployments.services import deployment_delete, deployment_redeploy, deployment_rollback
 
 
 class DeploymentPage(ConsolePage):
@@ -35,6 +35,7 @@ class DeploymentPage(ConsolePage):
             status=status,
             deployment=deployment,
             revisions=sources.revisions_newest(deployment=deployment),
+            newer_image=sources.newer_image(deployment=deployment),
             gateway_url=sources.gateway_url(actor=self.actor),
             problem=problem,
             **self.figures(deployment),
@@ -80,6 +81,22 @@ class DeploymentRollback(DeploymentPage):
         except Problem as problem:
             return self.show(deployment, status=problem.status, problem=problem)
         messages.success(request, f"{name} goes back to what revision {wanted} ran.")
+        return redirect("console:deployment", name)
+
+
+class DeploymentRedeploy(DeploymentPage):
+    """Runs the same model version on the newest image of its engine, as a new revision."""
+
+    rights: ClassVar[dict[str, Right]] = {"POST": "deploy"}
+    http_method_names = ("post",)
+
+    def post(self, request: HttpRequest, name: str) -> HttpResponse:
+        deployment = deployment_get(actor=self.actor, name=name)
+        try:
+            deployment_redeploy(actor=self.actor, deployment=deployment)
+        except Problem as problem:
+            return self.show(deployment, status=problem.status, problem=problem)
+        messages.success(request, f"{name} moves to the newest image of its engine.")
         return redirect("console:deployment", name)
 
 

@@ -4,8 +4,6 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 from django.http import HttpRequest, HttpResponse
-from django.utils.decorators import method_decorator
-from django.views.decorators.cache import never_cache
 
 from apps.agents.services import enrolment_token_create
 from apps.api.actors import Right
@@ -26,7 +24,6 @@ class ClustersPage(ConsolePage):
         return self.page("clusters.html", clusters=sources.fleet(actor=self.actor))
 
 
-@method_decorator(never_cache, name="dispatch")
 class ClusterPage(ConsolePage):
     """One cluster. POST makes an enrolment token and shows it in its own answer, never again."""
 

@@ -13,12 +13,17 @@ class OverviewPage(ConsolePage):
     """The whole page; its living part is ``OverviewLive``."""
 
     section = "overview"
-    template = "overview.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        return self.page(self.template, **self._figures())
+        return self.page(
+            "overview.html",
+            land=worldmap.land_path(),
+            graticule=worldmap.graticule_path(),
+            **self.figures(),
+        )
 
-    def _figures(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
+        """What changes from second to second."""
         clusters = sources.fleet(actor=self.actor)
         regions = region_views(clusters)
         return {
@@ -27,12 +32,11 @@ class OverviewPage(ConsolePage):
             "capacity": capacity_classes(clusters),
             "stats": sources.stats(actor=self.actor, clusters=clusters),
             "attention": sources.attention(actor=self.actor),
-            "land": worldmap.land_path(),
-            "graticule": worldmap.graticule_path(),
         }
 
 
 class OverviewLive(OverviewPage):
-    """What the page asks for again every two seconds."""
+    """What the page asks for again every two seconds; the land of the map stays where it is."""
 
-    template = "_overview_live.html"
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return self.page("_overview_live.html", **self.figures())
