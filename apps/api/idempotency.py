@@ -45,7 +45,7 @@ def idempotent(post: Callable[..., Response]) -> Callable[..., Response]:
                 owner=_owner(view.actor),
                 key=key,
                 path=request.path[:512],
-                request_sha256=_fingerprint(request),
+                request_sha256=_fingerprint(request, view.raw_body),
             )
             if answer.status is not None:
                 headers = {**answer.headers, "Idempotent-Replayed": "true"}
@@ -63,14 +63,11 @@ def idempotent(post: Callable[..., Response]) -> Callable[..., Response]:
 
 
 def _owner(actor: Actor) -> str:
-    """A key is bound to one project; a person may send the same key for two."""
-    if actor.kind == "api_key":
-        return f"key:{actor.id}"
-    return f"{actor.kind}:{actor.id}@{actor.project_id or actor.organization_id or 'all'}"
+    """Whoever sends the same key twice. For which project is part of the address, and so of the fingerprint."""
+    return f"{'key' if actor.kind == 'api_key' else actor.kind}:{actor.id}"
 
 
-def _fingerprint(request: Request) -> str:
-    body: bytes = request._request.body
+def _fingerprint(request: Request, body: bytes) -> str:
     head = f"{request.method} {request.get_full_path()}\n".encode("utf-8", "surrogatepass")
     return hashlib.sha256(head + body).hexdigest()
 

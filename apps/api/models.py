@@ -11,7 +11,7 @@ from apps.accounts.models import Organization, Project
 class IdempotentAnswer(models.Model):
     """What a POST with an ``Idempotency-Key`` was answered, without any secret that was in it."""
 
-    owner = models.CharField(max_length=80, help_text="who sent it: key:<id> or user:<id>@<project>")
+    owner = models.CharField(max_length=80, help_text="who sent it: key:<id> or user:<id>")
     key = models.CharField(max_length=255)
     path = models.CharField(max_length=512)
     request_sha256 = models.CharField(max_length=64)

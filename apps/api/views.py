@@ -61,6 +61,7 @@ class MeridianView(APIView):
 
     actor: Actor
     dry_run: bool
+    raw_body: bytes
     filter_values: Mapping[str, Any]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -70,7 +71,12 @@ class MeridianView(APIView):
             cls.post = idempotent(post)  # type: ignore[attr-defined]
 
     def perform_authentication(self, request: Request) -> None:
-        """Resolve who acts, before permissions and throttles ask."""
+        """Resolve who acts, before permissions and throttles ask.
+
+        The body is read first, whole and bounded: the check of a session's CSRF token parses it from its stream, and
+        afterwards nobody could read the bytes that an ``Idempotency-Key`` stands for.
+        """
+        self.raw_body = request._request.body
         super().perform_authentication(request)
         self.actor = cast(Actor, self._actor(request))  # None for strangers: the permission refuses them
 

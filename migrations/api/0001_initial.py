@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
             name='IdempotentAnswer',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('owner', models.CharField(help_text='who sent it: key:<id> or user:<id>@<project>', max_length=80)),
+                ('owner', models.CharField(help_text='who sent it: key:<id> or user:<id>', max_length=80)),
                 ('key', models.CharField(max_length=255)),
                 ('path', models.CharField(max_length=512)),
                 ('request_sha256', models.CharField(max_length=64)),

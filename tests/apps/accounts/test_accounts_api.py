@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from apps.accounts.models import ApiKey, Membership, Role
+from apps.accounts.models import ApiKey, Membership, Role, User
 from apps.api.models import AuditEvent, IdempotentAnswer
 from tests.apps.conftest import Tenant, bearer, pointers
 
@@ -150,12 +150,25 @@ def test_a_session_with_several_projects_must_say_which(
     assert owner.get(f"{KEYS}?project={rival.project.pk}").status_code == 404
 
 
-def test_a_session_needs_its_csrf_token(administrator: object) -> None:
+def test_a_session_needs_its_csrf_token(administrator: User) -> None:
     """A page elsewhere cannot post with the reader's cookie."""
     client = APIClient(enforce_csrf_checks=True)
-    client.force_login(administrator)  # type: ignore[arg-type]
+    client.force_login(administrator)
     response = client.post("/api/v1/organizations", {"name": "forged"}, format="json")
     assert (response.status_code, response["Content-Type"]) == (403, "application/problem+json")
+
+
+def test_a_session_may_send_an_idempotency_key(administrator: User) -> None:
+    """The check of the CSRF token and the key both need the body."""
+    client = APIClient(enforce_csrf_checks=True)
+    client.force_login(administrator)
+    client.cookies["csrftoken"] = "c" * 32
+    headers = {"HTTP_X_CSRFTOKEN": "c" * 32, "HTTP_IDEMPOTENCY_KEY": "k"}
+    answers = [
+        client.post("/api/v1/organizations", {"name": "new"}, format="json", **headers) for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[0].json() == answers[1].json()
 
 
 def test_a_new_account_gets_a_password_that_only_the_answer_knows(admin: APIClient) -> None:
