@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 
 from apps.accounts.models import Organization, Project
 from apps.agents.models import AgentSession, Replica
@@ -59,7 +60,7 @@ class FleetWorld:
             project_id=project.pk,
         )
 
-    def document(self, name: str = "chat", **fields) -> dict:
+    def document(self, name: str = "chat", **fields: Any) -> dict[str, Any]:
         """The smallest document that is accepted."""
         return {"name": name, "model": "tiny-llama", "engine": "simulator", **fields}
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from controlplane.placement import (
     PlacementPlan,
     PlacementProblem,
+    Pool,
     certify,
     plan_decode,
     plan_encode,
@@ -166,7 +167,7 @@ def test_a_remedy_with_a_number_works(problem: PlacementProblem) -> None:
 
 
 def _grown(problem: PlacementProblem, cluster: str, pool: str, instances: int) -> PlacementProblem:
-    def grow(one):
+    def grow(one: Pool) -> Pool:
         here = one.name == pool and problem.cluster_by_id[one.cluster_id].name == cluster
         return replace(one, capacity_instances=one.capacity_instances + instances) if here else one
 

@@ -1,6 +1,7 @@
 """What the solver chooses, and what it answers where nothing fits."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_residency_is_kept_and_fails_closed() -> None:
         ({"survivability": "region", "posture": "active_passive"}, "posture_standby"),
     ],
 )
-def test_each_rule_says_what_it_refused(fields: dict, rule: str) -> None:
+def test_each_rule_says_what_it_refused(fields: dict[str, Any], rule: str) -> None:
     """The refusal names the rule that stands in the way."""
     assert refusal(solve(problem(wanted(**fields)))).rule == rule
 
@@ -239,8 +240,8 @@ def test_every_pool_has_a_reason() -> None:
     reasons = {reason.cluster: reason for reason in explain(world, solve(world), "d-chat")}
     assert reasons["us"].allocation is not None
     assert reasons["us"].allocation.reasons == ("1 at 1.000 USD/h each, the cheapest on_demand room left",)
-    assert reasons["eu"].refusal.rule == "not_needed"
-    assert reasons["jp"].refusal.rule == "residency"
+    refused = {name: reason.refusal.rule for name, reason in reasons.items() if reason.refusal is not None}
+    assert refused == {"eu": "not_needed", "jp": "residency"}
 
 
 @pytest.mark.parametrize(

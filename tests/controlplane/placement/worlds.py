@@ -1,6 +1,7 @@
 """Small worlds for placement tests: three regions, or whatever Hypothesis makes of them."""
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -37,10 +38,10 @@ def cluster(name: str, jurisdiction: str, *, provider: str = "", closed: str = "
     )
 
 
-def pool(cluster_name: str, **fields) -> Pool:
+def pool(cluster_name: str, **fields: Any) -> Pool:
     """Four instances of one H100 each, on demand at 2 USD/h, unless told."""
     procurement = fields.pop("procurement", "on_demand")
-    values = {
+    values: dict[str, Any] = {
         "pool_id": f"p-{cluster_name}-{procurement}",
         "name": procurement.replace("_", "-"),
         "generation": 1,
@@ -59,9 +60,9 @@ def pool(cluster_name: str, **fields) -> Pool:
     return Pool(**(values | fields))
 
 
-def wanted(name: str = "chat", **fields) -> WantedDeployment:
+def wanted(name: str = "chat", **fields: Any) -> WantedDeployment:
     """One replica of one GPU, anywhere, unless told."""
-    values = {
+    values: dict[str, Any] = {
         "deployment_id": f"d-{name}",
         "name": name,
         "project_id": "project",
@@ -93,9 +94,9 @@ POOLS = (
 )
 
 
-def problem(*deployments: WantedDeployment, **fields) -> PlacementProblem:
+def problem(*deployments: WantedDeployment, **fields: Any) -> PlacementProblem:
     """The three regions with a pool each (us is cheapest, jp dearest) unless told."""
-    values = {
+    values: dict[str, Any] = {
         "organization_id": "o",
         "wanted": 1,
         "plan_generation": 0,
