@@ -46,6 +46,7 @@ class Conductor:
     def run_pass(self, desired: DesiredState, *, may_start: Refusal | None) -> tuple[ObservedCondition, ...]:
         """Start, drain, recall and stop what is due; what is now to be said of each assignment."""
         now = time.monotonic()
+        self._fleet.retarget({a.assignment_id: a.autoscaling.concurrency_target for a in desired.assignments})
         held = [self._held(record) for record in self._fleet.records.values() if not record.ended]
         self.observe_load(desired)
         counts = self._scaling.wanted(
@@ -73,8 +74,8 @@ class Conductor:
         match action:
             case Start(assignment_id):
                 self._fleet.start(assignments[assignment_id])
-            case Drain(replica_id, reason, limit_s):
-                self._fleet.drain(replica_id, reason=reason, limit_s=limit_s)
+            case Drain(replica_id, reason, limit_s, final):
+                self._fleet.drain(replica_id, reason=reason, limit_s=limit_s, final=final)
             case Recall(replica_id):
                 self._fleet.recall(replica_id)
             case Stop(replica_id, overdue):

@@ -9,6 +9,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Set
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -131,14 +132,26 @@ class Fleet:
         self._on_change(record)
         self._spawn(self._launch(record, spec))
 
-    def drain(self, replica_id: str, *, reason: str, limit_s: float) -> None:
+    def drain(self, replica_id: str, *, reason: str, limit_s: float, final: bool) -> None:
         """Take a replica from the gateways. One that is still being launched is left for the next pass."""
         record = self.records[replica_id]
         if record.state == "pending":
             return
         record.drain_since, record.drain_limit_s = time.monotonic(), limit_s
-        record.drained_from = record.state
+        record.drained_from, record.drain_is_final = record.state, final
         self._apply(record, "drain_ordered", reason, "")
+
+    def retarget(self, concurrency_targets: Mapping[str, float]) -> None:
+        """Policies change without a new revision: replicas of these assignments have these targets now.
+
+        What is remembered of assignments that are not named is dropped.
+        """
+        self._crashes = {name: crash for name, crash in self._crashes.items() if name in concurrency_targets}
+        for record in self.records.values():
+            target = concurrency_targets.get(record.facts.assignment_id)
+            if target is not None and target != record.facts.concurrency_target and not record.ended:
+                record.facts = replace(record.facts, concurrency_target=target)
+                self._on_change(record)
 
     def recall(self, replica_id: str) -> None:
         """Call a drain off."""

@@ -3,13 +3,13 @@
 The rules, in the order in which they win:
 
 1. No pool goes past its capacity; a draining replica still holds its GPUs.
-2. No assignment goes above ``max_replicas``; draining replicas count until they are gone. Scaling up
-   recalls drains
-   before it starts anything.
+2. No assignment goes above ``max_replicas``; draining replicas count until they are gone. Scaling up recalls
+   drains before it starts anything.
 3. A replica that does not answer is drained (briefly) and replaced.
-4. Below ``min_replicas`` only for a reason, which is then a ``Degraded`` condition with its Refusal.
-5. An assignment that ended (draining, or no longer there) keeps serving while another revision of the same
-   deployment
+4. Minimums are booked, what lies above them shares the rest: below ``min_replicas`` an assignment starts
+   first, the room it cannot use yet is kept for it, and others give up what they hold above their minimum.
+   Where that is not enough it is a ``Degraded`` condition with its Refusal.
+5. An assignment that ended (draining, or no longer there) keeps serving while another of the same deployment
    takes over here: as many of its replicas go as the successor has ready, and one more whenever the
    successor finds no room. With no successor all of them drain at once.
 6. A start waits for its assignment's back-off; an agent that is superseded starts and recalls nothing.
@@ -55,7 +55,8 @@ class HeldReplica:
     clear:         no gateway knows it as usable any more and none has a request on it
     drain_since:   when its drain began, if it is draining; with ``drain_limit_s``
     stop_ordered:  it has been told to stop
-    recallable:    it drains, was ready when that began, and has not been told to stop
+    recallable:    it drains, was ready when that began, its place is not promised to another, and it has
+                   not been told to stop
     """
 
     replica_id: str
@@ -82,11 +83,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Take a replica from the gateways and let it finish."""
+    """Take a replica from the gateways and let it finish. ``final``: its place is promised to another."""
 
     replica_id: str
     reason: str
     limit_s: float
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +148,10 @@ class _Book:
             and (replica.state != "draining" or replica.replica_id in self.recalled)
         ]
 
-    def drain(self, replica: HeldReplica, reason: str) -> None:
+    def drain(self, replica: HeldReplica, reason: str, *, final: bool = False) -> None:
         limit_s = UNHEALTHY_DRAIN_LIMIT_S if replica.state == "unhealthy" else DRAIN_LIMIT_S
         self.drained.add(replica.replica_id)
-        self.actions.append(Drain(replica.replica_id, reason, limit_s))
+        self.actions.append(Drain(replica.replica_id, reason, limit_s, final))
 
 
 def reconcile(
@@ -170,6 +172,7 @@ def reconcile(
         _settle_held(book, assignment, may_recall=may_start is None)
     _start_missing(book, active, now=now, refusal=may_start)
     _end_obsolete(book, active, held)
+    _make_room(book, active, held, capacity_gpus)
     _stop_drained(book, held, now=now)
     return ReconcilePlan(actions=tuple(book.actions), shortfalls=tuple(book.shortfalls))
 
@@ -224,6 +227,9 @@ def _start_missing(
         reason = refusal or _cannot_start(book, assignment, now=now)
         if reason is not None:
             book.shortfalls.append(Shortfall(assignment.assignment_id, _goal(assignment), supply, reason))
+            booked = max(0, assignment.min_replicas - supply) * assignment.gpus_per_replica
+            if booked and reason.rule != "pool_capacity":
+                book.free_gpus[assignment.pool_id] = book.free_gpus.get(assignment.pool_id, 0) - booked
             continue
         book.starts[assignment.assignment_id] = book.starts.get(assignment.assignment_id, 0) + 1
         book.free_gpus[assignment.pool_id] -= assignment.gpus_per_replica
@@ -302,6 +308,54 @@ def _may_go(
     for pool_id in sorted(cramped):
         going.extend([replica for replica in serving if replica.pool_id == pool_id][:1])
     return going
+
+
+def _make_room(
+    book: _Book,
+    active: Sequence[WantedAssignment],
+    held: Sequence[HeldReplica],
+    capacity_gpus: Mapping[str, int],
+) -> None:
+    """Where an assignment found no room for its minimum, those above theirs give way, no more than needed.
+
+    Only in a pool that has room for all its minimums: else giving way would help nobody.
+    """
+    needed = _missing_gpus_by_pool(book, active)
+    booked: dict[str, int] = {}
+    for a in active:
+        booked[a.pool_id] = booked.get(a.pool_id, 0) + a.min_replicas * a.gpus_per_replica
+    needed = {pool: gpus for pool, gpus in needed.items() if booked[pool] <= capacity_gpus.get(pool, 0)}
+    for replica in held:
+        leaves = replica.state == "draining" or replica.replica_id in book.drained
+        if leaves and replica.replica_id not in book.recalled and replica.pool_id in needed:
+            needed[replica.pool_id] -= replica.gpus
+    for pool_id, gpus in needed.items():
+        spare = [replica for a in active if a.pool_id == pool_id for replica in _above_minimum(book, a)]
+        missing_gpus = gpus - max(0, book.free_gpus.get(pool_id, 0))
+        for replica in sorted(spare, key=_usefulness):
+            if missing_gpus <= 0:
+                break
+            book.drain(replica, "MadeRoom", final=True)
+            missing_gpus -= replica.gpus
+
+
+def _missing_gpus_by_pool(book: _Book, active: Sequence[WantedAssignment]) -> dict[str, int]:
+    """GPUs that assignments below their minimum found no room for."""
+    by_id = {assignment.assignment_id: assignment for assignment in active}
+    missing: dict[str, int] = {}
+    for shortfall in book.shortfalls:
+        assignment = by_id[shortfall.assignment_id]
+        replicas = assignment.min_replicas - shortfall.held
+        if replicas > 0 and shortfall.refusal.rule == "pool_capacity":
+            gpus = missing.get(assignment.pool_id, 0) + replicas * assignment.gpus_per_replica
+            missing[assignment.pool_id] = gpus
+    return missing
+
+
+def _above_minimum(book: _Book, assignment: WantedAssignment) -> list[HeldReplica]:
+    serving = [r for r in book.serving(assignment.assignment_id) if r.replica_id not in book.recalled]
+    surplus = _supply(book, assignment) - assignment.min_replicas
+    return sorted(serving, key=_usefulness)[: max(0, surplus)]
 
 
 def _ready(book: _Book, assignment: WantedAssignment) -> int:

@@ -109,6 +109,7 @@ class ReplicaRecord:
     drain_generation: the endpoint generation from which gateways know that it drains
     start_was_seen:   False if it was found without a record: how long its start took is not known
     drained_from:     its state when its drain began: from ready it can be recalled
+    drain_is_final:   its place is promised to another replica
     """
 
     facts: Facts
@@ -129,6 +130,7 @@ class ReplicaRecord:
     drain_limit_s: float = DRAIN_LIMIT_S
     drain_generation: int | None = None
     drained_from: ReplicaState | None = None
+    drain_is_final: bool = False
     stop_ordered: bool = False
 
     @property
@@ -214,5 +216,7 @@ class ReplicaRecord:
             drain_since=self.drain_since,
             drain_limit_s=self.drain_limit_s,
             stop_ordered=self.stop_ordered,
-            recallable=self.state == "draining" and self.drained_from == "ready" and not self.stop_ordered,
+            recallable=self.state == "draining"
+            and self.drained_from == "ready"
+            and not (self.drain_is_final or self.stop_ordered),
         )

@@ -255,6 +255,17 @@ def test_load_adds_replicas_up_to_the_room_there_is(cluster: Cluster) -> None:
         assert not cluster.plane.conditions["assignment-1", "Degraded"].status
 
 
+def test_a_new_policy_reaches_running_replicas(cluster: Cluster) -> None:
+    """A policy is no revision: the same replica has the new concurrency target."""
+    cluster.want(assignment(concurrency_target=2.0))
+    cluster.start_agent()
+    (replica,) = cluster.until_ready(1)
+    cluster.want(assignment(concurrency_target=5.0))
+    with cluster.gateway() as gateway:
+        eventually(lambda: gateway.endpoints and gateway.endpoints.endpoints[0].concurrency_target == 5.0)
+        assert gateway.ready() == [replica]
+
+
 def test_usage_arrives_although_the_control_plane_was_away(cluster: Cluster) -> None:
     """What a gateway spooled while nobody could take it is delivered, and only then deleted."""
     cluster.start_agent()

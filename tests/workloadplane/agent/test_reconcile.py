@@ -211,6 +211,62 @@ def test_scarce_room_is_shared_by_need() -> None:
     assert begun == {"one": 2, "two": 2}
 
 
+def test_a_minimum_displaces_what_others_hold_above_theirs() -> None:
+    """Just as much as is needed, and it is not taken back."""
+    burst = wanted("one", deployment_id="a", replicas=4, min_replicas=1)
+    newcomer = wanted("two", deployment_id="b", replicas=2, min_replicas=2)
+    replicas = [held(f"burst-{n}", deployment_id="a", created_at=n, in_flight=1) for n in range(3)]
+    drained = [a for a in actions([burst, newcomer], replicas, capacity=4) if isinstance(a, Drain)]
+    assert [(a.replica_id, a.final) for a in drained] == [("burst-2", True)]
+
+    replicas[2] = replace(replicas[2], state="draining", drain_since=0.0)
+    replicas.append(held("new", "two", deployment_id="b"))
+    assert actions([burst, newcomer], replicas, capacity=4) == ()
+
+
+def test_room_is_kept_for_a_minimum_in_back_off() -> None:
+    """A burst does not take the place of a replica that will be tried again."""
+    burst = wanted("one", deployment_id="a", replicas=4, min_replicas=0)
+    crashing = wanted("two", deployment_id="b", min_replicas=1, start_not_before=100.0)
+    assert actions([burst, crashing], [], capacity=3) == (Start("one"), Start("one"))
+
+
+@given(
+    minimums=st.lists(st.integers(0, 3), min_size=1, max_size=3),
+    bursts=st.lists(st.integers(0, 4), min_size=3, max_size=3),
+    started=st.lists(st.integers(0, 4), min_size=3, max_size=3),
+)
+def test_every_booked_minimum_is_reached(minimums: list[int], bursts: list[int], started: list[int]) -> None:
+    """Whoever came first: when the minimums fit, each is served after its neighbours' drains have ended."""
+    assignments = [
+        wanted(
+            ASSIGNMENTS[n],
+            deployment_id=f"deployment-{n}",
+            min_replicas=least,
+            max_replicas=least + bursts[n],
+            replicas=least + bursts[n],
+        )
+        for n, least in enumerate(minimums)
+    ]
+    capacity = max(sum(minimums), 1)
+    replicas: list[HeldReplica] = []
+    for n, assignment in enumerate(assignments):
+        for index in range(min(started[n], assignment.max_replicas, capacity - len(replicas))):
+            name = f"{assignment.assignment_id}-{index}"
+            replicas.append(held(name, assignment.assignment_id, deployment_id=assignment.deployment_id))
+    for turn in range(12):
+        for action in actions(assignments, replicas, capacity=capacity):
+            if isinstance(action, Start):
+                owner = next(a for a in assignments if a.assignment_id == action.assignment_id)
+                name = f"{owner.assignment_id}-turn-{turn}-{len(replicas)}"
+                replicas.append(held(name, owner.assignment_id, deployment_id=owner.deployment_id))
+            elif isinstance(action, Drain):
+                replicas = [r for r in replicas if r.replica_id != action.replica_id]
+        assert len(replicas) <= capacity
+    counts = Counter(replica.assignment_id for replica in replicas)
+    assert all(counts[a.assignment_id] >= a.min_replicas for a in assignments)
+
+
 def test_scale_down_takes_the_least_useful() -> None:
     """Starting before ready, idle before busy, young before old."""
     replicas = [
