@@ -43,7 +43,7 @@ class Ledger:
     def __init__(self, pools: Iterable[Pool]) -> None:
         self._pools = {pool.pool_id: pool for pool in pools}
         self._promised: dict[str, Counter[int]] = {pool_id: Counter() for pool_id in self._pools}
-        self._headroom: dict[tuple[str, int], int] = {}
+        self._headroom: dict[str, dict[int, int]] = {pool_id: {} for pool_id in self._pools}
 
     def used_gpus(self, pool_id: str) -> int:
         """GPUs promised so far."""
@@ -54,17 +54,16 @@ class Ledger:
         if replicas == 0:
             return
         self._promised[pool_id][gpus_per_replica] += replicas
-        for key in [key for key in self._headroom if key[0] == pool_id]:
-            del self._headroom[key]
+        self._headroom[pool_id].clear()
 
     def headroom(self, pool_id: str, gpus_per_replica: int, *, more_instances: int = 0) -> int:
         """How many more replicas of a size fit, if the pool had ``more_instances`` than it has."""
         if more_instances:
             return self._compute_headroom(pool_id, gpus_per_replica, more_instances)
-        key = (pool_id, gpus_per_replica)
-        if key not in self._headroom:
-            self._headroom[key] = self._compute_headroom(pool_id, gpus_per_replica, 0)
-        return self._headroom[key]
+        known = self._headroom[pool_id]
+        if gpus_per_replica not in known:
+            known[gpus_per_replica] = self._compute_headroom(pool_id, gpus_per_replica, 0)
+        return known[gpus_per_replica]
 
     def _compute_headroom(self, pool_id: str, gpus_per_replica: int, more_instances: int) -> int:
         pool = self._pools[pool_id]
