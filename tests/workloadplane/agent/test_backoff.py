@@ -1,6 +1,6 @@
 """Pauses that grow, and stay inside their bounds."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloadplane.agent.backoff import CRASH_CAP_S, CrashRecord, after_end, pause_s, start_not_before
@@ -25,6 +25,7 @@ def test_ends_while_starting_wait_twice_as_long_each_time() -> None:
     assert start_not_before(after_end(record, now=1000.0, ready_for_s=60.0)) == 0.0
 
 
+@settings(deadline=None)
 @given(failures=st.integers(0, 10_000), random=st.floats(0, 1, exclude_max=True))
 def test_pauses_between_calls_are_bounded_and_jittered(failures: int, random: float) -> None:
     """Between half the base and the cap."""

@@ -1,7 +1,7 @@
 """Deltas of the observed state, against a control plane that loses, repeats and forgets."""
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.wire_samples import SAMPLES
@@ -49,6 +49,7 @@ steps = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(steps)
 def test_both_sides_agree_whatever_is_lost(history: list[tuple[dict[str, str], str]]) -> None:
     """After lost requests, lost answers and an emptied store, a few good exchanges bring both together."""

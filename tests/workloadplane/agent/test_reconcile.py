@@ -131,7 +131,7 @@ replica_lists = st.lists(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(assignments=assignment_lists, replicas=replica_lists, capacity=st.integers(0, 40))
 def test_bounds_and_capacity_hold_whatever_is_held(
     assignments: list[WantedAssignment], replicas: list[HeldReplica], capacity: int
@@ -170,6 +170,7 @@ def test_bounds_and_capacity_hold_whatever_is_held(
     assert not recalled & stopped
 
 
+@settings(deadline=None)
 @given(assignments=assignment_lists, replicas=replica_lists)
 def test_a_superseded_agent_starts_nothing(
     assignments: list[WantedAssignment], replicas: list[HeldReplica]
@@ -181,6 +182,7 @@ def test_a_superseded_agent_starts_nothing(
     assert all(shortfall.refusal.rule == "superseded" for shortfall in result.shortfalls)
 
 
+@settings(deadline=None)
 @given(assignments=assignment_lists)
 def test_it_comes_to_rest(assignments: list[WantedAssignment]) -> None:
     """Its actions carried out, the next pass has nothing to do."""
@@ -231,6 +233,7 @@ def test_room_is_kept_for_a_minimum_in_back_off() -> None:
     assert actions([burst, crashing], [], capacity=3) == (Start("one"), Start("one"))
 
 
+@settings(deadline=None)
 @given(
     minimums=st.lists(st.integers(0, 3), min_size=1, max_size=3),
     bursts=st.lists(st.integers(0, 4), min_size=3, max_size=3),

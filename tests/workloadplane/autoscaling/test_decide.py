@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloadplane.autoscaling import AutoscalingPolicy, LoadHistory, decide, first_state, record
@@ -89,6 +89,7 @@ def test_a_restart_neither_panics_nor_forgets() -> None:
     assert set(counts) == {6}
 
 
+@settings(deadline=None)
 @given(
     loads=st.lists(
         st.one_of(st.none(), st.floats(0, 1e6), st.floats(allow_nan=True)), min_size=1, max_size=80

@@ -1,6 +1,6 @@
 """The life of a replica: the table is the law."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloadplane.health.replica import (
@@ -16,6 +16,7 @@ from workloadplane.health.replica import (
 from workloadplane.protocol.refusal import Refusal
 
 
+@settings(deadline=None)
 @given(state=st.sampled_from(REPLICA_STATES), event=st.sampled_from(REPLICA_EVENTS))
 def test_an_event_is_taken_or_refused_by_name(state: ReplicaState, event: ReplicaEvent) -> None:
     """What the table knows happens; anything else changes nothing and names what is known."""
