@@ -1,6 +1,10 @@
 """What is not HTTP/1.1 as we take it is refused, each case by a test that would pass it on otherwise."""
 
+from itertools import pairwise
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.reader import Request, RequestReader
@@ -138,3 +142,36 @@ def test_requests_sent_ahead_are_read_in_order_and_bounded() -> None:
     assert reader.request.failure is None
     reader.feed(OK * 3)
     assert reader.request.failure is not None
+
+
+_SEEDS = [OK, *REFUSED.values(), OK + OK, b"GET /livez HTTP/1.0\r\n\r\n"]
+
+
+@given(
+    st.sampled_from(_SEEDS),
+    st.lists(
+        st.tuples(st.integers(0, 400), st.sampled_from([b"", b"\r", b"\n", b" ", b":", b"\0", b"0"])),
+        max_size=4,
+    ),
+    st.lists(st.integers(0, 400), max_size=6),
+)
+def test_what_is_read_does_not_depend_on_how_bytes_are_cut(
+    seed: bytes, edits: list[tuple[int, bytes]], cuts: list[int]
+) -> None:
+    """Mutated requests, cut anywhere: never a crash, and the same requests or the same refusal come out."""
+    data = seed
+    for number, inserted in edits:
+        place = number % (len(data) + 1)
+        data = data[:place] + inserted + data[place + (not inserted) :]
+
+    def outcome(parts: list[bytes]) -> tuple[list[tuple[bytes, bytes, bytes]], int | None]:
+        reader = RequestReader(LIMITS)
+        for part in parts:
+            reader.feed(part)
+            if reader.request.failure is not None:
+                break
+        failure = reader.request.failure
+        return [(r.method, r.path, r.body) for r in reader.ready], failure.status if failure else None
+
+    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    assert outcome([data[start:end] for start, end in pairwise(edges)]) == outcome([data])
