@@ -1,1 +1,4 @@
-"""The Django apps of the control plane. Services write, selectors read; ``apps.X`` reaches ``apps.Y`` through those alone."""
+"""The Django apps of the control plane.
+
+Services write, selectors read; ``apps.X`` reaches ``apps.Y`` through those alone.
+"""
