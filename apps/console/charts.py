@@ -133,7 +133,7 @@ def line_chart(
 def nice_ceiling(value: float) -> float:
     """The top of an axis at or above ``value``, chosen so that its thirds read well."""
     if value <= 0 or not math.isfinite(value):
-        return 1.0
+        return 1.2
     power = 10.0 ** math.floor(math.log10(value))
     return next(
         step * power for step in (1.2, 1.5, 2.1, 3.0, 4.5, 6.0, 7.5, 9.0, 12.0) if value <= step * power

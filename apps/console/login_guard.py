@@ -7,8 +7,10 @@ door to guessing nor lock everybody out.
 import hashlib
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
+from django.http import HttpRequest
 from redis.exceptions import RedisError
 
 WINDOW_S = 300
@@ -34,6 +36,15 @@ class Attempt:
             (f"login:address:{self.address}", MAX_FAILURES_BY_ADDRESS),
             (f"login:name:{name}", MAX_FAILURES_BY_NAME),
         )
+
+
+def client_address(request: HttpRequest) -> str:
+    """Who is at the other end. Behind the proxy that production trusts, the last hop is what that proxy has seen."""
+    if settings.SECURE_PROXY_SSL_HEADER is not None:
+        last_hop = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+        if last_hop:
+            return last_hop[:45]
+    return str(request.META.get("REMOTE_ADDR", ""))
 
 
 def can_try(attempt: Attempt) -> bool:

@@ -52,6 +52,22 @@ def test_guessing_is_slowed_down(client: Client, world: World) -> None:
     assert log_in(client, "viewer", PASSWORD).status_code == 302
 
 
+def test_behind_a_proxy_people_do_not_lock_each_other_out(
+    client: Client, world: World, settings: Settings
+) -> None:
+    """Failures count for the address that the trusted proxy saw, whatever a client claims before it."""
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+    def tries(password: str, hops: str) -> int:
+        form = {"username": "admin", "password": password}
+        return client.post("/login", form, headers={"X-Forwarded-For": hops}).status_code
+
+    for number in range(5):
+        tries("wrong", f"10.0.0.{number}, 203.0.113.9")
+    assert tries(PASSWORD, "192.0.2.1, 203.0.113.9") == 429
+    assert tries(PASSWORD, "203.0.113.9, 198.51.100.7") == 302
+
+
 def test_a_lost_cache_opens_no_door(client: Client, world: World, settings: Settings) -> None:
     """With the shared cache away people still log in, and guessing is still slowed down."""
     nobody_listens = "redis://127.0.0.1:1/0"

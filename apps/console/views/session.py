@@ -11,7 +11,14 @@ from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
-from apps.console.login_guard import WINDOW_S, Attempt, can_try, failure_record, success_record
+from apps.console.login_guard import (
+    WINDOW_S,
+    Attempt,
+    can_try,
+    client_address,
+    failure_record,
+    success_record,
+)
 from apps.console.views.base import ConsolePage
 
 MAX_INPUT_CHARACTERS = 254
@@ -29,7 +36,7 @@ class LoginPage(View):
     def post(self, request: HttpRequest) -> HttpResponse:
         username = request.POST.get("username", "")[:MAX_INPUT_CHARACTERS].replace("\x00", "")
         password = request.POST.get("password", "")[:4096]
-        attempt = Attempt(username=username, address=request.META.get("REMOTE_ADDR", ""))
+        attempt = Attempt(username=username, address=client_address(request))
         if not can_try(attempt):
             detail = f"After {WINDOW_S // 60} minutes without another try it works again."
             return self._refused(
