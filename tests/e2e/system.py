@@ -131,7 +131,7 @@ class System:
         """The name in ``gateways`` of a region in this jurisdiction."""
         document = httpx.get(f"{self.endpoints()['edge']}/.well-known/meridian/regions", timeout=5).json()
         urls = {region["url"]: region["jurisdiction"] for region in document["regions"]}
-        return next(name for name, url in self.endpoints()["gateways"].items() if urls[url] == jurisdiction)
+        return str(next(name for name, url in self.endpoints()["gateways"].items() if urls[url] == jurisdiction))
 
     # -- faults -------------------------------------------------------------------------------------
 

@@ -136,7 +136,7 @@ def test_residency_keeps_replicas_and_requests_in_the_eu(system: System) -> None
         system.deploy(**document)
         eu, japan = system.gateway_of("eu"), system.gateway_of("jp")
         assert {replica["jurisdiction"] for replica in system.replicas("bound")} == {"eu"}
-        ask = {"model": "bound", "messages": [{"role": "user", "content": "x"}], "max_tokens": 4}
+        ask: dict[str, Any] = {"model": "bound", "messages": [{"role": "user", "content": "x"}], "max_tokens": 4}
         answer = system.openai(japan).chat.completions.with_raw_response.create(**ask)
         assert answer.headers["x-meridian-served-region"] == _region_of(system, eu)
         with system.api() as client:
