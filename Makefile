@@ -1,6 +1,6 @@
 # One command to bring everything up, one to test everything. Needs make and Python 3.11 or newer.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status test test-fast lint format bench lock
+.PHONY: help up down reset status test test-fast lint format bench openapi lock
 
 ENGINE ?=
 VENV := .venv
@@ -21,8 +21,9 @@ status: environment  ## Show the parts
 reset:  ## End everything and forget all state (var/)
 	@if [ -x $(BIN)/meridian ]; then $(BIN)/meridian reset --yes; else echo "There is nothing to forget."; fi
 
-test: environment browser  ## Run every test
-	@$(BIN)/python -m pytest -n 2
+test: environment browser engines  ## Run every test
+	@$(BIN)/python -m pytest -n 2 -m "not e2e"
+	@$(BIN)/python -m pytest -n 0 -m e2e
 
 test-fast: environment  ## Run what needs no browser and no whole system (a minute at most)
 	@$(BIN)/python -m pytest -n 2 -m "not slow and not e2e"
@@ -41,12 +42,19 @@ format: environment  ## Format the code
 bench: environment  ## Measure (the table in docs/performance.md)
 	@$(BIN)/python -m tests.benchmarks
 
+openapi: environment  ## Write docs/openapi.yaml from the code
+	@DJANGO_SETTINGS_MODULE=controlplane.settings.test $(BIN)/python manage.py spectacular \
+		--validate --fail-on-warn --file docs/openapi.yaml
+
 lock: environment  ## Pin anew what the project and its engines install
 	@sh infra/embedded/lock.sh
 
-.PHONY: environment browser
+.PHONY: environment browser engines
 environment:
 	@sh infra/embedded/environment.sh
 
 browser:
 	@$(BIN)/python -m infra.embedded.browser
+
+engines:
+	@$(BIN)/python -m infra.embedded.vllm_environment

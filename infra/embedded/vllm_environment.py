@@ -1,5 +1,7 @@
 """vLLM's own virtual environment: an engine is an image, apart from the project, with its own pinned list.
 
+    python -m infra.embedded.vllm_environment
+
 Everything is pinned with hashes in `infra/engines/vllm/requirements.lock` except torch: its build differs
 by place (CPU or CUDA, by the index that is set), so pip installs the pinned version unhashed.
 """
@@ -13,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +56,10 @@ def why_not() -> str:
     free = psutil.virtual_memory().available
     if free < MEMORY_NEEDED_BYTES:
         return f"vLLM needs 6 GB of free memory, and {free / 1024**3:.1f} GB are free"
+    if not shutil.which(os.environ.get("CXX") or "g++"):
+        return "vLLM compiles its kernels on a CPU and there is no C++ compiler (apt-get install g++)"
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        return "vLLM compiles its kernels on a CPU and Python's headers are missing (apt-get install python3-dev)"
     return ""
 
 
@@ -84,6 +91,18 @@ def ensure(layout: Layout, say: Callable[[str], None]) -> None:
     (target / _STAMP).write_text(_stamp() + "\n")
 
 
+def main() -> None:
+    """Make the environment for the tests on real vLLM; where it can't be, say why: those tests are skipped."""
+    reason = why_not()
+    try:
+        if not reason:
+            ensure(Layout.default(), lambda text: print(f"vLLM's environment: {text}"))  # noqa: T201
+    except EmbeddedError as error:
+        reason = str(error)
+    if reason:
+        sys.stderr.write(f"{reason}: the tests on real vLLM are skipped\n")
+
+
 def _stamp() -> str:
     return hashlib.sha256(_LOCK.read_bytes() + TORCH.encode()).hexdigest()
 
@@ -105,3 +124,7 @@ def _run(command: list[str]) -> None:
     except (OSError, subprocess.CalledProcessError) as error:
         output = str(getattr(error, "stderr", "") or error).strip().splitlines()
         raise EmbeddedError(f"`{' '.join(command[1:4])}` failed: {output[-1]}") from None
+
+
+if __name__ == "__main__":
+    main()
