@@ -20,6 +20,9 @@ class PlaneState(models.Model):
     class Meta:
         constraints: ClassVar = [models.CheckConstraint(condition=Q(id=1), name="plane_state_is_one_row")]
 
+    def __str__(self) -> str:
+        return f"plane epoch {self.plane_epoch}"
+
 
 class SigningKey(models.Model):
     """A public key with which tables are or were signed; the private half is outside the database."""
@@ -28,6 +31,9 @@ class SigningKey(models.Model):
     public_key = models.BinaryField(max_length=32)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     retired_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return self.key_id
 
 
 class EnrolmentToken(models.Model):
@@ -40,6 +46,9 @@ class EnrolmentToken(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     expires_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.prefix}…"
 
 
 class AgentSession(models.Model):
@@ -70,6 +79,9 @@ class AgentSession(models.Model):
     conditions = models.JSONField(default=list)
     enrolled_at = models.DateTimeField(db_default=Now())
 
+    def __str__(self) -> str:
+        return f"agent of {self.cluster_id} in epoch {self.cluster_epoch}"
+
 
 class AgentInstance(models.Model):
     """An instance that spoke for a cluster before: how far it had counted when another took over.
@@ -87,6 +99,9 @@ class AgentInstance(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["session", "instance_id"], name="agent_instance_once_per_session")
         ]
+
+    def __str__(self) -> str:
+        return self.instance_id
 
 
 class TableKind(models.TextChoices):
@@ -113,6 +128,9 @@ class ClusterTable(models.Model):
             models.CheckConstraint(condition=Q(kind__in=TableKind.values), name="cluster_table_kind_known"),
         ]
 
+    def __str__(self) -> str:
+        return f"{self.kind} {self.generation} of {self.cluster_id}"
+
 
 class ClusterTableEntry(models.Model):
     """An entry of a table, and the generation in which it last changed: what a delta is made of."""
@@ -128,6 +146,9 @@ class ClusterTableEntry(models.Model):
             models.UniqueConstraint(fields=["table", "key"], name="cluster_table_entry_unique")
         ]
         indexes: ClassVar = [models.Index(fields=["table", "changed_generation"])]
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class ReplicaState(models.TextChoices):
@@ -176,6 +197,9 @@ class Replica(models.Model):
             models.Index(fields=["cluster"], condition=Q(gone_at=None), name="replica_present_by_cluster"),
         ]
 
+    def __str__(self) -> str:
+        return f"{self.pk} ({self.state})"
+
 
 class StrayReplica(models.Model):
     """A replica of something that this control plane does not know (it was restored from a back-up, for example).
@@ -192,6 +216,9 @@ class StrayReplica(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["cluster", "replica_id"], name="stray_replica_once_per_cluster")
         ]
+
+    def __str__(self) -> str:
+        return self.replica_id
 
 
 class ReplicaInterval(models.Model):
@@ -217,3 +244,6 @@ class ReplicaInterval(models.Model):
             models.Index(fields=["deployment", "started_at"]),
             models.Index(fields=["pool"], condition=Q(ended_at=None), name="replica_interval_open_by_pool"),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.replica_id} from {self.started_at}"

@@ -37,7 +37,12 @@ class Event(models.Model):
             models.Index(fields=["deployment_id", "-id"]),
             models.Index(fields=["organization", "-id"]),
             models.Index(fields=["project", "-id"]),
+            models.Index(fields=["cluster_id", "-id"]),
+            models.Index(fields=["at"]),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
 
 
 class UsageRecord(models.Model):
@@ -82,6 +87,9 @@ class UsageRecord(models.Model):
             models.Index(fields=["deployment_id", "-finished_at"]),
         ]
 
+    def __str__(self) -> str:
+        return f"{self.gateway_instance} {self.sequence}"
+
 
 class UsageQuarantine(models.Model):
     """A usage record that cannot be booked: of an unknown project, or with values that nothing can hold.
@@ -101,6 +109,9 @@ class UsageQuarantine(models.Model):
             models.UniqueConstraint(fields=["gateway_instance", "sequence"], name="usage_quarantine_once")
         ]
 
+    def __str__(self) -> str:
+        return f"{self.gateway_instance} {self.sequence}: {self.reason}"
+
 
 class SpoolMark(models.Model):
     """How far the spool of a gateway instance is stored without a gap, by kind: what is acknowledged."""
@@ -117,6 +128,9 @@ class SpoolMark(models.Model):
                 fields=["cluster_id", "gateway_instance"], name="spool_mark_once_per_instance"
             )
         ]
+
+    def __str__(self) -> str:
+        return f"{self.gateway_instance} at {self.usage_sequence}, {self.window_sequence}"
 
 
 class MetricWindow(models.Model):
@@ -146,4 +160,10 @@ class MetricWindow(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["gateway_instance", "sequence"], name="metric_window_stored_once")
         ]
-        indexes: ClassVar = [models.Index(fields=["deployment_id", "-started_at"])]
+        indexes: ClassVar = [
+            models.Index(fields=["deployment_id", "-started_at"]),
+            models.Index(fields=["started_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.gateway_instance} {self.sequence}"

@@ -5,6 +5,7 @@ for, and that is taken as it is.
 """
 
 import hashlib
+import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,7 +56,7 @@ def observed_store(*, session: AgentSession, delta: ObservedDelta, now: datetime
     from apps.deployments.services import deployment_observe
 
     held = _held(session.cluster_id, delta)
-    assignments = _assignments(session.cluster_id, delta)
+    assignments = _assignments(session, delta)
     ready_before = _ready(held.rows.values())
     touched = _replicas_store(session.cluster_id, held, delta, assignments, now)
     _strays_store(session.cluster_id, held, delta, touched)
@@ -70,9 +71,10 @@ def observed_store(*, session: AgentSession, delta: ObservedDelta, now: datetime
         for assignment_id in _conditions_store(session, delta)
         if assignment_id in assignments
     }
-    moved = _facts_store(session, delta)
     if deployment_ids:
         deployment_observe(deployment_ids=sorted(deployment_ids))
+    # After the deployments, as placement locks them before clusters too.
+    moved = _facts_store(session, delta)
     changed = {row.deployment_id for row in ready_before ^ _ready(held.rows.values())}
     if moved or (changed and placements.deployment_ids_changing_revision(deployment_ids=changed)):
         tables_compile(cluster_ids=[session.cluster_id])
@@ -106,10 +108,12 @@ def _held(cluster_id: UUID, delta: ObservedDelta) -> _Held:
     return _Held(rows=rows, strays={name: bytes(observed) for name, observed in strays}, foreign=foreign)
 
 
-def _assignments(cluster_id: UUID, delta: ObservedDelta) -> dict[UUID, Assignment]:
+def _assignments(session: AgentSession, delta: ObservedDelta) -> dict[UUID, Assignment]:
+    """All assignments that the delta speaks of, or of which the agent had said something before."""
     named = {r.assignment_id for r in delta.replicas} | {c.assignment_id for c in delta.conditions}
+    named |= {condition["assignment_id"] for condition in session.conditions}
     wanted = {identifier for name in named if (identifier := uuid_or_none(name)) is not None}
-    return placements.assignments_by_id(cluster_id=cluster_id, assignment_ids=wanted)
+    return placements.assignments_by_id(cluster_id=session.cluster_id, assignment_ids=wanted)
 
 
 def _replicas_store(
@@ -180,16 +184,16 @@ def _strays_store(cluster_id: UUID, held: _Held, delta: ObservedDelta, touched: 
 
 def _conditions_store(session: AgentSession, delta: ObservedDelta) -> set[UUID]:
     """Keep the agent's judgements; the assignments of those that came, went or changed."""
-    conditions = storable(delta.conditions)
-    changed = [
-        c for c in [*conditions, *session.conditions] if c not in session.conditions or c not in conditions
-    ]
-    session.conditions = conditions
-    return {
-        identifier
-        for condition in changed
-        if (identifier := uuid_or_none(condition["assignment_id"])) is not None
-    }
+    before = {_canonical(condition) for condition in session.conditions}
+    session.conditions = storable(delta.conditions)
+    after = {_canonical(condition) for condition in session.conditions}
+    session.save(update_fields=["conditions"])  # those who judge the deployments read it
+    named = {json.loads(condition)["assignment_id"] for condition in before ^ after}
+    return {identifier for name in named if (identifier := uuid_or_none(name)) is not None}
+
+
+def _canonical(condition: object) -> str:
+    return json.dumps(condition, sort_keys=True)
 
 
 def _facts_store(session: AgentSession, delta: ObservedDelta) -> bool:

@@ -1,7 +1,8 @@
 """Writing events, usage and metric windows."""
 
 from apps.telemetry.services.event_record import EventFacts, event_record, events_record
+from apps.telemetry.services.telemetry_purge import telemetry_purge
 from apps.telemetry.services.usage_store import usage_store
 from apps.telemetry.services.windows_store import windows_store
 
-__all__ = ["EventFacts", "event_record", "events_record", "usage_store", "windows_store"]
+__all__ = ["EventFacts", "event_record", "events_record", "telemetry_purge", "usage_store", "windows_store"]

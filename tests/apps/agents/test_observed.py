@@ -305,3 +305,30 @@ def test_compiling_twice_changes_nothing() -> None:
     before = list(ClusterTable.objects.order_by("pk").values_list("generation", "signature"))
     compile_tables(assignment.pool.cluster)
     assert list(ClusterTable.objects.order_by("pk").values_list("generation", "signature")) == before
+
+
+def test_a_judgement_that_is_withdrawn_is_looked_at_again() -> None:
+    """A deployment names its agent's reason for too few replicas while the agent does, and no longer."""
+    project = fleet()
+    assignment = placed(project, "chat", "eu-west")
+    replica = observed_replica(assignment, "starting")
+    condition = ObservedCondition(
+        assignment_id=str(assignment.pk),
+        type="Degraded",
+        status=True,
+        reason="NoRoom",
+        message="no room",
+        refusal=Refusal(rule="pool_capacity", subject="main", value="8", remedy="add GPUs"),
+    )
+
+    def reason() -> str:
+        return DeploymentCondition.objects.get(deployment=assignment.deployment, type="Degraded").reason
+
+    async def run(http: httpx.AsyncClient) -> None:
+        agent = await enrolled(http, project)
+        await agent.sync(observed=delta(1, {"1": replica}, conditions=(condition,)))
+        assert await meanwhile(reason) == "Short"
+        await agent.sync(observed=delta(2, {"1": replica}, changed=()))
+        assert await meanwhile(reason) != "Short"
+
+    scenario(run)
