@@ -1,10 +1,11 @@
 """What a plan changes: entries compared with what is in force. Pure; reads and writes nothing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from controlplane.placement import Allocation, CurrentAssignment, DeploymentPlan, PlacementProblem
+from controlplane.placement import Allocation, CurrentAssignment, DeploymentPlan, Occupancy, PlacementProblem
 from controlplane.placement.capacity import Ledger
+from controlplane.placement.occupancy import beyond_successors
 
 #: Where replicas of a revision run: (revision id, pool id).
 Place = tuple[str, str]
@@ -57,36 +58,47 @@ def that_fit(problem: PlacementProblem, changes: Sequence[EntryChange], adoptabl
     """Which of the ``adoptable`` deployments (ids) fit into the pools beside all that is not adopted.
 
     A plan may give one deployment the room that another leaves; if the other's part is not adopted, that room is not
-    there. Parts that give room are counted first.
+    there. All are tried together, so that two may change places; who finds no room is left out, and the rest is tried
+    again, until those that are left fit.
     """
-    candidates = set(adoptable)
-    ledger = Ledger(problem.pools)
-    changing = {change.entry.deployment_id: change for change in changes}
-    for row in problem.current:
-        ledger.add(row.pool_id, row.gpus_per_replica, row.min_replicas)
-    for occupancy in problem.occupancies:
-        if occupancy.deployment_id not in candidates:  # its own successor may take that room over
-            ledger.add(occupancy.pool_id, occupancy.gpus_per_replica, occupancy.replicas)
-    fitting: set[str] = set()
-    for change in sorted(
-        (changing[deployment_id] for deployment_id in candidates), key=lambda change: len(change.added)
-    ):
-        before = problem.current_of(change.entry.deployment_id)
-        for row in before:
-            ledger.add(row.pool_id, row.gpus_per_replica, -row.min_replicas)
-        if _take(ledger, change.entry.allocations):
-            fitting.add(change.entry.deployment_id)
-        else:
-            for row in before:
-                ledger.add(row.pool_id, row.gpus_per_replica, row.min_replicas)
+    entries = {change.entry.deployment_id: change.entry for change in changes}
+    fitting = set(adoptable)
+    while fitting:
+        ledger = _beside(problem, {deployment_id: entries[deployment_id] for deployment_id in fitting})
+        cramped = {
+            deployment_id for deployment_id in sorted(fitting) if not _take(ledger, entries[deployment_id])
+        }
+        if not cramped:
+            return fitting
+        fitting -= cramped
     return fitting
 
 
-def _take(ledger: Ledger, allocations: Sequence[Allocation]) -> bool:
-    """Take room for all of them, or for none."""
-    for index, row in enumerate(allocations):
+def _beside(problem: PlacementProblem, adopted: Mapping[str, DeploymentPlan]) -> Ledger:
+    """What all others hold, and what is on its way out anywhere, before the adopted entries take their room."""
+    ledger = Ledger(problem.pools)
+    successors: dict[str, list[CurrentAssignment | Allocation]] = {}
+    for row in problem.current:
+        if row.deployment_id not in adopted:
+            ledger.add(row.pool_id, row.gpus_per_replica, row.min_replicas)
+            successors.setdefault(row.deployment_id, []).append(row)
+    for deployment_id, entry in adopted.items():
+        successors[deployment_id] = list(entry.allocations)
+    outgoing: dict[str, list[Occupancy]] = {}
+    for occupancy in problem.occupancies:
+        outgoing.setdefault(occupancy.deployment_id, []).append(occupancy)
+    for deployment_id, occupancies in outgoing.items():
+        own = successors.get(deployment_id, ())
+        for pool_id, gpus_per_replica, replicas in beyond_successors(occupancies, own):
+            ledger.add(pool_id, gpus_per_replica, replicas)
+    return ledger
+
+
+def _take(ledger: Ledger, entry: DeploymentPlan) -> bool:
+    """Take the room of all of an entry's minima, or of none."""
+    for index, row in enumerate(entry.allocations):
         if ledger.headroom(row.pool_id, row.gpus_per_replica) < row.min_replicas:
-            for taken in allocations[:index]:
+            for taken in entry.allocations[:index]:
                 ledger.add(taken.pool_id, taken.gpus_per_replica, -taken.min_replicas)
             return False
         ledger.add(row.pool_id, row.gpus_per_replica, row.min_replicas)

@@ -17,6 +17,7 @@ from controlplane.costing import PoolCost, pool_cost, usd_printed
 from controlplane.placement.candidates import Candidate
 from controlplane.placement.capacity import Ledger
 from controlplane.placement.filters import lawful
+from controlplane.placement.occupancy import beyond_successors
 from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan, TrafficShare
 from controlplane.placement.problem import CurrentAssignment, Occupancy, PlacementProblem, WantedDeployment
 from controlplane.placement.refusals import Question, refusal_of, standby_refusal
@@ -65,7 +66,7 @@ def solve(problem: PlacementProblem) -> PlacementPlan:
 
 def _reserve_present(book: _Book, deployment: WantedDeployment) -> None:
     """Keep the room of what runs, as far as it is lawful and its pool still has it."""
-    _own_occupancies(book, deployment, -1, {})
+    _own_occupancies(book, deployment, -1, ())
     kept = []
     left = deployment.max_replicas
     for row in sorted(book.problem.current_of(deployment.deployment_id), key=lambda row: row.assignment_id):
@@ -83,12 +84,12 @@ def _reserve_present(book: _Book, deployment: WantedDeployment) -> None:
         book.ledger.add(row.pool_id, row.gpus_per_replica, replicas)
         kept.append(replace(row, min_replicas=replicas))
     book.kept[deployment.deployment_id] = kept
-    _own_occupancies(book, deployment, 1, _gpus_by_pool(kept))
+    _own_occupancies(book, deployment, 1, kept)
 
 
 def _place(book: _Book, deployment: WantedDeployment) -> None:
     kept = book.kept[deployment.deployment_id]
-    _own_occupancies(book, deployment, -1, _gpus_by_pool(kept))
+    _own_occupancies(book, deployment, -1, kept)
     for row in kept:
         book.ledger.add(row.pool_id, row.gpus_per_replica, -row.min_replicas)
     question = _question(book, deployment, kept)
@@ -106,20 +107,20 @@ def _place(book: _Book, deployment: WantedDeployment) -> None:
     book.spent[deployment.project_id] = book.spent.get(deployment.project_id, 0) + entry.micro_usd_per_h
     for allocation in entry.allocations:
         book.ledger.add(allocation.pool_id, allocation.gpus_per_replica, allocation.min_replicas)
-    _own_occupancies(book, deployment, 1, _gpus_by_pool(entry.allocations))
+    _own_occupancies(book, deployment, 1, entry.allocations)
 
 
 def _say_why_not(book: _Book, deployment: WantedDeployment) -> None:
     """Only now is it known how much room all others leave, so that the remedy's numbers hold."""
     entry = book.entries[deployment.deployment_id]
     kept = book.kept[deployment.deployment_id]
-    _own_occupancies(book, deployment, -1, _gpus_by_pool(kept))
+    _own_occupancies(book, deployment, -1, kept)
     for row in kept:
         book.ledger.add(row.pool_id, row.gpus_per_replica, -row.min_replicas)
     refusal = refusal_of(_question(book, deployment, kept))
     for row in kept:
         book.ledger.add(row.pool_id, row.gpus_per_replica, row.min_replicas)
-    _own_occupancies(book, deployment, 1, _gpus_by_pool(kept))
+    _own_occupancies(book, deployment, 1, kept)
     book.entries[deployment.deployment_id] = replace(entry, refusal=refusal)
 
 
@@ -133,27 +134,16 @@ def _question(book: _Book, deployment: WantedDeployment, kept: Sequence[CurrentA
     )
 
 
-def _gpus_by_pool(rows: Iterable[CurrentAssignment | Allocation]) -> dict[str, int]:
-    gpus: dict[str, int] = {}
-    for row in rows:
-        gpus[row.pool_id] = gpus.get(row.pool_id, 0) + row.min_replicas * row.gpus_per_replica
-    return gpus
-
-
 def _own_occupancies(
-    book: _Book, deployment: WantedDeployment, sign: int, successors_gpus: Mapping[str, int]
+    book: _Book,
+    deployment: WantedDeployment,
+    sign: int,
+    successors: Iterable[CurrentAssignment | Allocation],
 ) -> None:
-    """What a deployment is leaving counts only as far as its successor in the same pool is smaller.
-
-    The successor takes the GPUs over one by one. While both still run, a pool is fuller than this says: its agent
-    then lets the successor wait.
-    """
-    left = dict(successors_gpus)
-    for row in book.occupancies.get(deployment.deployment_id, ()):
-        swapped = min(row.replicas, left.get(row.pool_id, 0) // row.gpus_per_replica)
-        if swapped:
-            left[row.pool_id] -= swapped * row.gpus_per_replica
-        book.ledger.add(row.pool_id, row.gpus_per_replica, sign * (row.replicas - swapped))
+    """Put what a deployment is leaving into the ledger, or take it out, beyond what its successors take over."""
+    own = book.occupancies.get(deployment.deployment_id, ())
+    for pool_id, gpus_per_replica, replicas in beyond_successors(own, successors):
+        book.ledger.add(pool_id, gpus_per_replica, sign * replicas)
 
 
 def _held(kept: Sequence[CurrentAssignment]) -> Mapping[str, int]:

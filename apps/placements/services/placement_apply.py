@@ -58,9 +58,9 @@ def placement_apply(*, decision: Decision) -> Adoption:
     adopted = [change for change in touched if change.entry.deployment_id in fitting]
     stale |= adoptable - fitting
     plan = _plan_store(decision, clock, adopted, stale) if adopted else None
+    _clock_store(clock, problem, overtaken=bool(stale))
     if plan is not None:
         _carry_out(plan, adopted, locked, problem)
-    _clock_store(clock, problem, overtaken=bool(stale))
     return Adoption(
         plan_generation=plan.plan_generation if plan else None,
         adopted=frozenset(UUID(change.entry.deployment_id) for change in adopted),
@@ -162,7 +162,10 @@ def _carry_out(
 
 
 def _clock_store(clock: PlacementClock, problem: PlacementProblem, *, overtaken: bool) -> None:
-    """Nothing overtaken may be forgotten: then the clock stays behind what is wanted."""
+    """Nothing overtaken may be forgotten: then the clock stays behind what is wanted.
+
+    Stored before the plan is carried out, which may raise the clock by itself (an assignment that ends frees room).
+    """
     clock.solved = max(clock.solved, problem.wanted)
     if overtaken and clock.wanted <= clock.solved:
         clock.wanted = clock.solved + 1

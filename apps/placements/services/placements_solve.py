@@ -16,6 +16,7 @@ from apps.placements.services.placement_request import SOLVE_TASK
 
 _SOLVE_LOCK = 7302  # the first half of the advisory lock's key; the second is the organization
 ROUNDS_MAX = 20
+FRUITLESS_ROUNDS_MAX = 3
 
 
 def placements_solve(*, organization_id: UUID) -> int:
@@ -23,20 +24,24 @@ def placements_solve(*, organization_id: UUID) -> int:
 
     May run twice, late, or beside itself: one holder of the lock solves, another leaves at once, and whoever holds the
     lock looks again after giving it back, so that no wish falls between them. After ``ROUNDS_MAX`` rounds in an ever
-    changing world it makes room for others in the queue and rings again.
+    changing world it makes room for others in the queue and rings again; after ``FRUITLESS_ROUNDS_MAX`` in which the
+    world overtook everything it leaves the rest to the periodic reconciliation.
     """
-    rounds = 0
+    rounds, fruitless = 0, 0
     while _behind(organization_id):
         with _solve_lock(organization_id) as held:
             if not held:
                 return rounds
             while _behind(organization_id):
+                if fruitless == FRUITLESS_ROUNDS_MAX:
+                    return rounds
                 if rounds == ROUNDS_MAX:
                     doorbell_ring(SOLVE_TASK, str(organization_id))
                     return rounds
                 rounds += 1
                 problem = placement_load(organization_id=organization_id, now=timezone.now())
-                placement_apply(decision=placement_decide(problem=problem))
+                adoption = placement_apply(decision=placement_decide(problem=problem))
+                fruitless = fruitless + 1 if adoption.stale and not adoption.adopted else 0
     return rounds
 
 

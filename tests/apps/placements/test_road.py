@@ -426,3 +426,63 @@ def test_a_dead_broker_never_refuses_a_wish(world: FleetWorld) -> None:
     assert clock() == (1, 0)
     placements_reconcile()
     assert places() == {"us-east": (1, 1)}
+
+
+def test_two_may_change_places(world: FleetWorld) -> None:
+    """Each takes the room that the other leaves, in one plan and one round."""
+    for name, pool in world.pools.items():
+        pool_patch(actor=world.actor, pool=pool, capacity_instances=0 if name == "ap-northeast" else 1)
+    one = deployment_create(actor=world.actor, document=world.document("one", residency=["eu"]))
+    two = deployment_create(actor=world.actor, document=world.document("two", residency=["us"]))
+    solve(world)
+    deployment_patch(actor=world.actor, deployment=one, changes={"residency": ["us"]})
+    deployment_patch(actor=world.actor, deployment=two, changes={"residency": ["eu"]})
+    solve(world)
+    assert (places("one"), places("two")) == ({"us-east": (1, 1)}, {"eu-west": (1, 1)})
+
+
+def test_room_given_up_in_a_plan_is_solved_for_at_once(world: FleetWorld) -> None:
+    """An assignment that never started ends with the plan that moves it; who waited for its room gets it."""
+    for name, pool in world.pools.items():
+        pool_patch(actor=world.actor, pool=pool, capacity_instances=0 if name == "us-east" else 1)
+    mover = deployment_create(actor=world.actor, document=world.document("mover", residency=["eu"]))
+    solve(world)
+    deployment_create(actor=world.actor, document=world.document("waiter", residency=["eu"]))
+    solve(world)
+    assert places("waiter") == {}
+    deployment_patch(actor=world.actor, deployment=mover, changes={"residency": ["jp"]})
+    solve(world)
+    assert (places("mover"), places("waiter")) == ({"ap-northeast": (1, 1)}, {"eu-west": (1, 1)})
+    assert outgoing("mover") == set()
+
+
+def test_beside_a_hand_over_there_is_room_for_another(world: FleetWorld) -> None:
+    """Predecessor and successor share their GPUs, so that a third is placed meanwhile and nothing is solved in vain."""
+    deployment = deployment_create(actor=world.actor, document=world.document(residency=["eu"]))
+    pool_patch(actor=world.actor, pool=world.pools["eu-west"], capacity_instances=2)
+    solve(world)
+    replica_reported(assignment())
+    model_version(world.model, "2")
+    deployment_patch(actor=world.actor, deployment=deployment, changes={"model": "tiny-llama@2"})
+    solve(world)
+    deployment_create(actor=world.actor, document=world.document("third", residency=["eu"]))
+    assert solve(world) == 1
+    assert places("third") == {"eu-west": (1, 1)}
+    assert outgoing() == {("eu-west", 1, "draining")}
+
+
+def test_old_plans_are_forgotten_and_those_in_force_are_not(world: FleetWorld) -> None:
+    """A week later only plans that made an assignment, and the newest, are left."""
+    deployment = deployment_create(actor=world.actor, document=world.document())
+    solve(world)
+    for priority in (1, 2):
+        deployment_patch(actor=world.actor, deployment=deployment, changes={"priority": priority})
+        solve(world)
+    assert list(
+        PlacementPlan.objects.values_list("plan_generation", flat=True).order_by("plan_generation")
+    ) == [1, 2, 3]
+    PlacementPlan.objects.update(created_at=timezone.now() - timedelta(days=8))
+    placements_reconcile()
+    assert list(
+        PlacementPlan.objects.values_list("plan_generation", flat=True).order_by("plan_generation")
+    ) == [1, 3]
