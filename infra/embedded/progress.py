@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class _Step:
     took_s: float | None = None
     failed: bool = False
     detail: str = ""
+    spinner: Spinner = field(default_factory=lambda: Spinner("dots"))
 
 
 class Progress:
@@ -91,7 +92,8 @@ class Progress:
     def _running(self, step: _Step) -> RenderableType:
         seconds = self._seconds() - step.began_s
         detail = f"  {step.detail}" if step.detail else ""
-        return Spinner("dots", text=Text(f"{step.title:<34} {seconds:6.1f} s{detail}", style="bold"))
+        step.spinner.update(text=Text(f"{step.title:<34} {seconds:6.1f} s{detail}", style="bold"))
+        return step.spinner
 
     @staticmethod
     def _line(step: _Step) -> Text:
