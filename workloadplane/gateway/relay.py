@@ -315,6 +315,8 @@ class Relay:
             self._close("ok" if status < 400 else "refused")
 
     def _fail(self, failure: Failure) -> None:
+        if self._done:
+            return  # the answer has ended: another word would be taken for the next one's
         self._end_attempt()
         self._answer.fail(failure)
         self._close("refused" if failure.status < 500 else "upstream_error", failure.status)

@@ -17,7 +17,6 @@ from tests.support.gateway import (
     gateway,
     json_answer,
     post,
-    raw,
     run,
     sends,
     upstream,
@@ -146,13 +145,12 @@ def test_an_engines_refusal_after_comments_is_an_error_event(tmp_path: Path) -> 
             agent(state.directory) as plane,
             gateway(tmp_path / "gateway", state, hold_comment_interval_s=0.1) as running,
         ):
-            asked = asyncio.create_task(
-                raw(running.port, post(json.dumps({**CHAT, "stream": True}).encode()))
-            )
-            await asyncio.sleep(1.1)
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+            writer.write(post(json.dumps({**CHAT, "stream": True}).encode()))
+            await reader.readuntil(b": k\n")
             plane.push(endpoints(2, engine.port))
-            got = await asked
-            assert b": k\n" in got
+            got = await reader.read()
+            writer.close()
             assert b'event: error\ndata: {"error": {"message":"too long"}}\n\n' in got
             assert b"[DONE]" not in got
             assert got.endswith(b"0\r\n\r\n")
