@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -163,7 +164,7 @@ def test_a_session_may_send_an_idempotency_key(administrator: User) -> None:
     client = APIClient(enforce_csrf_checks=True)
     client.force_login(administrator)
     client.cookies["csrftoken"] = "c" * 32
-    headers = {"HTTP_X_CSRFTOKEN": "c" * 32, "HTTP_IDEMPOTENCY_KEY": "k"}
+    headers: dict[str, Any] = {"HTTP_X_CSRFTOKEN": "c" * 32, "HTTP_IDEMPOTENCY_KEY": "k"}
     answers = [
         client.post("/api/v1/organizations", {"name": "new"}, format="json", **headers) for _ in range(2)
     ]

@@ -18,6 +18,7 @@ from apps.accounts.models import Role
 from apps.accounts.services import api_key_create, member_add, user_create
 from apps.api.actors import Actor, system_actor
 from apps.catalog import services as catalog
+from apps.deployments.services import deployment_create
 from apps.fleet import selectors as fleet_selectors
 from apps.fleet import services as fleet
 from tests.apps.conftest import Tenant
@@ -35,6 +36,10 @@ def grow(acme: Tenant) -> Callable[[int], None]:
     def one_more(number: int) -> None:
         _fleet_grow(actor, number)
         _catalog_grow(actor, number)
+        deployment_create(
+            actor=actor,
+            document={"name": f"d{number}", "model": f"m{number}", "engine": "simulator"},
+        )
         api_key_create(actor=actor, project_id=acme.project.pk, name=f"k{number}", scopes=["read"])
         user_create(actor=actor, username=f"u{number}")
         member_add(
