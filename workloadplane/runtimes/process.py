@@ -34,8 +34,9 @@ from workloadplane.runtimes.process_records import ProcessRecord, ProcessRecords
 from workloadplane.runtimes.replica_logs import ReplicaLogs
 
 HOST = "127.0.0.1"
-# Past its own shutdown time-out an engine gets this long to close what it holds.
-STOP_MARGIN_S = 5.0
+# Past its own shutdown time-out an engine gets this long to close what it holds: on a busy machine vLLM takes
+# more than ten seconds from its last token to its end.
+STOP_MARGIN_S = 20.0
 HOUSEKEEPING_S = 5.0
 
 _REF_PREFIX = "process:"

@@ -31,7 +31,7 @@ def test_vllm_starts_answers_and_finishes_its_streams_on_sigterm(
     assert pytestconfig.cache is not None
     # Compiled kernels are kept from run to run: the first start takes twice as long.
     cache_dir = pytestconfig.cache.mkdir("vllm")
-    asyncio.run(asyncio.wait_for(_serve_once(tmp_path, cache_dir), ENGINE.start_timeout_s + 60))
+    asyncio.run(asyncio.wait_for(_serve_once(tmp_path, cache_dir), ENGINE.start_timeout_s + 120))
 
 
 async def _serve_once(tmp_path: Path, cache_dir: Path) -> None:
@@ -44,7 +44,7 @@ async def _serve_once(tmp_path: Path, cache_dir: Path) -> None:
         engine_version=VERSION,
         arguments={"max_num_seqs": "8"},
         engine_key="key-of-this-replica",
-        shutdown_timeout_s=30.0,
+        shutdown_timeout_s=60.0,
     )
     spec = ReplicaSpec(replica_id="real", engine="vllm", replica=replica)
     async with (
