@@ -3,8 +3,8 @@
 import sys
 from typing import Annotated
 
-import click
 import typer
+from typer.exceptions import Abort, TyperException
 
 from meridian.cli import chat, deploy, deployments, fleet, keys, session
 from meridian.cli.local import down, reset, status, up
@@ -55,17 +55,17 @@ def _root(
 def main() -> None:
     """Run the command and exit with one of ``ExitCode``."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # what typer.Exit carried, if a verb raised it
     except MeridianError as error:
         _end(str(error), error.exit_code)
-    except click.exceptions.Abort:
-        _end("interrupted", ExitCode.FAILED)
-    except click.ClickException as error:
-        _end(error.format_message(), ExitCode.USAGE)
-    except KeyboardInterrupt:
+    except TyperException as error:
+        _end(error.format_message() if hasattr(error, "format_message") else str(error), ExitCode.USAGE)
+    except (Abort, KeyboardInterrupt):
         _end("interrupted", ExitCode.FAILED)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has enough of it
+    else:
+        sys.exit(code if isinstance(code, int) else ExitCode.OK)
 
 
 def _end(message: str, code: ExitCode) -> None:

@@ -1,0 +1,177 @@
+"""The command's manners: whom it talks to, what it prints, how it fails."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meridian.cli import context
+from meridian.cli.documents import read_document
+from meridian.cli.output import Format, print_list
+from meridian.errors import ApiError, ExitCode, NotLoggedIn, UsageError
+
+MERIDIAN = Path(sys.executable).with_name("meridian")
+
+Answers = Mapping[str, tuple[int, Mapping[str, Any]]]
+
+
+@pytest.fixture
+def server() -> Iterator[Callable[[Answers], str]]:
+    """A control plane that says what a test tells it to; returns its address."""
+    running: list[ThreadingHTTPServer] = []
+
+    def start(answers: Answers) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, document = answers.get(self.path.split("?")[0], (404, {"detail": "nothing here"}))
+                body = json.dumps(document).encode()
+                self.send_response(status)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_DELETE = do_POST = do_GET  # noqa: N815
+
+            def log_message(self, *_: Any) -> None:
+                """Quietly."""
+
+        listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        running.append(listening)
+        return f"http://127.0.0.1:{listening.server_address[1]}"
+
+    yield start
+    for listening in running:
+        listening.shutdown()
+        listening.server_close()
+
+
+def _run(api_url: str, *arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("MERIDIAN_")},
+        "MERIDIAN_API_URL": api_url,
+        "MERIDIAN_API_KEY": "mrd_test",
+        "XDG_CONFIG_HOME": str(home),
+    }
+    return subprocess.run(
+        [MERIDIAN, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=home,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(401, ExitCode.NOT_AUTHORISED), (403, ExitCode.NOT_AUTHORISED), (404, ExitCode.NOT_FOUND),
+     (409, ExitCode.CONFLICT), (412, ExitCode.CONFLICT), (422, ExitCode.FAILED), (503, ExitCode.FAILED)],
+)  # fmt: skip
+def test_a_refusal_is_one_line_and_a_documented_exit_code(
+    server: Callable[[Answers], str], tmp_path: Path, status: int, code: ExitCode
+) -> None:
+    """What the API refuses ends in its own words on one line of stderr."""
+    problem = {
+        "title": "No",
+        "detail": "the reason\nin two lines",
+        "errors": [{"pointer": "/a", "detail": "b"}],
+    }
+    done = _run(
+        server({"/api/v1/deployments/x": (status, problem)}), "deployments", "get", "x", home=tmp_path
+    )
+    assert done.returncode == code
+    assert done.stderr == f"meridian: the reason in two lines; /a: b ({status})\n"
+    assert done.stdout == ""
+
+
+def test_nobody_there_is_one_line(tmp_path: Path) -> None:
+    """An address that does not answer is named."""
+    done = _run("http://127.0.0.1:9", "deployments", "list", home=tmp_path)
+    assert done.returncode == ExitCode.UNREACHABLE
+    assert done.stderr.count("\n") == 1
+    assert "http://127.0.0.1:9/" in done.stderr
+
+
+def test_wrong_arguments_are_one_line(tmp_path: Path) -> None:
+    """Also what typer itself refuses."""
+    done = _run("http://127.0.0.1:9", "deployments", "get", home=tmp_path)
+    assert done.returncode == ExitCode.USAGE
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_not_logged_in_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any login the remedy is named."""
+    for name in ("MERIDIAN_API_URL", "MERIDIAN_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotLoggedIn, match="meridian login"):
+        context.login_find()
+
+
+def test_environment_wins_over_login_and_login_over_local(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order in which a command looks for its control plane; the stored key is its owner's alone."""
+    for name in ("MERIDIAN_API_URL", "MERIDIAN_API_KEY", "MERIDIAN_INFERENCE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "endpoints.json").write_text(
+        '{"api": "http://l", "api_key": "l", "edge": "http://e"}'
+    )
+    assert context.login_find() == context.Login("http://l", "l", "http://e")
+    stored = context.Login("http://s", 'quote"d', "http://i")
+    path = context.login_store(stored)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert context.login_find() == stored
+    monkeypatch.setenv("MERIDIAN_API_URL", "http://e/")
+    monkeypatch.setenv("MERIDIAN_API_KEY", "k")
+    assert context.login_find() == context.Login("http://e", "k", None)
+
+
+def test_login_tries_before_it_stores(server: Callable[[Answers], str], tmp_path: Path) -> None:
+    """A wrong key is told at once and nothing is kept."""
+    refusing = server({"/api/v1/deployments": (401, {"detail": "unknown key"})})
+    done = _run(refusing, "login", refusing, home=tmp_path)
+    assert done.returncode == ExitCode.NOT_AUTHORISED
+    assert not list(tmp_path.rglob("login.toml"))
+    accepting = server({"/api/v1/deployments": (200, {"items": [], "next_cursor": None})})
+    assert _run(accepting, "login", accepting, home=tmp_path).returncode == 0
+    assert list(tmp_path.rglob("login.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("a: [", "line"), ("- 1", "mapping"), ("", "mapping"), ("a: !!python/object:os.system {}", "YAML")],
+)
+def test_a_file_that_is_no_document_is_named(tmp_path: Path, text: str, says: str) -> None:
+    """Nothing of a bad file reaches the API, and nothing in it is run."""
+    path = tmp_path / "d.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=says):
+        read_document(path)
+
+
+def test_json_output_is_the_whole_documents(capsys: pytest.CaptureFixture[str]) -> None:
+    """`-o json` leaves nothing out, whatever the table shows."""
+    rows = [{"id": "1", "more": {"a": None}}]
+    print_list(rows, ("id",), Format.JSON, empty="none")
+    assert json.loads(capsys.readouterr().out) == rows
+
+
+def test_a_gateway_error_is_told_in_its_words() -> None:
+    """OpenAI's error object is read as well as a problem document."""
+    assert str(ApiError(429, {"error": {"message": "slow down"}})) == "slow down (429)"
