@@ -211,6 +211,7 @@ def test_a_broken_stream_arrives_broken_and_not_ended() -> None:
     uvloop.run(scenario())
 
 
+@pytest.mark.slow
 def test_draining_lets_a_stream_that_flows_end_by_itself() -> None:
     """A drain waits for what flows, and ends what is idle."""
     go_on = asyncio.Event()

@@ -16,6 +16,8 @@ from infra.embedded.probe import answers
 from infra.embedded.supervisor_client import SupervisorClient
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def database(layout: Layout, client: SupervisorClient) -> Iterator[PostgresServer]:
