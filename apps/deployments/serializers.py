@@ -8,6 +8,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from apps.api.money import usd
+from apps.api.refusals import RefusalSerializer
 from apps.api.validation import (
     NameField,
     PatternField,
@@ -120,15 +121,6 @@ class DeploymentDocumentSerializer(StrictSerializer):
         if len(set(value)) != len(value):
             raise ValidationError("Names a jurisdiction twice: give each once.")
         return value
-
-
-class RefusalSerializer(serializers.Serializer[Any]):
-    """Why something was not done, and what would make it possible."""
-
-    rule = serializers.CharField()
-    subject = serializers.CharField()
-    value = serializers.CharField()
-    remedy = serializers.CharField()
 
 
 class ConditionSerializer(serializers.Serializer[Any]):

@@ -6,7 +6,7 @@ import msgspec
 from rest_framework import serializers
 
 from apps.api.money import usd
-from apps.deployments.serializers import RefusalSerializer
+from apps.api.refusals import RefusalSerializer
 from apps.placements.models import PlacementPlan
 from controlplane.placement import PlacementPlan as Plan
 from controlplane.placement import (
