@@ -203,6 +203,7 @@ def routing_contents(
         cluster_name=cluster.name,
         region=cluster.region.name,
         jurisdiction=cluster.region.jurisdiction,
+        gateway_url=cluster.gateway_url,
         peers=tuple(
             Peer(
                 cluster_id=str(peer.pk),

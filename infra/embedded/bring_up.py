@@ -280,7 +280,7 @@ def _endpoints(world: World, seed: dict[str, Any]) -> dict[str, Any]:
         "console": world.url("web"),
         "api": world.url("web"),
         "edge": world.url("edge"),
-        "gateways": world.gateways(),
+        "gateways": {seed["clusters"][name]["region"]: world.gateway_url(name) for name in CLUSTERS},
         "api_key": seed["api_key"],
         "admin_user": seed["admin_user"],
         "admin_password": seed["admin_password"],

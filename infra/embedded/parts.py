@@ -39,9 +39,13 @@ class World:
         """A part's address, without a path."""
         return f"http://{HOST}:{self.ports[part]}"
 
-    def gateways(self) -> dict[str, str]:
-        """Region → address of its gateway."""
-        return {cluster: self.url(f"gateway-{cluster}") for cluster in CLUSTERS}
+    def gateway_url(self, cluster: str) -> str:
+        """A cluster's gateway, without a path."""
+        return self.url(f"gateway-{cluster}")
+
+    def cluster_at(self, gateway_url: str) -> str:
+        """The cluster whose gateway has this address."""
+        return next(cluster for cluster in CLUSTERS if self.gateway_url(cluster) == gateway_url)
 
     def engine_in(self, cluster: str) -> str:
         """Which engine serves the example in this cluster."""

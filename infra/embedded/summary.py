@@ -15,7 +15,7 @@ def lines(result: UpResult) -> list[str]:
     """The page, line by line."""
     endpoints = result.endpoints
     gateways = [
-        f"             {region:<13} {url}  {_engine(result, region)}"
+        f"             {region:<13} {url}  {_engine(result, url)}"
         for region, url in endpoints["gateways"].items()
     ]
     return [
@@ -60,5 +60,6 @@ def chat_line() -> str:
     return f"{shlex.quote(str(CHECKOUT / '.venv' / 'bin' / 'meridian'))} chat chat Hello"
 
 
-def _engine(result: UpResult, region: str) -> str:
-    return "real vLLM" if result.world.engine_in(region) == VLLM else "simulator"
+def _engine(result: UpResult, gateway_url: str) -> str:
+    world = result.world
+    return "real vLLM" if world.engine_in(world.cluster_at(gateway_url)) == VLLM else "simulator"

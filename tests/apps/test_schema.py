@@ -18,7 +18,11 @@ def test_models_and_migrations_agree() -> None:
 def test_audit_trail_refuses_changes(change: str) -> None:
     """Nobody who connects can change or remove what the audit trail says."""
     AuditEvent.objects.create(actor="a", action="b", subject_type="c", subject_id="d", subject_name="e")
-    with pytest.raises(DatabaseError, match="never changed"), transaction.atomic(), connection.cursor() as cursor:
+    with (
+        pytest.raises(DatabaseError, match="never changed"),
+        transaction.atomic(),
+        connection.cursor() as cursor,
+    ):
         cursor.execute(change)
     assert AuditEvent.objects.get().actor == "a"
 
@@ -27,5 +31,9 @@ def test_audit_trail_refuses_to_be_emptied() -> None:
     """TRUNCATE is refused as well."""
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE api_auditevent ENABLE TRIGGER audit_no_truncate")
-    with pytest.raises(DatabaseError, match="never changed"), transaction.atomic(), connection.cursor() as cursor:
+    with (
+        pytest.raises(DatabaseError, match="never changed"),
+        transaction.atomic(),
+        connection.cursor() as cursor,
+    ):
         cursor.execute("TRUNCATE api_auditevent CASCADE")

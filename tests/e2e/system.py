@@ -127,11 +127,19 @@ class System:
         options = {"timeout": 60, "max_retries": 0, **options}
         return openai.OpenAI(base_url=f"{base}/v1", api_key=endpoints["api_key"], **options)
 
-    def gateway_of(self, jurisdiction: str) -> str:
-        """The name in ``gateways`` of a region in this jurisdiction."""
+    def region_in(self, jurisdiction: str) -> str:
+        """The region in this jurisdiction, as the edge's discovery document names it."""
+        return str(next(r["region"] for r in self.regions() if r["jurisdiction"] == jurisdiction))
+
+    def cluster_in(self, region: str) -> str:
+        """The cluster in a region."""
+        return str(next(r["cluster"] for r in self.regions() if r["region"] == region))
+
+    def regions(self) -> list[dict[str, Any]]:
+        """What clients discover."""
         document = httpx.get(f"{self.endpoints()['edge']}/.well-known/meridian/regions", timeout=5).json()
-        urls = {region["url"]: region["jurisdiction"] for region in document["regions"]}
-        return str(next(name for name, url in self.endpoints()["gateways"].items() if urls[url] == jurisdiction))
+        regions: list[dict[str, Any]] = document["regions"]
+        return regions
 
     # -- faults -------------------------------------------------------------------------------------
 

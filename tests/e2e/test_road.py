@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.e2e.system import Stream, System
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -47,6 +48,8 @@ def test_endpoints_are_private_and_complete(system: System) -> None:
         "console", "api", "edge", "gateways", "api_key", "admin_user", "admin_password", "pids",
     }  # fmt: skip
     assert len(endpoints["gateways"]) == 3
+    discovered = {region["region"]: region["url"] for region in system.regions()}
+    assert endpoints["gateways"] == discovered
     for part, pid in endpoints["pids"].items():
         assert Path(f"/proc/{pid}").exists(), part
 
@@ -134,11 +137,15 @@ def test_residency_keeps_replicas_and_requests_in_the_eu(system: System) -> None
     )
     try:
         system.deploy(**document)
-        eu, japan = system.gateway_of("eu"), system.gateway_of("jp")
+        eu, japan = system.region_in("eu"), system.region_in("jp")
         assert {replica["jurisdiction"] for replica in system.replicas("bound")} == {"eu"}
-        ask: dict[str, Any] = {"model": "bound", "messages": [{"role": "user", "content": "x"}], "max_tokens": 4}
+        ask: dict[str, Any] = {
+            "model": "bound",
+            "messages": [{"role": "user", "content": "x"}],
+            "max_tokens": 4,
+        }
         answer = system.openai(japan).chat.completions.with_raw_response.create(**ask)
-        assert answer.headers["x-meridian-served-region"] == _region_of(system, eu)
+        assert answer.headers["x-meridian-served-region"] == eu
         with system.api() as client:
             assert client.patch("/deployments/bound", json={"residency_ingress": "refuse"}).status_code == 202
 
@@ -149,24 +156,14 @@ def test_residency_keeps_replicas_and_requests_in_the_eu(system: System) -> None
                 return error.status_code in (403, 451) and "residency" in str(error.body)
             return False
 
-        from tests.support.waiting import eventually
-
         eventually(refuses, within_s=10, what="Japan's gateway refuses")
         assert system.openai(eu).chat.completions.create(**ask).choices
     finally:
         system.delete("bound")
 
 
-def _region_of(system: System, gateway: str) -> str:
-    url = system.endpoints()["gateways"][gateway]
-    document = httpx.get(f"{url}/.well-known/meridian/regions", timeout=5).json()
-    return str(next(region["region"] for region in document["regions"] if region["url"] == url))
-
-
 def test_scale_to_zero_and_back(system: System) -> None:
     """Without traffic no replica is left; a request is held until one is there again."""
-    from tests.support.waiting import eventually
-
     document = _document(
         system,
         "sleeper",
@@ -191,8 +188,6 @@ def test_scale_to_zero_and_back(system: System) -> None:
 
 def test_delete_drains_a_running_stream(system: System) -> None:
     """A stream that runs when its deployment is deleted comes to its end; then the deployment is gone."""
-    from tests.support.waiting import eventually
-
     system.deploy(**_document(system, "leaving", engine="simulator"))
     stream = Stream(system.openai(), "leaving", max_tokens=400)
     eventually(stream.started, what="the stream has begun")
@@ -224,8 +219,6 @@ def test_prompts_and_keys_are_written_nowhere(system: System) -> None:
 
 def test_usage_adds_up_to_what_clients_saw(system: System) -> None:
     """Tokens stored for a deployment are the tokens its clients were told."""
-    from tests.support.waiting import eventually
-
     system.deploy(**_document(system, "counted", engine="simulator"))
     try:
         told = 0

@@ -139,6 +139,7 @@ def header(
         cluster_name=region,
         region=region,
         jurisdiction=jurisdiction,
+        gateway_url="",
         peers=peers,
         soft_ttl_s=30,
         hard_ttl_s=3600,

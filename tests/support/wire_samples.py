@@ -154,6 +154,7 @@ SAMPLES: dict[str, msgspec.Struct] = {
         cluster_name="eu-west",
         region="eu-west-1",
         jurisdiction="eu",
+        gateway_url="http://127.0.0.1:8881",
         peers=(
             routing.Peer(
                 cluster_id=_UUID.format(9),

@@ -143,7 +143,7 @@ class Gateway:
         return any(address in network for network in self._operator_networks)
 
     def _regions(self, connection: ClientConnection, request: Request) -> None:
-        """Where else a client may go; ``rtt_ms`` as measured from here, ``null`` url for this gateway itself."""
+        """Where a client may go, this gateway first; ``rtt_ms`` as measured from here."""
         header = self._context.registry.header
         regions: list[dict[str, object]] = []
         if header is not None:
@@ -152,7 +152,7 @@ class Gateway:
                     "region": header.region,
                     "cluster": header.cluster_name,
                     "jurisdiction": header.jurisdiction,
-                    "url": None,
+                    "url": header.gateway_url or None,
                     "rtt_ms": 0.0,
                 }
             )

@@ -26,6 +26,7 @@ class RoutingHeader(msgspec.Struct, frozen=True, kw_only=True):
     cluster_name: str
     region: str
     jurisdiction: str
+    gateway_url: str  # this cluster's own, as clients reach it; empty while it is not known
     peers: tuple[Peer, ...]
     soft_ttl_s: float
     hard_ttl_s: float

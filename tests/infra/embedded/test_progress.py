@@ -18,7 +18,7 @@ ENDPOINTS = {
     "console": "http://127.0.0.1:8800",
     "api": "http://127.0.0.1:8800",
     "edge": "http://127.0.0.1:8880",
-    "gateways": {"eu-west": "http://127.0.0.1:8881", "us-east": "http://127.0.0.1:8882"},
+    "gateways": {"eu-west-1": "http://127.0.0.1:8881", "us-east4": "http://127.0.0.1:8882"},
     "api_key": "mk_secret",
     "admin_user": "admin",
     "admin_password": "pass word",
