@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 os.environ.setdefault("MERIDIAN_SECRET_KEY", "for-tests-only-" + "x" * 50)
 
-from controlplane.settings.base import *  # noqa: E402, F403
+from controlplane.settings.base import *  # noqa: F403
 
 ALLOWED_HOSTS = ["testserver", "127.0.0.1", "localhost"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
