@@ -1,7 +1,7 @@
 """Which control plane and gateway a command talks to.
 
 In this order: environment (``MERIDIAN_API_URL``, ``MERIDIAN_API_KEY``, ``MERIDIAN_INFERENCE_URL``), what
-``meridian login`` stored, the system that ``meridian up`` started here.
+``meridian login`` stored, the system that ``meridian up`` started here (``var/``, or ``MERIDIAN_STATE_DIR``).
 """
 
 import json
@@ -54,7 +54,7 @@ def login_find() -> Login:
         )
     if config_path().exists():
         return _from_config(config_path())
-    local = Path("var") / "endpoints.json"
+    local = Path(environment.get("MERIDIAN_STATE_DIR") or "var") / "endpoints.json"
     if local.exists():
         return _from_endpoints(local)
     raise NotLoggedIn("not logged in; run `meridian login`, or `make up` for a system on this machine")

@@ -57,6 +57,31 @@ def test_the_database_is_reached_through_services_and_selectors_alone() -> None:
     assert not offences, f"move these queries into the app's services/ or selectors.py: {offences}"
 
 
+def test_apps_reach_each_other_through_services_and_selectors_alone() -> None:
+    """An app's views, serializers and tasks are its own; others call its services or selectors."""
+    doors = {"models", "services", "selectors"}
+    shared = {"apps.deployments.documents", "apps.telemetry.wire_values"}  # mappings: rows <-> document, wire
+    offences = [
+        f"{source.at(node)} imports {module}"
+        for source in sources("apps")
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("apps.")
+        for module in _imported(node)
+        if module.split(".")[1] not in (source.path.parts[1], "api")
+        and not doors.intersection(module.split(".")[2:3])
+        and module not in shared
+    ]
+    assert not offences, f"call that app's services or selectors instead: {offences}"
+
+
+def _imported(node: ast.ImportFrom) -> Iterator[str]:
+    module = node.module or ""
+    if module.count(".") >= 2:
+        yield module
+    else:
+        yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
 def test_pure_rooms_read_no_clock_no_chance_and_no_environment() -> None:
     """One function serves production, the simulator and property tests only if nothing comes in from the side."""
     offences = []
