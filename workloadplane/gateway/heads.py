@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from workloadplane.gateway.server import status_line
 from workloadplane.gateway.upstream import ResponseHead
+from workloadplane.protocol.usage import REQUEST_ID_CHARS_MAX
 
 _FORWARDED = (
     b"content-type",
@@ -120,7 +121,7 @@ def served_by_peer(head: ResponseHead, cluster_id: str, region: str) -> Served:
 
 def acceptable_request_id(value: bytes | None) -> str | None:
     """The client's own request id, if it is short and harmless in a header, a log and a file."""
-    if value is None or not 0 < len(value) <= 128:
+    if value is None or not 0 < len(value) <= REQUEST_ID_CHARS_MAX:
         return None
     text = value.decode("latin-1")
     return text if text.isascii() and text.replace("-", "").replace("_", "").isalnum() else None

@@ -10,6 +10,9 @@ import msgspec
 
 RequestClass = Literal["interactive", "deferred", "shadow", "probe"]
 
+#: A request id of more characters cannot be stored, so a gateway takes none such from a client.
+REQUEST_ID_CHARS_MAX = 64
+
 #: Upper bounds, in seconds, of the latency histograms' buckets; the last bucket is open. Fixed, so that
 #: histograms of any gateways and windows can be added. Powers of 2^(1/2) from 1 ms to about 524 s keep a
 #: quantile read from them within 19 % of the true one.

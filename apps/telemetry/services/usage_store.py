@@ -17,7 +17,7 @@ from apps.telemetry.services.event_record import event_record
 from apps.telemetry.services.spool_marks import spool_marks_advance
 from apps.telemetry.services.spools import by_instance, unnameable_acknowledged
 from apps.telemetry.wire_values import BIGINT_MAX, SMALLINT_MAX, is_name, moment, uuid_or_none
-from workloadplane.protocol.usage import UsageRecord
+from workloadplane.protocol.usage import REQUEST_ID_CHARS_MAX, UsageRecord
 
 
 def usage_store(*, cluster: Cluster, records: Sequence[UsageRecord]) -> dict[str, int]:
@@ -103,7 +103,7 @@ def _uuid_or_null(text: str | None) -> UUID | None:
 
 def _out_of_range(record: UsageRecord) -> str | None:
     """The name of a field that its column cannot hold."""
-    names = {"request_id": 64, "origin": 63, "route": 63, "outcome": 16}
+    names = {"request_id": REQUEST_ID_CHARS_MAX, "origin": 63, "route": 63, "outcome": 16}
     for field, characters in names.items():
         if not is_name(getattr(record, field), characters):
             return field

@@ -25,6 +25,7 @@ from tests.support.gateway import (
 )
 from tests.support.tables import api_key, revision, route
 from tests.support.waiting import eventually_async
+from workloadplane.protocol.usage import REQUEST_ID_CHARS_MAX
 
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
 STREAM = {**CHAT, "stream": True}
@@ -522,5 +523,8 @@ def test_a_model_name_can_not_inject_headers(tmp_path: Path) -> None:
                 assert b"x-request-id: mine-1\r\n" in good
                 bad = await raw(running.port, post(chat, headers="x-request-id: <script>\r\n"))
                 assert b"script" not in bad
+                await raw(running.port, post(chat, headers=f"x-request-id: {'x' * 65}\r\n"))
+                records = await running.usage_of(3)
+                assert all(len(record.request_id) <= REQUEST_ID_CHARS_MAX for record in records)
 
     run(scenario())
