@@ -58,9 +58,8 @@ def record(context: GatewayContext, done: Finished) -> None:
             traffic = context.traffic.of(done.route.deployment_id, done.served.revision_id)
         else:
             traffic = context.waiting_traffic(done.route)
-        window = traffic.window
-        _add_to_window(window, done, figures, stream)
-        context.spool.append_usage(_usage_record(context, done, figures))
+        _add_to_window(traffic.window, done, figures, stream)
+        context.spool.append_usage(_usage_record(context, done, figures, traffic.revision_id))
     context.access_log.add(_access_line(done, figures))
 
 
@@ -101,7 +100,10 @@ def _add_to_window(window: Tally, done: Finished, figures: _Figures, stream: Sse
         window.inter_token_latency.add(stream.latency)
 
 
-def _usage_record(context: GatewayContext, done: Finished, figures: _Figures) -> UsageRecord:
+def _usage_record(
+    context: GatewayContext, done: Finished, figures: _Figures, revision_id: str
+) -> UsageRecord:
+    """``revision_id``: of who served, or of who would have: a record without one cannot be booked."""
     header = context.registry.header
     served = done.served
     return UsageRecord(
@@ -112,7 +114,7 @@ def _usage_record(context: GatewayContext, done: Finished, figures: _Figures) ->
         project_id=done.caller.api_key.project_id,
         api_key_id=done.caller.api_key.api_key_id,
         deployment_id=done.route.deployment_id,
-        revision_id=served.revision_id if served else "",
+        revision_id=revision_id,
         revision=served.revision if served else 0,
         replica_id=served.replica_id if served else None,
         pool_id=served.pool_id if served else None,

@@ -103,6 +103,8 @@ def test_holding_is_bounded_by_time_count_and_bytes(tmp_path: Path) -> None:
                 assert int(response.headers["retry-after"]) > 0
             codes = {response.json()["error"]["code"] for response in responses}
             assert codes == {"queue_full", "no_replica_ready"}
+            records = await running.usage_of(4)
+            assert {record.revision_id for record in records} == {"chat-1"}, "else nobody could book them"
 
     run(scenario())
 
