@@ -181,7 +181,7 @@ class Relay:
     async def _connect_and_send(self, attempt: Attempt) -> None:
         try:
             connection = await self._context.pool.connect(attempt.target)
-        except OSError:
+        except (OSError, ValueError):  # the latter: a host name that cannot even be looked up
             self._connecting = None
             self._attempt_failed(errors.upstream_unreachable(), "connect")
             return

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from tests.support.gateway import (
@@ -314,5 +315,22 @@ def test_a_peer_alone_makes_a_gateway_ready(tmp_path: Path) -> None:
                 lonely = await client.get(alone.url + "/readyz")
                 assert lonely.status_code == 503
                 assert lonely.json()["missing"] == ["neither a ready replica nor a peer"]
+
+    run(scenario())
+
+
+def test_a_peer_whose_name_nobody_can_look_up_holds_no_request(tmp_path: Path) -> None:
+    """The nearest peer's address cannot even be asked for: the request goes to the next one."""
+
+    async def scenario() -> None:
+        async with upstream(sends(json_answer(ANSWER))) as engine, AsyncExitStack() as stack:
+            world = World(tmp_path, stack)
+            await world.start("c-jp", engine.port, routes=everywhere(), peers=(world.unstarted("c-eu"),))
+            nameless = msgspec.structs.replace(world.unstarted("c-us"), url=f"http://{'a' * 64}.example:80")
+            eu = await world.start("c-eu", routes=everywhere(), peers=(nameless,))
+            async with httpx.AsyncClient(headers=AUTHORIZED) as client:
+                response = await client.post(eu.url + URL, json=CHAT)
+                assert response.status_code == 200
+                assert response.headers["x-meridian-served-region"] == "ap-northeast"
 
     run(scenario())
