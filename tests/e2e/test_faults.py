@@ -135,6 +135,7 @@ def test_second_agent_with_one_identity_is_noticed(system: System, tmp_path: Pat
     cluster = system.cluster_in(region)
     plane = system.state / "planes" / cluster
     copy = tmp_path / "agent"
+    engines = _engines(system)
     shutil.copytree(
         plane / "agent", copy, ignore=shutil.ignore_patterns("*.sock", "replicas", "*.lock", "lock", "*.tmp")
     )
@@ -162,8 +163,23 @@ def test_second_agent_with_one_identity_is_noticed(system: System, tmp_path: Pat
     finally:
         os.killpg(twin.pid, signal.SIGKILL)
         twin.wait()
+        leave_nothing = [
+            sys.executable,
+            "-m",
+            "workloadplane.agent",
+            "stop-replicas",
+            "--state-dir",
+            str(copy),
+        ]
+        subprocess.run(leave_nothing, cwd=CHECKOUT, check=True)
     _enrol_again(system, cluster)
+    eventually(lambda: _engines(system) == engines, within_s=200, what="the example runs as before")
     assert _ask(system, "chat", region)
+
+
+def _engines(system: System) -> dict[str, str]:
+    """The example's ready replicas: cluster -> engine."""
+    return {r["cluster"]: r["engine"] for r in system.replicas("chat") if r["state"] == "ready"}
 
 
 def _enrol_again(system: System, cluster: str) -> None:
@@ -177,6 +193,7 @@ def _enrol_again(system: System, cluster: str) -> None:
 
     def connected() -> bool:
         with system.api() as client:
-            return bool(client.get(f"/clusters/{cluster}").json()["connected"])
+            heard = bool(client.get(f"/clusters/{cluster}").json()["connected"])
+        return heard and f"agent-{cluster}" in system.endpoints()["pids"]
 
     eventually(connected, within_s=60, what=f"{cluster} is connected again")

@@ -138,7 +138,7 @@ def test_residency_keeps_replicas_and_requests_in_the_eu(system: System) -> None
     try:
         system.deploy(**document)
         eu, japan = system.region_in("eu"), system.region_in("jp")
-        assert {replica["jurisdiction"] for replica in system.replicas("bound")} == {"eu"}
+        assert {replica["cluster"] for replica in system.replicas("bound")} == {system.cluster_in(eu)}
         ask: dict[str, Any] = {
             "model": "bound",
             "messages": [{"role": "user", "content": "x"}],
