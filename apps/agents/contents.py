@@ -132,11 +132,15 @@ def _desired_assignment(row: Assignment) -> DesiredAssignment:
 def routing_entries(assignments: Iterable[Assignment], ready_revision_ids: Collection[UUID]) -> Entries:
     """A route for each deployment that has a live assignment anywhere: a gateway may forward to it.
 
+    One that is being deleted has none: what runs ends as it would, and new requests are refused at once instead of
+    being held for a replica that will not come.
+
     ready_revision_ids: revisions with a ready replica; needed only of deployments with several live revisions.
     """
     by_deployment: dict[Deployment, list[Assignment]] = defaultdict(list)
     for row in assignments:
-        by_deployment[row.deployment].append(row)
+        if row.deployment.deletion_requested_at is None:
+            by_deployment[row.deployment].append(row)
     return Entries(
         {
             str(deployment.pk): _encoder.encode(_route(deployment, rows, ready_revision_ids))

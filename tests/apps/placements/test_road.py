@@ -1,5 +1,6 @@
 """From a wish to assignments: load, decide, apply, while the world moves."""
 
+import math
 from datetime import timedelta
 from threading import Thread
 
@@ -8,7 +9,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from apps.agents.models import AgentSession, ClusterTable, Replica
+from apps.agents.models import AgentSession, ClusterTable, ClusterTableEntry, Replica, TableKind
 from apps.agents.services import agents_reconcile
 from apps.deployments.models import Deployment, DeploymentCondition
 from apps.deployments.services import (
@@ -18,6 +19,7 @@ from apps.deployments.services import (
     deployment_patch,
 )
 from apps.deployments.tasks import deployments_reconcile
+from apps.fleet.models import GpuPool
 from apps.fleet.services import cluster_patch, pool_patch
 from apps.placements.models import Assignment, PlacementClock, PlacementPlan
 from apps.placements.services import placement_apply, placement_decide, placement_load, placements_solve
@@ -47,6 +49,11 @@ def places(name: str = "chat") -> dict[str, tuple[int, int]]:
         row.pool.cluster.name: (row.min_replicas, row.max_replicas)
         for row in rows.select_related("pool__cluster")
     }
+
+
+def routes_to(deployment: Deployment) -> bool:
+    """Whether any gateway takes requests for it."""
+    return ClusterTableEntry.objects.filter(table__kind=TableKind.ROUTING, key=str(deployment.pk)).exists()
 
 
 def test_a_wish_becomes_an_assignment(world: FleetWorld) -> None:
@@ -338,11 +345,13 @@ def test_a_deletion_drains_and_then_frees_room_and_name(world: FleetWorld) -> No
     deployment = deployment_create(actor=world.actor, document=world.document())
     solve(world)
     running = replica_reported(assignment())
+    assert routes_to(deployment)
     deployment_create(actor=world.actor, document=world.document("next"))
     solve(world)
     deployment_delete(actor=world.actor, deployment=deployment)
     solve(world)
     assert outgoing() == {("eu-west", 1, "draining")}
+    assert not routes_to(deployment), "a gateway would hold new requests until the last replica has ended"
     assert conditions(deployment)["Progressing"] == (True, "Draining")
     assert places("next") == {}
     Replica.objects.filter(pk=running.pk).update(state="stopped", gone_at=timezone.now())
@@ -486,3 +495,19 @@ def test_old_plans_are_forgotten_and_those_in_force_are_not(world: FleetWorld) -
     assert list(
         PlacementPlan.objects.values_list("plan_generation", flat=True).order_by("plan_generation")
     ) == [1, 3]
+
+
+def test_an_organization_that_cannot_be_solved_stops_no_other() -> None:
+    """A row that no solver takes costs its own organization a plan; the others are reconciled."""
+    first, second = sorted(
+        (fleet_world("first"), fleet_world("second")), key=lambda each: each.organization.pk
+    )
+    for world in (first, second):
+        deployment_create(actor=world.actor, document=world.document())
+    GpuPool.objects.filter(cluster__organization=first.organization).update(hazard_per_h=math.inf)
+    placements_reconcile()
+    placed = Assignment.objects.values_list("deployment__project__organization__name", flat=True)
+    assert list(placed) == [second.organization.name]
+    GpuPool.objects.filter(cluster__organization=first.organization).update(hazard_per_h=0.0)
+    placements_reconcile()
+    assert Assignment.objects.count() == 2
