@@ -40,6 +40,10 @@ _DTYPES = {
 # Weights that bring their own number format: vLLM reads it from their configuration.
 _QUANTIZED = frozenset({"fp8", "int8", "int4", "fp4", "mxfp4", "nvfp4"})
 
+# vLLM fetches the pictures that a chat request names by URL, from wherever the engine can reach. An empty list would
+# allow every host; this name can belong to none (RFC 6761). Pictures in the request itself (data:) need no fetching.
+_NO_HOST = "media.invalid"
+
 _INFERENCE_ONLY = (
     InferenceRoute(method="POST", path="/v1/responses", route_class="responses"),
     InferenceRoute(method="POST", path="/v1/messages", route_class="messages"),
@@ -108,6 +112,7 @@ class VllmEngine:
             f"--max-model-len={replica.max_context_tokens}",
             f"--shutdown-timeout={max(1, round(replica.shutdown_timeout_s))}",
             "--enable-prompt-tokens-details",
+            f"--allowed-media-domains={_NO_HOST}",
             # Neither prompts nor a line per request: the gateway keeps the access log.
             "--no-enable-log-requests",
             "--disable-uvicorn-access-log",
@@ -155,6 +160,7 @@ def _environment(place: EnginePlace, cpu_kv_cache_gib: str) -> dict[str, str]:
         "TRANSFORMERS_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
+        "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
         "VLLM_HOST_IP": "127.0.0.1",
         "VLLM_CACHE_ROOT": str(cache_root),
         # On a CPU vLLM leaves this one to torch, which would put it under /tmp.

@@ -59,6 +59,18 @@ def test_its_key_is_a_secret_of_the_environment() -> None:
     assert "very-secret-key" not in " ".join(made.argv) + str(made.environment) + repr(made)
 
 
+def test_it_fetches_nothing_that_a_client_names() -> None:
+    """A picture's URL in a chat request reaches no host: neither by name nor by a redirect."""
+    made = command()
+    allowed = [
+        option.partition("=")[2] for option in made.argv if option.startswith("--allowed-media-domains")
+    ]
+    assert len(allowed) == 1
+    assert allowed[0].endswith(".invalid")
+    assert made.environment["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] == "0"
+    assert not any(option.startswith("--allowed-local-media-path") for option in made.argv)
+
+
 def test_it_stays_offline_keeps_its_caches_and_shares_the_cores() -> None:
     """No hub, no usage statistics; compile caches under the cluster's folder; no pinning to the same
     cores.
