@@ -120,6 +120,18 @@ def test_the_chosen_project_is_kept(client: Client, world: World) -> None:
     assert b"foreign" in client.get("/deployments").content
 
 
+def test_a_form_acts_on_the_project_that_it_was_shown_for(client: Client, world: World) -> None:
+    """Choosing another project in a second window does not turn what is sent from the first."""
+    client = logged_in(client, world.admin)
+    client.get("/project", {"project": str(world.project.pk)})
+    shown = client.get("/keys").content.decode()
+    sent = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', shown))
+    client.get("/project", {"project": str(world.other_project.pk)})
+    form = {**sent, "name": "from-the-first", "scopes": "inference"}
+    assert client.post("/keys", form).status_code == 200
+    assert ApiKey.objects.get(name="from-the-first").project == world.project
+
+
 def test_a_viewer_can_look_but_not_touch(client: Client, world: World) -> None:
     """Every act is refused with 403 and none of its buttons is shown."""
     client = logged_in(client, world.viewer)

@@ -97,6 +97,12 @@ def query_with(context: Mapping[str, Any], **changes: Any) -> str:
     return f"?{query.urlencode()}"
 
 
+@register.simple_tag(takes_context=True)
+def project_field(context: Mapping[str, Any]) -> SafeString:
+    """For every form that writes: the project it is shown for, whatever other windows choose meanwhile."""
+    return format_html('<input type="hidden" name="project" value="{}">', context["frame"].project.pk)
+
+
 @register.simple_tag
 def icon(name: str) -> SafeString:
     """A drawing beside a word, never instead of one, so it is hidden from screen readers."""

@@ -75,8 +75,8 @@ class ConsolePage(View):
             raise Problem("project_wanted", "You can reach no project yet: ask an owner to add you to one.")
 
     def _actor(self, request: HttpRequest, user: User) -> Actor:
-        """For the project of the address, else the one chosen before, else the first that can be reached."""
-        wanted = request.GET.get("project")
+        """For the project of the form or address, else the one chosen before, else the first that can be reached."""
+        wanted = request.POST.get("project") or request.GET.get("project")
         if wanted:
             return actor_of_user(user, project=wanted)
         held = request.session.get(SESSION_PROJECT)
