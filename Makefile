@@ -5,6 +5,8 @@
 ENGINE ?=
 VENV := .venv
 BIN := $(VENV)/bin
+# Where the machine has a certificate store, uv trusts what it trusts (a company's own authority, say).
+export UV_SYSTEM_CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),true,false)
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
