@@ -2,7 +2,7 @@
 
 Progressing  something is under way that will end by itself
 Ready        the endpoint serves as promised: at least ``min_replicas`` are ready, or it may scale to zero
-Degraded     it serves with less than was promised or asked for, and this is why
+Degraded     less runs than was promised or asked for, or nothing at all, and this is why
 
 ``Ready`` speaks of a generation only once that generation's own replicas are ready. While a predecessor still serves
 in their place the condition stays true, and keeps the generation that it was last true for.
@@ -106,7 +106,7 @@ def _ready(facts: Facts) -> Verdict:
     if facts.deleting:
         return say(False, "Deleting", "it takes no new requests", facts.generation)
     if facts.in_force and facts.ready_in_force >= needed:
-        return say(True, "Serving", f"{facts.ready_in_force} replicas are ready")
+        return say(True, "Serving", f"{_replicas(facts.ready_in_force)} ready")
     if facts.in_force and facts.min_replicas == 0:
         return say(True, "ScaledToZero", "the first request starts a replica")
     if facts.was_ready and facts.outgoing and facts.ready >= needed:
@@ -116,9 +116,15 @@ def _ready(facts: Facts) -> Verdict:
             "former replicas serve until their successors are ready",
             facts.ready_generation,
         )
+    if facts.in_force == 0 and facts.placed_generation != facts.generation:
+        return say(False, "Placing", "where it runs is being decided", facts.generation)
     if facts.in_force == 0:
         return say(False, "NotPlaced", "it runs nowhere; the condition Placed says why")
     return say(False, "TooFewReady", f"{facts.ready_in_force} of {needed} replicas are ready")
+
+
+def _replicas(number: int) -> str:
+    return "1 replica is" if number == 1 else f"{number} replicas are"
 
 
 def _degraded(facts: Facts) -> Verdict:
@@ -135,8 +141,9 @@ def _degraded(facts: Facts) -> Verdict:
     short = facts.ready_in_force < facts.promised
     if facts.deleting:
         return say(False, "Deleting", "nothing is promised any more")
-    if facts.refusal is not None and facts.in_force:
-        return say(True, "NotPlacedAsWanted", f"what ran before goes on; {facts.refusal}", (facts.refusal,))
+    if facts.refusal is not None:
+        rest = "what ran before goes on" if facts.in_force else "it runs nowhere"
+        return say(True, "NotPlacedAsWanted", f"{rest}; {facts.refusal}", (facts.refusal,))
     if short and facts.shortfalls:
         return say(True, "Short", "; ".join(str(refusal) for refusal in facts.shortfalls), facts.shortfalls)
     if short and (facts.was_degraded or (facts.was_ready and not facts.outgoing)):

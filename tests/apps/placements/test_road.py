@@ -398,6 +398,18 @@ def test_a_wish_that_fits_nowhere_keeps_what_runs(world: FleetWorld) -> None:
     assert said["Degraded"] == (True, "NotPlacedAsWanted")
 
 
+def test_a_wish_that_never_fitted_is_degraded_too(world: FleetWorld) -> None:
+    """Being decided it is not ready yet; refused it is below its minimum, and Degraded holds the refusal."""
+    document = world.document(autoscaling={"min_replicas": 99, "max_replicas": 99})
+    deployment = deployment_create(actor=world.actor, document=document)
+    assert conditions(deployment)["Ready"] == (False, "Placing")
+    solve(world)
+    said = conditions(deployment)
+    assert (said["Ready"], said["Degraded"]) == ((False, "NotPlaced"), (True, "NotPlacedAsWanted"))
+    degraded = DeploymentCondition.objects.get(deployment=deployment, type="Degraded")
+    assert degraded.refusals[0]["rule"] == "pool_capacity"
+
+
 def test_a_replica_that_is_lost_degrades_and_its_return_heals(world: FleetWorld) -> None:
     """Below the promised minimum after it was ready: Degraded until it is back."""
     deployment = deployment_create(
