@@ -154,12 +154,20 @@ def replicas_of_cluster(*, actor: Actor, cluster: Cluster) -> list[Replica]:
     return list(agents.replicas(actor=actor, cluster=cluster.name, present=True)[:REPLICAS_SHOWN])
 
 
-def gateway_url(*, actor: Actor) -> str:
-    """Where clients may send requests: a gateway whose agent is heard, else any; empty if there is none."""
+def gateway_url(*, actor: Actor, deployment: Deployment) -> str:
+    """Where clients may send a deployment's requests; empty if there is no gateway.
+
+    First inside its residency, where nobody refuses them; then where the agent is heard.
+    """
+    now = timezone.now()
+
+    def doubts(cluster: Cluster) -> tuple[bool, bool]:
+        outside = bool(deployment.residency) and cluster.region.jurisdiction not in deployment.residency
+        return outside, agent_view(cluster, now).word != "connected"
+
     found = fleet_selectors.clusters(actor=actor).select_related("session").exclude(gateway_url="")
-    known = list(found.order_by("name")[:CLUSTERS_SHOWN])
-    heard = [cluster for cluster in known if agent_view(cluster, timezone.now()).word == "connected"]
-    return (heard or known)[0].gateway_url if known else ""
+    best = min(found.order_by("name")[:CLUSTERS_SHOWN], key=doubts, default=None)
+    return best.gateway_url if best else ""
 
 
 def traffic_points(*, deployment: Deployment) -> list[Point]:

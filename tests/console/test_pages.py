@@ -158,6 +158,13 @@ def test_the_deployment_page_says_what_truly_runs(client: Client, world: World) 
     assert "GPU procurement 0" not in html
 
 
+def test_the_call_shown_goes_where_it_is_taken(client: Client, world: World) -> None:
+    """The page's curl command names a gateway inside the residency: elsewhere it might be refused."""
+    html = logged_in(client, world.admin).get("/deployments/chat").content.decode()
+    inside = [c.gateway_url for c in world.clusters.values() if c.region.jurisdiction in ("eu", "us")]
+    assert any(f"curl -N {gateway}/v1/chat/completions" in html for gateway in inside)
+
+
 def test_a_refusal_is_shown_with_its_remedy(client: Client, world: World) -> None:
     """A deployment that found no room says which rule said no and what would make it fit."""
     html = logged_in(client, world.admin).get("/deployments/stuck").content.decode()

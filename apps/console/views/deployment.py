@@ -36,7 +36,7 @@ class DeploymentPage(ConsolePage):
             deployment=deployment,
             revisions=sources.revisions_newest(deployment=deployment),
             newer_image=sources.newer_image(deployment=deployment),
-            gateway_url=sources.gateway_url(actor=self.actor),
+            gateway_url=sources.gateway_url(actor=self.actor, deployment=deployment),
             problem=problem,
             **self.figures(deployment),
         )
