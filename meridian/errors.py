@@ -69,9 +69,21 @@ class ApiError(MeridianError):
     def _sentence(self) -> str:
         if isinstance(self.document.get("error"), dict):
             return f"{self.document['error'].get('message', 'refused')} ({self.status})"
-        parts = [str(self.document.get("detail") or self.document.get("title") or "refused")]
-        parts.extend(
-            f"{error.get('pointer', '')}: {error.get('detail', '')} {error.get('remedy') or ''}".strip()
-            for error in self.document.get("errors", [])
-        )
+        said = str(self.document.get("detail") or self.document.get("title") or "refused")
+        errors = self.document.get("errors", [])
+        # The detail of a document's problem sums its errors up: then these say it all, and more.
+        summed_up = bool(errors) and all(_told(error) in said for error in errors)
+        parts = [] if summed_up else [said]
+        parts.extend(_told(error, in_full=True) for error in errors)
         return f"{'; '.join(parts)} ({self.status})"
+
+
+def _told(error: Mapping[str, Any], *, in_full: bool = False) -> str:
+    """What is wrong with a field; in full with the value that was sent and the remedy."""
+    where = error.get("pointer") or error.get("parameter") or "the document"
+    detail = str(error.get("detail", ""))
+    if not in_full:
+        return f"{where}: {detail}"
+    value = f" {error['value']!r}" if error.get("value") is not None else ""
+    remedy = f"; {error['remedy']}" if error.get("remedy") else ""
+    return f"{where}{value}: {detail.rstrip('.') if remedy else detail}{remedy}"

@@ -7,7 +7,7 @@ and use the ``Strict…`` fields.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.core.validators import RegexValidator
 from rest_framework import serializers
@@ -94,9 +94,11 @@ class StrictBooleanField(serializers.BooleanField):
 class StrictChoiceField(serializers.ChoiceField):
     """One of the strings listed."""
 
+    default_error_messages: ClassVar[dict[str, Any]] = {"invalid_choice": "Is not one of: {known}."}
+
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, str) or data not in self.choices:
-            self.fail("invalid_choice", input=str(data)[:80])
+            self.fail("invalid_choice", known=", ".join(map(str, self.choices)))
         return data
 
 
@@ -168,7 +170,7 @@ REMEDIES: Mapping[str, str] = {
     "null": "give a value",
     "blank": "give at least one character",
     "unknown_field": "remove it, or correct its name",
-    "invalid_choice": "use one of the values listed in the schema",
+    "invalid_choice": "use one of these",
     "not_a_list": "send a JSON array",
     "not_a_dict": "send a JSON object",
     "not_an_object": "send a JSON object",

@@ -1,13 +1,14 @@
 """Which control plane and gateway a command talks to.
 
 In this order: environment (``MERIDIAN_API_URL``, ``MERIDIAN_API_KEY``, ``MERIDIAN_INFERENCE_URL``), what
-``meridian login`` stored, the system that ``meridian up`` started here (``var/``, or ``MERIDIAN_STATE_DIR``).
+``meridian login`` stored, the system that ``meridian up`` started here (``var/``, or ``MERIDIAN_STATE_DIR``). A key in
+the environment is used in place of a stored one, but a stored key is never sent to an address of the environment.
 """
 
 import json
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from meridian.client import Client
@@ -44,17 +45,26 @@ def login_store(login: Login) -> Path:
 
 
 def login_find() -> Login:
-    """The login in force. Raises NotLoggedIn with the remedy if there is none."""
-    environment = os.environ
-    if environment.get("MERIDIAN_API_URL") and environment.get("MERIDIAN_API_KEY"):
-        return Login(
-            environment["MERIDIAN_API_URL"].rstrip("/"),
-            environment["MERIDIAN_API_KEY"],
-            (environment.get("MERIDIAN_INFERENCE_URL") or "").rstrip("/") or None,
-        )
+    """The login in force. Raises NotLoggedIn with the remedy if there is none, UsageError if it can't be used."""
+    api_url, api_key, inference_url = (
+        os.environ.get(f"MERIDIAN_{name}", "") for name in ("API_URL", "API_KEY", "INFERENCE_URL")
+    )
+    if api_url and not api_key:
+        raise UsageError("MERIDIAN_API_URL is set but MERIDIAN_API_KEY is not; set both, or neither")
+    if api_url:
+        return Login(api_url.rstrip("/"), api_key, inference_url.rstrip("/") or None)
+    stored = _stored()
+    return replace(
+        stored,
+        api_key=api_key or stored.api_key,
+        inference_url=inference_url.rstrip("/") or stored.inference_url,
+    )
+
+
+def _stored() -> Login:
     if config_path().exists():
         return _from_config(config_path())
-    local = Path(environment.get("MERIDIAN_STATE_DIR") or "var") / "endpoints.json"
+    local = Path(os.environ.get("MERIDIAN_STATE_DIR") or "var") / "endpoints.json"
     if local.exists():
         return _from_endpoints(local)
     raise NotLoggedIn("not logged in; run `meridian login`, or `make up` for a system on this machine")

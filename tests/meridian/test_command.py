@@ -94,6 +94,18 @@ def test_a_refusal_is_one_line_and_a_documented_exit_code(
     assert done.stdout == ""
 
 
+def test_a_documents_errors_are_told_once_with_value_and_remedy() -> None:
+    """A problem whose detail sums its errors up is not told twice."""
+    error = {
+        "pointer": "/engine",
+        "detail": "Is not one of: a, b.",
+        "value": "c",
+        "remedy": "use one of these",
+    }
+    told = str(ApiError(400, {"detail": "/engine: Is not one of: a, b.", "errors": [error]}))
+    assert told == "/engine 'c': Is not one of: a, b; use one of these (400)"
+
+
 def test_nobody_there_is_one_line(tmp_path: Path) -> None:
     """An address that does not answer is named."""
     done = _run("http://127.0.0.1:9", "deployments", "list", home=tmp_path)
@@ -140,6 +152,22 @@ def test_environment_wins_over_login_and_login_over_local(
     monkeypatch.setenv("MERIDIAN_API_URL", "http://e/")
     monkeypatch.setenv("MERIDIAN_API_KEY", "k")
     assert context.login_find() == context.Login("http://e", "k", None)
+
+
+def test_a_key_in_the_environment_is_the_one_that_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone it replaces the stored key; an address alone is refused, and never gets the stored key."""
+    for name in ("MERIDIAN_API_URL", "MERIDIAN_API_KEY", "MERIDIAN_INFERENCE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    context.login_store(context.Login("http://s", "stored", "http://i"))
+    monkeypatch.setenv("MERIDIAN_API_KEY", "k")
+    assert context.login_find() == context.Login("http://s", "k", "http://i")
+    monkeypatch.delenv("MERIDIAN_API_KEY")
+    monkeypatch.setenv("MERIDIAN_API_URL", "http://e")
+    with pytest.raises(UsageError, match="MERIDIAN_API_KEY is not"):
+        context.login_find()
 
 
 def test_login_tries_before_it_stores(server: Callable[[Answers], str], tmp_path: Path) -> None:

@@ -115,6 +115,14 @@ def test_every_wrong_field_is_pointed_at(client: APIClient, changes: dict[str, A
     assert not Deployment.objects.exists()
 
 
+def test_an_unknown_choice_is_answered_with_the_known_ones(client: APIClient) -> None:
+    """A word that is none of a list's gets the list."""
+    answer = client.post(ROOT, {**FULL, "posture": "lying"}, format="json")
+    (error,) = answer.json()["errors"]
+    assert (error["pointer"], error["value"]) == ("/posture", "lying")
+    assert error["detail"] == "Is not one of: active_active, active_passive."
+
+
 def test_an_unknown_jurisdiction_is_answered_with_the_known_ones(client: APIClient) -> None:
     """A typo in residency must never look like a rule."""
     error = client.post(ROOT, FULL | {"residency": ["ue"]}, format="json").json()["errors"][0]
