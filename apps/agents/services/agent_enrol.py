@@ -41,6 +41,8 @@ def agent_enrol(*, request: EnrolRequest) -> EnrolResponse:
         cluster_gateway_set(cluster=cluster, gateway_url=request.gateway_url)
         placement_request(organization_id=cluster.organization_id)
         tables_compile(cluster_ids=[cluster.pk])
+    elif session is not None:
+        _seated(session, request)
     assert session is not None  # noqa: S101  (a used token has left a session behind)
     return EnrolResponse(
         cluster_id=str(cluster.pk),
@@ -115,7 +117,7 @@ def _bound(token: EnrolmentToken, session: AgentSession | None, request: EnrolRe
         defaults={
             "public_key": request.public_key,
             "cluster_epoch": epoch,
-            "epoch_confirmed": False,
+            "epoch_confirmed": True,  # the answer tells it; a copy of its key one epoch behind must not be quicker
             "instance_id": request.instance_id,
             "last_sequence": 0,
             "fenced_at": None,
@@ -142,6 +144,18 @@ def _bound(token: EnrolmentToken, session: AgentSession | None, request: EnrolRe
         message=f"an agent enrolled for {cluster.name} (epoch {epoch}, version {request.agent_version[:63]})",
     )
     return session
+
+
+def _seated(session: AgentSession, request: EnrolRequest) -> None:
+    """Whoever asks again holds the cluster, also as another process: the one before died with the answer."""
+    if session.instance_id == request.instance_id:
+        return
+    former = session.former_instances.filter(instance_id=request.instance_id).first()
+    session.instance_id = request.instance_id
+    session.last_sequence = former.last_sequence if former is not None else 0
+    session.save(update_fields=["instance_id", "last_sequence"])
+    if former is not None:
+        former.delete()
 
 
 def _refused() -> Problem:

@@ -16,7 +16,16 @@ from apps.agents.models import AgentSession, ClusterTable
 from apps.api.actors import system_actor
 from apps.placements.models import Assignment
 from apps.telemetry.models import Event
-from tests.apps.agents.world import Agent, compile_tables, enrolled, fleet, meanwhile, placed, scenario
+from tests.apps.agents.world import (
+    Agent,
+    compile_tables,
+    enrolled,
+    fleet,
+    meanwhile,
+    placed,
+    scenario,
+    token_for,
+)
 from workloadplane.protocol.desired import DesiredAssignment, DesiredHeader
 from workloadplane.protocol.routing import ApiKeyEntry, KeySetHeader, Route, RoutingHeader
 from workloadplane.protocol.sync import MAX_SYNC_BYTES, sync_signed_bytes
@@ -201,6 +210,44 @@ def test_two_live_agents_with_one_identity_are_both_fenced() -> None:
         again = await enrolled(http, project)
         answer = await again.sync()
         assert (answer.refusal, "desired" in answer.tables) == (None, True)
+
+    scenario(run)
+
+
+def test_of_two_with_one_key_only_the_one_that_enrolled_anew_is_heard() -> None:
+    """The fence is lifted for who brought the new token, also if the other one is the quicker to call."""
+    project = fleet()
+
+    async def run(http: httpx.AsyncClient) -> None:
+        old = await enrolled(http, project)
+        await old.sync()
+        new = old.instance()
+        await new.sync()
+        for agent in (old, old, new):
+            await agent.sync()
+        assert (await old.enrol(await meanwhile(token_for, project, "eu-west"))).status_code == 200
+        refused = await new.sync()
+        assert refused.refusal is not None
+        assert (await old.sync()).refusal is None
+
+    scenario(run)
+
+
+def test_an_agent_that_died_before_it_kept_its_new_enrolment_asks_again() -> None:
+    """Its successor, one epoch behind, is refused, enrols with the same token and is heard: nobody is fenced."""
+    project = fleet()
+
+    async def run(http: httpx.AsyncClient) -> None:
+        agent = await enrolled(http, project)
+        await agent.sync()
+        token = await meanwhile(token_for, project, "eu-west")
+        unlucky = agent.instance()
+        assert (await unlucky.enrol(token)).status_code == 200  # the answer is lost with the process
+        successor = agent.instance()
+        assert (await successor.sync()).refusal is not None
+        assert (await successor.enrol(token)).status_code == 200
+        for _ in range(2):
+            assert (await successor.sync()).refusal is None
 
     scenario(run)
 
