@@ -156,7 +156,9 @@ class RollbackView(DeploymentsBase):
         deployment = self._deployment(name)
         revision = self.document(RollbackSerializer)["revision"]
         return self._accepted(
-            services.deployment_rollback(actor=self.actor, deployment=deployment, revision=revision)
+            services.deployment_rollback(
+                actor=self.actor, deployment=deployment, revision=revision, if_match=self.if_match
+            )
         )
 
 
@@ -171,7 +173,9 @@ class RedeployView(DeploymentsBase):
         if request.data:
             raise Problem("invalid_document", "this takes no body; send none, or {}")
         return self._accepted(
-            services.deployment_redeploy(actor=self.actor, deployment=self._deployment(name))
+            services.deployment_redeploy(
+                actor=self.actor, deployment=self._deployment(name), if_match=self.if_match
+            )
         )
 
 

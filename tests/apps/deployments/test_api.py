@@ -241,6 +241,9 @@ def test_a_stale_etag_changes_nothing(client: APIClient) -> None:
     for method in ("put", "patch", "delete"):
         response = getattr(client, method)(f"{ROOT}/chat", FULL, format="json", HTTP_IF_MATCH='"1"')
         assert (response.status_code, response["ETag"]) == (412, '"2"')
+    for path, body in (("rollback", {"revision": 1}), ("redeploy", {})):
+        response = client.post(f"{ROOT}/chat/{path}", body, format="json", HTTP_IF_MATCH='"1"')
+        assert (response.status_code, response["ETag"]) == (412, '"2"'), path
     assert (
         client.patch(f"{ROOT}/chat", {"priority": 6}, format="json", HTTP_IF_MATCH='"2"').status_code == 202
     )
