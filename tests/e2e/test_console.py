@@ -60,9 +60,9 @@ def test_deployment_by_console_streams(system: System, browser: Browser) -> None
         page.get_by_role("link", name="New deployment").click()
         _fill(page, system.engine)
         page.get_by_role("button", name="Preview plan and cost").click()
-        preview = page.locator("#preview")
-        expect(preview).to_contain_text("/ h at its least")
-        expect(preview).to_contain_text(system.cluster_in(system.region_in("eu")))
+        in_eu = system.cluster_in(system.region_in("eu"))
+        expect(page.locator("#preview")).to_contain_text("/ h at its least")
+        expect(page.locator("#preview")).to_contain_text(in_eu)
         with system.api() as client:
             assert client.get(f"/deployments/{NAME}").status_code == 404, "a preview writes nothing"
 
@@ -70,10 +70,10 @@ def test_deployment_by_console_streams(system: System, browser: Browser) -> None
         page.wait_for_url(f"{endpoints['console']}/deployments/{NAME}")
         replicas = page.locator("dl.stats .stat", has=page.get_by_text("Replicas", exact=True))
         expect(replicas).to_contain_text("1 of 1 ready", timeout=READY_WITHIN_MS)
-        ready = page.locator("ul.conditions li", has_text="Ready").first
+        ready = page.locator("ul.conditions li", has=page.get_by_text("Ready", exact=True))
         expect(ready).to_contain_text("1 replica is ready")
         system.ready(NAME)
-        assert {(r["engine"], r["jurisdiction"]) for r in system.replicas(NAME)} == {(system.engine, "eu")}
+        assert {(r["engine"], r["cluster"]) for r in system.replicas(NAME)} == {(system.engine, in_eu)}
         _assert_chats(system)
 
         page.get_by_role("link", name="Delete").click()
