@@ -113,7 +113,10 @@ def missing_key() -> Failure:
 
 def wrong_key() -> Failure:
     return Failure(
-        401, _INVALID, "invalid_api_key", "The API key is unknown, revoked or expired; use a valid one."
+        401,
+        _INVALID,
+        "invalid_api_key",
+        "The API key is unknown, revoked, expired or without the scope inference; use another.",
     )
 
 
