@@ -1,7 +1,6 @@
 """The two calls to the control plane, over one kept-alive HTTP connection.
 
-What comes back is bounded, and every failure is a ``ControlError`` with one line: the caller waits and
-tries again.
+What comes back is bounded, and every failure is a ``ControlError`` with one line: the caller waits and tries again.
 """
 
 import base64

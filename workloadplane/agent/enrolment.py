@@ -1,8 +1,7 @@
 """Enrolment: once, with a one-time token, an agent binds a key of its own making to its cluster.
 
 The token's file may appear after the agent started, the control plane may be away: it tries until it is let
-in. The same key enrols again with a *new* token when the control plane no longer knows or no longer trusts
-it.
+in. The same key enrols again with a *new* token when the control plane no longer knows or no longer trusts it.
 """
 
 import asyncio

@@ -1,8 +1,7 @@
 """What the control plane has been told, and what it must be told next.
 
 A delta is against the last state that the control plane acknowledged; the first of an agent's life is full.
-A delta that was lost, or stored though its answer was lost, is simply followed by another against the same
-base.
+A delta that was lost, or stored though its answer was lost, is simply followed by another against the same base.
 """
 
 from collections.abc import Iterable, Mapping

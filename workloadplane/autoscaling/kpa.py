@@ -45,8 +45,7 @@ def kpa(
 ) -> tuple[int, KpaState]:
     """The count wanted, and the state for the next call.
 
-    ``reachable`` False means that nothing sends to these replicas any more: then the rate on the way down
-    is off.
+    ``reachable`` False means that nothing sends to these replicas any more: then the rate on the way down is off.
     """
     base = max(1, ready)
     most = math.ceil(policy.scale_up_rate * base)

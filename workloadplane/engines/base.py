@@ -6,8 +6,7 @@ directories) and the engine answers with an ``EngineCommand`` (program and envir
 every runtime, and a further engine is one module that implements ``Engine`` and one line in
 ``workloadplane.engines``.
 
-All that is asked of a running engine goes through an ``EngineEndpoint`` over HTTP. Its answers are evidence,
-not
+All that is asked of a running engine goes through an ``EngineEndpoint`` over HTTP. Its answers are evidence, not
 truth: ``probe`` counts only a generated token, ``scrape`` gives ``None`` for what the engine does not tell.
 """
 
@@ -61,9 +60,7 @@ class EnginePlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineCommand:
-    """A program to run. ``secrets`` are environment variables too, but never printed nor put into a
-    manifest.
-    """
+    """A program to run. ``secrets`` are environment variables too, but never printed nor put into a manifest."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
@@ -102,11 +99,9 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineMetrics:
-    """One scrape, in Meridian's words. ``None`` = the engine does not tell (or told NaN), which is never
-    zero.
+    """One scrape, in Meridian's words. ``None`` = the engine does not tell (or told NaN), which is never zero.
 
-    Counters (``_total``) count from the engine's start. ``kv_cache_usage`` is a share in [0, 1]. ``*_s_sum``
-    and
+    Counters (``_total``) count from the engine's start. ``kv_cache_usage`` is a share in [0, 1]. ``*_s_sum`` and
     ``*_count`` are the halves of a mean between two scrapes.
     """
 
@@ -129,9 +124,7 @@ class EngineMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceRoute:
-    """One route that may be relayed. ``route_class`` groups them: chat, completions, embeddings, tokenize
-    ...
-    """
+    """One route that may be relayed. ``route_class`` groups them: chat, completions, embeddings, tokenize ..."""
 
     method: str
     path: str

@@ -124,9 +124,7 @@ def read_vllm_metrics(page: str) -> EngineMetrics:
 
 
 def _samples(page: str) -> Iterator[tuple[str, str, float]]:
-    """Name, labels as written, value. Much quicker than a full parser, and only vLLM's own lines are looked
-    at.
-    """
+    """Name, labels as written, value. Much quicker than a full parser, and only vLLM's own lines are looked at."""
     for line in page.splitlines():
         if not line.startswith("vllm:") or "_bucket{" in line:
             continue

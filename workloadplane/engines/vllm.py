@@ -1,5 +1,4 @@
-"""vLLM, in an environment of its own: ``<engines_dir>/vllm-<version>``, as an engine is an image in
-production.
+"""vLLM, in an environment of its own: ``<engines_dir>/vllm-<version>``, as an engine is an image in production.
 
 Started as a module, because the ``vllm`` command needs package metadata that its CPU builds lack. What it
 tells on its log about loading and warming up is read here for the phases of a cold start.
@@ -85,9 +84,7 @@ class VllmEngine:
         return next(iter(check_arguments(ALLOWED[self.name], arguments)), None)
 
     def command(self, replica: EngineReplica, place: EnginePlace) -> EngineCommand | Refusal:
-        """The API server, quiet and offline. The key is in the environment, where other users cannot read
-        it.
-        """
+        """The API server, quiet and offline. The key is in the environment, where other users cannot read it."""
         refusal = self.check_arguments(replica.arguments)
         if refusal is not None:
             return refusal
@@ -135,16 +132,12 @@ class VllmEngine:
         return await openai_http.scrape_vllm_metrics(client, endpoint)
 
     def starting_phase(self, log: str) -> str:
-        """``weight_load`` while the weights are being loaded; before and after it the engine itself is at
-        work.
-        """
+        """``weight_load`` while the weights are being loaded; before and after it the engine itself is at work."""
         loading = _LOADING_BEGINS.search(log) is not None and _LOADED.search(log) is None
         return "weight_load" if loading else "engine_start"
 
     def cold_start(self, log: str, *, wall_s: float) -> ColdStart:
-        """Loading as vLLM measured it; all else (imports, compilation, KV cache, first token) is its
-        start.
-        """
+        """Loading as vLLM measured it; all else (imports, compilation, KV cache, first token) is its start."""
         loaded = _LOADED.findall(log)
         if not loaded:
             return ColdStart(engine_start_s=wall_s)

@@ -2,8 +2,7 @@
 
 An engine's command line can load foreign code, open ports and write files, so nothing gets on it that is not
 listed here by its engine. The catalog asks before it stores an image, the agent again before it starts a
-replica. Left out on purpose: ``trust_remote_code`` and everything that opens a port, a file or an address.
-Pure.
+replica. Left out on purpose: ``trust_remote_code`` and everything that opens a port, a file or an address. Pure.
 """
 
 import math

@@ -2,8 +2,7 @@
 
 The name of a unix socket has at most 107 bytes. Usually it is ``agent.sock`` in the agent's state
 directory; for a longer path the agent makes a private directory in the system's temporary one and writes
-the socket's true path into the state file ``agent.sock.path``. A gateway asks ``agent_socket`` each time it
-connects.
+the socket's true path into the state file ``agent.sock.path``. A gateway asks ``agent_socket`` each time it connects.
 """
 
 import hashlib

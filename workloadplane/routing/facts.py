@@ -78,8 +78,7 @@ class Policy:
     """How those that may serve are told apart.
 
     load_slack: replicas whose load (in flight / concurrency target) lies at most this far above the least
-                loaded one count as equal, so that gateways that cannot see each other do not all pick the
-                same
+                loaded one count as equal, so that gateways that cannot see each other do not all pick the same
     """
 
     load_slack: float = 0.0

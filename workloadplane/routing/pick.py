@@ -52,9 +52,7 @@ def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -
 
 
 def can_serve(snapshot: Snapshot, *, may_forward: bool = True) -> Refusal | None:
-    """Whether this gateway may take requests of the deployment at all; the Refusal says which rule forbids
-    it.
-    """
+    """Whether this gateway may take requests of the deployment at all; the Refusal says which rule forbids it."""
     if _allowed(snapshot.residency, snapshot.jurisdiction):
         return None
     here = snapshot.jurisdiction or "unknown"
@@ -82,9 +80,7 @@ def _allowed(residency: frozenset[str], jurisdiction: str) -> bool:
 
 
 def _serving_clusters(snapshot: Snapshot, share: RevisionShare) -> tuple[str, ...]:
-    """Of a pair of regions only the first serves; the other one waits for the control plane to put it
-    first.
-    """
+    """Of a pair of regions only the first serves; the other one waits for the control plane to put it first."""
     return share.cluster_ids[:1] if snapshot.posture == "active_passive" else share.cluster_ids
 
 

@@ -2,8 +2,7 @@
 
 A runtime starts a replica from a ``ReplicaSpec`` and hands back a ``RunningReplica``. Its ``runtime_ref`` is
 opaque to everyone else: a process here, a set of pods elsewhere. A replica outlives whoever started it: after
-a crash of the agent, ``adopt`` finds every replica again, none doubled, none forgotten and none that is not
-ours.
+a crash of the agent, ``adopt`` finds every replica again, none doubled, none forgotten and none that is not ours.
 
 Calls never block the event loop. What an operator or a full machine can cause comes back as a ``Refusal``.
 """
@@ -21,8 +20,7 @@ class ReplicaSpec:
     """A replica to start.
 
     replica_id: chosen by the agent; 1-63 of ``a-z``, ``0-9`` and ``-``. Starting one twice gives the first.
-    labels:     the agent's own notes (assignment, revision, pool ...), kept with the replica and given back
-                by adopt
+    labels:     the agent's own notes (assignment, revision, pool ...), kept with the replica and given back by adopt
     """
 
     replica_id: str
@@ -83,9 +81,7 @@ class Runtime(Protocol):
         """
 
     async def log_tail(self, runtime_ref: str, *, max_bytes: int = 65536) -> str:
-        """The end of the replica's log; empty if there is none. Works after ``stop`` until the log is
-        pruned.
-        """
+        """The end of the replica's log; empty if there is none. Works after ``stop`` until the log is pruned."""
 
 
 class RuntimeBusyError(RuntimeError):

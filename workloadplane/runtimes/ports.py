@@ -16,8 +16,7 @@ def free_port(replica_id: str, *, host: str, taken: Collection[int]) -> int | No
     """A port of ``host`` that is neither ``taken`` nor listened on; ``None`` if there is none.
 
     Where the search begins depends on the replica's id, so that several runtimes of one machine, which do not
-    know of each other's replicas, seldom choose the same; the one that comes too late ends with "address in
-    use".
+    know of each other's replicas, seldom choose the same; the one that comes too late ends with "address in use".
     """
     offset = zlib.crc32(replica_id.encode())
     for step in range(PORTS):

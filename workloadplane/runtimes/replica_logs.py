@@ -27,9 +27,7 @@ class ReplicaLogs:
         return os.open(self._current(replica_id), flags, 0o600)
 
     def tail(self, replica_id: str, max_bytes: int) -> str:
-        """The last ``max_bytes`` of what was logged, over the last rotation; bytes that are no UTF-8 are
-        replaced.
-        """
+        """The last ``max_bytes`` of what was logged, over the last rotation; bytes that are no UTF-8 are replaced."""
         ending = _last_bytes(self._current(replica_id), max_bytes)
         if len(ending) < max_bytes:
             ending = _last_bytes(self._former(replica_id), max_bytes - len(ending)) + ending

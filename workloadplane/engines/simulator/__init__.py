@@ -1,5 +1,4 @@
-"""A simulated engine: OpenAI's HTTP interface in front of a model of continuous batching, without any
-weights.
+"""A simulated engine: OpenAI's HTTP interface in front of a model of continuous batching, without any weights.
 
 Question: what would a client, a gateway, an autoscaler see if a real engine with this speed, this KV cache
 and these faults stood here?

@@ -1,8 +1,7 @@
 """``python -m workloadplane.engines.simulator --port 8000``: one simulated replica.
 
 Prints one JSON object per line on its standard output; ``{"event": "ready", "port": ...}`` when it takes
-requests. Ends with 0 after SIGTERM or SIGINT, once running requests are finished or ``--shutdown-timeout-s``
-is over.
+requests. Ends with 0 after SIGTERM or SIGINT, once running requests are finished or ``--shutdown-timeout-s`` is over.
 """
 
 import asyncio

@@ -61,8 +61,7 @@ class AnswerForm(Protocol):
 class _Form:
     """What chat and completions share: ``head`` is the JSON of a chunk up to its choices.
 
-    ``prompt_ids`` holds each choice's prompt if token ids were asked for, as ``return_token_ids`` of vLLM
-    gives
+    ``prompt_ids`` holds each choice's prompt if token ids were asked for, as ``return_token_ids`` of vLLM gives
     them: of the prompt once, where the answer begins, and of the answer token by token.
     """
 

@@ -144,9 +144,7 @@ class ContinuousBatch:
             self._begin_step(now_s)
 
     def abort(self, work_id: int) -> bool:
-        """Forget a sequence; its seat and blocks are free for the next step. False if it is not here any
-        more.
-        """
+        """Forget a sequence; its seat and blocks are free for the next step. False if it is not here any more."""
         sequence = self._by_id.pop(work_id, None)
         if sequence is None:
             return False
@@ -160,8 +158,7 @@ class ContinuousBatch:
         return True
 
     def advance(self, now_s: float) -> list[Emission]:
-        """Finish every step that ends by ``now_s`` and begin the next; give the tokens that came out, in
-        order.
+        """Finish every step that ends by ``now_s`` and begin the next; give the tokens that came out, in order.
 
         A last token's sequence stays known to ``cached_tokens`` and ``queued_s`` until ``forget``.
         """

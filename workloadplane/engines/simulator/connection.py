@@ -1,7 +1,6 @@
 """HTTP/1.1 for a simulated engine: one asyncio protocol per connection, parsed by llhttp through httptools.
 
-An ``Exchange`` is a request with the means to answer it. Requests of one connection are answered in their
-order.
+An ``Exchange`` is a request with the means to answer it. Requests of one connection are answered in their order.
 """
 
 import asyncio
@@ -23,9 +22,7 @@ _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class Exchange:
-    """A request and its answer. ``on_disconnect`` is called if the client goes before the answer has
-    ended.
-    """
+    """A request and its answer. ``on_disconnect`` is called if the client goes before the answer has ended."""
 
     __slots__ = (
         "_connection",

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 
 
 class KvCache:
-    """``capacity_blocks`` blocks; each is private to one sequence, shared by hash, or idle but still
-    findable.
-    """
+    """``capacity_blocks`` blocks; each is private to one sequence, shared by hash, or idle but still findable."""
 
     def __init__(self, *, capacity_blocks: int) -> None:
         if capacity_blocks < 1:
@@ -61,9 +59,7 @@ class KvCache:
         self._users_by_hash[block_hash] = self._users_by_hash.get(block_hash, 0) + 1
 
     def release(self, shared: Sequence[int], private_blocks: int) -> None:
-        """Give back what a sequence held. Shared blocks without a user stay findable, their tail evicted
-        first.
-        """
+        """Give back what a sequence held. Shared blocks without a user stay findable, their tail evicted first."""
         self._private_blocks -= private_blocks
         for block_hash in reversed(shared):
             users = self._users_by_hash[block_hash] - 1

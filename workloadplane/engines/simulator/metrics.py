@@ -1,7 +1,6 @@
 """The engine's metrics, under vLLM's names and in Prometheus' text format.
 
-Written out by hand rather than with prometheus_client: that would cost each of a hundred processes some
-megabytes.
+Written out by hand rather than with prometheus_client: that would cost each of a hundred processes some megabytes.
 """
 
 import os

@@ -174,8 +174,7 @@ def read_texts(given: str | list[str | int | list[int]], *, param: str) -> tuple
 def render_conversation(
     messages: list[Message], *, add_generation_prompt: bool, continue_final_message: bool
 ) -> bytes:
-    """The chat template: a line with the role, then the text. An answer to go on with is left open at its
-    end.
+    """The chat template: a line with the role, then the text. An answer to go on with is left open at its end.
 
     Raises BadRequest where both switches are on, for then it is unclear where the answer begins.
     """

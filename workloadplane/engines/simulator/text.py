@@ -53,9 +53,7 @@ def token_bytes(number: int) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """What bounds an answer. ``seed`` 0 is greedy. ``mean_tokens``: how long answers are that end by
-    themselves.
-    """
+    """What bounds an answer. ``seed`` 0 is greedy. ``mean_tokens``: how long answers are that end by themselves."""
 
     max_tokens: int
     min_tokens: int = 0
