@@ -46,8 +46,11 @@ def cluster_delete(*, actor: Actor, cluster: Cluster, if_match: str | None = Non
 
 
 def _locked(cluster: Cluster, if_match: str | None) -> Cluster:
+    """Without its key: whoever stores a row that refers to it, late in a transaction, must not wait for us."""
     locked = (
-        Cluster.objects.select_for_update(of=("self",)).select_related("region__provider").get(pk=cluster.pk)
+        Cluster.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("region__provider")
+        .get(pk=cluster.pk)
     )
     precondition_check(if_match, etag_of_generation(locked.generation))
     return locked

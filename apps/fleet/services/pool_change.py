@@ -58,7 +58,10 @@ def pool_delete(*, actor: Actor, pool: GpuPool, if_match: str | None = None) -> 
 
 
 def _locked(pool: GpuPool, if_match: str | None) -> GpuPool:
-    locked = GpuPool.objects.select_for_update(of=("self",)).select_related("cluster").get(pk=pool.pk)
+    """Without its key: whoever stores a row that refers to it, late in a transaction, must not wait for us."""
+    locked = (
+        GpuPool.objects.select_for_update(of=("self",), no_key=True).select_related("cluster").get(pk=pool.pk)
+    )
     precondition_check(if_match, etag_of_generation(locked.generation))
     return locked
 

@@ -22,7 +22,13 @@ from apps.deployments.tasks import deployments_reconcile
 from apps.fleet.models import GpuPool
 from apps.fleet.services import cluster_patch, pool_patch
 from apps.placements.models import Assignment, PlacementClock, PlacementPlan
-from apps.placements.services import placement_apply, placement_decide, placement_load, placements_solve
+from apps.placements.services import (
+    placement_apply,
+    placement_decide,
+    placement_load,
+    placement_request,
+    placements_solve,
+)
 from apps.placements.tasks import placements_reconcile
 from apps.placements.tasks import placements_solve as placements_solve_task
 from apps.telemetry.models import Event
@@ -523,3 +529,39 @@ def test_an_organization_that_cannot_be_solved_stops_no_other() -> None:
     GpuPool.objects.filter(cluster__organization=first.organization).update(hazard_per_h=0.0)
     placements_reconcile()
     assert Assignment.objects.count() == 2
+
+
+@pytest.mark.parametrize("what", ["pool", "cluster"])
+def test_an_operator_and_an_agent_do_not_wait_for_each_other(world: FleetWorld, what: str) -> None:
+    """A sync that stores a replica and asks for a plan commits while its pool or cluster is being changed."""
+    deployment_create(actor=world.actor, document=world.document())
+    solve(world)
+    placed = assignment()
+    refused: list[BaseException] = []
+
+    def change() -> None:
+        try:
+            if what == "pool":
+                pool_patch(actor=world.actor, pool=placed.pool, capacity_instances=3)
+            else:
+                cluster_patch(actor=world.actor, cluster=placed.pool.cluster, schedulable=False)
+        except BaseException as error:
+            refused.append(error)
+        finally:
+            connection.close()
+
+    operator = Thread(target=change)
+    with transaction.atomic():
+        replica_reported(placed)
+        placement_request(organization_id=world.organization.pk)
+        operator.start()
+        eventually(_somebody_waits, what="the operator waits for the clock")
+    operator.join(30)
+    assert refused == []
+    assert Replica.objects.count() == 1
+
+
+def _somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+        return bool(cursor.fetchone()[0])
