@@ -53,6 +53,7 @@ def observed_store(*, session: AgentSession, delta: ObservedDelta, now: datetime
 
     ``session`` is locked, and saved by the caller.
     """
+    from apps.deployments.selectors import deployments_locked
     from apps.deployments.services import deployment_observe
 
     held = _held(session.cluster_id, delta)
@@ -71,10 +72,12 @@ def observed_store(*, session: AgentSession, delta: ObservedDelta, now: datetime
         for assignment_id in _conditions_store(session, delta)
         if assignment_id in assignments
     }
+    if deployment_ids and _gateway_moves(session, delta):
+        # Locks are taken in one order everywhere: deployments, clusters, the placement clock.
+        deployments_locked(ids=sorted(deployment_ids))
+    moved = _facts_store(session, delta)
     if deployment_ids:
         deployment_observe(deployment_ids=sorted(deployment_ids))
-    # After the deployments, as placement locks them before clusters too.
-    moved = _facts_store(session, delta)
     changed = {row.deployment_id for row in ready_before ^ _ready(held.rows.values())}
     if moved or (changed and placements.deployment_ids_changing_revision(deployment_ids=changed)):
         tables_compile(cluster_ids=[session.cluster_id])
@@ -199,7 +202,11 @@ def _canonical(condition: object) -> str:
 def _facts_store(session: AgentSession, delta: ObservedDelta) -> bool:
     """Keep what the agent says of its cluster; whether its gateway has moved."""
     session.facts = storable(delta.facts)
-    url = delta.facts.gateway_url
-    if not gateway_url_is_good(url):
+    if not _gateway_moves(session, delta):
         return False
-    return cluster_gateway_set(cluster=session.cluster, gateway_url=url)
+    return cluster_gateway_set(cluster=session.cluster, gateway_url=delta.facts.gateway_url)
+
+
+def _gateway_moves(session: AgentSession, delta: ObservedDelta) -> bool:
+    url = delta.facts.gateway_url
+    return url != session.cluster.gateway_url and gateway_url_is_good(url)

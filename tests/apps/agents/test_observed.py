@@ -1,18 +1,25 @@
 """What agents observe: stored as reported, hashed alike on both sides, priced, told as events."""
 
+import asyncio
+from concurrent.futures import Future
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
+from django.db import connection, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.agents.models import AgentSession, Replica, ReplicaInterval, StrayReplica
 from apps.deployments.models import DeploymentCondition, Revision
+from apps.fleet.models import Cluster
+from apps.placements.models import Assignment
+from apps.placements.services import placement_request
 from apps.telemetry.models import Event
 from tests.apps.agents.world import (
     assigned,
+    cluster_named,
     compile_tables,
     delta,
     enrolled,
@@ -22,9 +29,11 @@ from tests.apps.agents.world import (
     placed,
     scenario,
 )
+from tests.support.waiting import eventually
 from workloadplane.protocol.observed import ObservedCondition, ObservedReplica, ReplicaLoad
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.routing import Route, RoutingHeader
+from workloadplane.protocol.sync import SyncResponse
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -332,3 +341,39 @@ def test_a_judgement_that_is_withdrawn_is_looked_at_again() -> None:
         assert await meanwhile(reason) != "Short"
 
     scenario(run)
+
+
+def test_a_gateway_that_moves_while_its_cluster_is_changed_costs_neither_its_turn() -> None:
+    """A sync that ends an assignment and names a new gateway, beside an operator's change of the same cluster."""
+    project = fleet()
+    assignment = placed(project, "chat", "eu-west")
+    cluster = cluster_named(project, "eu-west")
+
+    async def run(http: httpx.AsyncClient) -> None:
+        agent = await enrolled(http, project)
+        replica = observed_replica(assignment)
+        await agent.sync(observed=delta(1, {"a": replica}))
+        await meanwhile(Assignment.objects.update, draining=True)
+        ending = delta(2, {}, changed=(), gone=(replica.replica_id,), gateway_url="http://127.0.0.1:9001")
+
+        def change(loop: asyncio.AbstractEventLoop) -> "Future[SyncResponse]":
+            with transaction.atomic():
+                Cluster.objects.select_for_update(no_key=True).get(pk=cluster.pk)
+                syncing = asyncio.run_coroutine_threadsafe(agent.sync(observed=ending), loop)
+                eventually(_somebody_waits, what="the sync waits for the cluster")
+                placement_request(organization_id=project.organization_id)
+            return syncing
+
+        syncing = await meanwhile(change, asyncio.get_running_loop())
+        assert (await asyncio.wrap_future(syncing)).refusal is None
+
+    scenario(run)
+    cluster.refresh_from_db()
+    assert cluster.gateway_url == "http://127.0.0.1:9001"
+    assert Assignment.objects.exclude(ended_at=None).count() == 1
+
+
+def _somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+        return bool(cursor.fetchone()[0])
