@@ -35,7 +35,7 @@ from workloadplane.protocol.routing import (
 )
 from workloadplane.protocol.tables import Manifest, digest
 
-#: After this long without news a gateway says so in its metrics and headers; it goes on serving.
+#: After this long without news a gateway says so in its metrics; it goes on serving.
 SOFT_TTL_S = 60.0
 #: After this long without news what one region alone may serve (active_passive) is refused: the lease and a margin.
 HARD_TTL_S = 8.0

@@ -1,6 +1,7 @@
 """The wheel installs what each user needs and nothing else."""
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -19,10 +20,11 @@ UV = Path(sys.executable).with_name("uv")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The distribution, built from this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # setuptools leaves its traces beside what it builds
+    kept_out = shutil.ignore_patterns(".*", "var", "build", "dist", "*.egg-info", "__pycache__", "tests")
+    shutil.copytree(CHECKOUT, source, ignore=kept_out)
     constraints = str(CHECKOUT / "infra" / "embedded" / "build.lock")
-    _run(
-        [UV, "build", "--wheel", "--quiet", "--build-constraints", constraints, "--out-dir", folder, CHECKOUT]
-    )
+    _run([UV, "build", "--wheel", "--quiet", "--build-constraints", constraints, "--out-dir", folder, source])
     return next(folder.glob("meridian_serving-*.whl"))
 
 

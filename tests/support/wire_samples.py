@@ -248,6 +248,7 @@ SAMPLES: dict[str, msgspec.Struct] = {
     "local_identity": local.Identity(
         cluster_id=_UUID.format(1), cluster_name="eu-west", signing_keys={"key-1": bytes(range(32))}
     ),
+    "local_plane_heard": local.PlaneHeard(at_monotonic_s=1234.5),
     "local_table_push": local.TablePush(kind="desired", table=_TABLE),
     "local_endpoints": local.EndpointSet(endpoint_generation=4, endpoints=(_ENDPOINT,)),
     "local_hello": local.Hello(gateway_instance="gateway-1", pid=4242),

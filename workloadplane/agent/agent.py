@@ -28,7 +28,7 @@ from workloadplane.agent.observed import ObservedTracker
 from workloadplane.agent.record import ReplicaRecord
 from workloadplane.agent.tables import Tables
 from workloadplane.agent.timings import AgentTimings
-from workloadplane.protocol.local import EndpointSet, Identity, TablePush
+from workloadplane.protocol.local import EndpointSet, Identity, PlaneHeard, TablePush
 from workloadplane.protocol.observed import ClusterFacts, ObservedCondition, ObservedDelta, ReplicaLoad
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.socketpath import place_agent_socket
@@ -187,6 +187,7 @@ class Agent:
             spool_dir=self._options.gateway_state_dir / "spool",
             timings=self._timings,
             on_standing=self._wake,
+            on_heard=lambda at: self._hub.publish(PlaneHeard(at_monotonic_s=at)),
         )
         await self._home.run()
 

@@ -25,6 +25,7 @@ from workloadplane.protocol.local import (
     Hello,
     Identity,
     LoadReport,
+    PlaneHeard,
     TablePush,
 )
 
@@ -38,6 +39,7 @@ _QUIET_S = 1.0
 _RETURN_S = 5.0
 
 ENDPOINTS = "endpoints"
+PLANE_HEARD = "plane_heard"
 
 
 @dataclass(slots=True, eq=False)
@@ -96,7 +98,7 @@ class GatewayHub:
     def connected(self) -> int:
         return len(self._links)
 
-    def publish(self, message: EndpointSet | TablePush | Identity) -> None:
+    def publish(self, message: EndpointSet | TablePush | Identity | PlaneHeard) -> None:
         """Send to all who are connected and to all who will be."""
         kind = _kind(message)
         if isinstance(message, EndpointSet):
@@ -197,9 +199,11 @@ def _bound(path: Path) -> socket.socket:
     return listener
 
 
-def _kind(message: EndpointSet | TablePush | Identity) -> str:
+def _kind(message: EndpointSet | TablePush | Identity | PlaneHeard) -> str:
     if isinstance(message, TablePush):
         return message.kind
+    if isinstance(message, PlaneHeard):
+        return PLANE_HEARD
     return ENDPOINTS if isinstance(message, EndpointSet) else "identity"
 
 
@@ -220,7 +224,7 @@ async def _send(link: _Link, writer: asyncio.StreamWriter) -> None:
                 await writer.drain()
 
 
-_SENDING_ORDER = ("identity", "keyset", "routing", "desired", ENDPOINTS)
+_SENDING_ORDER = ("identity", PLANE_HEARD, "keyset", "routing", "desired", ENDPOINTS)
 
 
 def _is_idle(link: _Link, replica_id: str, since_generation: int, now: float) -> bool:

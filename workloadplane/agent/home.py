@@ -81,7 +81,9 @@ class Home:
         spool_dir: Path,
         timings: AgentTimings,
         on_standing: Callable[[], None],
+        on_heard: Callable[[float], None],
     ) -> None:
+        """``on_heard`` gets the monotonic time at which an answer that renews the lease was asked for."""
         self.standing: Refusal | None = None
         self._client = client
         self._household = household
@@ -90,6 +92,7 @@ class Home:
         self._spool = SpoolReader(spool_dir)
         self._timings = timings
         self._on_standing = on_standing
+        self._on_heard = on_heard
         self._sequence = 0
         self._usage_max = _USAGE_MAX
         self._news = asyncio.Event()
@@ -119,6 +122,7 @@ class Home:
         """One sync; whether it had something to tell or to bring. Raises ControlError."""
         self._news.clear()
         outgoing = await self._outgoing()
+        asked_at = time.monotonic()
         if outgoing.is_news:
             response = await self._client.sync(outgoing.request)
         else:
@@ -128,6 +132,8 @@ class Home:
             response = maybe
         await asyncio.to_thread(self._acknowledge, response)
         self._stand(response.refusal)
+        if response.refusal is None:
+            self._on_heard(asked_at)
         brought = await self._household.take(response)
         if response.refusal is not None and self.standing is None:
             raise ControlError(f"refused: {response.refusal}")

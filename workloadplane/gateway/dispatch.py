@@ -131,6 +131,10 @@ class Gateway:
                 "Access log lines that nobody read",
                 float(context.access_log.dropped_lines),
             ),
+            "meridian_gateway_plane_stale": (
+                "1 while the control plane was not heard for longer than the table's soft time-to-live",
+                float(context.registry.is_plane_stale(time.monotonic())),
+            ),
         }
         text = metrics.render(context.counters, context.traffic, gauges=gauges)
         connection.respond(200, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n", text)
@@ -204,7 +208,7 @@ class Gateway:
                 "root": route.model,
             }
             for route in registry.routes_of(caller.api_key.project_id)
-            if can_serve(registry.snapshot(route)) is None
+            if can_serve(registry.snapshot(route, time.monotonic())) is None
         ]
 
 

@@ -27,6 +27,7 @@ from workloadplane.protocol.local import (
     Hello,
     Identity,
     LoadReport,
+    PlaneHeard,
     TablePush,
 )
 from workloadplane.protocol.refusal import Refusal
@@ -108,6 +109,9 @@ class AgentLink:
             message = await asyncio.to_thread(_from_agent.decode, line)
         except msgspec.DecodeError as error:
             _log.warning("message of the agent not understood", reason=str(error)[:200])
+            return
+        if isinstance(message, PlaneHeard):
+            self._context.registry.plane_heard_s = message.at_monotonic_s
             return
         if isinstance(message, TablePush):
             registry = self._context.registry

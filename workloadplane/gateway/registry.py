@@ -5,8 +5,9 @@ audience, order. The trusted keys are those of the agent's identity and those th
 Decoded entries are kept for as long as their bytes stay the same, so a delta costs what changed.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import msgspec
@@ -79,6 +80,7 @@ class Registry:
     unavailable: LiveSet = field(default_factory=LiveSet)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     endpoint_generation: int = 0
+    plane_heard_s: float | None = None  # monotonic; None = not since this gateway started
     _keys: _Keys | None = None
     _routing: _Routing | None = None
     _replicas: dict[str, tuple[ReplicaFacts, ...]] = field(default_factory=dict)
@@ -142,12 +144,24 @@ class Registry:
             missing.append("neither a ready replica nor a peer")
         return missing
 
-    def snapshot(self, route: Route) -> Snapshot:
-        """The deployment as the routing room wants it. Live mappings inside: use it at once."""
+    def snapshot(self, route: Route, now_s: float) -> Snapshot:
+        """The deployment as the routing room wants it (``now_s``: monotonic). Live mappings inside: use it at once."""
         cached = self._snapshots.get(route.deployment_id)
         if cached is None:
             cached = self._snapshots[route.deployment_id] = self._make_snapshot(route)
+        if cached.posture == "active_passive" and not self._lease_holds(now_s):
+            return replace(cached, lease_holds=False)
         return cached
+
+    def is_plane_stale(self, now_s: float) -> bool:
+        """Whether what the tables say may be out of date; serving goes on all the same."""
+        return self._routing is None or self._unheard_s(now_s) > self._routing.header.soft_ttl_s
+
+    def _lease_holds(self, now_s: float) -> bool:
+        return self._routing is not None and self._unheard_s(now_s) <= self._routing.header.hard_ttl_s
+
+    def _unheard_s(self, now_s: float) -> float:
+        return math.inf if self.plane_heard_s is None else now_s - self.plane_heard_s
 
     def unready(self, deployment_id: str) -> LiveSet:
         """Peers that lately said that they have no ready replica of this deployment."""
@@ -178,6 +192,7 @@ class Registry:
             in_flight=self.in_flight,
             unavailable=self.unavailable,
             unready=self.unready(route.deployment_id),
+            lease_holds=True,
         )
 
     # Changing

@@ -101,7 +101,8 @@ class Relay:
     def _pick(self, tried: frozenset[str]) -> Choice:
         context = self._context
         facts = RequestFacts(self._inquiry.body.session, not self._inquiry.to_peer, tried)
-        return pick(facts, context.registry.snapshot(self._inquiry.route), context.policy, context.rng)
+        snapshot = context.registry.snapshot(self._inquiry.route, monotonic())
+        return pick(facts, snapshot, context.policy, context.rng)
 
     def _follow(self, choice: Choice) -> None:
         picks = self._context.counters.picks

@@ -55,6 +55,15 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, tag="identity"):
     signing_keys: dict[str, bytes]
 
 
+class PlaneHeard(msgspec.Struct, frozen=True, kw_only=True, tag="plane_heard"):
+    """When the agent asked what the control plane last answered, on this machine's monotonic clock, in seconds.
+
+    What one cluster alone may serve (``active_passive``) is served only while this is recent: the lease.
+    """
+
+    at_monotonic_s: float
+
+
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     """A gateway's first line."""
 
@@ -86,5 +95,5 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
     in_flight_by_replica: dict[str, int]
 
 
-FromAgent = EndpointSet | TablePush | Identity
+FromAgent = EndpointSet | TablePush | Identity | PlaneHeard
 FromGateway = Hello | Acknowledgement | LoadReport

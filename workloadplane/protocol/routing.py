@@ -20,7 +20,11 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoutingHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts of this cluster and its peers. TTLs count from receipt, on the receiver's monotonic clock."""
+    """Facts of this cluster and its peers. TTLs count from when the control plane was last heard, on a monotonic clock.
+
+    soft_ttl_s: after it a gateway says that it may be out of date, and goes on
+    hard_ttl_s: after it the serving cluster of an ``active_passive`` deployment stops serving it: the lease
+    """
 
     cluster_id: str
     cluster_name: str

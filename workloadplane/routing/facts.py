@@ -58,6 +58,8 @@ class Snapshot:
     in_flight:    replica id -> requests in flight there from this gateway
     unavailable:  replicas and clusters that lately refused a connection or broke one
     unready:      clusters that lately said that they have no ready replica of this deployment
+    lease_holds:  whether the control plane was heard recently enough to be sure that this cluster still is the
+                  one that serves; it matters in ``active_passive`` alone
     """
 
     cluster_id: str
@@ -71,6 +73,7 @@ class Snapshot:
     in_flight: Mapping[str, int]
     unavailable: Collection[str]
     unready: Collection[str]
+    lease_holds: bool
 
 
 @dataclass(frozen=True, slots=True)

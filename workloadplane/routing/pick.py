@@ -31,6 +31,13 @@ def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -
     refusal = can_serve(snapshot, may_forward=facts.may_forward)
     if refusal is not None:
         return refusal
+    if _lease_is_over(snapshot):
+        return Refusal(
+            rule="lease",
+            subject="deployment",
+            value="the control plane was not heard lately, so another region may be serving it",
+            remedy="it is served again as soon as the control plane is heard",
+        )
     shares = _shares_in_order(facts, snapshot, rng)
     local = _local_candidates(facts, snapshot)
     sound = [replica for replica in local if replica.replica_id not in snapshot.unavailable]
@@ -72,6 +79,12 @@ def can_serve(snapshot: Snapshot, *, may_forward: bool = True) -> Refusal | None
             remedy=f"call a gateway in: {allowed}",
         )
     return None
+
+
+def _lease_is_over(snapshot: Snapshot) -> bool:
+    """Of a pair of regions the serving one fails closed: two that serve would be worse than none."""
+    fenced = snapshot.posture == "active_passive" and not snapshot.lease_holds
+    return fenced and snapshot.cluster_id in _holders(snapshot)
 
 
 def _allowed(residency: frozenset[str], jurisdiction: str) -> bool:

@@ -41,6 +41,7 @@ def snapshot(**changes: object) -> Snapshot:
         "in_flight": {},
         "unavailable": (),
         "unready": (),
+        "lease_holds": True,
         **changes,
     }
     return Snapshot(**values)  # type: ignore[arg-type]
@@ -146,6 +147,19 @@ def test_only_the_first_of_a_pair_serves() -> None:
     assert isinstance(chosen(snapshot(posture="active_passive", revisions=serving)), ToReplica)
 
 
+def test_the_serving_region_of_a_pair_fails_closed_without_its_lease() -> None:
+    """Not sure to be the one that serves, it refuses; the standby still only asks it; active_active goes on."""
+    serving = (RevisionShare("r1", 100, (HERE, "c-us")),)
+    refused = chosen(snapshot(posture="active_passive", revisions=serving, lease_holds=False))
+    assert isinstance(refused, Refusal)
+    assert refused.rule == "lease"
+    standby = (RevisionShare("r1", 100, ("c-us", HERE)),)
+    asked = chosen(snapshot(posture="active_passive", revisions=standby, lease_holds=False))
+    assert isinstance(asked, ToPeer)
+    assert asked.cluster_id == "c-us"
+    assert isinstance(chosen(snapshot(lease_holds=False)), ToReplica)
+
+
 def test_residency_at_the_door() -> None:
     """Outside its residency a gateway forwards or refuses, as told, and never serves."""
     outside = {"jurisdiction": "jp", "residency": frozenset({"us"})}
@@ -191,6 +205,7 @@ def _snapshots(draw: st.DrawFn) -> Snapshot:
         in_flight=draw(st.dictionaries(st.sampled_from(["p0", "p1", "p2"]), st.integers(0, 20))),
         unavailable=draw(st.sets(st.sampled_from([*_IDS, "p0", "p1"]))),
         unready=draw(st.sets(st.sampled_from(_IDS))),
+        lease_holds=draw(st.booleans()),
     )
 
 
@@ -217,7 +232,7 @@ def test_no_choice_breaks_a_rule(
         assert inside(shot.jurisdiction)
         assert choice.replica_id not in tried
         assert any(r.replica_id == choice.replica_id and r.ready for r in shot.replicas)
-        assert shot.posture != "active_passive" or HERE in serving
+        assert shot.posture != "active_passive" or (HERE in serving and shot.lease_holds)
     elif isinstance(choice, ToPeer):
         assert may_forward
         assert choice.cluster_id in serving - tried
