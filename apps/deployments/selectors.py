@@ -55,15 +55,6 @@ def deployment_get(*, actor: Actor, name: str) -> Deployment:
     return found
 
 
-def deployment_locked(*, actor: Actor, name: str) -> Deployment:
-    """As ``deployment_get``, with the row locked until the caller's transaction ends."""
-    found = Deployment.objects.filter(project_id=project_wanted(actor), deleted_at=None, name=name)
-    row = found.select_for_update(of=("self",)).first()
-    if row is None:
-        raise not_found("deployment", name)
-    return deployments(actor=actor, name=name).get(pk=row.pk)
-
-
 def deployments_locked(*, ids: Collection[UUID]) -> list[Deployment]:
     """Lock deployments, whoever's, in the one order; with conditions, and all that their documents need."""
     locked = (

@@ -36,7 +36,7 @@ _WINDOWS_MAX = 500
 _IDLE_SPACING_S = 0.5
 #: What was sent and not acknowledged, or came and could not be kept, is not tried again before this.
 _UNHEARD_SPACING_S = 1.0
-_REPLACED = frozenset({"superseded", "fenced"})
+_REPLACED = frozenset({"superseded", "fenced", "not_enrolled"})
 
 
 class Household(Protocol):
@@ -60,6 +60,14 @@ class Household(Protocol):
 
     async def take_identity(self, identity: AgentIdentity) -> None:
         """Become who the control plane now says we are."""
+
+
+_NOT_ENROLLED = Refusal(
+    rule="not_enrolled",
+    subject="agent",
+    value="the control plane does not know this agent's key",
+    remedy="put a new enrolment token into the token file",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +217,11 @@ class Home:
             await asyncio.gather(call, news, return_exceptions=True)
 
     def _stand(self, refusal: Refusal | None) -> None:
-        """Only being replaced forbids to scale up; any other refusal is as if the control plane were away."""
+        """Only being replaced or unknown forbids to scale up; any other refusal is as if the plane were away."""
         before = self.standing
         self.standing = refusal if refusal is not None and refusal.rule in _REPLACED else None
         if self.standing is not None and (before is None or before.rule != self.standing.rule):
-            _log.error("another instance holds this cluster: nothing is started", reason=str(refusal))
+            _log.error("this agent does not hold its cluster: nothing is started", reason=str(refusal))
             self._on_standing()
         elif self.standing is None and before is not None:
             _log.info("this agent holds the cluster again", before=before.rule)
@@ -232,7 +240,9 @@ class Home:
 
     async def _rest_after(self, error: ControlError, failures: int) -> None:
         _log.warning("sync failed", reason=str(error), failures=failures)
-        if error.status in (401, 403):
+        if error.status == 401:
+            # Perhaps the cluster was given to an agent with another key: serve on, but start nothing.
+            self._stand(_NOT_ENROLLED)
             with contextlib.suppress(ControlError):
                 await self._try_new_token()
         if error.status == 413:

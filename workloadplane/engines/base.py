@@ -122,15 +122,6 @@ class EngineMetrics:
     inter_token_latency_count: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InferenceRoute:
-    """One route that may be relayed. ``route_class`` groups them: chat, completions, embeddings, tokenize ..."""
-
-    method: str
-    path: str
-    route_class: str
-
-
 class Engine(Protocol):
     """An inference engine. Implementations hold no state: one object serves all replicas."""
 
@@ -141,10 +132,6 @@ class Engine(Protocol):
     @property
     def start_timeout_s(self) -> float:
         """After this long without a first token a start has failed; errs on the patient side."""
-
-    @property
-    def routes(self) -> tuple[InferenceRoute, ...]:
-        """All that may be relayed to it. Everything else, above all its admin routes, never is."""
 
     def interpreter(self, engines_dir: Path, version: str) -> Path | Refusal:
         """The Python of this engine's environment on this machine, or why there is none."""

@@ -7,20 +7,11 @@ from collections.abc import Iterator
 
 import httpx
 
-from workloadplane.engines.base import EngineEndpoint, EngineMetrics, InferenceRoute, Readiness
+from workloadplane.engines.base import EngineEndpoint, EngineMetrics, Readiness
 from workloadplane.protocol.refusal import Refusal
 
 SCRAPE_TIMEOUT_S = 1.0
 _MAX_METRICS_BYTES = 8 * 1024 * 1024
-
-GENERATION_ROUTES = (
-    InferenceRoute(method="GET", path="/v1/models", route_class="models"),
-    InferenceRoute(method="POST", path="/v1/chat/completions", route_class="chat"),
-    InferenceRoute(method="POST", path="/v1/completions", route_class="completions"),
-    InferenceRoute(method="POST", path="/v1/embeddings", route_class="embeddings"),
-    InferenceRoute(method="POST", path="/tokenize", route_class="tokenize"),
-    InferenceRoute(method="POST", path="/detokenize", route_class="tokenize"),
-)
 
 
 async def probe_for_token(

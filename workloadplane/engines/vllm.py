@@ -19,7 +19,6 @@ from workloadplane.engines.base import (
     EngineMetrics,
     EnginePlace,
     EngineReplica,
-    InferenceRoute,
     Readiness,
 )
 from workloadplane.protocol.engine_arguments import ALLOWED, CPU_KV_CACHE, check_arguments
@@ -43,17 +42,6 @@ _QUANTIZED = frozenset({"fp8", "int8", "int4", "fp4", "mxfp4", "nvfp4"})
 # allow every host; this name can belong to none (RFC 6761). Pictures in the request itself (data:) need no fetching.
 _NO_HOST = "media.invalid"
 
-_INFERENCE_ONLY = (
-    InferenceRoute(method="POST", path="/v1/responses", route_class="responses"),
-    InferenceRoute(method="POST", path="/v1/messages", route_class="messages"),
-    InferenceRoute(method="POST", path="/score", route_class="score"),
-    InferenceRoute(method="POST", path="/v1/score", route_class="score"),
-    InferenceRoute(method="POST", path="/rerank", route_class="rerank"),
-    InferenceRoute(method="POST", path="/v1/rerank", route_class="rerank"),
-    InferenceRoute(method="POST", path="/v1/audio/transcriptions", route_class="audio"),
-    InferenceRoute(method="POST", path="/v1/audio/translations", route_class="audio"),
-)
-
 # Each is the first sign in the log that the engine has got so far.
 _LOADING_BEGINS = re.compile(r"Starting to load model ")
 # On a GPU the first is logged too, and includes building the model; on a CPU only the second.
@@ -66,7 +54,6 @@ class VllmEngine:
     name = "vllm"
     # A first start in a fresh environment takes over two minutes on two cores.
     start_timeout_s = 300.0
-    routes: tuple[InferenceRoute, ...] = openai_http.GENERATION_ROUTES + _INFERENCE_ONLY
 
     def interpreter(self, engines_dir: Path, version: str) -> Path | Refusal:
         """The environment of exactly this version."""

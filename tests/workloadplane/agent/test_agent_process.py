@@ -169,7 +169,7 @@ def test_a_superseded_agent_serves_on_and_starts_nothing(cluster: Cluster) -> No
         cluster.plane.refusal = Refusal(
             rule="superseded", subject="cluster_epoch", value="1", remedy="this cluster is held at epoch 2"
         )
-        cluster.until_log("another instance holds this cluster")
+        cluster.until_log("this agent does not hold its cluster")
         assert gateway.ready() == [first]
         os.kill(cluster.replica_pids()[first], signal.SIGKILL)
         eventually(lambda: gateway.ready() == [])
@@ -178,6 +178,22 @@ def test_a_superseded_agent_serves_on_and_starts_nothing(cluster: Cluster) -> No
 
         cluster.plane.refusal = None
         cluster.until_ready(1, within_s=30)
+
+
+def test_an_agent_whose_key_is_not_known_serves_on_and_starts_nothing(cluster: Cluster) -> None:
+    """The cluster may have been given to another agent: this one keeps what runs, and replaces nothing."""
+    cluster.want(assignment())
+    cluster.start_agent()
+    (first,) = cluster.until_ready(1)
+    keys = list(cluster.plane.agent_keys)
+    cluster.plane.agent_keys.clear()
+    cluster.until_log("this agent does not hold its cluster")
+    os.kill(cluster.replica_pids()[first], signal.SIGKILL)
+    cluster.until_log('"state": "failed"')
+    assert cluster.replica_pids().keys() <= {first}
+
+    cluster.plane.agent_keys.extend(keys)
+    cluster.until_ready(1, within_s=30)
 
 
 def test_a_draining_replica_waits_for_gateway_and_requests(cluster: Cluster) -> None:
@@ -372,7 +388,7 @@ def test_a_new_token_makes_a_refused_agent_welcome_again(cluster: Cluster) -> No
     cluster.start_agent(hasty=True)
     eventually(lambda: cluster.plane.syncs)
     cluster.plane.refusal = Refusal(rule="fenced", subject="instance_id", value="1", remedy="enrol one again")
-    cluster.until_log("another instance holds this cluster")
+    cluster.until_log("this agent does not hold its cluster")
     cluster.plane.tokens.add("token-2")
     (cluster.root / "token").write_text("token-2")
 

@@ -178,29 +178,6 @@ def test_the_phase_under_way_is_read_from_the_log_so_far() -> None:
     assert seen == ["engine_start", "weight_load", "engine_start"]
 
 
-@pytest.mark.parametrize("name", ["vllm", "simulator"])
-def test_no_engine_offers_an_admin_route(name: str) -> None:
-    """What may be relayed is listed; nothing that changes the engine, shows its insides or loads code is."""
-    engine = engine_named(name)
-    assert not isinstance(engine, Refusal)
-    paths = {route.path for route in engine.routes}
-    assert "/v1/chat/completions" in paths
-    forbidden = (
-        "sleep",
-        "pause",
-        "rpc",
-        "weight",
-        "server_info",
-        "lora",
-        "reset",
-        "metrics",
-        "abort",
-        "scale",
-        "faults",
-    )
-    assert not [path for path in paths if any(word in path for word in forbidden)]
-
-
 def test_an_engine_that_does_not_exist_is_refused_by_name() -> None:
     """With those that do."""
     missing = engine_named("nonesuch")

@@ -12,7 +12,6 @@ from workloadplane.engines.base import (
     EngineMetrics,
     EnginePlace,
     EngineReplica,
-    InferenceRoute,
     Readiness,
 )
 from workloadplane.protocol.observed import ColdStart
@@ -24,7 +23,6 @@ class ScriptedEngine:
 
     name = "scripted"
     start_timeout_s = 10.0
-    routes: tuple[InferenceRoute, ...] = ()
 
     def interpreter(self, engines_dir: Path, version: str) -> Path | Refusal:
         if version == "missing":

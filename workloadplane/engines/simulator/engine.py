@@ -15,7 +15,6 @@ from workloadplane.engines.base import (
     EngineMetrics,
     EnginePlace,
     EngineReplica,
-    InferenceRoute,
     Readiness,
 )
 from workloadplane.engines.simulator.faults import faults_from_json
@@ -51,7 +50,6 @@ class SimulatorEngine:
 
     name = "simulator"
     start_timeout_s = 60.0
-    routes: tuple[InferenceRoute, ...] = openai_http.GENERATION_ROUTES
 
     def interpreter(self, engines_dir: Path, version: str) -> Path | Refusal:
         """It runs in the agent's own environment."""
