@@ -1,11 +1,17 @@
 """What every endpoint refuses, and how: bad bodies, bad parameters, bad headers."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.core.cache.backends.locmem import LocMemCache
 from django.db import OperationalError
+from django.http import HttpRequest
+from rest_framework.request import Request
 from rest_framework.test import APIClient
 
 from apps.accounts import authentication
@@ -178,20 +184,43 @@ def test_too_many_requests_of_one_key_are_told_when_to_return(
 ) -> None:
     """429 with Retry-After; the neighbour is not concerned."""
     monkeypatch.setattr(ApiKeyThrottle, "THROTTLE_RATES", {"api_key": "2/minute"})
+    monkeypatch.setattr(ApiKeyThrottle, "timer", lambda _: 30.0)
     cache.clear()
     statuses = [acme.client.get(MODELS).status_code for _ in range(3)]
     assert statuses == [200, 200, 429]
-    assert int(acme.client.get(MODELS)["Retry-After"]) >= 1
+    assert acme.client.get(MODELS)["Retry-After"] == "30"
     assert rival.client.get(MODELS).status_code == 200
+
+
+def test_calls_at_the_same_moment_are_all_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that read the count before either has written it, one gets through where one may."""
+    monkeypatch.setattr(ApiKeyThrottle, "THROTTLE_RATES", {"api_key": "1/minute"})
+    monkeypatch.setattr(ApiKeyThrottle, "timer", lambda _: 30.0)
+    cache.clear()
+    both, read = Barrier(2, timeout=5), LocMemCache.get
+
+    def together(*args: Any, **kwargs: Any) -> Any:
+        found = read(*args, **kwargs)
+        both.wait()
+        return found
+
+    monkeypatch.setattr(LocMemCache, "get", together)
+    view = SimpleNamespace(actor=SimpleNamespace(kind="api_key", id="one"))
+
+    def call(_: int) -> bool:
+        return ApiKeyThrottle().allow_request(Request(HttpRequest()), view)
+
+    with ThreadPoolExecutor(2) as threads:
+        assert sorted(threads.map(call, range(2))) == [False, True]
 
 
 def test_a_dead_cache_throttles_nobody(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counting is a courtesy; serving is not."""
 
-    def dead(self: ApiKeyThrottle, *_: Any) -> bool:
+    def dead(*_: Any, **__: Any) -> bool:
         raise ConnectionError("no cache")
 
-    monkeypatch.setattr("rest_framework.throttling.SimpleRateThrottle.allow_request", dead)
+    monkeypatch.setattr(cache, "add", dead)
     assert acme.client.get(MODELS).status_code == 200
 
 
