@@ -42,6 +42,7 @@ _PAUSE_FIRST_S = 0.5
 _PAUSE_LONGEST_S = 30.0
 _STEADY_AFTER_S = 30.0
 _LOOK_EVERY_S = 0.2
+_EXIT_WITHIN_S = 2.0
 _ROTATE_EVERY_S = 5.0
 _LOG_LIMIT_BYTES = 10_000_000
 _LOGS_KEPT = 3
@@ -191,7 +192,7 @@ class Supervisor:
     async def _note_end(self, part: _Supervised, process: ProcessIdentity) -> None:
         if time.time() - part.started_at > _STEADY_AFTER_S:
             part.failures_in_a_row = 0
-        part.last_exit = _exit_text(part.child)
+        part.last_exit = await asyncio.to_thread(_exit_text, part.child)
         _log.info("%s (pid %d) ended: %s", part.spec.name, process.pid, part.last_exit)
         for left in await asyncio.to_thread(group_of, process.pid, self._instance):
             left.send(signal.SIGKILL)
@@ -210,7 +211,7 @@ class Supervisor:
             os.close(log)
         part.process = ProcessIdentity.of(part.child.pid)
         if part.process is None:
-            part.last_exit = _exit_text(part.child)
+            part.last_exit = await asyncio.to_thread(_exit_text, part.child)
         part.state = "running"
         part.started_at = time.time()
         self._record()
@@ -227,7 +228,7 @@ class Supervisor:
                 signal_number=part.spec.stop_signal,
                 grace_s=part.spec.stop_grace_s,
             )
-            _exit_text(part.child)
+            await asyncio.to_thread(_exit_text, part.child)
         part.process, part.child = None, None
 
     def _record(self) -> None:
@@ -290,8 +291,12 @@ def _spawn_process(spec: PartSpec, environment: dict[str, str], log: int) -> sub
 
 
 def _exit_text(child: subprocess.Popen[bytes] | None) -> str:
-    code = child.poll() if child else None
-    if code is None:
+    """How a child ended. Its main thread may be gone a moment before the kernel gives the whole process up."""
+    if child is None:
+        return "gone"
+    try:
+        code = child.wait(_EXIT_WITHIN_S)
+    except subprocess.TimeoutExpired:
         return "gone"
     return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
 
