@@ -278,4 +278,13 @@ def start(state: Path, engine: str | None) -> System:
 
 def stop(system: System) -> None:
     """``meridian down``."""
-    subprocess.run([MERIDIAN, "down"], env=system.environment(), cwd=CHECKOUT, check=True, timeout=300)
+    done = subprocess.run(
+        [MERIDIAN, "down"],
+        env=system.environment(),
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
