@@ -25,9 +25,11 @@ STREAM_TOKENS = 450
 
 
 @pytest.fixture
-def simulated(system: System) -> Iterator[str]:
-    """A deployment on simulators, one replica in each region."""
-    name = "faulty"
+def simulated(system: System, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A deployment on simulators, one replica in each region. Each test has a name of its own: usage is kept
+    by name, also after a deployment is deleted.
+    """
+    name = request.node.name.removeprefix("test_").replace("_", "-")
     system.deploy(
         name=name, model="tiny-llama", engine="simulator", autoscaling={"min_replicas": 3, "max_replicas": 3}
     )
