@@ -44,6 +44,7 @@ class Attempt:
 
     name:     its replica or cluster id, as the routing room knows it
     may_hold: the peer was asked to wait for a replica, so what it says is final
+    answered: the head of an answer has come
     """
 
     name: str
@@ -55,6 +56,7 @@ class Attempt:
     traffic: RevisionTraffic | None
     may_hold: bool = False
     was_sent: bool = False
+    answered: bool = False
 
 
 def attempt_at_replica(

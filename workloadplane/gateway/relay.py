@@ -9,11 +9,9 @@
 
 A request that never reached a replica may be tried for as long as it may be held. One that was sent is sent
 again once at most, elsewhere or to what has replaced the replica, and never after a byte of its answer has gone
-to the client. A pooled connection that the replica had closed meanwhile does not count: the request is sent to
-the same replica on a fresh one.
+to the client. The connections are ``sending``'s business, the hold is ``waiting``'s.
 """
 
-import asyncio
 import time
 from dataclasses import replace
 from time import monotonic
@@ -27,9 +25,10 @@ from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.record import Finished, record
+from workloadplane.gateway.sending import Sending
 from workloadplane.gateway.server import ClientConnection
-from workloadplane.gateway.upstream import ResponseHead, UpstreamConnection
-from workloadplane.gateway.usage import RevisionTraffic
+from workloadplane.gateway.upstream import ResponseHead
+from workloadplane.gateway.waiting import Waiting
 from workloadplane.routing import Choice, RequestFacts, ToPeer, ToReplica, Wait, pick
 
 _UNREADY_S = 1.0
@@ -56,9 +55,7 @@ class Relay:
             to_peer=inquiry.to_peer,
             strip_usage=inquiry.asks_usage,
         )
-        self._upstream: UpstreamConnection | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._attempt: Attempt | None = None
+        self._sending = Sending(context, self)
         self._attempts = 0
         self._served: Served | None = None
         self._reasons: tuple[str, ...] = ()
@@ -66,9 +63,7 @@ class Relay:
         self._tried: set[str] = set()
         self._resent = False
         self._failure: Failure | None = None
-        self._held_as: RevisionTraffic | None = None
-        self._hold_until_s: float | None = None
-        self._comment_at_s = _NEVER_S
+        self._waiting: Waiting | None = None
         self._deadline_s = _NEVER_S
         self._client_full = False
         self._done = False
@@ -82,8 +77,9 @@ class Relay:
 
     def choose(self) -> None:
         """Decide where to go now. Also called when something has changed for a held request."""
-        if self._held_as is not None:
-            self._leave_hold()
+        if self._waiting is not None and self._waiting.waits:
+            self._waiting.released()
+            self._deadline_s = _NEVER_S
             self._tried.clear()
             if not self._refresh_route():
                 self._fail(errors.model_not_found(self._inquiry.body.model))
@@ -124,34 +120,15 @@ class Relay:
             picks[choice.rule] += 1
             self._fail(self._failure or errors.refused(choice))
 
-    # Holding
-
     def _hold(self) -> None:
-        context = self._context
-        statement = self._inquiry.caller.statement
         now_s = monotonic()
-        if statement is not None and not statement.may_hold:
-            self._fail(errors.not_ready_here())
-            return
-        if not context.holding.can_hold(self.body_bytes):
-            self._fail(errors.hold_full())
-            return
-        if self._hold_until_s is None:
-            self._hold_until_s = now_s + context.limits.hold_timeout_s
-            if self._inquiry.body.stream:
-                self._comment_at_s = now_s + context.limits.hold_comment_interval_s
-        self._deadline_s = self._hold_until_s
-        self._held_as = context.waiting_traffic(self._inquiry.route)
-        self._held_as.begin_waiting()
-        context.holding.hold(self._inquiry.route.deployment_id, self)
-        if self._held_as.waiting == 1:
-            context.wake()  # further ones are in the next report
-
-    def _leave_hold(self) -> None:
-        if self._held_as is not None:
-            self._held_as.end_waiting()
-            self._held_as = None
-        self._deadline_s = _NEVER_S
+        if self._waiting is None:
+            self._waiting = Waiting(self._context, self._inquiry, self, now_s)
+        failure = self._waiting.begin(self._inquiry)
+        if failure is not None:
+            self._fail(failure)
+        else:
+            self._deadline_s = self._waiting.until_s
 
     # Sending
 
@@ -164,63 +141,28 @@ class Relay:
             self._begin_attempt(attempt)
 
     def _begin_attempt(self, attempt: Attempt) -> None:
-        self._attempt = attempt
         self._attempts += 1
-        if attempt.traffic is not None:
-            attempt.traffic.begin()
-            in_flight = self._context.registry.in_flight
-            in_flight[attempt.name] = in_flight.get(attempt.name, 0) + 1
-        connection = self._context.pool.take(attempt.target)
-        if connection is not None:
-            self._send(connection, attempt)
-        else:
-            self._connect(attempt)
+        self._sending.begin(attempt)
 
-    def _connect(self, attempt: Attempt) -> None:
-        self._connecting = self._context.loop.create_task(self._connect_and_send(attempt))
-
-    async def _connect_and_send(self, attempt: Attempt) -> None:
-        try:
-            connection = await self._context.pool.connect(attempt.target)
-        except (OSError, ValueError):  # the latter: a host name that cannot even be looked up
-            self._connecting = None
-            self._attempt_failed(errors.upstream_unreachable(), "connect")
-            return
-        if self._attempt is not attempt:
-            connection.abandon()
-            return
-        self._connecting = None
-        self._send(connection, attempt)
-
-    def _send(self, connection: UpstreamConnection, attempt: Attempt) -> None:
+    def on_sent(self) -> None:
         now_s = monotonic()
         if self._sent_s is None:
             self._sent_s = now_s
-        self._upstream = connection
         self._deadline_s = now_s + self._context.limits.first_byte_timeout_s
-        attempt.was_sent = True
-        connection.send(self, attempt.head, attempt.body)
 
     def _end_attempt(self) -> None:
-        """Let go of the upstream connection and of the load that was counted for it."""
-        attempt, self._attempt = self._attempt, None
-        if attempt is not None and attempt.traffic is not None:
-            attempt.traffic.end()
-            in_flight = self._context.registry.in_flight
-            in_flight[attempt.name] -= 1
-            if not in_flight[attempt.name]:
-                del in_flight[attempt.name]
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.abandon()
-        connecting, self._connecting = self._connecting, None
-        if connecting is not None:
-            connecting.cancel()
+        self._sending.end()
         self._deadline_s = _NEVER_S
+
+    def on_attempt_lost(self, failure: Failure, cause: str) -> None:
+        if self._served is not None:
+            self._fail(errors.stream_broken())
+        else:
+            self._attempt_failed(failure, cause)
 
     def _attempt_failed(self, failure: Failure, cause: str) -> None:
         """Nothing of an answer has come: try elsewhere, if that is safe."""
-        attempt = self._attempt
+        attempt = self._sending.attempt
         self._end_attempt()
         if attempt is None:
             return
@@ -239,20 +181,15 @@ class Relay:
 
     # Answering
 
-    def on_response(self, head: ResponseHead | None, data: bytes, complete: bool) -> None:
-        attempt = self._attempt
-        if attempt is None:
-            return
+    def on_answer(self, attempt: Attempt, head: ResponseHead | None, data: bytes, complete: bool) -> None:
         try:
-            self._on_response(attempt, head, data, complete)
+            self._on_answer(attempt, head, data, complete)
         except Exception:
             # A fault of ours costs this request only; nothing of what was said is logged.
             _log.exception("request failed", request_id=self.request_id)
             self._fail(errors.internal())
 
-    def _on_response(self, attempt: Attempt, head: ResponseHead | None, data: bytes, complete: bool) -> None:
-        if complete:
-            self._upstream = None  # it is the pool's again
+    def _on_answer(self, attempt: Attempt, head: ResponseHead | None, data: bytes, complete: bool) -> None:
         if head is not None:
             if self._served is None and self._goes_elsewhere(attempt, head):
                 return
@@ -262,7 +199,6 @@ class Relay:
             self._connection.release_body(self._inquiry.request)
             attempt.body = b""
         now_s = monotonic()
-        self._comment_at_s = _NEVER_S
         stream = self._answer.stream
         events = stream.events if stream is not None else 0
         sound = self._answer.pass_on(head, attempt.served, data, complete, now_s)
@@ -294,19 +230,6 @@ class Relay:
         self._end_attempt()
         self._follow(choice)
         return True
-
-    def on_upstream_lost(self, *, valid_http: bool) -> None:
-        attempt, upstream = self._attempt, self._upstream
-        self._upstream = None
-        if attempt is None:
-            return
-        if self._served is not None:
-            self._fail(errors.stream_broken())
-        elif valid_http and upstream is not None and not upstream.fresh:
-            self._connect(attempt)  # closed while it lay in the pool; on a fresh one it counts
-        else:
-            failure = errors.upstream_unreachable() if valid_http else errors.upstream_invalid()
-            self._attempt_failed(failure, "reset")
 
     def _finish(self, sound: bool) -> None:
         status = self._answer.status
@@ -353,38 +276,32 @@ class Relay:
 
     def on_client_gone(self) -> None:
         """Cancel upstream: the engine stops when its connection closes."""
-        if self._held_as is not None:
-            self._context.holding.drop(self._inquiry.route.deployment_id, self)
-            self._leave_hold()
+        self._leave_hold()
         self._close("client_gone", 499)
 
     def on_client_full(self) -> None:
         self._client_full = True
-        if self._upstream is not None:
-            self._upstream.pause()
+        self._sending.pause()
 
     def on_client_ready(self) -> None:
         self._client_full = False
         if self._deadline_s != _NEVER_S:
             self._deadline_s = monotonic() + self._context.limits.stream_idle_timeout_s
-        if self._upstream is not None:
-            self._upstream.resume()
+        self._sending.resume()
 
     def on_sweep(self, now_s: float) -> None:
         """Keep the time limits; called every half second or so."""
-        if now_s >= self._comment_at_s and self._held_as is not None:
+        if self._waiting is not None and self._waiting.is_comment_due(now_s):
             if self._answer.started:
                 self._answer.comment()
             else:
                 self._answer.begin_early()
-            self._comment_at_s = now_s + self._context.limits.hold_comment_interval_s
         if now_s > self._deadline_s and not self._client_full:
             self._on_deadline()
 
     def _on_deadline(self) -> None:
         limits = self._context.limits
-        if self._held_as is not None:
-            self._context.holding.drop(self._inquiry.route.deployment_id, self)
+        if self._waiting is not None and self._waiting.waits:
             self._leave_hold()
             self._fail(errors.hold_expired(limits.hold_timeout_s))
         elif self._served is not None:
@@ -394,7 +311,9 @@ class Relay:
 
     def on_drain_over(self) -> None:
         """The process's time is over: end honestly."""
-        if self._held_as is not None:
-            self._context.holding.drop(self._inquiry.route.deployment_id, self)
-            self._leave_hold()
+        self._leave_hold()
         self._fail(errors.shutting_down())
+
+    def _leave_hold(self) -> None:
+        if self._waiting is not None:
+            self._waiting.leave()
