@@ -154,6 +154,7 @@ def endpoint(
     revision_id: str = "chat-1",
     served_model: str = "chat",
     state: str = "ready",
+    max_in_flight: int = 0,
 ) -> Endpoint:
     return Endpoint(
         replica_id=replica_id,
@@ -168,6 +169,7 @@ def endpoint(
         served_model=served_model,
         concurrency_target=8,
         state=state,
+        max_in_flight=max_in_flight,
     )
 
 

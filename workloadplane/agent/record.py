@@ -9,6 +9,7 @@ from workloadplane.engines.base import EngineMetrics
 from workloadplane.health.probes import ProbeResult
 from workloadplane.health.replica import ENDED, ReplicaState
 from workloadplane.protocol.desired import DesiredAssignment
+from workloadplane.protocol.engine_arguments import sequences_max
 from workloadplane.protocol.local import Endpoint
 from workloadplane.protocol.observed import ColdStart, ObservedReplica, ReplicaLoad
 from workloadplane.runtimes.base import RunningReplica
@@ -28,6 +29,7 @@ class Facts:
     engine: str
     served_model: str
     concurrency_target: float
+    max_in_flight: int
     created_at: float
     restarts: int
 
@@ -40,6 +42,7 @@ class Facts:
             "pool_id": self.pool_id,
             "gpus": str(self.gpus),
             "concurrency_target": repr(self.concurrency_target),
+            "max_in_flight": str(self.max_in_flight),
             "created_at": repr(self.created_at),
             "restarts": str(self.restarts),
         }
@@ -49,6 +52,7 @@ def facts_of(
     assignment: DesiredAssignment, *, replica_id: str, engine: str, now: float, restarts: int
 ) -> Facts:
     """The facts of a new replica of an assignment; ``engine`` is what will truly run."""
+    substituted = engine != assignment.engine.engine
     return Facts(
         replica_id=replica_id,
         assignment_id=assignment.assignment_id,
@@ -60,6 +64,7 @@ def facts_of(
         engine=engine,
         served_model=assignment.deployment,
         concurrency_target=assignment.autoscaling.concurrency_target,
+        max_in_flight=sequences_max(engine, {} if substituted else assignment.engine.arguments),
         created_at=now,
         restarts=restarts,
     )
@@ -79,6 +84,7 @@ def facts_from(running: RunningReplica) -> Facts:
         engine=running.spec.engine,
         served_model=running.endpoint.served_model,
         concurrency_target=float(labels["concurrency_target"]),
+        max_in_flight=int(labels.get("max_in_flight", "0")),  # one started by an older agent has none
         created_at=float(labels["created_at"]),
         restarts=int(labels["restarts"]),
     )
@@ -97,6 +103,7 @@ def facts_observed(observed: ObservedReplica) -> Facts:
         engine=observed.engine,
         served_model="",
         concurrency_target=1.0,
+        max_in_flight=0,
         created_at=observed.created_at,
         restarts=observed.restarts,
     )
@@ -184,6 +191,7 @@ class ReplicaRecord:
             served_model=facts.served_model,
             concurrency_target=facts.concurrency_target,
             state="ready" if self.state == "ready" else "draining",
+            max_in_flight=facts.max_in_flight,
         )
 
     def load(self) -> ReplicaLoad | None:

@@ -21,7 +21,7 @@ from workloadplane.engines.base import (
     EngineReplica,
     Readiness,
 )
-from workloadplane.protocol.engine_arguments import ALLOWED, CPU_KV_CACHE, check_arguments
+from workloadplane.protocol.engine_arguments import ALLOWED, CPU_KV_CACHE, check_arguments, sequences_max
 from workloadplane.protocol.observed import ColdStart
 from workloadplane.protocol.refusal import Refusal
 
@@ -84,6 +84,7 @@ class VllmEngine:
             return _refusal("engine_precision", "precision", replica.precision, f"use one of: {known}")
         arguments = dict(replica.arguments)
         cpu_kv_cache_gib = arguments.pop(CPU_KV_CACHE, "1")
+        arguments["max_num_seqs"] = str(sequences_max(self.name, arguments))
         argv = (
             place.interpreter,
             "-m",

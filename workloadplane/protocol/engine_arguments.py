@@ -146,3 +146,13 @@ def check_arguments(rules: Mapping[str, ArgumentRule], arguments: Mapping[str, s
 
 def _refusal(rule: str, name: str, value: str, remedy: str) -> Refusal:
     return Refusal(rule=rule, subject=name[:80], value=value[:80], remedy=remedy)
+
+
+#: What an engine computes side by side where its image does not say: given to it, so that both sides know.
+_SEQUENCES_DEFAULT: Mapping[str, int] = {"vllm": 256, "simulator": 64}
+
+
+def sequences_max(engine: str, arguments: Mapping[str, str]) -> int:
+    """How many requests one replica computes side by side; 0 = not known. ``arguments`` must have been checked."""
+    given = arguments.get("max_num_seqs")
+    return int(given) if given is not None else _SEQUENCES_DEFAULT.get(engine, 0)

@@ -17,7 +17,12 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A replica that gateways may use. ``state``: ``ready`` takes requests, ``draining`` finishes those it has."""
+    """A replica that gateways may use.
+
+    state:         ``ready`` takes requests, ``draining`` finishes those it has
+    max_in_flight: requests that the engine computes side by side; what a gateway has beyond them waits there, where
+                   the order can be fair; 0 = not known, no bound
+    """
 
     replica_id: str
     deployment_id: str
@@ -31,6 +36,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     served_model: str
     concurrency_target: float
     state: str
+    max_in_flight: int = 0
 
 
 class EndpointSet(msgspec.Struct, frozen=True, kw_only=True, tag="endpoints"):

@@ -22,12 +22,17 @@ class RequestFacts:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaFacts:
-    """A replica of this cluster. ``concurrency_target`` is the load it is meant for, in requests in flight."""
+    """A replica of this cluster.
+
+    concurrency_target: the load it is meant for, in requests in flight
+    max_in_flight:      what it computes side by side; beyond it requests wait in the gateway; 0 = not known
+    """
 
     replica_id: str
     revision_id: str
     ready: bool
     concurrency_target: float
+    max_in_flight: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +111,10 @@ class ToPeer:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """No replica is ready, but one may become ready in this cluster."""
+    """No replica can take it now, but one may in this cluster. ``full``: those that are ready have all they can."""
 
     reasons: tuple[str, ...]
+    full: bool = False
 
 
 Choice = ToReplica | ToPeer | Wait | Refusal

@@ -3,8 +3,9 @@
 In order, for the revision that the request's session falls to, then for the others by weight: a ready
 replica here, least loaded; a peer that holds the revision, nearest. After them what is only better than
 nothing: a ready replica of a revision that the table does not (yet) weigh, a replica that lately broke a
-connection, waiting for one to start here, asking a peer to wait for one, a peer that lately broke off. Else a
-Refusal.
+connection, waiting for one that is full or is to start here, asking a peer to wait for one, a peer that lately
+broke off. Else a Refusal. A replica that has as many requests as it computes side by side takes no more: the rest
+waits in the gateway, where the order is fair.
 """
 
 from collections.abc import Iterable
@@ -25,6 +26,8 @@ from workloadplane.routing.facts import (
     Wait,
 )
 
+_FULL = ("every ready replica here has all the requests it can compute",)
+
 
 def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -> Choice:
     """Where this request goes now. Deterministic for equal arguments and an equal state of ``rng``."""
@@ -39,7 +42,8 @@ def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -
             remedy="it is served again as soon as the control plane is heard",
         )
     shares = _shares_in_order(facts, snapshot, rng)
-    local = _local_candidates(facts, snapshot)
+    candidates = _local_candidates(facts, snapshot)
+    local = [r for r in candidates if not _is_full(r, snapshot)]
     sound = [replica for replica in local if replica.replica_id not in snapshot.unavailable]
     for rank, share in enumerate(shares):
         why = "revision by weight" if rank == 0 else "no other revision is ready"
@@ -55,7 +59,13 @@ def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -
         return _least_loaded(sound, snapshot, policy, rng, "only a revision without weight is ready")
     if local:
         return _least_loaded(local, snapshot, policy, rng, "all replicas broke a connection lately")
+    if candidates:
+        return Wait(reasons=_FULL, full=True)
     return _wait_or_refuse(facts, snapshot)
+
+
+def _is_full(replica: ReplicaFacts, snapshot: Snapshot) -> bool:
+    return 0 < replica.max_in_flight <= snapshot.in_flight.get(replica.replica_id, 0)
 
 
 def can_serve(snapshot: Snapshot, *, may_forward: bool = True) -> Refusal | None:

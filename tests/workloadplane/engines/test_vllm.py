@@ -6,6 +6,7 @@ import pytest
 from workloadplane.engines import engine_named
 from workloadplane.engines.base import EngineCommand, EnginePlace, EngineReplica
 from workloadplane.engines.vllm import ENGINE
+from workloadplane.protocol.engine_arguments import sequences_max
 from workloadplane.protocol.refusal import Refusal
 
 SAMPLE = (Path(__file__).parent / "samples" / "vllm-0.32.0-cpu-start.log").read_text()
@@ -50,6 +51,13 @@ def test_it_is_started_as_a_module_with_what_the_replica_serves() -> None:
         "--enforce-eager",
         "--no-enable-prefix-caching",
     } <= set(argv)
+
+
+def test_what_it_computes_side_by_side_is_always_said() -> None:
+    """The gateway queues what is beyond it, so both must go by one number: the image's, or the default."""
+    assert "--max-num-seqs=256" in command(arguments={}).argv
+    assert sequences_max("vllm", {}) == 256
+    assert sequences_max("vllm", {"max_num_seqs": "8"}) == 8
 
 
 def test_its_key_is_a_secret_of_the_environment() -> None:

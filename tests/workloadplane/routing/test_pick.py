@@ -243,3 +243,22 @@ def test_no_choice_breaks_a_rule(
         assert HERE in serving
     if not inside(shot.jurisdiction) and shot.residency_ingress == "refuse":
         assert isinstance(choice, Refusal)
+
+
+def test_a_full_replica_takes_nothing_more() -> None:
+    """What it computes side by side is the bound: then the other one, then a peer, then waiting; 0 is no bound."""
+    full = ReplicaFacts("a", "r1", True, 8.0, max_in_flight=4)
+    idle = ReplicaFacts("b", "r1", True, 0.5, max_in_flight=4)
+    assert chosen(snapshot(replicas=(full, idle), in_flight={"a": 4, "b": 3})) == ToReplica(
+        "b", reasons=("revision by weight", "the only one")
+    )
+    both = snapshot(replicas=(full, idle), in_flight={"a": 4, "b": 5})
+    assert isinstance(chosen(both), ToPeer)
+    waits = chosen(both, may_forward=False)
+    assert isinstance(waits, Wait)
+    assert waits.full
+    starting = chosen(snapshot(replicas=()), may_forward=False)
+    assert isinstance(starting, Wait)
+    assert not starting.full
+    unbounded = ReplicaFacts("a", "r1", True, 8.0)
+    assert isinstance(chosen(snapshot(replicas=(unbounded,), in_flight={"a": 10**6})), ToReplica)
