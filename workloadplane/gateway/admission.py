@@ -1,8 +1,7 @@
-"""Who may ask for what: the routes that are relayed, and the key that a request comes with.
+"""Who may ask: the key that a request comes with, and what a peer gateway says that passed it on.
 
-Routes are an allow-list by class; what is not on it, an engine's admin routes above all, does not exist. Keys
-are checked offline: the SHA-256 of what was sent is looked up in the key set, so no comparison runs over the
-secret itself, and one that is not there is unknown, revoked or another cluster's alike.
+Keys are checked offline: the SHA-256 of what was sent is looked up in the key set, so no comparison runs over
+the secret itself, and one that is not there is unknown, revoked or another cluster's alike.
 """
 
 import hashlib
@@ -18,43 +17,6 @@ from workloadplane.protocol.routing import ApiKeyEntry
 
 INFERENCE_SCOPE = "inference"
 _KEY_BYTES_MAX = 512
-
-
-@dataclass(frozen=True, slots=True)
-class RouteClass:
-    """A kind of inference request. ``usage_on_request``: its streams tell usage only if asked (OpenAI's)."""
-
-    name: str
-    usage_on_request: bool = False
-
-
-_CHAT = RouteClass("chat", usage_on_request=True)
-_COMPLETIONS = RouteClass("completions", usage_on_request=True)
-_EMBEDDINGS = RouteClass("embeddings")
-_RESPONSES = RouteClass("responses")
-_MESSAGES = RouteClass("messages")
-_SCORE = RouteClass("score")
-_RERANK = RouteClass("rerank")
-_POOLING = RouteClass("pooling")
-_TOKENIZE = RouteClass("tokenize")
-
-#: POST path -> class. Nothing else is relayed.
-ROUTES: Mapping[bytes, RouteClass] = {
-    b"/v1/chat/completions": _CHAT,
-    b"/v1/completions": _COMPLETIONS,
-    b"/v1/embeddings": _EMBEDDINGS,
-    b"/v1/responses": _RESPONSES,
-    b"/v1/messages": _MESSAGES,
-    b"/v1/score": _SCORE,
-    b"/score": _SCORE,
-    b"/v1/rerank": _RERANK,
-    b"/v2/rerank": _RERANK,
-    b"/rerank": _RERANK,
-    b"/pooling": _POOLING,
-    b"/classify": _POOLING,
-    b"/tokenize": _TOKENIZE,
-    b"/detokenize": _TOKENIZE,
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,12 @@ is never made to look whole: a stream gets an ``error`` event, anything else has
 its announced length.
 """
 
-from workloadplane.gateway import errors, heads
+from workloadplane.gateway import dialects, errors, heads
 from workloadplane.gateway.answers import AnswerScanner, TokenCounts
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.reader import Request
+from workloadplane.gateway.routes import RouteClass
 from workloadplane.gateway.server import ClientConnection, status_line
 from workloadplane.gateway.sse import SseScanner
 from workloadplane.gateway.upstream import ResponseHead
@@ -28,6 +29,7 @@ class AnswerWriter:
         "_plain",
         "_request",
         "_request_id",
+        "_route_class",
         "_strip_usage",
         "_to_peer",
         "first_byte_s",
@@ -41,6 +43,7 @@ class AnswerWriter:
         connection: ClientConnection,
         request: Request,
         request_id: str,
+        route_class: RouteClass,
         *,
         to_peer: bool,
         strip_usage: bool,
@@ -48,6 +51,7 @@ class AnswerWriter:
         self._connection = connection
         self._request = request
         self._request_id = request_id
+        self._route_class = route_class
         self._to_peer = to_peer
         self._strip_usage = strip_usage
         self._chunked = False
@@ -61,6 +65,8 @@ class AnswerWriter:
 
     def counts(self) -> TokenCounts:
         """Tokens as far as the engine told; to be asked at the end."""
+        if not self._route_class.counts_usage:
+            return TokenCounts(output_tokens=0)
         if self.stream is not None:
             return self.stream.counts
         return self._plain.counts() if self._plain is not None else TokenCounts()
@@ -72,7 +78,7 @@ class AnswerWriter:
         self._connection.write(
             status_line(200)
             + b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
-            + f"x-request-id: {self._request_id}\r\n".encode()
+            + dialects.request_id_lines(self._request, self._request_id)
             + self._framing(None)
             + (b"\r\n" if self._keep_alive else b"connection: close\r\n\r\n")
         )
@@ -95,15 +101,18 @@ class AnswerWriter:
             return self._take_early_error(data, complete)
         if self.stream is not None:
             data = self.stream.feed(data, now_s)
+            if complete and self.stream.is_broken:
+                self._write(out, data)
+                self.fail(errors.stream_broken())
+                return False
             if complete:
                 data += self.stream.rest()
         elif self._plain is not None and self.status < 400:
             self._plain.feed(data)
-        out += self._framed(data)
         if complete and self._chunked:
-            out += b"0\r\n\r\n"
-        if out:
-            self._connection.write(out)
+            self._connection.write(out + self._framed(data) + b"0\r\n\r\n")
+        else:
+            self._write(out, data)
         if complete:
             self._connection.finish(keep_alive=self._keep_alive)
         return not (complete and self.stream is not None and self.stream.failed)
@@ -112,9 +121,9 @@ class AnswerWriter:
         """End with an error: an answer of its own, an event in the stream, or a broken connection."""
         if not self.started:
             self.status = failure.status
-            self._connection.fail(failure, f"x-request-id: {self._request_id}\r\n".encode())
+            self._connection.fail(failure, self._request_id)
         elif self.stream is not None:
-            self._end_with(errors.error_event(failure))
+            self._end_with(dialects.error_event(self._request, failure, self.stream.last_bytes))
         else:
             self._connection.abort()
 
@@ -135,6 +144,7 @@ class AnswerWriter:
         return heads.answer_head(
             head,
             served,
+            self._request,
             self._request_id,
             to_peer=self._to_peer,
             framing=framing,
@@ -143,7 +153,7 @@ class AnswerWriter:
 
     def _begin_stream(self) -> None:
         self.started = True
-        self.stream = SseScanner(strip_usage=self._strip_usage)
+        self.stream = SseScanner(strip_usage=self._strip_usage, form=self._route_class.stream)
 
     def _begin_plain(self) -> None:
         self.started = True
@@ -165,13 +175,17 @@ class AnswerWriter:
             return data
         return b"%x\r\n%s\r\n" % (len(data), data)
 
+    def _write(self, head: bytes, data: bytes) -> None:
+        out = head + self._framed(data)
+        if out:
+            self._connection.write(out)
+
     def _take_early_error(self, data: bytes, complete: bool) -> bool:
         """The engine refused a request whose stream has begun: its error becomes the stream's last event."""
         assert self._early_error is not None  # noqa: S101  asked by the caller
         self._early_error += data[: _EARLY_ERROR_BYTES_MAX - len(self._early_error)]
         if complete:
-            told = bytes(self._early_error).replace(b"\r", b" ").replace(b"\n", b" ")
-            self._end_with(b"event: error\ndata: " + told + b"\n\n")
+            self._end_with(dialects.event_of_error_body(self._request, bytes(self._early_error)))
         return False
 
     def _end_with(self, event: bytes) -> None:

@@ -45,10 +45,10 @@ class TokenCounts:
 
     __slots__ = ("cached_tokens", "input_tokens", "output_tokens")
 
-    def __init__(self) -> None:
+    def __init__(self, output_tokens: int | None = None) -> None:
         self.input_tokens: int | None = None
         self.cached_tokens: int | None = None
-        self.output_tokens: int | None = None
+        self.output_tokens = output_tokens
 
     def add(self, usage: Usage) -> None:
         """Take over what this usage tells; later ones overwrite earlier ones."""

@@ -4,28 +4,37 @@ import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from workloadplane.gateway import heads
-from workloadplane.gateway.admission import Caller, RouteClass
-from workloadplane.gateway.body import InferenceBody, with_model, with_usage_asked
+from workloadplane.gateway import heads, multipart
+from workloadplane.gateway.admission import Caller
+from workloadplane.gateway.body import InferenceBody, with_model, with_request_id, with_usage_asked
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.peers import LIFETIME_S, PEER_HEADER, PeerStatement, sign
 from workloadplane.gateway.reader import Request
+from workloadplane.gateway.routes import JSON, NO_BODY, RESPONSES, RouteClass
+from workloadplane.gateway.stored import Holder
 from workloadplane.gateway.upstream import Target
 from workloadplane.gateway.usage import RevisionTraffic
+from workloadplane.protocol.local import Endpoint
 from workloadplane.protocol.routing import Peer, Route
 from workloadplane.routing import ToPeer
 
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """What a client asked for, checked and parsed."""
+    """What a client asked for, checked and parsed.
+
+    model_at: where a form names its model
+    holder:   who alone can answer, for it holds the stored response that is asked for or gone on from
+    """
 
     request: Request
     route_class: RouteClass
     caller: Caller
     body: InferenceBody
     route: Route
+    model_at: slice | None = None
+    holder: Holder | None = None
 
     @property
     def to_peer(self) -> bool:
@@ -65,16 +74,10 @@ def attempt_at_replica(
     """Send to a replica of this cluster, with that replica's own key instead of the client's."""
     registry = context.registry
     endpoint = registry.endpoints[replica_id]
-    body = _body_asking_usage(inquiry)
-    if endpoint.served_model != inquiry.body.model:
-        body = with_model(body, endpoint.served_model)
+    body = _body_for_engine(context, inquiry, endpoint)
     target = Target(endpoint.host, endpoint.port)
     head = heads.request_head(
-        inquiry.request.path,
-        target.authority,
-        b"Bearer " + endpoint.engine_key.encode(),
-        inquiry.request.headers,
-        request_id,
+        inquiry.request, target.authority, b"Bearer " + endpoint.engine_key.encode(), request_id
     )
     served = Served(
         cluster_id=registry.cluster_id,
@@ -110,7 +113,7 @@ def attempt_at_peer(
     body = _body_asking_usage(inquiry)
     headers = inquiry.request.headers
     credential = headers.get(b"authorization") or b"Bearer " + headers[b"x-api-key"]
-    head = heads.request_head(inquiry.request.path, target.authority, credential, headers, request_id)
+    head = heads.request_head(inquiry.request, target.authority, credential, request_id)
     head += b"%s: %s\r\n" % (PEER_HEADER, sign(statement, context.private_key))
     served = Served(peer.cluster_id, peer.region, None, "", 0, None)
     return Attempt(
@@ -125,8 +128,22 @@ def attempt_at_peer(
     )
 
 
+def _body_for_engine(context: GatewayContext, inquiry: Inquiry, endpoint: Endpoint) -> bytes:
+    body = _body_asking_usage(inquiry)
+    parsed = inquiry.body
+    if inquiry.route_class is RESPONSES and parsed.store is not False:
+        made = context.response_ids.make(context.registry, inquiry.route, endpoint.replica_id)
+        body = with_request_id(body, made)
+    if endpoint.served_model != parsed.model:
+        if inquiry.route_class.body == JSON:
+            body = with_model(body, endpoint.served_model)
+        elif inquiry.model_at is not None:
+            body = multipart.with_model(body, inquiry.model_at, endpoint.served_model)
+    return body
+
+
 def _body_asking_usage(inquiry: Inquiry) -> bytes:
-    body = inquiry.request.body
+    body = inquiry.request.body if inquiry.route_class.body != NO_BODY else b""
     return with_usage_asked(body, inquiry.body) if inquiry.asks_usage else body
 
 

@@ -27,6 +27,9 @@ class InferenceBody(msgspec.Struct):
     stream_options: StreamOptions | None = None
     user: str | None = None
     prompt_cache_key: str | None = None
+    previous_response_id: str | None = None
+    store: bool | None = None
+    background: bool | None = None
 
     @property
     def wants_usage(self) -> bool:
@@ -40,7 +43,6 @@ class InferenceBody(msgspec.Struct):
 
 _bodies = msgspec.json.Decoder(InferenceBody)
 _PLACE = re.compile(r"(?: - at `\$\.|missing required field `)([^`]+)`")
-_OPENING = re.compile(rb"\s*\{")
 
 
 def parse(body: bytes) -> InferenceBody | Failure:
@@ -60,10 +62,7 @@ def parse(body: bytes) -> InferenceBody | Failure:
 def with_usage_asked(body: bytes, parsed: InferenceBody) -> bytes:
     """The body with ``stream_options.include_usage`` set."""
     if parsed.stream_options is None and b'"stream_options"' not in body:
-        opening = _OPENING.match(body)
-        if opening is not None:
-            cut = opening.end()
-            return body[:cut] + b'"stream_options":{"include_usage":true},' + body[cut:]
+        return _with_first(body, b'"stream_options":{"include_usage":true},')
     members = msgspec.json.decode(body)
     options = members.get("stream_options") or {}
     return _with_member(body, members, "stream_options", {**options, "include_usage": True})
@@ -72,6 +71,19 @@ def with_usage_asked(body: bytes, parsed: InferenceBody) -> bytes:
 def with_model(body: bytes, model: str) -> bytes:
     """The body with another ``model``."""
     return _with_member(body, msgspec.json.decode(body), "model", model)
+
+
+def with_request_id(body: bytes, request_id: str) -> bytes:
+    """The body with ``request_id``: what an engine shall call the response that it makes of it."""
+    if b'"request_id"' not in body:
+        return _with_first(body, b'"request_id":"%s",' % request_id.encode())
+    return _with_member(body, msgspec.json.decode(body), "request_id", request_id)
+
+
+def _with_first(body: bytes, member: bytes) -> bytes:
+    """A parsed object, not empty, with one more member before its others."""
+    cut = body.index(b"{") + 1
+    return body[:cut] + member + body[cut:]
 
 
 def _with_member(body: bytes, members: dict[str, object], name: str, value: object) -> bytes:

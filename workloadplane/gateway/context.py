@@ -13,6 +13,7 @@ from workloadplane.gateway.holding import Holding
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.metrics import Counters
 from workloadplane.gateway.registry import Registry
+from workloadplane.gateway.stored import ResponseIds
 from workloadplane.gateway.upstream import UpstreamPool
 from workloadplane.gateway.usage import RevisionTraffic, TrafficBook
 from workloadplane.protocol.routing import Route
@@ -44,6 +45,7 @@ class GatewayContext:
     rng: Random
     policy: Policy = field(default_factory=Policy)
     private_key: Ed25519PrivateKey | None = None
+    response_ids: ResponseIds = field(default_factory=ResponseIds)
     relays: "set[Relay]" = field(default_factory=set)
     requests_met: int = 0
 

@@ -1,25 +1,28 @@
 """A request finds its route: answered here, or relayed.
 
 Answered here: ``/livez``, ``/readyz``, ``/health``, ``/metrics`` (only to the operator's networks),
-``/.well-known/meridian/regions`` and ``GET /v1/models``. Relayed: what ``admission.ROUTES`` lists.
+``/.well-known/meridian/regions`` and ``GET /v1/models``. Relayed: what ``routes`` lists.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 import msgspec
 
-from workloadplane.gateway import body, errors, metrics
-from workloadplane.gateway.admission import ROUTES, Caller, RouteClass, authorise
+from workloadplane.gateway import dialects, errors, heads, metrics, routes
+from workloadplane.gateway.admission import Caller, authorise
 from workloadplane.gateway.attempt import Inquiry
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.errors import Failure
+from workloadplane.gateway.inquire import inquire
 from workloadplane.gateway.peers import PEER_HEADER
 from workloadplane.gateway.reader import Request
 from workloadplane.gateway.relay import Relay
 from workloadplane.gateway.server import ClientConnection
+from workloadplane.protocol.routing import Route
 from workloadplane.routing import can_serve
 
 _MODEL = b"/v1/models/"
@@ -55,8 +58,7 @@ class Gateway:
     def handle(self, connection: ClientConnection, request: Request) -> None:
         """Answer a request, now or over time."""
         if request.failure is not None:
-            self._count_refused("none", request.failure)
-            connection.fail(request.failure)
+            self._refuse(connection, request, request.failure)
             return
         if request.method == b"GET":
             local = self._local.get(request.path)
@@ -67,26 +69,27 @@ class Gateway:
                 return
         inquiry = self._inquire(request)
         if isinstance(inquiry, Failure):
-            route = ROUTES.get(request.path)
-            self._count_refused(route.name if route else "none", inquiry)
-            connection.fail(inquiry)
+            self._refuse(connection, request, inquiry)
         else:
             Relay(self._context, connection, inquiry).start()
 
-    def _count_refused(self, route: str, failure: Failure) -> None:
-        self._context.counters.requests[route, str(failure.status), "refused"] += 1
+    def _refuse(self, connection: ClientConnection, request: Request, failure: Failure) -> None:
+        """Answer with an error and the request's id, by which support can be asked."""
+        self._context.counters.requests[routes.class_name(request.path), str(failure.status), "refused"] += 1
+        given = heads.acceptable_request_id(request.headers.get(b"x-request-id"))
+        connection.fail(failure, given or self._context.next_request_id())
 
-    def _find(self, request: Request) -> tuple[RouteClass, Caller] | Failure | None:
+    def _find(self, request: Request) -> tuple[routes.Found, Caller] | Failure | None:
         """The route and whose request it is; ``None`` for what is answered here."""
         if request.path in self._local or request.path.startswith(_MODEL):
-            return None if request.method == b"GET" else errors.method_not_allowed("POST", "GET")
-        route_class = ROUTES.get(request.path)
-        if route_class is None:
-            return errors.unknown_route(request.method.decode("latin-1"), request.path.decode("latin-1"))
-        if request.method != b"POST":
-            return errors.method_not_allowed(request.method.decode("latin-1"), "POST")
+            if request.method == b"GET":
+                return None
+            return errors.method_not_allowed(request.method.decode("latin-1"), "GET")
+        found = routes.find(request.method, request.path)
+        if isinstance(found, Failure):
+            return found
         caller = authorise(self._context.registry, request.headers, now=time.time())
-        return _elsewhere(request, caller) if isinstance(caller, Failure) else (route_class, caller)
+        return _elsewhere(request, caller) if isinstance(caller, Failure) else (found, caller)
 
     def _inquire(self, request: Request) -> Inquiry | Failure:
         found = self._find(request)
@@ -94,14 +97,10 @@ class Gateway:
             return errors.unknown_route(request.method.decode("latin-1"), request.path.decode("latin-1"))
         if isinstance(found, Failure):
             return found
-        route_class, caller = found
-        parsed = body.parse(request.body)
-        if isinstance(parsed, Failure):
-            return parsed
-        route = self._context.registry.route(caller.api_key.project_id, parsed.model)
-        if route is None:
-            return _elsewhere(request, errors.model_not_found(parsed.model))
-        return Inquiry(request, route_class, caller, parsed, route)
+        asked = inquire(self._context, request, *found)
+        if isinstance(asked, Failure) and asked.code == "model_not_found":
+            return _elsewhere(request, asked)
+        return asked
 
     # Answered here
 
@@ -117,7 +116,7 @@ class Gateway:
 
     def _metrics(self, connection: ClientConnection, request: Request) -> None:
         if not self._is_operator(connection.remote):
-            connection.fail(errors.unknown_route("GET", "/metrics"))
+            self._refuse(connection, request, errors.unknown_route("GET", "/metrics"))
             return
         context = self._context
         gauges = {
@@ -177,22 +176,24 @@ class Gateway:
         """The project's deployments that this gateway may take requests for."""
         listed = self._listed(request)
         if isinstance(listed, Failure):
-            connection.fail(listed)
+            self._refuse(connection, request, listed)
         else:
-            connection.respond(200, _JSON, msgspec.json.encode({"object": "list", "data": listed}))
+            ends = {"first_id": listed[0]["id"], "last_id": listed[-1]["id"]} if listed else {}
+            told = {"object": "list", "data": listed, "has_more": False, **ends}
+            connection.respond(200, _JSON, msgspec.json.encode(told))
 
     def _model(self, connection: ClientConnection, request: Request) -> None:
         """One of them."""
         name = request.path[len(_MODEL) :].decode("ascii")
         listed = self._listed(request)
         if isinstance(listed, Failure):
-            connection.fail(listed)
+            self._refuse(connection, request, listed)
             return
         for model in listed:
             if model["id"] == name:
                 connection.respond(200, _JSON, msgspec.json.encode(model))
                 return
-        connection.fail(errors.model_not_found(name))
+        self._refuse(connection, request, errors.model_not_found(name))
 
     def _listed(self, request: Request) -> list[dict[str, object]] | Failure:
         registry = self._context.registry
@@ -206,10 +207,17 @@ class Gateway:
                 "created": route.created_at,
                 "owned_by": "meridian",
                 "root": route.model,
+                **(_as_anthropic(route) if dialects.is_anthropic(request) else {}),
             }
             for route in registry.routes_of(caller.api_key.project_id)
             if can_serve(registry.snapshot(route, time.monotonic())) is None
         ]
+
+
+def _as_anthropic(route: Route) -> dict[str, object]:
+    """What Anthropic's clients want to know of a model besides."""
+    created_at = datetime.fromtimestamp(route.created_at, UTC).isoformat()
+    return {"type": "model", "display_name": route.deployment, "created_at": created_at}
 
 
 def _elsewhere(request: Request, failure: Failure) -> Failure:

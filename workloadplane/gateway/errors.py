@@ -17,7 +17,11 @@ _SERVER = "server_error"
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An answer that is an error. ``unready``: told to a peer gateway that it may ask elsewhere."""
+    """An answer that is an error.
+
+    unready: told to a peer gateway that it may ask elsewhere
+    retry:   whether the same request may succeed soon; ``None`` = as its status says
+    """
 
     status: int
     type: str
@@ -26,6 +30,7 @@ class Failure:
     param: str | None = None
     retry_after_s: int | None = None
     unready: bool = False
+    retry: bool | None = None
 
 
 def encode(failure: Failure) -> bytes:
@@ -142,6 +147,28 @@ def model_not_found(model: str) -> Failure:
         "model_not_found",
         f"The model '{_shown(model)}' does not exist or you do not have access to it; see GET /v1/models.",
         param="model",
+    )
+
+
+def response_not_found(response_id: str) -> Failure:
+    return Failure(
+        404,
+        _INVALID,
+        "response_not_found",
+        f"The response '{_shown(response_id)}' does not exist here: a response lives in the memory of the replica "
+        "that made it, for as long as that runs; send the whole conversation as a new request.",
+        param="previous_response_id",
+    )
+
+
+def background_unsupported() -> Failure:
+    return Failure(
+        400,
+        _INVALID,
+        "background_unsupported",
+        "A response in the background would be lost with its replica; send background: false, and stream: true "
+        "for a long answer.",
+        param="background",
     )
 
 

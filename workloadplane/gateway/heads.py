@@ -1,42 +1,52 @@
 """Heads of messages that the gateway writes: requests to replicas and peers, answers to clients. Bytes only.
 
-What a client sends goes on by an allow-list, so neither its key, its cookies nor an ``x-meridian-`` header of
-its own making reaches an engine. What an engine answers goes back except for hop-by-hop headers, framing and
-its own ``x-meridian-`` headers.
+Both ways go by an allow-list. Neither a client's key, its cookies nor an ``x-meridian-`` header of its own making
+reaches an engine; of what an engine says about itself and its host nothing reaches a client.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from workloadplane.gateway.dialects import request_id_lines
+from workloadplane.gateway.reader import Request
 from workloadplane.gateway.server import status_line
 from workloadplane.gateway.upstream import ResponseHead
 from workloadplane.protocol.usage import REQUEST_ID_CHARS_MAX
 
 _FORWARDED = (
     b"content-type",
+    b"content-encoding",
     b"accept",
+    b"accept-language",
     b"user-agent",
     b"traceparent",
     b"tracestate",
     b"baggage",
     b"idempotency-key",
+    b"openai-organization",
+    b"openai-project",
+    b"openai-beta",
     b"anthropic-version",
     b"anthropic-beta",
 )
-_NOT_RETURNED = frozenset(
+_RETURNED = frozenset(
     {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"content-length",
-        b"server",
-        b"set-cookie",
-        b"x-request-id",
+        b"content-type",
+        b"content-encoding",
+        b"content-language",
+        b"content-disposition",
+        b"cache-control",
+        b"allow",
+        b"date",
+        b"vary",
+        b"retry-after",
+        b"retry-after-ms",
+        b"x-should-retry",
+        b"x-accel-buffering",
+        b"openai-model",
+        b"openai-processing-ms",
+        b"openai-version",
+        b"traceresponse",
+        b"server-timing",
     }
 )
 
@@ -61,14 +71,19 @@ class Served:
     pool_id: str | None
 
 
-def request_head(
-    path: bytes, authority: str, credential: bytes, headers: Mapping[bytes, bytes], request_id: str
-) -> bytes:
-    """A request's head up to its framing. ``credential``: the whole value of Authorization."""
+def request_head(request: Request, authority: str, credential: bytes, request_id: str) -> bytes:
+    """A request's head up to its framing. ``credential``: the whole value of Authorization.
+
+    A query goes on only with what has no body to say it in.
+    """
+    target = request.path
+    if request.query and request.method == b"GET":
+        target += b"?" + request.query
     parts = [
-        b"POST %s HTTP/1.1\r\nhost: %s\r\nauthorization: %s\r\nx-request-id: %s\r\n"
-        % (path, authority.encode(), credential, request_id.encode())
+        b"%s %s HTTP/1.1\r\nhost: %s\r\nauthorization: %s\r\nx-request-id: %s\r\n"
+        % (request.method, target, authority.encode(), credential, request_id.encode())
     ]
+    headers = request.headers
     for name in _FORWARDED:
         value = headers.get(name)
         if value is not None:
@@ -77,22 +92,30 @@ def request_head(
 
 
 def answer_head(
-    upstream: ResponseHead, served: Served, request_id: str, *, to_peer: bool, framing: bytes, close: bool
+    upstream: ResponseHead,
+    served: Served,
+    request: Request,
+    request_id: str,
+    *,
+    to_peer: bool,
+    framing: bytes,
+    close: bool,
 ) -> bytes:
     """A whole head for the client, or for the peer gateway that passed the request on."""
     parts = [status_line(upstream.status)]
     for name, value in upstream.headers:
-        if name not in _NOT_RETURNED and not name.startswith(b"x-meridian-"):
+        if name in _RETURNED:
             parts.append(b"%s: %s\r\n" % (name, value))
-    parts.append(served_lines(served, request_id, to_peer=to_peer))
+    parts.append(request_id_lines(request, request_id))
+    parts.append(served_lines(served, to_peer=to_peer))
     parts.append(framing)
     parts.append(b"connection: close\r\n\r\n" if close else b"\r\n")
     return b"".join(parts)
 
 
-def served_lines(served: Served, request_id: str, *, to_peer: bool) -> bytes:
+def served_lines(served: Served, *, to_peer: bool) -> bytes:
     """Header lines that say who serves; a peer is told more than a client."""
-    lines = f"x-request-id: {request_id}\r\n{SERVED_REGION.decode()}: {served.region}\r\n"
+    lines = f"{SERVED_REGION.decode()}: {served.region}\r\n"
     if served.replica_id is not None:
         lines += f"{REPLICA.decode()}: {served.replica_id}\r\n"
     if to_peer:

@@ -192,3 +192,4 @@ class AgentLink:
             return
         if isinstance(key, Ed25519PrivateKey):
             self._context.private_key = key
+            self._context.response_ids.use_key(key)

@@ -14,7 +14,7 @@ from workloadplane.gateway import errors
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.limits import Limits
 
-_METHODS = frozenset({b"GET", b"POST"})
+_METHODS = frozenset({b"GET", b"POST", b"DELETE"})
 _SINGLE = frozenset(
     {
         b"host",
@@ -37,6 +37,7 @@ class Request:
 
     method: bytes = b""
     path: bytes = b""
+    query: bytes = b""
     headers: dict[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
     http_1_0: bool = False
@@ -153,7 +154,7 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         request = self.request
         request.method = self._parser.get_method()
-        request.path = self._url.partition(b"?")[0]
+        request.path, _, request.query = self._url.partition(b"?")
         version = self._parser.get_http_version()
         request.http_1_0 = version == "1.0"
         request.keep_alive = not request.http_1_0 and self._parser.should_keep_alive()
@@ -166,7 +167,7 @@ class RequestReader:
     def _check_target(self) -> None:
         request = self.request
         if request.method not in _METHODS:
-            self._fail(errors.method_not_allowed(request.method.decode("latin-1"), "GET or POST"))
+            self._fail(errors.method_not_allowed(request.method.decode("latin-1"), "GET, POST or DELETE"))
         if not self._url.startswith(b"/") or b"#" in self._url or not self._url.isascii():
             self._fail(errors.bad_http("its target is not an absolute path"))
         if b"host" not in request.headers and not request.http_1_0:

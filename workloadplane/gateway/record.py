@@ -67,13 +67,15 @@ def _figures(done: Finished, stream: SseScanner | None) -> _Figures:
     counts = done.answer.counts()
     made = counts.output_tokens
     if made is None:
-        made = stream.events if stream is not None else 0
+        made = stream.token_events if stream is not None else 0
     first_s = stream.first_event_s if stream is not None else done.answer.first_byte_s
     if done.answer.status >= 400:
         first_s = None
     mean = None
-    if stream is not None and stream.events > 1 and stream.first_event_s is not None:
-        mean = ((stream.last_event_s or stream.first_event_s) - stream.first_event_s) / (stream.events - 1)
+    if stream is not None and stream.token_events > 1 and stream.first_event_s is not None:
+        mean = ((stream.last_event_s or stream.first_event_s) - stream.first_event_s) / (
+            stream.token_events - 1
+        )
     return _Figures(
         input_tokens=counts.input_tokens or 0,
         cached_tokens=counts.cached_tokens or 0,

@@ -27,6 +27,7 @@ from workloadplane.gateway.heads import Served
 from workloadplane.gateway.record import Finished, record
 from workloadplane.gateway.sending import Sending
 from workloadplane.gateway.server import ClientConnection
+from workloadplane.gateway.stored import go_to
 from workloadplane.gateway.upstream import ResponseHead
 from workloadplane.gateway.waiting import Waiting
 from workloadplane.routing import Choice, RequestFacts, ToPeer, ToReplica, Wait, pick
@@ -52,6 +53,7 @@ class Relay:
             connection,
             inquiry.request,
             self.request_id,
+            inquiry.route_class,
             to_peer=inquiry.to_peer,
             strip_usage=inquiry.asks_usage,
         )
@@ -96,8 +98,11 @@ class Relay:
 
     def _pick(self, tried: frozenset[str]) -> Choice:
         context = self._context
-        facts = RequestFacts(self._inquiry.body.session, not self._inquiry.to_peer, tried)
-        snapshot = context.registry.snapshot(self._inquiry.route, monotonic())
+        inquiry = self._inquiry
+        snapshot = context.registry.snapshot(inquiry.route, monotonic())
+        if inquiry.holder is not None:
+            return go_to(inquiry.holder, snapshot, tried=tried, may_forward=not inquiry.to_peer)
+        facts = RequestFacts(inquiry.body.session, not inquiry.to_peer, tried)
         return pick(facts, snapshot, context.policy, context.rng)
 
     def _follow(self, choice: Choice) -> None:

@@ -10,7 +10,7 @@ from collections import deque
 from time import monotonic
 from typing import Protocol, cast
 
-from workloadplane.gateway import errors
+from workloadplane.gateway import dialects, errors
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.reader import Request, RequestReader
@@ -111,16 +111,11 @@ class ClientConnection(asyncio.Protocol):
         self.write(status_line(status) + headers + framing + body)
         self.finish(keep_alive=keeps)
 
-    def fail(self, failure: Failure, headers: bytes = b"") -> None:
-        """An error as a whole answer."""
-        headers += b"content-type: application/json\r\n"
-        if failure.retry_after_s is not None:
-            headers += b"retry-after: %d\r\n" % failure.retry_after_s
-        if failure.status == 401:
-            headers += b"www-authenticate: Bearer\r\n"
-        if failure.unready:
-            headers += b"x-meridian-unready: 1\r\n"
-        self.respond(failure.status, headers, errors.encode(failure))
+    def fail(self, failure: Failure, request_id: str | None = None) -> None:
+        """An error as a whole answer, in the words of the API that was asked."""
+        request = self._current
+        head = dialects.error_head(request, failure, request_id)
+        self.respond(failure.status, head, dialects.error_body(request, failure))
 
     def release_body(self, request: Request) -> None:
         """The body is needed no more."""

@@ -7,23 +7,64 @@ string its quotes would be escaped, so the bytes can't occur by accident of what
 
 A half event is kept back until its rest has come, so a stream that breaks off ends between events; one larger
 than a bound is passed on as it comes.
+
+How a stream ends and which of its events hold tokens differs from API to API (``StreamForm``). Marks are whole
+lines: a line end inside a JSON string is escaped, so what a model says can't be taken for one.
 """
 
 import re
+from dataclasses import dataclass
 
 from workloadplane.gateway.answers import TokenCounts
 from workloadplane.gateway.usage import Histogram
 
 EVENT_BYTES_MAX = 1024 * 1024
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamForm:
+    """The streams of one API.
+
+    last:       bytes that are in the last event; ``last_line``: the whole line that they are in
+    token_line: the line that begins an event with tokens; ``None`` = every event has some
+    must_end:   whether a stream without its last event is broken; engines differ in how they end audio
+    """
+
+    last: bytes
+    last_line: re.Pattern[bytes]
+    token_line: re.Pattern[bytes] | None = None
+    must_end: bool = True
+
+
 _DONE = re.compile(rb"^data: ?\[DONE\]\s*$", re.MULTILINE)
+CHAT_STREAM = StreamForm(b"[DONE]", _DONE)
+RESPONSES_STREAM = StreamForm(
+    b"response.",
+    re.compile(rb"^event: ?response\.(?:completed|incomplete|failed)\s*$", re.MULTILINE),
+    re.compile(rb"^event: ?response\.[a-z_.]+\.delta\s*$", re.MULTILINE),
+)
+MESSAGES_STREAM = StreamForm(
+    b"message_stop",
+    re.compile(rb"^event: ?message_stop\s*$", re.MULTILINE),
+    re.compile(rb"^event: ?content_block_delta\s*$", re.MULTILINE),
+)
+AUDIO_STREAM = StreamForm(b"[DONE]", _DONE, must_end=False)
+_FAILED = re.compile(rb'^(?:data: ?\{"error"|event: ?error\s*$|event: ?response\.failed\s*$)', re.MULTILINE)
 _LINE_END = re.compile(rb"\r\n|\n|\r(?!\n)")
 
 
 class SseScanner:
-    """One stream. ``feed`` answers with the bytes to pass on now."""
+    """One stream. ``feed`` answers with the bytes to pass on now.
+
+    events:       all that came, also those without tokens: what shows that the engine is alive
+    token_events: those that brought tokens; ``first_event_s`` and the latencies are theirs
+    done, failed: the stream said that it is complete, or that it is not
+    last_bytes:   what was passed on last
+    """
 
     __slots__ = (
+        "_form",
         "_passing",
         "_strip_usage",
         "_tail",
@@ -33,19 +74,24 @@ class SseScanner:
         "failed",
         "first_event_s",
         "gap_s_max",
+        "last_bytes",
         "last_event_s",
         "latency",
+        "token_events",
     )
 
-    def __init__(self, *, strip_usage: bool) -> None:
+    def __init__(self, *, strip_usage: bool, form: StreamForm = CHAT_STREAM) -> None:
         self.counts = TokenCounts()
         self.events = 0
+        self.token_events = 0
+        self.last_bytes = b""
         self.first_event_s: float | None = None
         self.last_event_s: float | None = None
         self.gap_s_max: float | None = None
         self.latency = Histogram()
         self.done = False
         self.failed = False
+        self._form = form
         self._strip_usage = strip_usage
         self._tail = b""
         self._passing = False
@@ -63,7 +109,15 @@ class SseScanner:
         else:
             usage_events = 0
         self._count(whole, now_s, usage_events)
+        self.last_bytes = whole
         return whole
+
+    @property
+    def is_broken(self) -> bool:
+        """At the end of its body: whether the stream lacks its own end and has not said why."""
+        if not self._form.must_end or self.done or self.failed:
+            return False
+        return not self._form.last_line.search(self._tail)  # its blank line may be missing
 
     def rest(self) -> bytes:
         """What is kept back: at a stream's proper end it is passed on, else dropped."""
@@ -86,15 +140,21 @@ class SseScanner:
 
     def _count(self, whole: bytes, now_s: float, usage_events: int) -> None:
         events = whole.count(b"\ndata:") + whole.startswith(b"data:")
-        if b"[DONE]" in whole and _DONE.search(whole):
+        form = self._form
+        if form.last in whole and form.last_line.search(whole):
             self.done = True
-            events -= 1
-        if whole.startswith((b'data: {"error"', b"event: error")) or b'\ndata: {"error"' in whole:
+            events -= form.last_line is _DONE
+        if (b"error" in whole or b"response.failed" in whole) and _FAILED.search(whole):
             self.failed = True
         events -= 0 if self._strip_usage else usage_events
         if events <= 0:
             return
         self.events += events
+        if form.token_line is not None:
+            events = len(form.token_line.findall(whole))
+            if not events:
+                return
+        self.token_events += events
         if self.first_event_s is None:
             self.first_event_s = now_s
         elif self.last_event_s is not None:

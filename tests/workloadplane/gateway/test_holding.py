@@ -113,7 +113,7 @@ def test_a_held_stream_is_kept_alive_with_comments(tmp_path: Path) -> None:
     """After a while a held stream gets its head and one-line comments, then the engine's events."""
 
     async def scenario() -> None:
-        event = b'data: {"choices":[]}\n\n'
+        event = b'data: {"choices":[]}\n\ndata: [DONE]\n\n'
         state = agent_state(tmp_path / "agent")
         async with (
             upstream(sends(SSE_HEAD, chunk(event), chunk(b""))) as engine,

@@ -75,7 +75,7 @@ REFUSED = {
     "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     "two keys": HEAD + b"Authorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n",
     "unknown method": b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n",
-    "unwanted method": b"DELETE / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "unwanted method": b"PUT / HTTP/1.1\r\nHost: a\r\n\r\n",
     "trace": b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n",
     "method in lower case": b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
     "version 2.0": b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",

@@ -1,0 +1,58 @@
+"""From a request whose route and caller are known to what is asked: which model, which deployment, which replica."""
+
+from workloadplane.gateway import body, errors, multipart, routes
+from workloadplane.gateway.admission import Caller
+from workloadplane.gateway.attempt import Inquiry
+from workloadplane.gateway.body import InferenceBody
+from workloadplane.gateway.context import GatewayContext
+from workloadplane.gateway.errors import Failure
+from workloadplane.gateway.reader import Request
+
+
+def inquire(
+    context: GatewayContext, request: Request, found: routes.Found, caller: Caller
+) -> Inquiry | Failure:
+    """What is asked, or what is wrong with the question."""
+    route_class = found.route_class
+    if found.response_id is not None:
+        return _stored(context, request, route_class, caller, found.response_id)
+    model_at = None
+    if route_class.body == routes.MULTIPART:
+        form = multipart.parse(request.body, request.headers.get(b"content-type"))
+        if isinstance(form, Failure):
+            return form
+        parsed, model_at = form.body, form.model_at
+    else:
+        read = body.parse(request.body)
+        if isinstance(read, Failure):
+            return read
+        parsed = read
+    route = context.registry.route(caller.api_key.project_id, parsed.model)
+    if route is None:
+        return errors.model_not_found(parsed.model)
+    holder = None
+    if route_class is routes.RESPONSES:
+        if parsed.background:
+            return errors.background_unsupported()
+        if parsed.previous_response_id is not None:
+            previous = parsed.previous_response_id
+            holder = context.response_ids.find_holder(context.registry, route, previous)
+            if holder is None:
+                return errors.response_not_found(previous)
+    return Inquiry(request, route_class, caller, parsed, route, model_at, holder)
+
+
+def _stored(
+    context: GatewayContext,
+    request: Request,
+    route_class: routes.RouteClass,
+    caller: Caller,
+    response_id: str,
+) -> Inquiry | Failure:
+    """About a response that was stored before: whose it is and where it lies is in its id."""
+    ids, registry = context.response_ids, context.registry
+    route = ids.find_route(registry, caller.api_key.project_id, response_id)
+    holder = ids.find_holder(registry, route, response_id) if route is not None else None
+    if route is None or holder is None:
+        return errors.response_not_found(response_id)
+    return Inquiry(request, route_class, caller, InferenceBody(model=route.deployment), route, None, holder)
