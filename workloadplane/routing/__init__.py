@@ -2,16 +2,19 @@
 
 ``pick(facts, snapshot, policy, rng)`` answers with a replica here, a peer region, to wait, or a Refusal,
 each with its reasons. Pure: the same code serves the gateway, tests and the simulation; time, load and
-randomness are arguments. Whether a replica *may* serve (ready, residency, posture) is a filter and never a
-low score; which of those that may is *preferred* comes after.
+randomness are arguments. Whether a replica *may* serve (ready, residency, posture, adapter, context) is a
+filter and never a low score; which of those that may is *preferred* (``scoring``) comes after. What caches hold
+is believed by ``PrefixIndex``, which changes by ``step`` alone.
 
 Never imports the gateway, the agent, engines or runtimes; no I/O, no clock.
 """
 
 from workloadplane.routing.facts import (
+    VACANT,
     Choice,
     PeerFacts,
     Policy,
+    Reasons,
     ReplicaFacts,
     RequestFacts,
     RevisionShare,
@@ -21,11 +24,14 @@ from workloadplane.routing.facts import (
     Wait,
 )
 from workloadplane.routing.pick import can_serve, pick
+from workloadplane.routing.places import arranged
 
 __all__ = [
+    "VACANT",
     "Choice",
     "PeerFacts",
     "Policy",
+    "Reasons",
     "ReplicaFacts",
     "RequestFacts",
     "RevisionShare",
@@ -33,6 +39,7 @@ __all__ = [
     "ToPeer",
     "ToReplica",
     "Wait",
+    "arranged",
     "can_serve",
     "pick",
 ]

@@ -1,9 +1,13 @@
 """What a choice is made from, and what it can be."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from workloadplane.protocol.refusal import Refusal
+from workloadplane.routing.places import Places
+
+#: Why, as constants and numbers in turn: put into words only where somebody reads them.
+Reasons = tuple[str | int | float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,11 +17,20 @@ class RequestFacts:
     session:     what belongs together and shall meet the same revision; ``None`` = nothing known
     may_forward: whether another region may still be asked (a request that came from a peer is never sent on)
     tried:       replicas and clusters that have already failed this request
+    prompt_bytes: how long its prompt is
+    known:       (bytes, replicas) of the prompt's beginning in their caches, the longest first, each with the
+                 bits of the replicas that hold at least so much (``PrefixIndex.match``)
+    adapter:     the LoRA adapter that it asks for
+    modalities:  what its prompt holds besides text
     """
 
     session: str | None
     may_forward: bool
     tried: frozenset[str] = frozenset()
+    prompt_bytes: int = 0
+    known: Sequence[tuple[int, int]] = ()
+    adapter: str | None = None
+    modalities: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +39,9 @@ class ReplicaFacts:
 
     concurrency_target: the load it is meant for, in requests in flight
     max_in_flight:      what it computes side by side; beyond it requests wait in the gateway; 0 = not known
+    adapters:           LoRA adapters that it can load
+    max_context_tokens: prompt and answer together; 0 = not known
+    modalities:         what it takes besides text; ``None`` = not known, so the engine itself must say no
     """
 
     replica_id: str
@@ -33,6 +49,13 @@ class ReplicaFacts:
     ready: bool
     concurrency_target: float
     max_in_flight: int = 0
+    adapters: frozenset[str] = frozenset()
+    max_context_tokens: int = 0
+    modalities: frozenset[str] | None = None
+
+
+#: Nobody is at this place.
+VACANT = ReplicaFacts("", "", False, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +83,16 @@ class Snapshot:
 
     jurisdiction: of this cluster; empty = unknown, which no residency accepts
     residency:    jurisdictions in which a request may be served; empty = anywhere
+    replicas:     by place: a replica keeps its place, and its bit, for as long as it is here
     in_flight:    replica id -> requests in flight there from this gateway
     unavailable:  replicas and clusters that lately refused a connection or broke one
     unready:      clusters that lately said that they have no ready replica of this deployment
     lease_holds:  whether the control plane was heard recently enough to be sure that this cluster still is the
                   one that serves; it matters in ``active_passive`` alone
+    burden:       replica id -> load by prompts that this gateway has sent there and that are not yet answered
+    pressure:     replica id -> load that its engine reports beyond what is in flight from here
+    warm:         adapter -> bits of the replicas that have it loaded
+    adapter_open: bits of the replicas that may load another adapter now
     """
 
     cluster_id: str
@@ -79,25 +107,44 @@ class Snapshot:
     unavailable: Collection[str]
     unready: Collection[str]
     lease_holds: bool
+    burden: Mapping[str, float] = field(default_factory=dict)
+    pressure: Mapping[str, float] = field(default_factory=dict)
+    warm: Mapping[str, int] = field(default_factory=dict)
+    adapter_open: int = -1
+    places: Places = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "places", Places.of(self.replicas))
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How those that may serve are told apart.
+    """How those that may serve are told apart. Loads are shares of a replica's concurrency target.
 
     load_slack: replicas whose load (in flight / concurrency target) lies at most this far above the least
                 loaded one count as equal, so that gateways that cannot see each other do not all pick the same
+    bytes_per_load: so many bytes of prompt that must be computed weigh as much as a replica's whole target load
+    hot_excess, hot_slack: what a replica knows counts for nothing while its load lies above the mean of all by
+                this share and this load: affinity never makes a hot replica
+    adapter_spread_load: an adapter is loaded on a further replica only when those that have it are this busy
+    adapter_cost: loading an adapter weighs as much as this load
     """
 
     load_slack: float = 0.0
+    bytes_per_load: float = 32_768.0
+    hot_excess: float = 0.25
+    hot_slack: float = 0.25
+    adapter_spread_load: float = 0.75
+    adapter_cost: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class ToReplica:
-    """Send to this replica of this cluster."""
+    """Send to this replica of this cluster. ``known_bytes``: of the prompt, in its cache as far as is known."""
 
     replica_id: str
-    reasons: tuple[str, ...]
+    reasons: Reasons
+    known_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +153,14 @@ class ToPeer:
 
     cluster_id: str
     may_hold: bool
-    reasons: tuple[str, ...]
+    reasons: Reasons
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
     """No replica can take it now, but one may in this cluster. ``full``: those that are ready have all they can."""
 
-    reasons: tuple[str, ...]
+    reasons: Reasons
     full: bool = False
 
 

@@ -1,7 +1,7 @@
-"""The choice itself: filters first, then the revision's share, then load and distance.
+"""The choice itself: filters first, then the revision's share, then ``scoring`` and distance.
 
 In order, for the revision that the request's session falls to, then for the others by weight: a ready
-replica here, least loaded; a peer that holds the revision, nearest. After them what is only better than
+replica here, the one that costs least; a peer that holds the revision, nearest. After them what is only better than
 nothing: a ready replica of a revision that the table does not (yet) weigh, a replica that lately broke a
 connection, waiting for one that is full or is to start here, asking a peer to wait for one, a peer that lately
 broke off. Else a Refusal. A replica that has as many requests as it computes side by side takes no more: the rest
@@ -17,14 +17,14 @@ from workloadplane.routing.facts import (
     Choice,
     PeerFacts,
     Policy,
-    ReplicaFacts,
     RequestFacts,
     RevisionShare,
     Snapshot,
     ToPeer,
-    ToReplica,
     Wait,
 )
+from workloadplane.routing.places import BYTES_PER_TOKEN_MAX, places_in
+from workloadplane.routing.scoring import best
 
 _FULL = ("every ready replica here has all the requests it can compute",)
 
@@ -41,31 +41,34 @@ def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -
             value="the control plane was not heard lately, so another region may be serving it",
             remedy="it is served again as soon as the control plane is heard",
         )
+    places = snapshot.places
     shares = _shares_in_order(facts, snapshot, rng)
-    candidates = _local_candidates(facts, snapshot)
-    local = [r for r in candidates if not _is_full(r, snapshot)]
-    sound = [replica for replica in local if replica.replica_id not in snapshot.unavailable]
+    ready = _ready_here(facts, snapshot)
+    candidates = _fitting(ready, facts, snapshot)
+    if ready and not candidates:
+        return _does_not_fit(facts, snapshot)
+    counts = places.counts(snapshot.in_flight)
+    local = candidates & ~places.full(counts)
+    sound = local & ~places.bits_of(snapshot.unavailable) if snapshot.unavailable else local
     for rank, share in enumerate(shares):
         why = "revision by weight" if rank == 0 else "no other revision is ready"
-        of_share = [replica for replica in sound if replica.revision_id == share.revision_id]
+        of_share = sound & places.of_revision.get(share.revision_id, 0)
         if of_share:
-            return _least_loaded(of_share, snapshot, policy, rng, why)
+            return best(of_share, counts, facts, snapshot, policy, rng, why=why)
         peer = _nearest(_serving_clusters(snapshot, share), facts, snapshot)
         if peer is not None:
             return ToPeer(
                 peer.cluster_id, may_hold=False, reasons=(why, "no replica here", "nearest by round trip")
             )
     if sound:
-        return _least_loaded(sound, snapshot, policy, rng, "only a revision without weight is ready")
+        return best(
+            sound, counts, facts, snapshot, policy, rng, why="only a revision without weight is ready"
+        )
     if local:
-        return _least_loaded(local, snapshot, policy, rng, "all replicas broke a connection lately")
+        return best(local, counts, facts, snapshot, policy, rng, why="all replicas broke a connection lately")
     if candidates:
         return Wait(reasons=_FULL, full=True)
     return _wait_or_refuse(facts, snapshot)
-
-
-def _is_full(replica: ReplicaFacts, snapshot: Snapshot) -> bool:
-    return 0 < replica.max_in_flight <= snapshot.in_flight.get(replica.replica_id, 0)
 
 
 def can_serve(snapshot: Snapshot, *, may_forward: bool = True) -> Refusal | None:
@@ -107,13 +110,48 @@ def _serving_clusters(snapshot: Snapshot, share: RevisionShare) -> tuple[str, ..
     return share.cluster_ids[:1] if snapshot.posture == "active_passive" else share.cluster_ids
 
 
-def _local_candidates(facts: RequestFacts, snapshot: Snapshot) -> list[ReplicaFacts]:
-    """Replicas of this cluster that may serve the request."""
+def _ready_here(facts: RequestFacts, snapshot: Snapshot) -> int:
+    """Replicas of this cluster, as bits, that are ready and allowed to serve the request."""
     if not _allowed(snapshot.residency, snapshot.jurisdiction):
-        return []
+        return 0
     if snapshot.posture == "active_passive" and snapshot.cluster_id not in _holders(snapshot):
-        return []
-    return [r for r in snapshot.replicas if r.ready and r.replica_id not in facts.tried]
+        return 0
+    places = snapshot.places
+    ready = places.ready & ~places.bits_of(facts.tried) if facts.tried else places.ready
+    return ready if facts.adapter is None else ready & places.of_adapter.get(facts.adapter, 0)
+
+
+def _fitting(ready: int, facts: RequestFacts, snapshot: Snapshot) -> int:
+    """Those of them whose context the prompt can fit and that take what it holds, as far as is known."""
+    places = snapshot.places
+    shortest = places.shortest_prompt_bytes_max
+    if (shortest == 0 or facts.prompt_bytes <= shortest) and not facts.modalities:
+        return ready
+    fitting = ready
+    for place in places_in(ready):
+        longest, taken = places.prompt_bytes_max[place], places.modalities[place]
+        too_long = 0 < longest < facts.prompt_bytes
+        if too_long or (taken is not None and not facts.modalities <= taken):
+            fitting ^= 1 << place
+    return fitting
+
+
+def _does_not_fit(facts: RequestFacts, snapshot: Snapshot) -> Refusal:
+    """No replica here can serve it; those elsewhere are of the same revisions."""
+    longest = max(snapshot.places.prompt_bytes_max)
+    if 0 < longest < facts.prompt_bytes:
+        return Refusal(
+            rule="context_length",
+            subject="prompt",
+            value=f"{facts.prompt_bytes} bytes",
+            remedy=f"the model takes {longest // BYTES_PER_TOKEN_MAX} tokens, prompt and answer together",
+        )
+    return Refusal(
+        rule="modality",
+        subject="prompt",
+        value=f"holds {', '.join(sorted(facts.modalities))}",
+        remedy="use a model that takes it",
+    )
 
 
 def _holders(snapshot: Snapshot) -> list[str]:
@@ -139,19 +177,6 @@ def _shares_in_order(facts: RequestFacts, snapshot: Snapshot, rng: Random) -> li
         point -= share.weight
     rest = sorted((share for share in shares if share is not chosen), key=lambda share: -share.weight)
     return [chosen, *rest]
-
-
-def _least_loaded(
-    candidates: list[ReplicaFacts], snapshot: Snapshot, policy: Policy, rng: Random, why: str
-) -> ToReplica:
-    if len(candidates) == 1:
-        return ToReplica(candidates[0].replica_id, reasons=(why, "the only one"))
-    in_flight = snapshot.in_flight
-    loads = [in_flight.get(r.replica_id, 0) / (r.concurrency_target or 1.0) for r in candidates]
-    bar = min(loads) + policy.load_slack
-    equal = [replica for replica, load in zip(candidates, loads, strict=True) if load <= bar]
-    chosen = equal[0] if len(equal) == 1 else equal[rng.randrange(len(equal))]
-    return ToReplica(chosen.replica_id, reasons=(why, f"least loaded of {len(candidates)}"))
 
 
 def _nearest(

@@ -64,7 +64,7 @@ def test_the_least_loaded_replica_is_chosen_by_its_own_target() -> None:
     small = ReplicaFacts("small", "r1", True, 2.0)
     large = ReplicaFacts("large", "r1", True, 16.0)
     choice = chosen(snapshot(replicas=(small, large), in_flight={"small": 2, "large": 8}))
-    assert choice == ToReplica("large", reasons=("revision by weight", "least loaded of 2"))
+    assert choice == ToReplica("large", reasons=("revision by weight", "least loaded of", 2))
 
 
 def test_equals_are_told_apart_by_chance_within_the_slack() -> None:

@@ -1,0 +1,113 @@
+"""Which of the replicas that may serve: the one where the answer begins soonest, as far as can be known from here.
+
+A replica costs its load (what is in flight there against what it is meant for, and what waits there to be
+computed) and what it would have to compute anew: the part of the prompt that it does not know, the adapter
+that it does not have. What a replica knows counts for nothing while it is busier than the others by a margin,
+so that a prompt that everybody begins with spreads by itself. All replicas are weighed at once, as rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from xxhash import xxh3_64_intdigest
+
+from workloadplane.routing.facts import Policy, Reasons, RequestFacts, Snapshot, ToReplica
+from workloadplane.routing.places import places_in, values_in
+
+
+@dataclass(slots=True)
+class _Best:
+    """The cheapest set of replicas so far: these bits, of which the least loaded cost ``cost``."""
+
+    cost: float
+    bits: int
+    load: float
+    known_bytes: int
+
+
+def best(  # noqa: PLR0917  everything that a choice is made from
+    candidates: int,
+    counts: Sequence[int],
+    facts: RequestFacts,
+    snapshot: Snapshot,
+    policy: Policy,
+    rng: Random,
+    *,
+    why: str,
+) -> ToReplica:
+    """One of ``candidates`` (bits, at least one). ``counts``: in flight by place; ``why``: they are candidates."""
+    places = snapshot.places
+    if candidates & (candidates - 1) == 0:
+        replica_id = places.replica_ids[candidates.bit_length() - 1]
+        return ToReplica(replica_id, (why, "the only one"), _known_of(candidates, facts))
+    loads = places.loads(counts, snapshot.burden, snapshot.pressure)
+    if facts.adapter is None:
+        chosen = _cheapest(candidates, facts, policy, loads)
+        told: Reasons = ()
+    else:
+        chosen, told = _with_adapter(candidates, facts, snapshot, policy, loads)
+    bar = chosen.load + policy.load_slack
+    equal = [place for place in places_in(chosen.bits) if loads[place] <= bar]
+    replica_id = places.replica_ids[_one_of(equal, facts, snapshot, rng)]
+    reasons: Reasons
+    if chosen.known_bytes:
+        reasons = (why, "bytes known", chosen.known_bytes, "of", facts.prompt_bytes, "load", chosen.load)
+    else:
+        reasons = (why, "least loaded of", candidates.bit_count())
+    return ToReplica(replica_id, reasons + told, chosen.known_bytes)
+
+
+def _cheapest(candidates: int, facts: RequestFacts, policy: Policy, loads: Sequence[float]) -> _Best:
+    of_candidates = values_in(loads, candidates)
+    floor = min(of_candidates)
+    all_anew = facts.prompt_bytes / policy.bytes_per_load
+    found = _Best(floor + all_anew, candidates, floor, 0)
+    if not facts.known:
+        return found
+    mean = sum(of_candidates) / len(of_candidates)
+    ceiling = mean * (1.0 + policy.hot_excess) + policy.hot_slack
+    rest = candidates
+    for known_bytes, bits in facts.known:
+        fresh = bits & rest
+        if not fresh:
+            continue
+        rest ^= fresh
+        anew = (facts.prompt_bytes - known_bytes) / policy.bytes_per_load
+        if floor + anew >= found.cost:
+            break  # what follows knows less still
+        load = min(values_in(loads, fresh)) if rest else floor
+        if load <= ceiling and load + anew < found.cost:
+            found = _Best(load + anew, fresh, load, known_bytes)
+    return found
+
+
+def _with_adapter(
+    candidates: int, facts: RequestFacts, snapshot: Snapshot, policy: Policy, loads: Sequence[float]
+) -> tuple[_Best, Reasons]:
+    """Those that have the adapter; others only when those are busy, and of them only who may load one now."""
+    warm = snapshot.warm.get(facts.adapter or "", 0) & candidates
+    may_load = candidates & ~warm & snapshot.adapter_open
+    if not warm:
+        return _cheapest(may_load or candidates, facts, policy, loads), ("adapter is loaded",)
+    at_warm = _cheapest(warm, facts, policy, loads)
+    if may_load and min(values_in(loads, warm)) > policy.adapter_spread_load:
+        elsewhere = _cheapest(may_load, facts, policy, loads)
+        if elsewhere.cost + policy.adapter_cost < at_warm.cost:
+            return elsewhere, ("adapter spreads",)
+    return at_warm, ("adapter is there",)
+
+
+def _one_of(equal: list[int], facts: RequestFacts, snapshot: Snapshot, rng: Random) -> int:
+    """Of equals the one that the session falls to, so that it stays the same while they are equal; else any."""
+    if len(equal) == 1:
+        return equal[0]
+    if facts.session is None:
+        return equal[rng.randrange(len(equal))]
+    ids = snapshot.places.replica_ids
+    seed = xxh3_64_intdigest(facts.session.encode())
+    return max(equal, key=lambda place: xxh3_64_intdigest(ids[place].encode(), seed))
+
+
+def _known_of(bit: int, facts: RequestFacts) -> int:
+    return next((known_bytes for known_bytes, bits in facts.known if bits & bit), 0)
