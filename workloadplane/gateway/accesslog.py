@@ -20,7 +20,7 @@ class AccessLine(msgspec.Struct, frozen=True, kw_only=True):
     deployment: str
     replica_id: str | None
     served_region: str | None
-    reasons: tuple[str, ...]
+    reasons: tuple[str | int | float, ...]
     attempts: int
     queue_s: float
     ttft_s: float | None

@@ -11,6 +11,7 @@ from workloadplane.gateway.sse import SseScanner
 from workloadplane.gateway.usage import Tally
 from workloadplane.protocol.routing import Route
 from workloadplane.protocol.usage import UsageRecord
+from workloadplane.routing import Reasons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class Finished:
     status: int
     outcome: str
     served: Served | None
-    reasons: tuple[str, ...]
+    reasons: Reasons
     attempts: int
     began_s: float
     sent_s: float | None

@@ -17,7 +17,7 @@ from workloadplane.protocol.local import Endpoint, EndpointSet, Identity
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.routing import ApiKeyEntry, KeySetHeader, Peer, Route, RoutingHeader
 from workloadplane.protocol.tables import Table, TableKind, TableUpdate, adopt
-from workloadplane.routing import PeerFacts, ReplicaFacts, RevisionShare, Snapshot
+from workloadplane.routing import VACANT, PeerFacts, ReplicaFacts, RevisionShare, Snapshot, arranged
 
 _Entry = TypeVar("_Entry", Route, ApiKeyEntry)
 
@@ -226,7 +226,10 @@ class Registry:
                     endpoint.concurrency_target,
                 )
             )
-        self._replicas = {name: tuple(replicas) for name, replicas in by_deployment.items()}
+        self._replicas = {
+            name: arranged(self._replicas.get(name, ()), replicas, VACANT)
+            for name, replicas in by_deployment.items()
+        }
         self._snapshots.clear()
         return None
 

@@ -30,7 +30,7 @@ from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.stored import go_to
 from workloadplane.gateway.upstream import ResponseHead
 from workloadplane.gateway.waiting import Waiting
-from workloadplane.routing import Choice, RequestFacts, ToPeer, ToReplica, Wait, pick
+from workloadplane.routing import Choice, Reasons, RequestFacts, ToPeer, ToReplica, Wait, pick
 
 _UNREADY_S = 1.0
 _RETRIED_STATUSES = frozenset({502, 503})
@@ -60,7 +60,7 @@ class Relay:
         self._sending = Sending(context, self)
         self._attempts = 0
         self._served: Served | None = None
-        self._reasons: tuple[str, ...] = ()
+        self._reasons: Reasons = ()
         self._sent_s: float | None = None
         self._tried: set[str] = set()
         self._resent = False

@@ -178,11 +178,9 @@ def _on_routed(index: PrefixIndex, event: Routed) -> None:
     held.blocks += added
     index.blocks += added
     held.newest_bytes += BLOCK_ENDS[len(hashes) - 1] - (BLOCK_ENDS[begin - 1] if begin else 0)
-    if held.newest_bytes * _GENERATIONS >= held.capacity_bytes:
-        _begin_generation(index, event.place, held)
     share = index.bounds.blocks_max // max(1, len(index._held))
-    while held.blocks > share and len(held.generations) > 1:
-        _drop_oldest(index, event.place, held)
+    if held.newest_bytes * _GENERATIONS >= held.capacity_bytes or len(newest) * _GENERATIONS >= share:
+        _begin_generation(index, event.place, held)
 
 
 def _begin_generation(index: PrefixIndex, place: int, held: _Held) -> None:
