@@ -17,6 +17,7 @@ from infra.embedded.layout import CHECKOUT, STATE_DIR_VARIABLE, Layout, read_jso
 from infra.embedded.parts import NAMES
 from infra.embedded.processes import ProcessIdentity, marked
 from infra.embedded.supervisor_client import SupervisorClient
+from tests.support.state_folder import state_folder
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -36,15 +37,16 @@ def meridian(layout: Layout, *arguments: str) -> subprocess.CompletedProcess[str
 
 
 @pytest.fixture(scope="module")
-def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
-    made = Layout(state=tmp_path_factory.mktemp("a state") / "var")
-    done = meridian(made, "up", "--engine", "simulator")
-    try:
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "Meridian is up." in done.stdout
-        yield made
-    finally:
-        meridian(made, "down")
+def layout() -> Iterator[Layout]:
+    with state_folder("a state") as state:
+        made = Layout(state=state)
+        done = meridian(made, "up", "--engine", "simulator")
+        try:
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "Meridian is up." in done.stdout
+            yield made
+        finally:
+            meridian(made, "down")
 
 
 def _pids(layout: Layout) -> dict[str, int]:
