@@ -1,6 +1,6 @@
 # One command to bring everything up, one to test everything. Needs make and Python 3.11 or newer.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status test test-fast lint format bench openapi lock
+.PHONY: help up down reset status test test-fast lint format bench bench-gateway openapi lock
 
 ENGINE ?=
 VENV := .venv
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 export UV_SYSTEM_CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),true,false)
 
 help:  ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 up: environment  ## Start everything and answer a chat (ENGINE=simulator: without vLLM)
 	@$(BIN)/meridian up $(if $(ENGINE),--engine $(ENGINE))
@@ -43,6 +43,9 @@ format: environment  ## Format the code
 
 bench: environment  ## Measure (the table in docs/performance.md)
 	@$(BIN)/python -m tests.benchmarks
+
+bench-gateway: environment  ## Measure the gateway beside its peers (BENCH=--quick: a short look)
+	@$(BIN)/python -m tests.benchmarks.gateway $(BENCH)
 
 openapi: environment  ## Write docs/openapi.yaml from the code
 	@DJANGO_SETTINGS_MODULE=controlplane.settings.test $(BIN)/python manage.py spectacular \

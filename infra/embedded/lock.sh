@@ -12,3 +12,4 @@ pin infra/embedded/build.in -o infra/embedded/build.lock
 # torch and its kin stay out: which build there is differs by place (see infra/embedded/vllm_environment.py).
 pin --excludes infra/engines/vllm/excludes.txt infra/engines/vllm/requirements.in \
     -o infra/engines/vllm/requirements.lock
+pin tests/benchmarks/gateway/peers.in -o tests/benchmarks/gateway/peers.lock
