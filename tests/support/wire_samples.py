@@ -195,6 +195,16 @@ SAMPLES: dict[str, msgspec.Struct] = {
         scopes=("inference",),
         expires_at=1800000000.0,
     ),
+    "api_key_entry_limited": routing.ApiKeyEntry(
+        api_key_id=_UUID.format(10),
+        sha256=bytes(range(32)),
+        project_id=_UUID.format(8),
+        scopes=("inference",),
+        expires_at=None,
+        limits=routing.RateLimits(requests_per_minute=600, tokens_per_minute=100_000, concurrent_requests=8),
+        project_limits=routing.RateLimits(tokens_per_minute=1_000_000),
+        max_priority="high",
+    ),
     "enrol_request": sync.EnrolRequest(
         wire_version=1,
         token="one-time",

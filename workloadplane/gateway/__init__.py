@@ -9,6 +9,7 @@ How a request travels through the modules::
     server    bytes of a client connection -> requests, and responses -> bytes
     dispatch  a request -> its route: answered here, or relayed
     admission whose key, which deployment
+    entry     its place in the queue, its limits; ``queueing`` decides, ``turns`` says whose turn it is
     relay     one relayed request's life: choose, send, stream, retry, hold, finish
     upstream  pooled connections to replicas and peer gateways
     sse       the stream, scanned and never re-written

@@ -5,6 +5,8 @@ is never made to look whole: a stream gets an ``error`` event, anything else has
 its announced length.
 """
 
+from dataclasses import replace
+
 from workloadplane.gateway import dialects, errors, heads
 from workloadplane.gateway.answers import AnswerScanner, TokenCounts
 from workloadplane.gateway.errors import Failure
@@ -25,6 +27,7 @@ class AnswerWriter:
         "_chunked",
         "_connection",
         "_early_error",
+        "_headers",
         "_keep_alive",
         "_plain",
         "_request",
@@ -47,6 +50,7 @@ class AnswerWriter:
         *,
         to_peer: bool,
         strip_usage: bool,
+        headers: bytes = b"",
     ) -> None:
         self._connection = connection
         self._request = request
@@ -54,6 +58,7 @@ class AnswerWriter:
         self._route_class = route_class
         self._to_peer = to_peer
         self._strip_usage = strip_usage
+        self._headers = headers
         self._chunked = False
         self._keep_alive = False
         self._plain: AnswerScanner | None = None
@@ -79,6 +84,7 @@ class AnswerWriter:
             status_line(200)
             + b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
             + dialects.request_id_lines(self._request, self._request_id)
+            + self._headers
             + self._framing(None)
             + (b"\r\n" if self._keep_alive else b"connection: close\r\n\r\n")
         )
@@ -121,6 +127,8 @@ class AnswerWriter:
         """End with an error: an answer of its own, an event in the stream, or a broken connection."""
         if not self.started:
             self.status = failure.status
+            if self._headers:
+                failure = replace(failure, headers=self._headers)
             self._connection.fail(failure, self._request_id)
         elif self.stream is not None:
             self._end_with(dialects.error_event(self._request, failure, self.stream.last_bytes))
@@ -147,7 +155,7 @@ class AnswerWriter:
             self._request,
             self._request_id,
             to_peer=self._to_peer,
-            framing=framing,
+            framing=self._headers + framing,
             close=not self._keep_alive,
         )
 

@@ -1,13 +1,22 @@
 """One try at one replica or peer gateway: where it goes and the bytes that are sent there."""
 
+import math
 import time
 from dataclasses import dataclass
+from time import monotonic
 from urllib.parse import urlsplit
 
 from workloadplane.gateway import heads, multipart
 from workloadplane.gateway.admission import Caller
-from workloadplane.gateway.body import InferenceBody, with_model, with_request_id, with_usage_asked
+from workloadplane.gateway.body import (
+    InferenceBody,
+    with_model,
+    with_request_id,
+    with_usage_asked,
+    without_priority,
+)
 from workloadplane.gateway.context import GatewayContext
+from workloadplane.gateway.entry import Wish
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.peers import LIFETIME_S, PEER_HEADER, PeerStatement, sign
 from workloadplane.gateway.reader import Request
@@ -33,6 +42,7 @@ class Inquiry:
     caller: Caller
     body: InferenceBody
     route: Route
+    wish: Wish
     model_at: slice | None = None
     holder: Holder | None = None
 
@@ -109,6 +119,8 @@ def attempt_at_peer(
         origin_region=registry.region,
         residency=inquiry.route.residency,
         may_hold=choice.may_hold,
+        priority=inquiry.wish.priority,
+        answer_within_s=_time_left_s(inquiry),
     )
     body = _body_asking_usage(inquiry)
     headers = inquiry.request.headers
@@ -131,6 +143,8 @@ def attempt_at_peer(
 def _body_for_engine(context: GatewayContext, inquiry: Inquiry, endpoint: Endpoint) -> bytes:
     body = _body_asking_usage(inquiry)
     parsed = inquiry.body
+    if parsed.priority:
+        body = without_priority(body)  # it has counted here; most engines refuse one
     if inquiry.route_class is RESPONSES and parsed.store is not False:
         made = context.response_ids.make(context.registry, inquiry.route, endpoint.replica_id)
         body = with_request_id(body, made)
@@ -140,6 +154,12 @@ def _body_for_engine(context: GatewayContext, inquiry: Inquiry, endpoint: Endpoi
         elif inquiry.model_at is not None:
             body = multipart.with_model(body, inquiry.model_at, endpoint.served_model)
     return body
+
+
+def _time_left_s(inquiry: Inquiry) -> float | None:
+    """Until its client wants no answer any more; the peer's clock begins when it comes there."""
+    within_s = inquiry.wish.answer_within_s
+    return None if within_s == math.inf else max(0.001, within_s - (monotonic() - inquiry.request.began_s))
 
 
 def _body_asking_usage(inquiry: Inquiry) -> bytes:

@@ -30,10 +30,23 @@ class InferenceBody(msgspec.Struct):
     previous_response_id: str | None = None
     store: bool | None = None
     background: bool | None = None
+    service_tier: str | None = None
+    priority: int | float | None = None
+    max_tokens: int | float | None = None
+    max_completion_tokens: int | float | None = None
+    max_output_tokens: int | float | None = None
 
     @property
     def wants_usage(self) -> bool:
         return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def output_tokens_max(self) -> float | None:
+        """The bound on the answer that the client set, in the word of whichever API."""
+        for bound in (self.max_tokens, self.max_completion_tokens, self.max_output_tokens):
+            if bound is not None:
+                return max(0, bound)
+        return None
 
     @property
     def session(self) -> str | None:
@@ -78,6 +91,11 @@ def with_request_id(body: bytes, request_id: str) -> bytes:
     if b'"request_id"' not in body:
         return _with_first(body, b'"request_id":"%s",' % request_id.encode())
     return _with_member(body, msgspec.json.decode(body), "request_id", request_id)
+
+
+def without_priority(body: bytes) -> bytes:
+    """The body with ``priority`` 0, which is what engines take for none."""
+    return _with_member(body, msgspec.json.decode(body), "priority", 0)
 
 
 def _with_first(body: bytes, member: bytes) -> bytes:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from workloadplane.gateway.accesslog import AccessLog
-from workloadplane.gateway.holding import Holding
+from workloadplane.gateway.entry import Held
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.metrics import Counters
+from workloadplane.gateway.queueing import WaitingRoom
+from workloadplane.gateway.queueing.rate_limits import RateLimiter
 from workloadplane.gateway.registry import Registry
 from workloadplane.gateway.stored import ResponseIds
+from workloadplane.gateway.turns import Turns
 from workloadplane.gateway.upstream import UpstreamPool
 from workloadplane.gateway.usage import RevisionTraffic, TrafficBook
 from workloadplane.protocol.routing import Route
@@ -38,7 +41,9 @@ class GatewayContext:
     spool: SpoolWriter
     traffic: TrafficBook
     counters: Counters
-    holding: Holding
+    room: WaitingRoom[Held]
+    turns: Turns
+    rate_limiter: RateLimiter
     access_log: AccessLog
     loop: asyncio.AbstractEventLoop
     wake: Callable[[], None]

@@ -56,6 +56,7 @@ def error_head(request: Request | None, failure: Failure, request_id: str | None
         lines += b"www-authenticate: Bearer\r\n"
     if failure.unready:
         lines += b"x-meridian-unready: 1\r\n"
+    lines += failure.headers
     if request_id is not None:
         lines += request_id_lines(request, request_id)
     return lines

@@ -16,6 +16,7 @@ from workloadplane.gateway import dialects, errors, heads, metrics, routes
 from workloadplane.gateway.admission import Caller, authorise
 from workloadplane.gateway.attempt import Inquiry
 from workloadplane.gateway.context import GatewayContext
+from workloadplane.gateway.entry import rate_charge
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.inquire import inquire
 from workloadplane.gateway.peers import PEER_HEADER
@@ -70,8 +71,12 @@ class Gateway:
         inquiry = self._inquire(request)
         if isinstance(inquiry, Failure):
             self._refuse(connection, request, inquiry)
+            return
+        charge = rate_charge(self._context, inquiry, request.began_s)
+        if isinstance(charge, Failure):
+            self._refuse(connection, request, charge)
         else:
-            Relay(self._context, connection, inquiry).start()
+            Relay(self._context, connection, inquiry, charge).start()
 
     def _refuse(self, connection: ClientConnection, request: Request, failure: Failure) -> None:
         """Answer with an error and the request's id, by which support can be asked."""
@@ -122,6 +127,10 @@ class Gateway:
         gauges = {
             "meridian_gateway_connections": ("Client connections open", float(len(self.connections))),
             "meridian_gateway_body_bytes": ("Bodies at hand", float(self.body_bytes)),
+            "meridian_gateway_queue_bytes": (
+                "Bodies that wait for a replica",
+                float(context.room.size_bytes),
+            ),
             "meridian_gateway_usage_records_lost": (
                 "Usage records that the disk did not take",
                 float(context.spool.lost_records),

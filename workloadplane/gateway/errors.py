@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 import msgspec
 
+from workloadplane.gateway.queueing.rate_limits import Limited
+from workloadplane.gateway.queueing.waiting_room import NoRoom
 from workloadplane.protocol.refusal import Refusal
 
 _INVALID = "invalid_request_error"
 _SERVER = "server_error"
+_LIMITED = "rate_limit_error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,7 @@ class Failure:
 
     unready: told to a peer gateway that it may ask elsewhere
     retry:   whether the same request may succeed soon; ``None`` = as its status says
+    headers: further header lines
     """
 
     status: int
@@ -31,6 +35,7 @@ class Failure:
     retry_after_s: int | None = None
     unready: bool = False
     retry: bool | None = None
+    headers: bytes = b""
 
 
 def encode(failure: Failure) -> bytes:
@@ -192,13 +197,52 @@ def memory_bound() -> Failure:
     )
 
 
-def hold_full() -> Failure:
+def no_room(told: NoRoom) -> Failure:
+    """The queue took it not, or there is no hope that its turn comes in time."""
+    if told.rule == "queue_full":
+        return displaced(told.retry_after_s)
+    wait_s = told.predicted_s or 0.0
     return Failure(
         429,
-        "rate_limit_error",
+        _LIMITED,
+        "deadline",
+        f"The request would wait for about {wait_s:.1f} s, longer than it may; try again in {told.retry_after_s} s.",
+        retry_after_s=told.retry_after_s,
+    )
+
+
+def displaced(retry_after_s: int) -> Failure:
+    """All places are taken, and fairness or priority gave the last one to another."""
+    return Failure(
+        429,
+        _LIMITED,
         "queue_full",
-        "As many requests as allowed wait for a replica to start; try again shortly.",
-        retry_after_s=10,
+        f"As many requests as allowed wait for a replica; try again in {retry_after_s} s.",
+        retry_after_s=retry_after_s,
+    )
+
+
+def deadline_passed() -> Failure:
+    return Failure(
+        504,
+        _SERVER,
+        "deadline",
+        "No answer had begun within x-meridian-deadline-ms; send again with more time or a higher priority.",
+        retry_after_s=1,
+    )
+
+
+def rate_limited(limited: Limited) -> Failure:
+    """A limit of the key or its project is met, as OpenAI says it."""
+    what = "requests at once" if limited.rule == "concurrency" else f"{limited.rule} per minute"
+    return Failure(
+        429,
+        limited.rule if limited.rule != "concurrency" else "requests",
+        "rate_limit_exceeded",
+        f"Rate limit reached for this {limited.subject}: {limited.limit} {what}. "
+        f"Please try again in {limited.retry_after_s}s.",
+        retry_after_s=limited.retry_after_s,
+        headers=limited.headers,
     )
 
 
@@ -207,7 +251,7 @@ def hold_expired(hold_timeout_s: float) -> Failure:
         503,
         _SERVER,
         "no_replica_ready",
-        f"No replica of the model became ready within {hold_timeout_s:g} s; try again later.",
+        f"No replica of the model could take the request within {hold_timeout_s:g} s; try again later.",
         retry_after_s=30,
     )
 

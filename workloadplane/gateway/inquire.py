@@ -5,6 +5,7 @@ from workloadplane.gateway.admission import Caller
 from workloadplane.gateway.attempt import Inquiry
 from workloadplane.gateway.body import InferenceBody
 from workloadplane.gateway.context import GatewayContext
+from workloadplane.gateway.entry import wish_of
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.reader import Request
 
@@ -39,7 +40,10 @@ def inquire(
             holder = context.response_ids.find_holder(context.registry, route, previous)
             if holder is None:
                 return errors.response_not_found(previous)
-    return Inquiry(request, route_class, caller, parsed, route, model_at, holder)
+    wish = wish_of(request, parsed, caller)
+    if isinstance(wish, Failure):
+        return wish
+    return Inquiry(request, route_class, caller, parsed, route, wish, model_at, holder)
 
 
 def _stored(
@@ -55,4 +59,8 @@ def _stored(
     holder = ids.find_holder(registry, route, response_id) if route is not None else None
     if route is None or holder is None:
         return errors.response_not_found(response_id)
-    return Inquiry(request, route_class, caller, InferenceBody(model=route.deployment), route, None, holder)
+    about = InferenceBody(model=route.deployment)
+    wish = wish_of(request, about, caller)
+    if isinstance(wish, Failure):
+        return wish
+    return Inquiry(request, route_class, caller, about, route, wish, None, holder)

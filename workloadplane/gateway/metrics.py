@@ -35,6 +35,7 @@ class Counters:
         self.requests: Counter[tuple[str, str, str]] = Counter()  # route, status, outcome
         self.picks: Counter[str] = Counter()  # replica | peer | wait | a refusal's rule
         self.retries: Counter[str] = Counter()  # connect | reset | status
+        self.queue_refusals: Counter[str] = Counter()  # a bound or limit that was met
         self.ejections = 0
         self.refused_tables: Counter[str] = Counter()
 
@@ -69,6 +70,7 @@ def _of_process(counters: Counters, gauges: dict[str, tuple[str, float]]) -> Ite
     for name, text, label, counts in (
         ("meridian_gateway_picks", "Choices made", "choice", counters.picks),
         ("meridian_gateway_retries", "Requests sent again", "cause", counters.retries),
+        ("meridian_gateway_queue_refusals", "Requests told to come again", "rule", counters.queue_refusals),
         ("meridian_gateway_tables_refused", "Tables not adopted", "rule", counters.refused_tables),
     ):
         family = CounterMetricFamily(name, text, labels=[label])
@@ -87,7 +89,7 @@ def _of_traffic(traffic: TrafficBook) -> Iterator[Metric]:
     revisions = [(t, [t.deployment_id, t.revision_id], t.total()) for t in traffic.revisions.values()]
     for name, text, attribute in (
         ("meridian_gateway_in_flight_requests", "Requests being answered", "in_flight"),
-        ("meridian_gateway_waiting_requests", "Requests held for a replica", "waiting"),
+        ("meridian_gateway_waiting_requests", "Requests that wait for a replica", "waiting"),
     ):
         gauge = GaugeMetricFamily(name, text, labels=labels)
         for each, values, _ in revisions:

@@ -29,7 +29,12 @@ _VERSION = "v1"
 
 
 class PeerStatement(msgspec.Struct, frozen=True, kw_only=True):
-    """Who passes which request on to whom. ``may_hold``: wait for a replica to start, none is ready anywhere."""
+    """Who passes which request on to whom.
+
+    may_hold:        wait for a replica to start or to have room, there is none anywhere
+    priority:        the class that its client asked for, as ``queueing.priority`` numbers them
+    answer_within_s: of its arrival at the receiver; ``None`` = at any time
+    """
 
     sender: str
     audience: str
@@ -39,6 +44,8 @@ class PeerStatement(msgspec.Struct, frozen=True, kw_only=True):
     origin_region: str
     residency: tuple[str, ...]
     may_hold: bool
+    priority: int = 1
+    answer_within_s: float | None = None
 
 
 _statements = msgspec.json.Decoder(PeerStatement)

@@ -21,12 +21,15 @@ import structlog
 from workloadplane.gateway.accesslog import AccessLog
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.dispatch import Gateway, Network
-from workloadplane.gateway.holding import Holding
+from workloadplane.gateway.entry import Held
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.link import AgentLink
 from workloadplane.gateway.metrics import Counters
+from workloadplane.gateway.queueing import Bounds, WaitingRoom
+from workloadplane.gateway.queueing.rate_limits import RateLimiter
 from workloadplane.gateway.registry import Registry
 from workloadplane.gateway.server import ClientConnection
+from workloadplane.gateway.turns import Turns
 from workloadplane.gateway.upstream import UpstreamPool
 from workloadplane.gateway.usage import WINDOW_S, TrafficBook
 from workloadplane.protocol.spool import SpoolWriter
@@ -62,6 +65,14 @@ class GatewayProcess:
         limits = options.limits
         instance = uuid.uuid4().hex
         spool = SpoolWriter(options.state_dir / "spool", instance)
+        room: WaitingRoom[Held] = WaitingRoom(
+            Bounds(
+                requests_max=limits.hold_requests_max,
+                bytes_max=limits.hold_bytes_max,
+                project_requests_max=limits.hold_requests_per_project_max,
+                project_bytes_max=limits.hold_bytes_per_project_max,
+            )
+        )
         self._context = GatewayContext(
             limits=limits,
             registry=Registry(),
@@ -73,14 +84,16 @@ class GatewayProcess:
             spool=spool,
             traffic=TrafficBook(spool, started_at=time.time()),
             counters=Counters(),
-            holding=Holding(limits),
+            room=room,
+            turns=Turns(room, self._loop),
+            rate_limiter=RateLimiter(),
             access_log=AccessLog(),
             loop=self._loop,
             wake=self._wake,
             rng=Random(instance),  # noqa: S311  spreads load, guards nothing
         )
         self._gateway = Gateway(self._context, options.operator_networks)
-        self._link = AgentLink(self._context, options.agent_state_dir, self._release_held)
+        self._link = AgentLink(self._context, options.agent_state_dir, self._context.turns.soon_for_all)
         self._window_began_s = monotonic()
         self._spool_refused = False
         self._log_writing: asyncio.Future[None] | None = None
@@ -101,7 +114,7 @@ class GatewayProcess:
             asyncio.create_task(self._every(_SWEEP_S, self._sweep)),
             asyncio.create_task(self._every(_REPORT_S, self._link.report_load)),
             asyncio.create_task(self._every(_FLUSH_S, self._flush)),
-            asyncio.create_task(self._every(_HELD_RETRY_S, self._release_held)),
+            asyncio.create_task(self._every(_HELD_RETRY_S, self._context.turns.soon_for_all)),
         ]
         await stop.wait()
         server.close()
@@ -166,7 +179,10 @@ class GatewayProcess:
             self._close_windows()
 
     def _close_windows(self) -> None:
-        self._context.traffic.close_windows(time.time(), deployments=self._context.registry.deployments)
+        context = self._context
+        context.traffic.close_windows(time.time(), deployments=context.registry.deployments)
+        context.room.forget(context.registry.deployments)
+        context.rate_limiter.forget(monotonic())
 
     def _flush(self) -> None:
         if self._log_writing is None or self._log_writing.done():
@@ -181,11 +197,6 @@ class GatewayProcess:
             self._spool_refused = True
         else:
             self._spool_refused = False
-
-    def _release_held(self) -> None:
-        """Those who wait try again: replicas or routes have changed, or a peer may have."""
-        for deployment_id in self._context.holding.deployments():
-            self._context.holding.release(deployment_id)
 
     def _wake(self) -> None:
         self._link.report_load(always=True)

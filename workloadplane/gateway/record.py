@@ -6,6 +6,7 @@ from workloadplane.gateway.accesslog import AccessLine
 from workloadplane.gateway.admission import Caller
 from workloadplane.gateway.answer import AnswerWriter
 from workloadplane.gateway.context import GatewayContext
+from workloadplane.gateway.entry import Entry
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.sse import SseScanner
 from workloadplane.gateway.usage import Tally
@@ -26,6 +27,7 @@ class Finished:
     route: Route
     route_class: str
     answer: AnswerWriter
+    entry: Entry
     status: int
     outcome: str
     served: Served | None
@@ -54,6 +56,9 @@ def record(context: GatewayContext, done: Finished) -> None:
     stream = done.answer.stream
     figures = _figures(done, stream)
     context.counters.requests[done.route_class, str(done.status), done.outcome] += 1
+    done.entry.settle(
+        figures.input_tokens, figures.cached_tokens, figures.output_tokens, _served_here_s(context, done)
+    )
     if done.caller.statement is None:
         if done.served is not None and done.served.revision_id:
             traffic = context.traffic.of(done.route.deployment_id, done.served.revision_id)
@@ -62,6 +67,14 @@ def record(context: GatewayContext, done: Finished) -> None:
         _add_to_window(traffic.window, done, figures, stream)
         context.spool.append_usage(_usage_record(context, done, figures, traffic.revision_id))
     context.access_log.add(_access_line(done, figures))
+
+
+def _served_here_s(context: GatewayContext, done: Finished) -> float | None:
+    """How long a replica of this cluster took to answer, if it did so whole."""
+    here = done.served is not None and done.served.cluster_id == context.registry.cluster_id
+    if not here or done.outcome != "ok" or done.sent_s is None:
+        return None
+    return done.ended_s - done.sent_s
 
 
 def _figures(done: Finished, stream: SseScanner | None) -> _Figures:

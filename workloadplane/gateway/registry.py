@@ -153,6 +153,11 @@ class Registry:
             return replace(cached, lease_holds=False)
         return cached
 
+    def seats(self, deployment_id: str) -> int:
+        """What all ready replicas of a deployment compute side by side; 0 = not known."""
+        bounds = [r.max_in_flight for r in self._replicas.get(deployment_id, ()) if r.ready]
+        return sum(bounds) if all(bounds) else 0
+
     def is_plane_stale(self, now_s: float) -> bool:
         """Whether what the tables say may be out of date; serving goes on all the same."""
         return self._routing is None or self._unheard_s(now_s) > self._routing.header.soft_ttl_s
@@ -224,6 +229,7 @@ class Registry:
                     endpoint.revision_id,
                     endpoint.state == "ready",
                     endpoint.concurrency_target,
+                    endpoint.max_in_flight,
                 )
             )
         self._replicas = {

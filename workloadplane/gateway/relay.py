@@ -9,7 +9,7 @@
 
 A request that never reached a replica may be tried for as long as it may be held. One that was sent is sent
 again once at most, elsewhere or to what has replaced the replica, and never after a byte of its answer has gone
-to the client. The connections are ``sending``'s business, the hold is ``waiting``'s.
+to the client. The connections are ``sending``'s business, the queue is ``entry``'s.
 """
 
 import time
@@ -22,33 +22,37 @@ from workloadplane.gateway import errors, heads
 from workloadplane.gateway.answer import AnswerWriter
 from workloadplane.gateway.attempt import Attempt, Inquiry, attempt_at_peer, attempt_at_replica
 from workloadplane.gateway.context import GatewayContext
+from workloadplane.gateway.entry import Entry
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.heads import Served
+from workloadplane.gateway.queueing.rate_limits import Charge
 from workloadplane.gateway.record import Finished, record
 from workloadplane.gateway.sending import Sending
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.stored import go_to
 from workloadplane.gateway.upstream import ResponseHead
-from workloadplane.gateway.waiting import Waiting
 from workloadplane.routing import Choice, Reasons, RequestFacts, ToPeer, ToReplica, Wait, pick
 
 _UNREADY_S = 1.0
 _RETRIED_STATUSES = frozenset({502, 503})
 _NEVER_S = float("inf")
+_BEHIND_OTHERS = Wait(reasons=("others wait already",), full=True)
 _log = structlog.get_logger(__name__)
 
 
 class Relay:
     """See the module. Its callbacks come from the client, the upstream connection and the process's sweep."""
 
-    def __init__(self, context: GatewayContext, connection: ClientConnection, inquiry: Inquiry) -> None:
+    def __init__(
+        self, context: GatewayContext, connection: ClientConnection, inquiry: Inquiry, charge: Charge | None
+    ) -> None:
         self._context = context
         self._connection = connection
         self._inquiry = inquiry
         statement = inquiry.caller.statement
         given = heads.acceptable_request_id(inquiry.request.headers.get(b"x-request-id"))
         self.request_id = statement.request_id if statement else given or context.next_request_id()
-        self.body_bytes = len(inquiry.request.body)
+        self._entry = Entry(context, inquiry, self, charge)
         self._answer = AnswerWriter(
             connection,
             inquiry.request,
@@ -56,6 +60,7 @@ class Relay:
             inquiry.route_class,
             to_peer=inquiry.to_peer,
             strip_usage=inquiry.asks_usage,
+            headers=self._entry.headers,
         )
         self._sending = Sending(context, self)
         self._attempts = 0
@@ -65,7 +70,6 @@ class Relay:
         self._tried: set[str] = set()
         self._resent = False
         self._failure: Failure | None = None
-        self._waiting: Waiting | None = None
         self._deadline_s = _NEVER_S
         self._client_full = False
         self._done = False
@@ -75,18 +79,29 @@ class Relay:
     def start(self) -> None:
         self._context.relays.add(self)
         self._connection.attach(self)
-        self.choose()
+        choice = self._pick(frozenset())
+        deployment_id = self._inquiry.route.deployment_id
+        goes = isinstance(choice, ToReplica | ToPeer) and self._inquiry.route_class.counts_usage
+        if goes and self._context.room.waits(deployment_id):
+            self._context.turns.soon(deployment_id)
+            choice = _BEHIND_OTHERS
+        self._follow(choice)
 
-    def choose(self) -> None:
-        """Decide where to go now. Also called when something has changed for a held request."""
-        if self._waiting is not None and self._waiting.waits:
-            self._waiting.released()
-            self._deadline_s = _NEVER_S
-            self._tried.clear()
-            if not self._refresh_route():
-                self._fail(errors.model_not_found(self._inquiry.body.model))
-                return
-        self._follow(self._pick(frozenset(self._tried)))
+    def take_turn(self) -> bool:
+        """It waits and is the next: go, if there is anywhere to go now. Whether it waits no more."""
+        self._tried.clear()
+        if not self._refresh_route():
+            self._fail(errors.model_not_found(self._inquiry.body.model))
+            return True
+        choice = self._pick(frozenset())
+        if not isinstance(choice, Wait):
+            self._follow(choice)
+        return not self._entry.waits
+
+    def displace(self, retry_after_s: int) -> None:
+        """It waited and had to make room."""
+        self._entry.displaced()
+        self._fail(errors.displaced(retry_after_s))
 
     def _refresh_route(self) -> bool:
         """Time has passed: go by the table now in force. Whether the deployment is still in it."""
@@ -120,20 +135,18 @@ class Relay:
         elif isinstance(choice, Wait):
             picks["wait"] += 1
             self._reasons = choice.reasons
-            self._hold()
+            self._hold(choice)
         else:
             picks[choice.rule] += 1
             self._fail(self._failure or errors.refused(choice))
 
-    def _hold(self) -> None:
-        now_s = monotonic()
-        if self._waiting is None:
-            self._waiting = Waiting(self._context, self._inquiry, self, now_s)
-        failure = self._waiting.begin(self._inquiry)
+    def _hold(self, wait: Wait) -> None:
+        failure = self._entry.begin(self._inquiry, monotonic(), ready=wait.full)
         if failure is not None:
             self._fail(failure)
         else:
-            self._deadline_s = self._waiting.until_s
+            self._tried.clear()
+            self._deadline_s = self._entry.until_s
 
     # Sending
 
@@ -147,13 +160,14 @@ class Relay:
 
     def _begin_attempt(self, attempt: Attempt) -> None:
         self._attempts += 1
+        self._entry.go(monotonic())
         self._sending.begin(attempt)
 
     def on_sent(self) -> None:
         now_s = monotonic()
         if self._sent_s is None:
             self._sent_s = now_s
-        self._deadline_s = now_s + self._context.limits.first_byte_timeout_s
+        self._deadline_s = min(now_s + self._context.limits.first_byte_timeout_s, self._entry.answer_by_s)
 
     def _end_attempt(self) -> None:
         self._sending.end()
@@ -182,7 +196,7 @@ class Relay:
                 return
             self._resent = True
         context.counters.retries[cause] += 1
-        self.choose()
+        self._follow(self._pick(frozenset(self._tried)))
 
     # Answering
 
@@ -222,7 +236,7 @@ class Relay:
             unready = context.registry.unready(self._inquiry.route.deployment_id)
             unready.add(attempt.name, monotonic() + _UNREADY_S)
             self._end_attempt()
-            self.choose()
+            self._follow(self._pick(frozenset(self._tried)))
             return True
         if head.status not in _RETRIED_STATUSES or self._resent:
             return False
@@ -254,8 +268,10 @@ class Relay:
         if self._done:
             return
         self._done = True
+        self._entry.leave()
         self._end_attempt()
         self._context.relays.discard(self)
+        self._context.turns.soon(self._inquiry.route.deployment_id)  # its seat is free
         inquiry = self._inquiry
         record(
             self._context,
@@ -265,6 +281,7 @@ class Relay:
                 route=inquiry.route,
                 route_class=inquiry.route_class.name,
                 answer=self._answer,
+                entry=self._entry,
                 status=status or self._answer.status,
                 outcome=outcome,
                 served=self._served,
@@ -281,7 +298,6 @@ class Relay:
 
     def on_client_gone(self) -> None:
         """Cancel upstream: the engine stops when its connection closes."""
-        self._leave_hold()
         self._close("client_gone", 499)
 
     def on_client_full(self) -> None:
@@ -296,7 +312,7 @@ class Relay:
 
     def on_sweep(self, now_s: float) -> None:
         """Keep the time limits; called every half second or so."""
-        if self._waiting is not None and self._waiting.is_comment_due(now_s):
+        if self._entry.is_comment_due(now_s):
             if self._answer.started:
                 self._answer.comment()
             else:
@@ -306,8 +322,9 @@ class Relay:
 
     def _on_deadline(self) -> None:
         limits = self._context.limits
-        if self._waiting is not None and self._waiting.waits:
-            self._leave_hold()
+        if self._served is None and monotonic() >= self._entry.answer_by_s:
+            self._fail(errors.deadline_passed())
+        elif self._entry.waits:
             self._fail(errors.hold_expired(limits.hold_timeout_s))
         elif self._served is not None:
             self._fail(errors.upstream_timeout(limits.stream_idle_timeout_s))
@@ -316,9 +333,4 @@ class Relay:
 
     def on_drain_over(self) -> None:
         """The process's time is over: end honestly."""
-        self._leave_hold()
         self._fail(errors.shutting_down())
-
-    def _leave_hold(self) -> None:
-        if self._waiting is not None:
-            self._waiting.leave()

@@ -72,11 +72,25 @@ class KeySetHeader(msgspec.Struct, frozen=True, kw_only=True):
     signing_keys: dict[str, bytes]
 
 
+class RateLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key, or all keys of a project together, may use at one gateway process; 0 = no limit."""
+
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    concurrent_requests: int = 0
+
+
 class ApiKeyEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """An API key that may be used here: only its SHA-256 travels."""
+    """An API key that may be used here: only its SHA-256 travels.
+
+    max_priority: ``low`` | ``normal`` | ``high``: the class that its requests may ask for at most
+    """
 
     api_key_id: str
     sha256: bytes
     project_id: str
     scopes: tuple[str, ...]
     expires_at: float | None  # seconds since 1970
+    limits: RateLimits | None = None
+    project_limits: RateLimits | None = None
+    max_priority: str = "normal"

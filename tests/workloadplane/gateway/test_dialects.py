@@ -29,7 +29,7 @@ FAILURES: list[tuple[Failure, type[openai.APIStatusError], type[anthropic.APISta
     (e.too_slow("body", 1), openai.APIStatusError, anthropic.APIStatusError, "timeout_error", True),
     (e.body_too_large(1), openai.APIStatusError, anthropic.APIStatusError, "request_too_large", False),
     (e.headers_too_large(1), openai.APIStatusError, anthropic.APIStatusError, INVALID, False),
-    (e.hold_full(), openai.RateLimitError, anthropic.RateLimitError, "rate_limit_error", True),
+    (e.displaced(2), openai.RateLimitError, anthropic.RateLimitError, "rate_limit_error", True),
     (e.refused(_REFUSAL), openai.APIStatusError, anthropic.APIStatusError, INVALID, False),
     (e.internal(), openai.InternalServerError, anthropic.InternalServerError, "api_error", True),
     (e.upstream_unreachable(), openai.InternalServerError, anthropic.InternalServerError, "api_error", True),

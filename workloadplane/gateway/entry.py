@@ -1,0 +1,240 @@
+"""One request's dealings with the queue: its place, what it is charged, how long it waits, what its client hears.
+
+A request that no replica can take now waits in the room of ``queueing``; ``turns`` asks it again when it is its
+turn. Before it is sent it is charged by estimate, and at its end by what it used.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from workloadplane.gateway import errors
+from workloadplane.gateway.admission import Caller
+from workloadplane.gateway.body import InferenceBody
+from workloadplane.gateway.errors import Failure
+from workloadplane.gateway.queueing import NoRoom, Place, Ticket
+from workloadplane.gateway.queueing.priority import NAMES, NORMAL, by_name, wished
+from workloadplane.gateway.queueing.rate_limits import Charge, Limited
+from workloadplane.gateway.reader import Request
+from workloadplane.gateway.usage import RevisionTraffic
+
+if TYPE_CHECKING:
+    from workloadplane.gateway.attempt import Inquiry
+    from workloadplane.gateway.context import GatewayContext
+
+PRIORITY = b"x-meridian-priority"
+DEADLINE = b"x-meridian-deadline-ms"
+_DEADLINE_MS_MAX = 24 * 3600 * 1000
+_BYTES_PER_TOKEN = 4
+_OUTPUT_TOKENS_UNKNOWN = 256
+_OUTPUT_WEIGHT = 2  # a token made costs an engine about twice one read (the paper's weights)
+_GENERATING = frozenset({"chat", "completions", "responses", "messages"})
+_NEVER_S = math.inf
+
+
+class Held(Protocol):
+    """A request that can wait."""
+
+    def take_turn(self) -> bool:
+        """It is its turn: go, if there is anywhere to go. Whether it waits no more."""
+
+    def displace(self, retry_after_s: int) -> None:
+        """It had to make room for another and waits no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request asks of the queue. ``answer_within_s``: of its arrival, else it is worth nothing."""
+
+    priority: int
+    answer_within_s: float
+
+
+_USUAL = Wish(NORMAL, _NEVER_S)
+
+
+def wish_of(request: Request, body: InferenceBody, caller: Caller) -> Wish | Failure:
+    """Read priority and deadline, capped by the key's right; a peer has read them already."""
+    cap = by_name(caller.api_key.max_priority)
+    cap = NORMAL if cap is None else cap
+    statement = caller.statement
+    if statement is not None:
+        return Wish(min(statement.priority, cap), statement.answer_within_s or _NEVER_S)
+    headers = request.headers
+    name, deadline = headers.get(PRIORITY), headers.get(DEADLINE)
+    if name is None and deadline is None and body.priority is None and body.service_tier is None:
+        return _USUAL if cap >= NORMAL else Wish(cap, _NEVER_S)
+    priority = wished(name.decode("latin-1") if name else None, body.service_tier, body.priority)
+    if priority is None:
+        return errors.bad_request(
+            f"Header {PRIORITY.decode()}: give one of {', '.join(NAMES)}.", param=PRIORITY.decode()
+        )
+    within_s = _NEVER_S
+    if deadline is not None:
+        if not deadline.isdigit() or len(deadline) > 9 or not 0 < int(deadline) <= _DEADLINE_MS_MAX:
+            return errors.bad_request(
+                f"Header {DEADLINE.decode()}: give whole milliseconds from 1 to {_DEADLINE_MS_MAX}.",
+                param=DEADLINE.decode(),
+            )
+        within_s = int(deadline) / 1000
+    return Wish(min(priority, cap), within_s)
+
+
+def expected_tokens(context: "GatewayContext", inquiry: "Inquiry") -> tuple[int, int]:
+    """Tokens read and made, before anybody knows: by the body's size, and by what others had made here."""
+    if not inquiry.route_class.counts_usage:
+        return 0, 0
+    read = len(inquiry.request.body) // _BYTES_PER_TOKEN
+    if inquiry.route_class.name not in _GENERATING:
+        return read, 0
+    service = context.room.service(inquiry.route.deployment_id)
+    mean = service.output_tokens_mean if service is not None else None
+    made = _OUTPUT_TOKENS_UNKNOWN if mean is None else mean
+    asked = inquiry.body.output_tokens_max
+    return read, int(made if asked is None else min(made, asked))
+
+
+def rate_charge(context: "GatewayContext", inquiry: "Inquiry", now_s: float) -> Charge | Failure | None:
+    """Count it against the limits of its key and project, unless a peer has done so; why that can't be."""
+    key = inquiry.caller.api_key
+    if inquiry.to_peer or (key.limits is None and key.project_limits is None):
+        return None
+    charge = context.rate_limiter.admit(key, sum(expected_tokens(context, inquiry)), now_s)
+    if isinstance(charge, Limited):
+        context.counters.queue_refusals[charge.rule] += 1
+        return errors.rate_limited(charge)
+    return charge
+
+
+class Entry:
+    """One request's. It may wait several times; its time counts from its arrival."""
+
+    __slots__ = (
+        "_charged",
+        "_comment_at_s",
+        "_context",
+        "_deployment_id",
+        "_project_id",
+        "_rate",
+        "_traffic",
+        "answer_by_s",
+        "ticket",
+        "until_s",
+    )
+
+    def __init__(
+        self, context: "GatewayContext", inquiry: "Inquiry", held: Held, rate: Charge | None
+    ) -> None:
+        began_s = inquiry.request.began_s
+        read, made = expected_tokens(context, inquiry)
+        self._context = context
+        self._deployment_id = inquiry.route.deployment_id
+        self._project_id = inquiry.route.project_id
+        self._rate = rate
+        self._traffic: RevisionTraffic | None = None
+        self._comment_at_s = _NEVER_S
+        self._charged = False
+        self.answer_by_s = began_s + inquiry.wish.answer_within_s
+        self.until_s = min(began_s + context.limits.hold_timeout_s, self.answer_by_s)
+        self.ticket: Ticket[Held] = Ticket(
+            held,
+            inquiry.caller.api_key.api_key_id,
+            inquiry.wish.priority,
+            read + _OUTPUT_WEIGHT * made,
+            len(inquiry.request.body),
+        )
+
+    @property
+    def waits(self) -> bool:
+        return self._traffic is not None
+
+    @property
+    def headers(self) -> bytes:
+        """Header lines for the answer: what is left of the client's limits."""
+        return self._rate.headers if self._rate is not None else b""
+
+    def begin(self, inquiry: "Inquiry", now_s: float, *, ready: bool) -> Failure | None:
+        """Wait from now on, or why that can't be. ``ready``: replicas are, but they are full."""
+        if self._traffic is not None:
+            return None
+        context = self._context
+        statement = inquiry.caller.statement
+        if statement is not None and not statement.may_hold:
+            return errors.not_ready_here()
+        seats = context.registry.seats(self._deployment_id) if ready else 0
+        place = Place(self._deployment_id, inquiry.route.project_id, seats, ready)
+        if self._charged:
+            self._charged = False
+            context.room.give_back(place, self.ticket, now_s)
+        else:
+            failure = self._join(inquiry, place, now_s)
+            if failure is not None:
+                return failure
+        if inquiry.body.stream and self._comment_at_s == _NEVER_S:
+            self._comment_at_s = now_s + context.limits.hold_comment_interval_s
+        self._traffic = context.waiting_traffic(inquiry.route)
+        self._traffic.begin_waiting()
+        if self._traffic.waiting == 1:
+            context.wake()  # further ones are in the next report
+        return None
+
+    def _join(self, inquiry: "Inquiry", place: Place, now_s: float) -> Failure | None:
+        context = self._context
+        service = context.room.service(place.deployment_id)
+        # A stream's answer begins with its first token, any other one's when it is complete.
+        answer_s = (service.request_s_mean or 0.0) if service and not inquiry.body.stream else 0.0
+        if self.answer_by_s == _NEVER_S:
+            answer_s = 0.0
+        joined = context.room.join(place, self.ticket, now_s=now_s, until_s=self.until_s, answer_s=answer_s)
+        if isinstance(joined, NoRoom):
+            context.counters.queue_refusals[joined.rule] += 1
+            return errors.no_room(joined)
+        if joined.displaced is not None:
+            context.counters.queue_refusals["displaced"] += 1
+            joined.displaced.item.displace(joined.retry_after_s)
+        return None
+
+    def go(self, now_s: float) -> None:
+        """It is sent now: it waits no more, and is charged if it is not already."""
+        if self._traffic is not None:
+            self._stop_waiting()
+            self._context.room.take(self._deployment_id, self.ticket, now_s)
+        elif not self._charged:
+            self._context.room.pass_through(self._deployment_id, self._project_id, self.ticket)
+        self._charged = True
+
+    def leave(self) -> None:
+        """It waits no more, of its own."""
+        if self._traffic is not None:
+            self._stop_waiting()
+            self._context.room.leave(self._deployment_id, self.ticket)
+
+    def _stop_waiting(self) -> None:
+        if self._traffic is not None:
+            self._traffic.end_waiting()
+            self._traffic = None
+
+    def displaced(self) -> None:
+        """The room has let go of it."""
+        self._stop_waiting()
+
+    def is_comment_due(self, now_s: float) -> bool:
+        """Whether its client must hear something now; the next time is set."""
+        if now_s < self._comment_at_s or self._traffic is None:
+            return False
+        self._comment_at_s = now_s + self._context.limits.hold_comment_interval_s
+        return True
+
+    def settle(
+        self, input_tokens: int, cached_tokens: int, output_tokens: int, served_s: float | None
+    ) -> None:
+        """It has ended. ``served_s``: how long a replica took, if one of ours answered it whole."""
+        room = self._context.room
+        if self._charged:
+            self._charged = False
+            cost = max(0, input_tokens - cached_tokens) + _OUTPUT_WEIGHT * output_tokens
+            room.settle(self._deployment_id, self.ticket, cost)
+        if served_s is not None:
+            room.served(self._deployment_id, served_s, output_tokens)
+        if self._rate is not None:
+            self._context.rate_limiter.settle(self._rate, input_tokens + output_tokens)

@@ -1,0 +1,278 @@
+"""All who wait in one process: bounded for the process and for each project, with a place only for who has a chance.
+
+A newcomer is told at once, and for how long to stay away, when nothing that is measured lets hope that its turn
+comes in time, or when all places are taken. Places are then made by displacing: within a deployment the youngest
+of a lower class or of the tenant that has most waiting, between projects the youngest of the one that has most.
+"""
+
+import math
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from workloadplane.gateway.queueing.fair_queue import FairQueue, Ticket
+from workloadplane.gateway.queueing.service import Service
+
+RETRY_AFTER_S_MAX = 600
+_RETRY_AFTER_S_UNKNOWN = 10
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """On waiting requests and their bodies, in the process and of one project in it."""
+
+    requests_max: int
+    bytes_max: int
+    project_requests_max: int
+    project_bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a request waits. ``seats``: see ``Service.wait_s``; ``ready``: whether any replica is."""
+
+    deployment_id: str
+    project_id: str
+    seats: int
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Joined(Generic[T]):
+    """It waits. ``displaced``: who had to make room, waits no more and must be told ``retry_after_s``."""
+
+    displaced: Ticket[T] | None
+    retry_after_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoom:
+    """It can't wait. ``rule``: ``queue_full`` | ``deadline``; ``predicted_s``: the wait, if it is known."""
+
+    rule: str
+    retry_after_s: int
+    predicted_s: float | None
+
+
+class _Line(Generic[T]):
+    """One deployment's."""
+
+    __slots__ = ("project_id", "queue", "service")
+
+    def __init__(self, project_id: str) -> None:
+        self.project_id = project_id
+        self.queue: FairQueue[T] = FairQueue()
+        self.service = Service()
+
+
+class _Held:
+    """What a project has waiting."""
+
+    __slots__ = ("requests", "size_bytes")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.size_bytes = 0
+
+
+class WaitingRoom(Generic[T]):
+    """See the module. One per process."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._lines: dict[str, _Line[T]] = {}
+        self._busy: dict[str, _Line[T]] = {}  # where somebody waits
+        self._projects: dict[str, _Held] = {}
+        self._all = _Held()
+
+    def __len__(self) -> int:
+        return self._all.requests
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all bodies that wait."""
+        return self._all.size_bytes
+
+    def deployments(self) -> tuple[str, ...]:
+        """For which somebody waits."""
+        return tuple(self._busy)
+
+    def waits(self, deployment_id: str) -> bool:
+        return deployment_id in self._busy
+
+    def waiting(self, deployment_id: str) -> int:
+        line = self._busy.get(deployment_id)
+        return len(line.queue) if line is not None else 0
+
+    def project(self, project_id: str) -> tuple[int, int]:
+        """Requests and bytes that this project has waiting."""
+        held = self._projects.get(project_id)
+        return (held.requests, held.size_bytes) if held is not None else (0, 0)
+
+    # Waiting
+
+    def join(
+        self, place: Place, ticket: Ticket[T], *, now_s: float, until_s: float, answer_s: float = 0.0
+    ) -> "Joined[T] | NoRoom":
+        """Wait until ``until_s`` at most, if there is a chance and room.
+
+        answer_s: what must be left of the time when the turn comes, for the answer
+        """
+        line = self._line(place)
+        if not place.ready:
+            line.service.missing(now_s)
+        ahead = line.queue.ahead_of(ticket.tenant, ticket.priority)
+        predicted_s = line.service.wait_s(ahead, place.seats, now_s)
+        late_s = 0.0 if predicted_s is None else now_s + predicted_s + answer_s - until_s
+        if late_s > 0:
+            self._tidy(place.deployment_id, line)
+            return NoRoom("deadline", _retry_after(late_s), predicted_s)
+        displaced = None
+        if not self._fits(place.project_id, ticket, 0, 0):
+            displaced = self._displaceable(place, line, ticket)
+            if displaced is None:
+                self._tidy(place.deployment_id, line)
+                return NoRoom("queue_full", _retry_after(predicted_s), predicted_s)
+            self._drop(*displaced)
+        line.queue.join(ticket)
+        self._note(place.deployment_id, line, ticket, +1)
+        return Joined(displaced[1] if displaced else None, _retry_after(predicted_s))
+
+    def peek(self, deployment_id: str) -> Ticket[T] | None:
+        """Whose turn it is there."""
+        line = self._busy.get(deployment_id)
+        return line.queue.peek() if line is not None else None
+
+    def take(self, deployment_id: str, ticket: Ticket[T], now_s: float) -> None:
+        """It is sent to a replica or a peer."""
+        line = self._busy[deployment_id]
+        line.service.found(now_s)
+        line.queue.take(ticket)
+        self._note(deployment_id, line, ticket, -1)
+
+    def give_back(self, place: Place, ticket: Ticket[T], now_s: float) -> None:
+        """It was sent for nothing: it waits again where it was. It has been let in, so bounds are not asked."""
+        line = self._line(place)
+        if not place.ready:
+            line.service.missing(now_s)
+        line.queue.give_back(ticket)
+        self._note(place.deployment_id, line, ticket, +1)
+
+    def leave(self, deployment_id: str, ticket: Ticket[T]) -> None:
+        """It waits no more and was not sent."""
+        if ticket.waits:
+            self._drop(self._busy[deployment_id], ticket, deployment_id)
+
+    # Charging and measuring
+
+    def pass_through(self, deployment_id: str, project_id: str, ticket: Ticket[T]) -> None:
+        """It is sent at once."""
+        line = self._lines.get(deployment_id)
+        if line is None:
+            line = self._lines[deployment_id] = _Line(project_id)
+        line.queue.pass_through(ticket)
+
+    def settle(self, deployment_id: str, ticket: Ticket[T], cost: float) -> None:
+        """What it really cost is known; to be told once for each time that it was charged."""
+        line = self._lines.get(deployment_id)
+        if line is not None:
+            line.queue.settle(ticket.tenant, cost - ticket.cost)
+
+    def served(self, deployment_id: str, duration_s: float, output_tokens: int) -> None:
+        """A replica has answered a request whole."""
+        line = self._lines.get(deployment_id)
+        if line is not None:
+            line.service.served(duration_s, output_tokens)
+
+    def service(self, deployment_id: str) -> Service | None:
+        """What is measured there, if anything is."""
+        line = self._lines.get(deployment_id)
+        return line.service if line is not None else None
+
+    def forget(self, deployments: Container[str]) -> None:
+        """Let go of what was measured for others than these, unless somebody waits there."""
+        self._lines = {
+            name: line for name, line in self._lines.items() if name in deployments or name in self._busy
+        }
+
+    # Inside
+
+    def _line(self, place: Place) -> _Line[T]:
+        line = self._lines.get(place.deployment_id)
+        if line is None:
+            line = self._lines[place.deployment_id] = _Line(place.project_id)
+        return line
+
+    def _fits(self, project_id: str, ticket: Ticket[T], less: int, less_bytes: int) -> bool:
+        """Whether it finds room in the process and in its project once so much has left both."""
+        bounds, size_bytes = self._bounds, ticket.size_bytes - less_bytes
+        requests, held_bytes = self.project(project_id)
+        return (
+            self._all.requests - less < bounds.requests_max
+            and self._all.size_bytes + size_bytes <= bounds.bytes_max
+            and requests - less < bounds.project_requests_max
+            and held_bytes + size_bytes <= bounds.project_bytes_max
+        )
+
+    def _displaceable(
+        self, place: Place, line: _Line[T], newcomer: Ticket[T]
+    ) -> "tuple[_Line[T], Ticket[T], str] | None":
+        """Whose leaving alone would make room, and whom fairness tells to leave."""
+        victim = line.queue.displaceable(newcomer.tenant, newcomer.priority)
+        if victim is not None and self._fits(place.project_id, newcomer, 1, victim.size_bytes):
+            return line, victim, place.deployment_id
+        requests, held_bytes = self.project(place.project_id)
+        bounds = self._bounds
+        if (
+            requests >= bounds.project_requests_max
+            or held_bytes + newcomer.size_bytes > bounds.project_bytes_max
+            or not self._projects
+        ):
+            return None
+        largest = max(self._projects, key=lambda project_id: self._projects[project_id].requests)
+        if self._projects[largest].requests < requests + 2:
+            return None
+        busiest = max(
+            (each for each in self._busy if self._busy[each].project_id == largest),
+            key=lambda each: len(self._busy[each].queue),
+        )
+        other = self._busy[busiest]
+        victim = other.queue.youngest()
+        if (
+            victim is None
+            or self._all.size_bytes - victim.size_bytes + newcomer.size_bytes > bounds.bytes_max
+        ):
+            return None
+        return other, victim, busiest
+
+    def _drop(self, line: _Line[T], ticket: Ticket[T], deployment_id: str) -> None:
+        line.queue.leave(ticket)
+        self._note(deployment_id, line, ticket, -1)
+
+    def _note(self, deployment_id: str, line: _Line[T], ticket: Ticket[T], change: int) -> None:
+        held = self._projects.get(line.project_id)
+        if held is None:
+            held = self._projects[line.project_id] = _Held()
+        for each in (held, self._all):
+            each.requests += change
+            each.size_bytes += change * ticket.size_bytes
+        if not held.requests:
+            del self._projects[line.project_id]
+        if line.queue:
+            self._busy[deployment_id] = line
+        else:
+            self._tidy(deployment_id, line)
+
+    def _tidy(self, deployment_id: str, line: _Line[T]) -> None:
+        if not line.queue:
+            self._busy.pop(deployment_id, None)
+            line.service.given_up()
+
+
+def _retry_after(wait_s: float | None) -> int:
+    """Whole seconds, at least one."""
+    if wait_s is None:
+        return _RETRY_AFTER_S_UNKNOWN
+    return min(RETRY_AFTER_S_MAX, max(1, math.ceil(wait_s)))
