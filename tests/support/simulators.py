@@ -37,11 +37,11 @@ class Simulator:
 
 
 @contextmanager
-def simulator(*arguments: str) -> Iterator[Simulator]:
-    """Start one and wait until it takes requests."""
+def simulator(*arguments: str, key: str = KEY) -> Iterator[Simulator]:
+    """Start one and wait until it takes requests. ``key``: the engine's."""
     process = subprocess.Popen(
         [sys.executable, "-m", "workloadplane.engines.simulator", "--served-model-name", "chat", *arguments],
-        env={**os.environ, ENGINE_KEY_VARIABLE: KEY},
+        env={**os.environ, ENGINE_KEY_VARIABLE: key},
         stdout=subprocess.PIPE,
     )
     try:

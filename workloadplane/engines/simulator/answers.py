@@ -132,6 +132,54 @@ class ChatForm(_Form):
         return self._whole(rows, usage, **more)
 
 
+class ToolCallForm(ChatForm):
+    """``/v1/chat/completions`` where the answer is the call of a tool: its arguments come token by token."""
+
+    def __init__(
+        self,
+        tool: str,
+        *,
+        answer_id: str,
+        model: str,
+        created: int,
+        prompt_ids: Sequence[Sequence[int]] | None,
+    ) -> None:
+        super().__init__(answer_id=answer_id, model=model, created=created, prompt_ids=prompt_ids)
+        self._tool = tool
+        self._call_id = answer_id.replace("chatcmpl-", "chatcmpl-tool-")
+
+    def opening(self, index: int) -> bytes:
+        """The role, then the call's id and name."""
+        delta = b'"delta":{"tool_calls":[' + _encode({"index": 0, **self._call(index, "")}) + b"]}"
+        return super().opening(index) + self._event(index, delta, b"", None)
+
+    def chunk(self, index: int, piece: bytes, token: bytes, finish_reason: str | None) -> bytes:
+        """Some of the arguments."""
+        part = {"index": 0, "function": {"arguments": piece.decode(errors="replace")}}
+        return self._event(index, b'"delta":{"tool_calls":[' + _encode(part) + b"]}", token, finish_reason)
+
+    def whole(self, choices: Sequence[Choice], usage: Usage) -> bytes:
+        """The answer in one piece."""
+        rows = [
+            {
+                "index": choice.index,
+                "message": {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [self._call(choice.index, choice.text)],
+                },
+                "logprobs": None,
+                "finish_reason": choice.finish_reason,
+            }
+            for choice in choices
+        ]
+        return self._whole(rows, usage)
+
+    def _call(self, index: int, arguments: str) -> dict[str, Any]:
+        function = {"name": self._tool, "arguments": arguments}
+        return {"id": f"{self._call_id}-{index}", "type": "function", "function": function}
+
+
 class CompletionForm(_Form):
     """``/v1/completions``."""
 

@@ -29,6 +29,7 @@ class Exchange:
         "_is_chunked",
         "authorization",
         "body",
+        "content_type",
         "is_http10",
         "keep_alive",
         "method",
@@ -43,6 +44,7 @@ class Exchange:
         self.path = ""
         self.authorization = b""
         self.body = b""
+        self.content_type = b""
         self.keep_alive = True
         self.is_http10 = False
         self.on_disconnect: Callable[[], None] | None = None
@@ -173,6 +175,8 @@ class Connection(asyncio.Protocol):
         lowered = name.lower()
         if lowered == b"authorization":
             self._arriving.authorization = value
+        elif lowered == b"content-type":
+            self._arriving.content_type = value
         elif lowered == b"expect" and value.lower() == b"100-continue":
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 

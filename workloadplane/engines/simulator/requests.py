@@ -68,6 +68,8 @@ class ChatRequest(_Generation, kw_only=True):
     continue_final_message: bool = False
     logprobs: bool | None = False
     tools: Any = None
+    tool_choice: Any = None
+    response_format: Any = None
 
 
 class CompletionRequest(_Generation, kw_only=True):

@@ -4,24 +4,25 @@ import hmac
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
-from workloadplane.engines.simulator import requests
+from workloadplane.engines.simulator import messages_api, requests, structured
 from workloadplane.engines.simulator.answers import (
-    STREAM_END,
     AnswerForm,
     ChatForm,
-    Choice,
     CompletionForm,
-    Usage,
+    ToolCallForm,
     embeddings_body,
     error_body,
 )
+from workloadplane.engines.simulator.apis import Apis
 from workloadplane.engines.simulator.connection import Exchange
 from workloadplane.engines.simulator.faults import faults_from_json
 from workloadplane.engines.simulator.requests import BadRequest
 from workloadplane.engines.simulator.serving import Serving, prompt_tokens_of
+from workloadplane.engines.simulator.sinks import ReadySink, StreamSink, WholeSink
 from workloadplane.engines.simulator.text import (
     Answer,
     answer,
@@ -60,6 +61,8 @@ class Routes:
             ("POST", "/v1/completions"): self._completion,
             ("POST", "/v1/embeddings"): self._embeddings,
         }
+        self._apis = Apis(serving, self._check_model)
+        self._inference.update(self._apis.inference)
         self._paths = {path for _, path in (*self._plain, *self._inference)}
 
     def dispatch(self, exchange: Exchange) -> None:
@@ -82,6 +85,8 @@ class Routes:
                     self._inference[name](exchange)
             elif name in self._plain:
                 self._plain[name](exchange)
+            elif self._apis.stored(exchange):
+                return
             elif exchange.path in self._paths:
                 _fail(exchange, 405, f"{exchange.method} is not allowed on {exchange.path}")
             else:
@@ -144,7 +149,11 @@ class Routes:
         request = requests.decode(exchange.body, requests.ChatRequest)
         self._check_model(request.model)
         generation = requests.read_chat(request, self._settings)
-        self._generate(exchange, generation, ChatForm, answer_id=f"chatcmpl-{uuid.uuid4().hex}")
+        script = structured.of_chat(request.tools, request.tool_choice, request.response_format)
+        tool = script.tool if script is not None else None
+        form_of = ChatForm if tool is None else partial(ToolCallForm, tool)
+        answer_id = f"chatcmpl-{uuid.uuid4().hex}"
+        self._generate(exchange, generation, form_of, answer_id=answer_id, script=script)
 
     def _completion(self, exchange: Exchange) -> None:
         request = requests.decode(exchange.body, requests.CompletionRequest)
@@ -156,12 +165,16 @@ class Routes:
         self,
         exchange: Exchange,
         generation: requests.Generation,
-        form_of: type[ChatForm | CompletionForm],
+        form_of: Callable[..., AnswerForm],
         *,
         answer_id: str,
+        script: structured.Script | None = None,
     ) -> None:
         asked = [(prompt, sampling) for prompt in generation.prompts for sampling in generation.samplings]
-        answers = [answer(prompt, sampling) for prompt, sampling in asked]
+        if script is not None:
+            answers = [structured.scripted(script, sampling) for _, sampling in asked]
+        else:
+            answers = [answer(prompt, sampling) for prompt, sampling in asked]
         prompts = prompt_tokens_of(generation.prompts, len(generation.samplings))
         prompt_ids = None
         if generation.return_token_ids:
@@ -173,9 +186,9 @@ class Routes:
             prompt_ids=prompt_ids,
         )
         sink = (
-            _Stream(exchange, form, include_usage=generation.include_usage, choices=len(answers))
+            StreamSink(exchange, form, include_usage=generation.include_usage, choices=len(answers))
             if generation.stream
-            else _Whole(exchange, form, choices=len(answers))
+            else WholeSink(exchange, form, choices=len(answers))
         )
         job = self._serving.submit(prompts, answers, sink)
         exchange.on_disconnect = lambda: self._serving.abort(job)
@@ -205,7 +218,7 @@ class Routes:
             prompt_tokens=sum(len(tokens) for tokens in prompts),
         )
         nothing = Answer(tokens=(b"",), pieces=(b"",), finish_reason="stop")
-        job = self._serving.submit(prompts, [nothing] * len(prompts), _Ready(exchange, body))
+        job = self._serving.submit(prompts, [nothing] * len(prompts), ReadySink(exchange, body))
         exchange.on_disconnect = lambda: self._serving.abort(job)
 
     def _check_model(self, model: str) -> None:
@@ -218,87 +231,6 @@ class Routes:
             )
 
 
-class _Stream:
-    """Tokens as server-sent events."""
-
-    def __init__(self, exchange: Exchange, form: AnswerForm, *, include_usage: bool, choices: int) -> None:
-        self._exchange = exchange
-        self._form = form
-        self._include_usage = include_usage
-        self._unopened = set(range(choices))
-        exchange.begin_stream()
-
-    def token(self, index: int, piece: bytes, token: bytes, finish_reason: str | None) -> None:
-        """Send one event."""
-        if index in self._unopened:
-            self._unopened.discard(index)
-            self._exchange.write(self._form.opening(index))
-        self._exchange.write(self._form.chunk(index, piece, token, finish_reason))
-
-    def done(self, usage: Usage) -> None:
-        """Send the usage, if asked for, and the end."""
-        last = self._form.usage_chunk(usage) if self._include_usage else b""
-        self._exchange.write(last)
-        self._exchange.end_stream(STREAM_END)
-
-    def cut(self) -> None:
-        """Break off."""
-        self._exchange.cut()
-
-
-class _Whole:
-    """Tokens gathered into one answer."""
-
-    def __init__(self, exchange: Exchange, form: AnswerForm, *, choices: int) -> None:
-        self._exchange = exchange
-        self._form = form
-        self._pieces: list[list[bytes]] = [[] for _ in range(choices)]
-        self._ids: list[list[int]] = [[] for _ in range(choices)]
-        self._reasons = [""] * choices
-
-    def token(self, index: int, piece: bytes, token: bytes, finish_reason: str | None) -> None:
-        """Keep one token."""
-        self._pieces[index].append(piece)
-        self._ids[index].append(token_id(token))
-        self._reasons[index] = finish_reason or ""
-
-    def done(self, usage: Usage) -> None:
-        """Send the answer."""
-        choices = [
-            Choice(
-                index=index,
-                text=b"".join(pieces).decode(errors="replace"),
-                token_ids=tuple(self._ids[index]),
-                finish_reason=self._reasons[index],
-            )
-            for index, pieces in enumerate(self._pieces)
-        ]
-        self._exchange.respond(200, self._form.whole(choices, usage))
-
-    def cut(self) -> None:
-        """Break off."""
-        self._exchange.cut()
-
-
-class _Ready:
-    """An answer that is known and only has to wait its time."""
-
-    def __init__(self, exchange: Exchange, body: bytes) -> None:
-        self._exchange = exchange
-        self._body = body
-
-    def token(self, index: int, piece: bytes, token: bytes, finish_reason: str | None) -> None:
-        """An embedding has no tokens to show."""
-
-    def done(self, usage: Usage) -> None:
-        """Send the answer."""
-        self._exchange.respond(200, self._body)
-
-    def cut(self) -> None:
-        """Break off."""
-        self._exchange.cut()
-
-
 def _fail(
     exchange: Exchange,
     status: int,
@@ -308,4 +240,7 @@ def _fail(
     param: str | None = None,
     code: str | None = None,
 ) -> None:
-    exchange.respond(status, error_body(message, kind=kind, param=param, code=code))
+    if exchange.path.startswith("/v1/messages"):
+        exchange.respond(status, messages_api.error_body(message, kind))
+    else:
+        exchange.respond(status, error_body(message, kind=kind, param=param, code=code))

@@ -218,7 +218,7 @@ class Serving:
             self.batch.forget(work_id)
             del self._jobs[work_id]
             return
-        self._finish(job, reason)
+        self._finish(job, "stop" if reason == "tool_calls" else reason)  # which is vLLM's word for both
         job.sink.done(
             Usage(
                 prompt_tokens=job.prompt_tokens,
