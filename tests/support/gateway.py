@@ -76,7 +76,8 @@ class Upstream:
                 self.received.append(received)
                 await self.script(received, reader, writer)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, RuntimeError):
+            # The last one is uvloop's, where a script writes to a connection that has just closed.
             self.hung_up += 1
         finally:
             writer.close()
