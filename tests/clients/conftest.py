@@ -31,9 +31,13 @@ class Served:
     def v1(self) -> str:
         return self.running.url + "/v1"
 
-    def next_usage(self, seen: int) -> UsageRecord:
-        """The first record after ``seen`` ones."""
-        return eventually(lambda: self.running.usage()[seen:], what="a usage record")[0]
+    def usage_of(self, request_id: str | None) -> UsageRecord:
+        """What was written down of a request."""
+
+        def found() -> list[UsageRecord]:
+            return [record for record in self.running.usage() if record.request_id == request_id]
+
+        return eventually(found, what=f"a usage record of {request_id}")[0]
 
 
 @pytest.fixture(scope="module")

@@ -21,11 +21,9 @@ def client(served: Served) -> anthropic.Anthropic:
 
 def test_messages(served: Served, client: anthropic.Anthropic) -> None:
     """Whole and streamed say the same; usage is what the client sees."""
-    seen = len(served.running.usage())
     whole: Any = client.messages.create(model="chat", max_tokens=9, system="Be kind.", messages=MESSAGES)
     assert whole.content[0].text
-    assert whole._request_id
-    record = served.next_usage(seen)
+    record = served.usage_of(whole._request_id)
     assert (record.route, record.input_tokens) == ("messages", whole.usage.input_tokens)
     assert record.output_tokens == whole.usage.output_tokens == 9
     with client.messages.stream(model="chat", max_tokens=9, system="Be kind.", messages=MESSAGES) as stream:
@@ -33,7 +31,7 @@ def test_messages(served: Served, client: anthropic.Anthropic) -> None:
         final = stream.get_final_message()
     assert text == whole.content[0].text
     assert final.stop_reason == whole.stop_reason == "max_tokens"
-    assert served.next_usage(seen + 1).output_tokens == 9
+    assert served.usage_of(stream.request_id).output_tokens == 9
 
 
 def test_tools(client: anthropic.Anthropic) -> None:

@@ -98,11 +98,10 @@ def test_json_schema(client: openai.OpenAI) -> None:
 
 def test_responses(served: Served, client: openai.OpenAI) -> None:
     """Whole, streamed, gone on from, asked for again, deleted; usage is counted once."""
-    seen = len(served.running.usage())
     first = client.responses.create(model="chat", input="hello", max_output_tokens=8)
     assert first.status in ("completed", "incomplete")
     assert first.output_text
-    record = served.next_usage(seen)
+    record = served.usage_of(first._request_id)
     assert first.usage is not None
     assert (record.input_tokens, record.output_tokens) == (
         first.usage.input_tokens,
@@ -174,15 +173,18 @@ def test_headers_of_a_raw_response(client: openai.OpenAI) -> None:
 
 def test_time_outs_and_cancelling(served: Served, client: openai.OpenAI) -> None:
     """A client's time-out is its own exception; a stream that is closed early is written down as left."""
-    seen = len(served.running.usage())
+    asked: Any = {
+        "model": "chat",
+        "messages": MESSAGES,
+        "max_tokens": 4000,
+        "extra_body": {"ignore_eos": True},
+    }
     with pytest.raises(openai.APITimeoutError):
         client.with_options(timeout=0.3).chat.completions.create(
-            model="chat", messages=MESSAGES, max_tokens=4000, extra_body={"ignore_eos": True}
+            **asked, extra_headers={"x-request-id": "timed-out"}
         )
-    assert served.next_usage(seen).outcome == "client_gone"
-    stream = client.chat.completions.create(
-        model="chat", messages=MESSAGES, max_tokens=4000, stream=True, extra_body={"ignore_eos": True}
-    )
+    assert served.usage_of("timed-out").outcome == "client_gone"
+    stream = client.chat.completions.create(**asked, stream=True, extra_headers={"x-request-id": "closed"})
     next(iter(stream))
     stream.close()
-    assert served.next_usage(seen + 1).outcome == "client_gone"
+    assert served.usage_of("closed").outcome == "client_gone"
