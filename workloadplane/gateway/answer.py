@@ -18,6 +18,7 @@ from workloadplane.gateway.sse import SseScanner
 from workloadplane.gateway.upstream import ResponseHead
 
 _EARLY_ERROR_BYTES_MAX = 64 * 1024
+_WITHOUT_CONTENT = frozenset({204, 304})
 
 
 class AnswerWriter:
@@ -94,6 +95,13 @@ class AnswerWriter:
         """A keep-alive between events: one line end, for with two some clients make an empty event of it."""
         self._connection.write(self._framed(b": k\n"))
 
+    def probe(self) -> None:
+        """Send what a client that only listens takes no notice of; the machine of one that has gone resets."""
+        if not self.started:
+            self._connection.offer_continue()
+        elif self.stream is not None and not self.stream.is_mid_event:
+            self.comment()
+
     def pass_on(
         self, head: ResponseHead | None, served: Served, data: bytes, complete: bool, now_s: float
     ) -> bool:
@@ -147,8 +155,11 @@ class AnswerWriter:
             framing = self._framing(None)
         else:
             self._begin_plain()
-            length = int(head.content_length) if head.content_length is not None else whole_bytes
-            framing = self._framing(length)
+            if head.status in _WITHOUT_CONTENT:
+                framing = self._framing_of_nothing()
+            else:
+                length = int(head.content_length) if head.content_length is not None else whole_bytes
+                framing = self._framing(length)
         return heads.answer_head(
             head,
             served,
@@ -177,6 +188,11 @@ class AnswerWriter:
             return b""
         self._chunked = True
         return b"transfer-encoding: chunked\r\n"
+
+    def _framing_of_nothing(self) -> bytes:
+        """No content, no framing: the head is the whole answer."""
+        self._keep_alive = self._request.keep_alive and self._connection.may_keep_alive
+        return b""
 
     def _framed(self, data: bytes) -> bytes:
         if not self._chunked or not data:

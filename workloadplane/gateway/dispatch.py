@@ -89,7 +89,7 @@ class Gateway:
         if request.path in self._local or request.path.startswith(_MODEL):
             if request.method == b"GET":
                 return None
-            return errors.method_not_allowed(request.method.decode("latin-1"), "GET")
+            return errors.method_not_allowed(request.method.decode("latin-1"), "GET or HEAD")
         found = routes.find(request.method, request.path)
         if isinstance(found, Failure):
             return found
@@ -130,6 +130,10 @@ class Gateway:
             "meridian_gateway_queue_bytes": (
                 "Bodies that wait for a replica",
                 float(context.room.size_bytes),
+            ),
+            "meridian_gateway_unsent_bytes": (
+                "Answers that wait for their clients to read",
+                float(sum(each.unsent_bytes for each in self.connections)),
             ),
             "meridian_gateway_usage_records_lost": (
                 "Usage records that the disk did not take",

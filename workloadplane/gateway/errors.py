@@ -104,7 +104,11 @@ def unknown_route(method: str, path: str) -> Failure:
 
 def method_not_allowed(method: str, allowed: str) -> Failure:
     return Failure(
-        405, _INVALID, "method_not_allowed", f"Method {_shown(method)} is not allowed here; use {allowed}."
+        405,
+        _INVALID,
+        "method_not_allowed",
+        f"Method {_shown(method)} is not allowed here; use {allowed}.",
+        headers=f"allow: {allowed.replace(' or ', ', ')}\r\n".encode(),
     )
 
 

@@ -12,6 +12,7 @@ replayed statement is worth nothing without the API key that it names.
 
 import base64
 import binascii
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -20,12 +21,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.routing import Peer
+from workloadplane.protocol.usage import REQUEST_ID_CHARS_MAX
 
 PEER_HEADER = b"x-meridian-peer"
 LIFETIME_S = 30.0
 CLOCK_SKEW_S = 330.0
 STATEMENT_BYTES_MAX = 4096
 _VERSION = "v1"
+_REQUEST_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{REQUEST_ID_CHARS_MAX}}}")
 
 
 class PeerStatement(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +86,8 @@ def verify(
         return _refused("signature", "sign with the key that the cluster enrolled with")
     if statement.audience != audience:
         return _refused("audience", f"this is cluster {audience}")
+    if not _REQUEST_ID.fullmatch(statement.request_id):
+        return _refused("request_id", f"up to {REQUEST_ID_CHARS_MAX} letters, digits, '-' and '_'")
     if not now - CLOCK_SKEW_S < statement.expires_at < now + LIFETIME_S + CLOCK_SKEW_S:
         return _refused("expiry", "sign it anew; check the clocks")
     return statement

@@ -168,6 +168,8 @@ class Relay:
         if self._sent_s is None:
             self._sent_s = now_s
         self._deadline_s = min(now_s + self._context.limits.first_byte_timeout_s, self._entry.answer_by_s)
+        if self._client_full:
+            self._sending.pause()
 
     def _end_attempt(self) -> None:
         self._sending.end()
@@ -309,6 +311,9 @@ class Relay:
         if self._deadline_s != _NEVER_S:
             self._deadline_s = monotonic() + self._context.limits.stream_idle_timeout_s
         self._sending.resume()
+
+    def on_client_eof(self) -> None:
+        self._answer.probe()
 
     def on_sweep(self, now_s: float) -> None:
         """Keep the time limits; called every half second or so."""

@@ -2,11 +2,14 @@
 
 Fields are grouped by lifetime: ``ClientConnection`` holds what belongs to the connection, ``RequestReader`` the
 request being read, ``Request`` what was read. Requests that a client sends ahead wait, bounded, and are
-answered in order; meanwhile nothing more is read.
+answered in order; meanwhile nothing more is read. Nor is a further one answered while the client leaves answers
+unread: what waits for it here stays below the transport's bound and one answer.
 """
 
 import asyncio
+import select
 from collections import deque
+from http import HTTPStatus
 from time import monotonic
 from typing import Protocol, cast
 
@@ -19,24 +22,13 @@ _SWALLOWED_BODY_BYTES_MAX = 64 * 1024
 _LINGER_S = 2.0
 _WRITE_BUFFER_BYTES = 256 * 1024
 _STATUS_TEXT = {
-    200: "OK",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    408: "Request Timeout",
+    **{status.value: status.phrase for status in HTTPStatus},
     413: "Content Too Large",
-    417: "Expectation Failed",
     422: "Unprocessable Content",
-    429: "Too Many Requests",
-    431: "Request Header Fields Too Large",
-    451: "Unavailable For Legal Reasons",
-    500: "Internal Server Error",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    504: "Gateway Timeout",
 }
+_PROBES = 5
+_PROBE_AGAIN_S = (0.002, 0.05)
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {text}\r\n".encode() for status, text in _STATUS_TEXT.items()}
 
 
@@ -56,6 +48,9 @@ class Exchange(Protocol):
 
     def on_client_ready(self) -> None:
         """The client reads again."""
+
+    def on_client_eof(self) -> None:
+        """The client has stopped sending; whether it still reads shows when it is sent something."""
 
 
 class Application(Protocol):
@@ -87,6 +82,8 @@ class ClientConnection(asyncio.Protocol):
         self._admitted: Request | None = None
         self._reading_paused = False
         self._closing = False
+        self._half_closed = False
+        self._probes_left = 0
         self._stalled_since_s: float | None = None
         self._deadline_s = monotonic() + app.limits.header_timeout_s
         self.remote = ""
@@ -96,6 +93,8 @@ class ClientConnection(asyncio.Protocol):
     def attach(self, exchange: Exchange) -> None:
         """From now on ``exchange`` hears of the client until ``finish``."""
         self._exchange = exchange
+        if self._current is not None and self._current.head_only:
+            self._current.keep_alive = False  # an answer over time has a body, which nobody would read
         if self._stalled_since_s is not None:
             exchange.on_client_full()
 
@@ -108,6 +107,8 @@ class ClientConnection(asyncio.Protocol):
         request = self._current
         keeps = request is not None and request.keep_alive and not self._app.draining
         framing = b"content-length: %d\r\n%s\r\n" % (len(body), b"" if keeps else b"connection: close\r\n")
+        if request is not None and request.head_only:
+            body = b""
         self.write(status_line(status) + headers + framing + body)
         self.finish(keep_alive=keeps)
 
@@ -132,14 +133,40 @@ class ClientConnection(asyncio.Protocol):
             return
         if not keep_alive or self._app.draining:
             self._close_gently()
-            return
-        self._deadline_s = monotonic() + self._app.limits.keep_alive_timeout_s
+        else:
+            self._go_on()
+
+    def offer_continue(self) -> None:
+        """Say that the body may come, or find out whether a client that sends no more still reads."""
+        self.write(_CONTINUE)
+
+    def _go_on(self) -> None:
+        """Nothing is being answered: take the next request, or read on, or see that nothing more comes."""
+        reader, limits = self._reader, self._app.limits
+        if reader.is_idle:
+            timeout_s = limits.keep_alive_timeout_s
+        else:
+            timeout_s = limits.body_timeout_s if reader.head_complete else limits.header_timeout_s
+        self._deadline_s = monotonic() + timeout_s
+        if self._stalled_since_s is not None or self._transport is None:
+            return  # ``resume_writing`` comes back here
         if self._waiting:
-            # Not from within the call that finished this one: answers must not nest.
+            # Not from within the call that finished the last one: answers must not nest.
             self._loop.call_soon(self._next)
-        elif self._reading_paused:
+            return
+        if self._half_closed:
+            self._close_gently()
+            return
+        self._offer_continue_if_owed()
+        if self._reading_paused:
             self._reading_paused = False
             self._transport.resume_reading()
+
+    def _offer_continue_if_owed(self) -> None:
+        reader = self._reader
+        if reader.expects_continue and reader.request is self._admitted and reader.request.failure is None:
+            reader.expects_continue = False
+            self.offer_continue()
 
     def abort(self) -> None:
         """Close without a further byte."""
@@ -156,6 +183,11 @@ class ClientConnection(asyncio.Protocol):
         """Whether nothing is being answered, waits or is half read."""
         return self._current is None and not self._waiting and self._reader.is_idle
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What waits here for the client to read."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
     # The process's sweep
 
     def on_sweep(self, now_s: float) -> None:
@@ -163,6 +195,8 @@ class ClientConnection(asyncio.Protocol):
         stalled_s = self._app.limits.client_stall_timeout_s
         if self._stalled_since_s is not None and now_s - self._stalled_since_s > stalled_s:
             self.abort()
+        elif self._half_closed:
+            self._probe()
         elif self._current is None and now_s > self._deadline_s:
             self._on_deadline()
 
@@ -210,7 +244,7 @@ class ClientConnection(asyncio.Protocol):
         if (
             self._transport is not None
             and (self._waiting or not reader.is_idle)
-            and self._current is not None
+            and (self._current is not None or self._stalled_since_s is not None)
         ):
             self._reading_paused = True
             self._transport.pause_reading()
@@ -222,8 +256,8 @@ class ClientConnection(asyncio.Protocol):
             self._admitted = request
             self._deadline_s = monotonic() + self._app.limits.body_timeout_s
             request.failure = self._app.admit(request)
-            if request.failure is None and reader.expects_continue and self._current is None:
-                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if self._current is None and not self._waiting and self._stalled_since_s is None:
+                self._offer_continue_if_owed()
             if request.failure is not None:
                 reader.discard_body()
                 length = reader.length if reader.length is not None else _SWALLOWED_BODY_BYTES_MAX + 1
@@ -258,6 +292,8 @@ class ClientConnection(asyncio.Protocol):
     def _next(self) -> None:
         if self._current is not None or not self._waiting or self._transport is None:
             return
+        if self._stalled_since_s is not None:
+            return
         request = self._waiting.popleft()
         self._current = request
         request.began_s = monotonic()
@@ -267,7 +303,7 @@ class ClientConnection(asyncio.Protocol):
         """Let the client read the answer before a reset for its unread bytes can destroy it."""
         if self._transport is None:
             return
-        if self._closing and self._transport.can_write_eof():
+        if self._closing and not self._half_closed and self._transport.can_write_eof():
             self._transport.write_eof()
             self._deadline_s = monotonic() + _LINGER_S
             if self._reading_paused:
@@ -275,11 +311,39 @@ class ClientConnection(asyncio.Protocol):
                 self._transport.resume_reading()
         else:
             self._closing = True
+            self._deadline_s = monotonic() + self._app.limits.client_stall_timeout_s
             self._transport.close()
 
     def eof_received(self) -> bool:
-        """A client that has stopped sending is taken for gone, as other proxies do."""
-        return False
+        """The client sends no more. What it has asked for is answered, then the connection closes.
+
+        One that has gone looks the same until it is sent something, so it is, at once and some times more (what
+        stands between may notice only then): its machine answers that with a reset. Where that cannot be done
+        (HTTP/1.0 knows no interim answers) it is taken for gone; in TLS the end of one direction is the end of both.
+        """
+        current = self._current
+        if current is None or self._closing or current.http_1_0:
+            return False
+        self._half_closed = True
+        (self._waiting[-1] if self._waiting else current).keep_alive = False
+        self._probes_left = _PROBES
+        self._probe()
+        for delay_s in _PROBE_AGAIN_S:
+            self._loop.call_later(delay_s, self._probe)
+        return True
+
+    def _probe(self) -> None:
+        """Find out whether a client that has stopped sending is still there."""
+        transport, exchange = self._transport, self._exchange
+        if transport is None or exchange is None:
+            return
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), 0)
+        if poll.poll(0):  # with nothing asked for, an error or a hang-up is all that is told
+            transport.abort()
+        elif self._probes_left:
+            self._probes_left -= 1
+            exchange.on_client_eof()
 
     def pause_writing(self) -> None:
         self._stalled_since_s = monotonic()
@@ -290,6 +354,8 @@ class ClientConnection(asyncio.Protocol):
         self._stalled_since_s = None
         if self._exchange is not None:
             self._exchange.on_client_ready()
+        elif self._current is None and not self._closing:
+            self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

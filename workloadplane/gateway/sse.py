@@ -119,6 +119,11 @@ class SseScanner:
             return False
         return not self._form.last_line.search(self._tail)  # its blank line may be missing
 
+    @property
+    def is_mid_event(self) -> bool:
+        """Whether a part of an event has been passed on, so that nothing may be put in now."""
+        return self._passing
+
     def rest(self) -> bytes:
         """What is kept back: at a stream's proper end it is passed on, else dropped."""
         return self._tail

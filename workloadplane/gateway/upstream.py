@@ -1,11 +1,14 @@
 """Connections to replicas and peer gateways: pooled, one request at a time on each, parsed by httptools.
 
 A connection hands its sink at most one call per read, with everything that the read brought, so a small answer
-costs the client one write. It is used again only after a complete answer, and never when a byte came that
-nobody asked for.
+costs the client one write. It is used again only after a complete answer to a request that was sent whole, never
+when a byte came that nobody asked for, and not for longer than the other side said it keeps it. One that lay
+unused for a moment is looked at before it is used: what has come there, an end or a byte, makes it useless.
 """
 
 import asyncio
+import re
+import select
 import ssl
 from collections import deque
 from dataclasses import dataclass
@@ -15,6 +18,10 @@ from typing import Protocol, cast
 import httptools
 
 _HEAD_BYTES_MAX = 64 * 1024
+_LOOKED_AT_AFTER_S = 0.05
+_KEEP_ALIVE_MARGIN_S = 1.0
+_KEEP_ALIVE_TIMEOUT = re.compile(rb"(?:^|[\s,;])timeout=(\d{1,6})(?:$|[\s,;])")
+_NEVER_S = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,11 @@ class ResponseSink(Protocol):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection. ``fresh`` until its first answer: a reused one may have been closed under the request."""
+    """One connection.
+
+    fresh:        until its first answer: a reused one may have been closed under the request
+    idle_since_s: when it was last released; kept_until_s: until when the other side keeps it
+    """
 
     __slots__ = (
         "_complete",
@@ -74,6 +85,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_transport",
         "fresh",
         "idle_since_s",
+        "kept_until_s",
         "target",
     )
 
@@ -81,6 +93,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.target = target
         self.fresh = True
         self.idle_since_s = 0.0
+        self.kept_until_s = _NEVER_S
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._sink: ResponseSink | None = None
@@ -122,10 +135,6 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    @property
-    def is_usable(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
-
     # The transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -163,15 +172,38 @@ class UpstreamConnection(asyncio.Protocol):
         if head is not None or body or complete:
             sink.on_response(head, body, complete)
 
+    def seems_alive(self, now_s: float) -> bool:
+        """Whether neither an end nor a byte has come while it lay unused, read by the loop or not."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or now_s >= self.kept_until_s:
+            return False
+        if now_s - self.idle_since_s < _LOOKED_AT_AFTER_S:
+            return True
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poll.poll(0)
+
     def _finish(self) -> None:
         self._sink = None
-        reusable = self._reusable
+        # With a part of the request unsent, what comes next would follow it: nobody should rely on that.
+        reusable = (
+            self._reusable and self._transport is not None and not self._transport.get_write_buffer_size()
+        )
+        if reusable and self._head is not None:
+            keep_alive = self._head.get(b"keep-alive")
+            if keep_alive is not None:
+                self._note_timeout(keep_alive)
         self._reset_answer()
         if reusable:
             self.fresh = False
             self._pool.release(self)
         elif self._transport is not None:
             self._transport.close()
+
+    def _note_timeout(self, keep_alive: bytes) -> None:
+        told = _KEEP_ALIVE_TIMEOUT.search(keep_alive)
+        if told is not None:
+            self.kept_until_s = monotonic() + int(told.group(1)) - _KEEP_ALIVE_MARGIN_S
 
     def _lose(self, *, valid_http: bool) -> None:
         sink = self._sink
@@ -233,10 +265,14 @@ class UpstreamPool:
     def take(self, target: Target) -> UpstreamConnection | None:
         """An idle connection that seems alive, if there is one."""
         idle = self._idle.get(target)
+        if not idle:
+            return None
+        now_s = monotonic()
         while idle:
             connection = idle.pop()
-            if connection.is_usable:
+            if connection.seems_alive(now_s):
                 return connection
+            connection.abandon()
         return None
 
     async def connect(self, target: Target) -> UpstreamConnection:
@@ -272,6 +308,9 @@ class UpstreamPool:
         for idle in list(self._idle.values()):
             while idle and now_s - idle[0].idle_since_s >= self._idle_timeout_s:
                 idle.popleft().abandon()
+            for connection in [each for each in idle if now_s >= each.kept_until_s]:
+                idle.remove(connection)
+                connection.abandon()
 
     def close(self) -> None:
         for idle in list(self._idle.values()):

@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import httpx
 
 from tests.support.gateway import (
     SECRET,
+    SSE_HEAD,
     Received,
     agent_state,
+    chunk,
     gateway,
     json_answer,
     post,
@@ -76,6 +79,155 @@ def test_a_body_comes_in_any_framing(tmp_path: Path) -> None:
                 assert status(await reader.read()) == 200
                 writer.close()
                 assert [each.body for each in engine.received] == [CHAT] * 3
+
+    run(scenario())
+
+
+def test_continue_is_said_when_its_turn_has_come(tmp_path: Path) -> None:
+    """A request sent ahead that waits for ``100 Continue`` gets it after the answers before it, and once."""
+
+    async def scenario() -> None:
+        async with upstream(sends(json_answer(b"{}"))) as engine:
+            state = agent_state(tmp_path / "agent", engine.port)
+            async with gateway(tmp_path / "gateway", state) as running:
+                reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+                waits = post(CHAT, headers="expect: 100-continue\r\n")
+                writer.write(post(CHAT, close=False) + waits.removesuffix(CHAT))
+                first = await reader.readuntil(b"{}")
+                assert status(first) == 200
+                assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+                writer.write(CHAT)
+                second = await reader.read()
+                assert status(second) == 200
+                assert second.count(b"HTTP/1.1") == 1
+                writer.close()
+
+    run(scenario())
+
+
+def test_a_client_that_only_listens_is_answered(tmp_path: Path) -> None:
+    """Half-closed after one, or several, requests: all are answered in order, then the connection closes."""
+
+    async def scenario() -> None:
+        async def script(
+            received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        ) -> None:
+            await asyncio.sleep(0.7)  # longer than a sweep
+            if b'"stream"' in received.body:
+                writer.write(SSE_HEAD + chunk(b"data: 1\n\n"))
+                await asyncio.sleep(0.2)
+                writer.write(chunk(b"data: [DONE]\n\n") + chunk(b""))
+            else:
+                writer.write(json_answer(b'{"ok":1}'))
+
+        def final(answer: bytes) -> list[bytes]:
+            return answer.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"").split(b"HTTP/1.1 ")[1:]
+
+        async with upstream(script) as engine:
+            state = agent_state(tmp_path / "agent", engine.port)
+            async with gateway(tmp_path / "gateway", state) as running:
+                (answer,) = final(await raw(running.port, post(CHAT, close=False), half_close=True))
+                assert answer.startswith(b"200 OK")
+                assert b"connection: close\r\n" in answer
+                assert answer.endswith(b'{"ok":1}')
+                stream = b'{"model":"chat","stream":true}'
+                one, two, three = final(
+                    await raw(running.port, post(stream, close=False) + LIVE + LIVE, half_close=True)
+                )
+                assert one.replace(b"4\r\n: k\n\r\n", b"").endswith(
+                    chunk(b"data: 1\n\n") + chunk(b"data: [DONE]\n\n") + chunk(b"")
+                )
+                assert two.endswith(b'{"status":"ok"}')
+                assert three.endswith(b'{"status":"ok"}')
+                # Half a request is none.
+                assert await raw(running.port, post(CHAT)[:-1], half_close=True) == b""
+                assert final(await raw(running.port, LIVE + post(CHAT)[:-1], half_close=True))[0].startswith(
+                    b"200"
+                )
+                assert len(engine.received) == 2
+
+    run(scenario())
+
+
+def test_one_that_has_gone_is_told_from_one_that_listens(tmp_path: Path) -> None:
+    """A whole close cancels the engine's work at once, before any of its answer has come."""
+
+    async def scenario() -> None:
+        async def script(
+            received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        ) -> None:
+            await reader.readexactly(1)
+
+        async with upstream(script) as engine:
+            state = agent_state(tmp_path / "agent", engine.port)
+            async with gateway(tmp_path / "gateway", state) as running:
+                for head in (post(CHAT), post(CHAT).replace(b"HTTP/1.1", b"HTTP/1.0")):
+                    _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+                    writer.write(head)
+                    await eventually_async(lambda: len(engine.received) > engine.hung_up)
+                    writer.close()
+                    began_s = time.monotonic()
+                    await eventually_async(
+                        lambda: engine.hung_up == len(engine.received), what="the engine is cancelled"
+                    )
+                    assert time.monotonic() - began_s < 1
+                assert {record.outcome for record in await running.usage_of(2)} == {"client_gone"}
+
+    run(scenario())
+
+
+def test_head_is_answered_without_a_body(tmp_path: Path) -> None:
+    """HEAD of what is answered here tells its length and no more; of what is relayed, that POST is meant."""
+
+    async def scenario() -> None:
+        state = agent_state(tmp_path / "agent", 1)
+        async with gateway(tmp_path / "gateway", state) as running:
+            head = LIVE.replace(b"GET", b"HEAD")
+            got = await raw(
+                running.port, head + head + LIVE.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+            )
+            first, second, third = got.split(b"HTTP/1.1 ")[1:]
+            assert first == second
+            assert first.startswith(b"200 OK")
+            assert first.endswith(b"content-length: 15\r\n\r\n")
+            assert third.endswith(b'{"status":"ok"}')
+            async with httpx.AsyncClient(base_url=running.url) as client:
+                refused = await client.head("/v1/chat/completions")
+                assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+                assert (await client.delete("/livez")).headers["allow"] == "GET, HEAD"
+                assert (await client.put("/livez")).headers["allow"] == "GET, HEAD, POST, DELETE"
+
+    run(scenario())
+
+
+def test_nothing_that_a_client_says_becomes_a_header(tmp_path: Path) -> None:
+    """A model's name, a path, a request id: line ends in them reach neither the answer's head nor the engine's."""
+
+    async def scenario() -> None:
+        async with upstream(sends(json_answer(b"{}"))) as engine:
+            state = agent_state(tmp_path / "agent", engine.port)
+            async with gateway(tmp_path / "gateway", state) as running:
+                evil = "x\r\nx-evil: 1\r\n\r\nHTTP/1.1 200 OK\r\n"
+                model = json.dumps({"model": evil, "user": evil}).encode()
+                sent = [
+                    post(model),
+                    post(b'{"model": 1, "' + evil.encode() + b'": 1}'),
+                    b"GET /v1/models/x%0d%0ax-evil:1 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n"
+                    b"authorization: Bearer " + SECRET.encode() + b"\r\n\r\n",
+                    post(CHAT, path="/x%0d%0ax-evil:%201"),
+                    post(CHAT, headers="x-request-id: a\tx-evil: 1\r\n"),
+                    post(CHAT, headers="x-request-id: " + "a" * 1000 + "\r\n"),
+                    post(CHAT, headers="traceparent: a\tb\xff\r\n".encode("latin-1").decode("latin-1")),
+                ]
+                for each in sent:
+                    answer = await raw(running.port, each)
+                    head, _, rest = answer.partition(b"\r\n\r\n")
+                    assert b"x-evil" not in head
+                    assert b"a" * 1000 not in head
+                    assert b"\r\n\r\n" not in rest
+                    assert answer.startswith(b"HTTP/1.1 ")
+                assert all("x-evil" not in each.headers for each in engine.received)
+                assert all(len(each.headers["x-request-id"]) < 100 for each in engine.received)
 
     run(scenario())
 

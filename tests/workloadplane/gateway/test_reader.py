@@ -1,5 +1,6 @@
 """What is not HTTP/1.1 as we take it is refused, each case by a test that would pass it on otherwise."""
 
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -132,6 +133,67 @@ def test_chunk_extensions_and_trailers_are_bounded() -> None:
     for _ in range(40):
         reader.feed(b"a" * 1024)
     assert reader.request.failure is not None
+
+
+def test_a_chunk_extension_in_one_large_read_is_bounded_too() -> None:
+    """The bound holds though head, extension and end come together; the same bytes as content would pass."""
+    start = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    reader = RequestReader(Limits())
+    reader.feed(start + b"3;" + b"a" * 100_000 + b"\r\nabc\r\n0\r\n\r\n")
+    assert reader.ready == []
+    assert reader.request.failure is not None
+    assert "extensions" in reader.request.failure.message
+    reader = RequestReader(Limits())
+    reader.feed(start + b"186a0\r\n" + b"a" * 100_000 + b"\r\n0\r\n\r\n")
+    assert [len(request.body) for request in reader.ready] == [100_000]
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_body_in_tiny_pieces_takes_no_more_memory_than_its_bytes(chunked: bool) -> None:
+    """Two bytes at a time would cost twenty times their size if each stayed an object of its own."""
+    count = 200_000
+    reader = RequestReader(Limits())
+    tracemalloc.start()
+    if chunked:
+        reader.feed(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        for _ in range(count // 1000):
+            reader.feed(b"2\r\nab\r\n" * 1000)
+        end = b"0\r\n\r\n"
+    else:
+        reader.feed(HEAD + b"Content-Length: %d\r\n\r\n" % (2 * count + 1))
+        for _ in range(count):
+            reader.feed(b"ab")
+        end = b"c"
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 3 * 2 * count
+    reader.feed(end)
+    (request,) = reader.ready
+    assert request.body == b"ab" * count + (b"" if chunked else b"c")
+
+
+def test_head_is_read_as_a_get_without_a_body_in_its_answer() -> None:
+    """Health checks send HEAD; what must be left out is said by the request."""
+    (request,), _ = read(b"HEAD /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (request.method, request.head_only, request.failure) == (b"GET", True, None)
+
+
+@pytest.mark.parametrize(("extra", "passes"), [(0, True), (1, False)])
+def test_the_bounds_that_are_in_force_unless_told_otherwise(extra: int, passes: bool) -> None:
+    """16 KB of headers and 32 MB of body pass to the byte; one more is refused."""
+    limits = Limits()
+    assert (limits.header_bytes_max, limits.body_bytes_max) == (16 * 1024, 32 * 1024 * 1024)
+    reader = RequestReader(limits)
+    counted = len(b"/") + len(b"Host" + b"a") + 4 + len(b"X") + 4
+    value = b"a" * (limits.header_bytes_max - counted + extra)
+    reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + value + b"\r\n\r\n")
+    assert (len(reader.ready) == 1) is passes
+    reader = RequestReader(limits)
+    length = limits.body_bytes_max + extra
+    reader.feed(HEAD + b"Content-Length: %d\r\n\r\n" % length)
+    for _ in range(32):
+        reader.feed(bytes(1024 * 1024))
+    assert (len(reader.ready) == 1) is passes
 
 
 def test_requests_sent_ahead_are_read_in_order_and_bounded() -> None:
