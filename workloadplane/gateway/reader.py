@@ -199,7 +199,9 @@ class RequestReader:
     def _check_target(self) -> None:
         request = self.request
         if request.method not in _METHODS:
-            self._fail(errors.method_not_allowed(request.method.decode("latin-1"), "GET, HEAD, POST or DELETE"))
+            self._fail(
+                errors.method_not_allowed(request.method.decode("latin-1"), "GET, HEAD, POST or DELETE")
+            )
         if not self._url.startswith(b"/") or b"#" in self._url or not self._url.isascii():
             self._fail(errors.bad_http("its target is not an absolute path"))
         if b"host" not in request.headers and not request.http_1_0:
