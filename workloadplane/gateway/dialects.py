@@ -54,8 +54,6 @@ def error_head(request: Request | None, failure: Failure, request_id: str | None
         lines += b"retry-after: %d\r\n" % failure.retry_after_s
     if failure.status == 401:
         lines += b"www-authenticate: Bearer\r\n"
-    if failure.allow is not None:
-        lines += b"allow: %s\r\n" % failure.allow.encode()
     if failure.unready:
         lines += b"x-meridian-unready: 1\r\n"
     lines += failure.headers
