@@ -6,7 +6,7 @@ only the headers differ.
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from uuid import UUID
@@ -14,9 +14,10 @@ from uuid import UUID
 import msgspec
 
 from apps.accounts.models import ApiKey
-from apps.deployments.models import Deployment, Revision
+from apps.deployments.models import Deployment, Posture, Revision
 from apps.fleet.models import Cluster, GpuPool, Region
 from apps.placements.models import Assignment
+from controlplane.failover import Seat
 from workloadplane.protocol.desired import (
     AutoscalingBounds,
     DesiredAssignment,
@@ -25,6 +26,7 @@ from workloadplane.protocol.desired import (
     ModelSource,
     PoolBound,
 )
+from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.routing import (
     ApiKeyEntry,
     KeySetHeader,
@@ -129,44 +131,117 @@ def _desired_assignment(row: Assignment) -> DesiredAssignment:
     )
 
 
-def routing_entries(assignments: Iterable[Assignment], ready_revision_ids: Collection[UUID]) -> Entries:
-    """A route for each deployment that has a live assignment anywhere: a gateway may forward to it.
+def cluster_wanted(rows: Iterable[Assignment]) -> str | None:
+    """The cluster that is to serve an ``active_passive`` deployment with these live assignments, None for none.
+
+    The one that must hold replicas; of two such, as when it moves, the one it leaves until that one drains.
+    """
+    ordered = sorted(
+        rows,
+        key=lambda row: (
+            row.draining,
+            row.min_replicas == 0,
+            not row.leaving,
+            -row.min_replicas,
+            row.created_at,
+            str(row.pk),
+        ),
+    )
+    return str(ordered[0].pool.cluster_id) if ordered else None
+
+
+def routing_entries(
+    assignments: Iterable[Assignment],
+    ready_revision_ids: Collection[UUID],
+    *,
+    seats: Mapping[UUID, Seat],
+    nowhere: Mapping[Deployment, Refusal],
+    waiting: Callable[[Seat], str],
+) -> Entries:
+    """A route for each deployment that has a live assignment anywhere, and for each that is placed ``nowhere``.
 
     One that is being deleted has none: what runs ends as it would, and new requests are refused at once instead of
     being held for a replica that will not come.
 
-    ready_revision_ids: revisions with a ready replica; needed only of deployments with several live revisions.
+    ready_revision_ids: revisions with a ready replica; needed only of deployments with several live revisions
+    seats:              deployment id -> who may serve it, of every ``active_passive`` one
+    waiting:            says for whom a seat waits
     """
     by_deployment: dict[Deployment, list[Assignment]] = defaultdict(list)
     for row in assignments:
         if row.deployment.deletion_requested_at is None:
             by_deployment[row.deployment].append(row)
-    return Entries(
-        {
-            str(deployment.pk): _encoder.encode(_route(deployment, rows, ready_revision_ids))
-            for deployment, rows in by_deployment.items()
-        }
-    )
+    routes = [
+        _route(deployment, rows, ready_revision_ids)
+        if deployment.posture != Posture.ACTIVE_PASSIVE
+        else _seated_route(deployment, rows, ready_revision_ids, seats[deployment.pk], waiting)
+        for deployment, rows in by_deployment.items()
+    ]
+    routes += [_nowhere_route(deployment, refusal) for deployment, refusal in nowhere.items()]
+    return Entries({route.deployment_id: _encoder.encode(route) for route in routes})
+
+
+def _seated_route(
+    deployment: Deployment,
+    rows: Sequence[Assignment],
+    ready_revision_ids: Collection[UUID],
+    seat: Seat,
+    waiting: Callable[[Seat], str],
+) -> Route:
+    """Every revision names the serving cluster first, or none at all: nobody else may think that it is the one."""
+    seated = [row for row in rows if str(row.pool.cluster_id) == seat.serving]
+    route = _route(deployment, seated or rows, ready_revision_ids)
+    revisions = {row.revision_id: row.revision for row in rows}
+    weights = {share.revision_id: share.weight for share in route.revisions}
+    shares = []
+    for revision in sorted(revisions.values(), key=lambda revision: -revision.number):
+        share = _revision_route(revision, rows, weight=weights.get(str(revision.pk), 0))
+        others = tuple(name for name in share.cluster_ids if name != seat.serving)
+        holds = seat.serving is not None and seat.serving in share.cluster_ids
+        shares.append(
+            msgspec.structs.replace(share, cluster_ids=(seat.serving or "", *others) if holds else ())
+        )
+    refusal = None
+    if seat.serving is None:
+        refusal = Refusal(
+            rule="handing_over",
+            subject="deployment",
+            value=f"another cluster takes over once {waiting(seat)}",
+            remedy="try again shortly",
+        )
+    return msgspec.structs.replace(route, revisions=tuple(shares), refusal=refusal)
 
 
 def _route(deployment: Deployment, rows: Sequence[Assignment], ready_revision_ids: Collection[UUID]) -> Route:
     revisions = {row.revision_id: row.revision for row in rows}
     weighted = _weighted_revision(deployment, rows, ready_revision_ids)
+    shares = tuple(
+        _revision_route(revision, rows, weight=100 if revision.pk == weighted else 0)
+        for revision in sorted(revisions.values(), key=lambda revision: -revision.number)
+    )
+    return _route_of(deployment, revisions[weighted].model_version.model.name, shares)
+
+
+def _nowhere_route(deployment: Deployment, refusal: Refusal) -> Route:
+    """It exists, so nobody is told otherwise; it runs nowhere, and this is why."""
+    revision = deployment.current_revision
+    model = revision.model_version.model.name if revision is not None else ""
+    return msgspec.structs.replace(_route_of(deployment, model, ()), placed=False, refusal=refusal)
+
+
+def _route_of(deployment: Deployment, model: str, revisions: tuple[RevisionRoute, ...]) -> Route:
     return Route(
         deployment_id=str(deployment.pk),
         deployment=deployment.name,
         project_id=str(deployment.project_id),
-        model=revisions[weighted].model_version.model.name,
+        model=model,
         residency=tuple(sorted(deployment.residency)),
         residency_ingress=deployment.residency_ingress,
         priority=deployment.priority,
         posture=deployment.posture,
         concurrency_target=deployment.autoscaling.concurrency_target,
         scale_to_zero=deployment.autoscaling.min_replicas == 0,
-        revisions=tuple(
-            _revision_route(revision, rows, weight=100 if revision.pk == weighted else 0)
-            for revision in sorted(revisions.values(), key=lambda revision: -revision.number)
-        ),
+        revisions=revisions,
         created_at=int(deployment.created_at.timestamp()),
     )
 
@@ -187,7 +262,7 @@ def _weighted_revision(
 
 
 def _revision_route(revision: Revision, rows: Sequence[Assignment], *, weight: int) -> RevisionRoute:
-    """Its clusters, the serving one of an active/passive pair first: the one that must hold replicas."""
+    """Its clusters, those that must hold the most replicas first."""
     own = [row for row in rows if row.revision_id == revision.pk]
     own.sort(key=lambda row: (row.draining, -row.min_replicas, row.created_at, str(row.pk)))
     return RevisionRoute(

@@ -151,6 +151,40 @@ class ClusterTableEntry(models.Model):
         return self.key
 
 
+class ServingSeat(models.Model):
+    """Which cluster may serve an ``active_passive`` deployment by the tables made last. ``controlplane.failover``."""
+
+    deployment = models.OneToOneField(
+        Deployment, on_delete=models.CASCADE, primary_key=True, related_name="seat"
+    )
+    serving = models.ForeignKey(Cluster, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+
+    def __str__(self) -> str:
+        return f"{self.deployment_id} is served by {self.serving_id}"
+
+
+class YieldingCluster(models.Model):
+    """A cluster that may still serve by a table it holds: it keeps the next one waiting.
+
+    generation: of its first routing table in which it does not serve
+    leased:     whether what it may hold ends with its lease
+    """
+
+    seat = models.ForeignKey(ServingSeat, on_delete=models.CASCADE, related_name="yielding")
+    cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="+")
+    generation = models.BigIntegerField()
+    leased = models.BooleanField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["seat", "cluster"], name="yielding_cluster_once_per_seat")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.cluster_id} until generation {self.generation}"
+
+
 class ReplicaState(models.TextChoices):
     PENDING = "pending"
     STARTING = "starting"

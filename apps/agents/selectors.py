@@ -17,6 +17,7 @@ from apps.agents.models import (
     ReplicaState,
     SigningKey,
     TableKind,
+    YieldingCluster,
 )
 from apps.api.actors import Actor
 from apps.fleet.models import Cluster
@@ -52,6 +53,17 @@ def clusters_behind_keyset() -> list[str]:
         for table in tables.select_related("cluster__session").order_by("cluster__name")
         if table.cluster.session.facts.get("held_generations", {}).get("keyset", 0) < table.generation
     ]
+
+
+def cluster_yields(*, cluster_id: UUID) -> bool:
+    """Whether somewhere another cluster waits for this one before it serves."""
+    return YieldingCluster.objects.filter(cluster_id=cluster_id).exists()
+
+
+def organization_ids_yielding() -> list[UUID]:
+    """Organizations in which a cluster waits for another before it serves."""
+    owners = YieldingCluster.objects.values_list("cluster__organization_id", flat=True)
+    return sorted(set(owners))
 
 
 def revision_ids_ready(*, deployment_ids: Collection[UUID]) -> set[UUID]:

@@ -134,6 +134,29 @@ def placed_conditions(*, organization_id: UUID) -> dict[str, tuple[int, Refusal 
     }
 
 
+_UNDECIDED = Refusal(
+    rule="placing",
+    subject="deployment",
+    value="where it runs is being decided",
+    remedy="try again shortly",
+)
+
+
+def deployments_nowhere(*, organization_id: UUID) -> dict[Deployment, Refusal]:
+    """What an organization wants placed and is placed nowhere, and why; with all that a route is made of."""
+    placed_ids = placements.deployment_ids_live(organization_id=organization_id)
+    found = deployments_wanted(organization_id=organization_id).exclude(pk__in=placed_ids)
+    rows = list(found.prefetch_related("conditions"))
+    return {row: _nowhere_because(row) for row in rows}
+
+
+def _nowhere_because(deployment: Deployment) -> Refusal:
+    for condition in deployment.conditions.all():
+        if condition.type == ConditionType.PLACED and condition.refusals:
+            return msgspec.convert(condition.refusals[0], Refusal)
+    return _UNDECIDED
+
+
 @dataclass(frozen=True)
 class ClusterReplicas:
     """A deployment's replicas in one cluster: wanted now (at least the minimum), and ready."""

@@ -177,6 +177,11 @@ def organization_ids_of_clusters(*, cluster_ids: Collection[UUID]) -> list[UUID]
     return sorted(set(owners))
 
 
+def organization_ids_with_clusters() -> list[UUID]:
+    """All organizations that have a cluster, for the control plane itself."""
+    return sorted(set(Cluster.objects.values_list("organization_id", flat=True)))
+
+
 def clusters_for_tables(*, organization_id: UUID) -> list[Cluster]:
     """An organization's clusters with region, agent's session (if enrolled) and pools: what tables are made of."""
     found = Cluster.objects.filter(organization_id=organization_id).order_by("id")

@@ -44,6 +44,12 @@ def assignments_of_deployments(*, deployment_ids: Collection[UUID]) -> QuerySet[
     )
 
 
+def deployment_ids_live(*, organization_id: UUID) -> QuerySet[Assignment, UUID]:
+    """Deployments of an organization that have an assignment which has not ended: to be used in a query."""
+    found = Assignment.objects.filter(pool__cluster__organization_id=organization_id, ended_at=None)
+    return found.values_list("deployment_id", flat=True)
+
+
 def deployment_ids_unsettled() -> set[UUID]:
     """Deployments with an assignment that is on its way out."""
     leaving = Assignment.objects.filter(ended_at=None, leaving=True)

@@ -15,6 +15,7 @@ from tests.house.source import dotted, sources
 PURE_ROOMS = (
     "controlplane/placement",
     "controlplane/costing",
+    "controlplane/failover",
     "workloadplane/routing",
     "workloadplane/health",
     "workloadplane/autoscaling",

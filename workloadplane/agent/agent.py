@@ -187,7 +187,7 @@ class Agent:
             spool_dir=self._options.gateway_state_dir / "spool",
             timings=self._timings,
             on_standing=self._wake,
-            on_heard=lambda at: self._hub.publish(PlaneHeard(at_monotonic_s=at)),
+            on_heard=self._on_heard,
         )
         await self._home.run()
 
@@ -251,6 +251,10 @@ class Agent:
         if table is not None:
             self._hub.publish(TablePush(kind=kind, table=table))
 
+    def _on_heard(self, at_monotonic_s: float) -> None:
+        held = self._tables.held_generations.get("routing", 0)
+        self._hub.publish(PlaneHeard(at_monotonic_s=at_monotonic_s, routing_generation=held))
+
     def _on_behind(self, generation: int) -> None:
         """A gateway holds later endpoints than this agent remembers having sent: go on above those."""
         self._endpoints = EndpointSet(endpoint_generation=generation, endpoints=())
@@ -298,6 +302,7 @@ class Agent:
             engine_substitutions=dict(self._options.substitutions),
             free_memory_bytes=psutil.virtual_memory().available,
             held_generations=self._tables.held_generations,
+            gateway_generations={"routing": self._hub.routing_in_force()},
         )
         replicas = tuple(record.observed() for record in self._fleet.records.values())
         if not self._tracker.update(replicas, self._conditions, facts):

@@ -28,6 +28,7 @@ from workloadplane.protocol.local import (
     PlaneHeard,
     TablePush,
 )
+from workloadplane.protocol.routing import RoutingHeader
 
 _log = structlog.get_logger(__name__)
 
@@ -40,14 +41,20 @@ _RETURN_S = 5.0
 
 ENDPOINTS = "endpoints"
 PLANE_HEARD = "plane_heard"
+ROUTING = "routing"
 
 
 @dataclass(slots=True, eq=False)
 class _Link:
-    """One connected gateway. ``acknowledged``: endpoint generations and when, the newest last."""
+    """One connected gateway.
+
+    acknowledged: endpoint generations and when, the newest last
+    routing:      generation of the routing table that it has in force, 0 before it said so
+    """
 
     instance: str = ""
     acknowledged: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=64))
+    routing: int = 0
     load: LoadReport | None = None
     load_at: float = 0.0
     outbox: dict[str, bytes] = field(default_factory=dict)
@@ -74,6 +81,9 @@ class GatewayHub:
         self._on_behind = on_behind
         self._links: set[_Link] = set()
         self._missing: dict[str, float] = {}
+        self._parted: dict[str, tuple[float, int]] = {}  # when, and the routing generation in force there
+        self._routing_generation = 0
+        self._lease_s = 0.0
         self._latest: dict[str, bytes] = {}
         self._endpoint_generation = 0
         self._server: asyncio.Server | None = None
@@ -103,10 +113,28 @@ class GatewayHub:
         kind = _kind(message)
         if isinstance(message, EndpointSet):
             self._endpoint_generation = message.endpoint_generation
+        elif isinstance(message, TablePush) and kind == ROUTING:
+            header = msgspec.json.decode(message.table.contents().header, type=RoutingHeader)
+            self._routing_generation = message.table.generation
+            self._lease_s = max(self._lease_s, header.hard_ttl_s)
         line = msgspec.json.encode(message) + b"\n"
         self._latest[kind] = line
         for link in self._links:
             _mail(link, kind, line)
+
+    def routing_in_force(self) -> int:
+        """A routing generation that no gateway which may serve by a lease is behind; 0 while that is not known.
+
+        One that is not connected hears nothing, so it serves nothing of the kind any more once its lease is over.
+        """
+        now = time.monotonic()
+        if now - self._opened_at < self._lease_s:
+            return 0  # those of this agent's former life
+        self._parted = {
+            name: (at, held) for name, (at, held) in self._parted.items() if now - at < self._lease_s
+        }
+        behind = [link.routing for link in self._links] + [held for _, held in self._parted.values()]
+        return min(behind, default=self._routing_generation)
 
     def is_clear(self, replica_id: str, *, since_generation: int) -> bool:
         """Whether no gateway can still use a replica that was not ready any more from that generation on."""
@@ -144,6 +172,7 @@ class GatewayHub:
             link.instance = hello.gateway_instance
             self._links.add(link)
             self._missing.pop(link.instance, None)
+            self._parted.pop(link.instance, None)
             _log.info("gateway connected", gateway_instance=link.instance, gateway_pid=hello.pid)
             for kind, line in self._latest.items():
                 _mail(link, kind, line)
@@ -168,6 +197,9 @@ class GatewayHub:
                 self._note(link, message, now)
 
     def _note(self, link: _Link, message: Acknowledgement, now: float) -> None:
+        if message.kind == ROUTING:
+            link.routing = message.generation
+            self._on_news()
         if message.kind != ENDPOINTS:
             return
         link.acknowledged.append((message.generation, now))
@@ -181,6 +213,7 @@ class GatewayHub:
         if link in self._links:
             self._links.discard(link)
             self._missing[link.instance] = time.monotonic()
+            self._parted[link.instance] = (time.monotonic(), link.routing)
             _log.info("gateway disconnected", gateway_instance=link.instance)
             self._on_news()
         if sender is not None:
@@ -213,7 +246,7 @@ def _mail(link: _Link, kind: str, line: bytes) -> None:
 
 
 async def _send(link: _Link, writer: asyncio.StreamWriter) -> None:
-    """Write the newest of each kind; identity and tables before the endpoints that lean on them."""
+    """Write the newest of each kind; identity and tables before the lease and the endpoints that lean on them."""
     with contextlib.suppress(ConnectionError):
         while True:
             await link.has_mail.wait()
@@ -224,7 +257,7 @@ async def _send(link: _Link, writer: asyncio.StreamWriter) -> None:
                 await writer.drain()
 
 
-_SENDING_ORDER = ("identity", PLANE_HEARD, "keyset", "routing", "desired", ENDPOINTS)
+_SENDING_ORDER = ("identity", "keyset", ROUTING, "desired", PLANE_HEARD, ENDPOINTS)
 
 
 def _is_idle(link: _Link, replica_id: str, since_generation: int, now: float) -> bool:

@@ -140,9 +140,9 @@ class Home:
             response = maybe
         await asyncio.to_thread(self._acknowledge, response)
         self._stand(response.refusal)
-        if response.refusal is None:
-            self._on_heard(asked_at)
         brought = await self._household.take(response)
+        if response.refusal is None and self._holds_routing(response):
+            self._on_heard(asked_at)
         if response.refusal is not None and self.standing is None:
             raise ControlError(f"refused: {response.refusal}")
         if response.tables and not brought:
@@ -150,6 +150,11 @@ class Home:
         elif outgoing.is_news and not _was_heard(outgoing.request, response):
             await self._until_news(_UNHEARD_SPACING_S)
         return brought or outgoing.is_news
+
+    def _holds_routing(self, response: SyncResponse) -> bool:
+        """Whether the routing table that came, if one came, is in force: else this may not be the one that serves."""
+        update = response.tables.get("routing")
+        return update is None or self._household.held().get("routing", 0) >= update.manifest.generation
 
     async def _outgoing(self) -> _Outgoing:
         batch = await asyncio.to_thread(self._pending)

@@ -223,7 +223,7 @@ class Gateway:
                 **(_as_anthropic(route) if dialects.is_anthropic(request) else {}),
             }
             for route in registry.routes_of(caller.api_key.project_id)
-            if can_serve(registry.snapshot(route, time.monotonic())) is None
+            if route.placed and can_serve(registry.snapshot(route, time.monotonic())) is None
         ]
 
 

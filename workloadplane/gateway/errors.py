@@ -285,6 +285,19 @@ def refused(refusal: Refusal) -> Failure:
     )
 
 
+def not_served(deployment: str, refusal: Refusal) -> Failure:
+    """It exists, and no cluster serves it now: the control plane says why."""
+    return Failure(
+        503,
+        _SERVER,
+        refusal.rule,
+        f"The model '{_shown(deployment)}' is not served now ({refusal.subject}: {refusal.value});"
+        f" {refusal.remedy}.",
+        param="model",
+        retry_after_s=2 if refusal.rule == "handing_over" else 10,
+    )
+
+
 def upstream_unreachable() -> Failure:
     return Failure(
         502,

@@ -111,7 +111,9 @@ class AgentLink:
             _log.warning("message of the agent not understood", reason=str(error)[:200])
             return
         if isinstance(message, PlaneHeard):
-            self._context.registry.plane_heard_s = message.at_monotonic_s
+            registry = self._context.registry
+            if message.routing_generation <= registry.generation("routing"):
+                registry.plane_heard_s = message.at_monotonic_s
             return
         if isinstance(message, TablePush):
             registry = self._context.registry

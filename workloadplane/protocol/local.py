@@ -64,10 +64,13 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, tag="identity"):
 class PlaneHeard(msgspec.Struct, frozen=True, kw_only=True, tag="plane_heard"):
     """When the agent asked what the control plane last answered, on this machine's monotonic clock, in seconds.
 
-    What one cluster alone may serve (``active_passive``) is served only while this is recent: the lease.
+    What one cluster alone may serve (``active_passive``) is served only while this is recent: the lease. A gateway
+    that holds an older routing table than ``routing_generation`` passes it over: the answer may have brought the news
+    that another cluster serves.
     """
 
     at_monotonic_s: float
+    routing_generation: int = 0
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):

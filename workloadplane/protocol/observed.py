@@ -69,13 +69,18 @@ class ObservedCondition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the agent says of its cluster."""
+    """What the agent says of its cluster.
+
+    gateway_generations: table kind -> a generation that no gateway which may still serve is behind. An agent that
+                         does not say it lets whoever waits for its gateways wait for its lease instead.
+    """
 
     agent_version: str
     gateway_url: str
     engine_substitutions: dict[str, str]
     free_memory_bytes: int | None
     held_generations: dict[str, int]  # table kind -> generation in use
+    gateway_generations: dict[str, int] = {}
 
 
 class ObservedDelta(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,8 @@
 
 import msgspec
 
+from workloadplane.protocol.refusal import Refusal
+
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """Another cluster's gateway. ``public_key`` (raw Ed25519) proves what that cluster sends us."""
@@ -50,6 +52,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     residency:         jurisdictions in which a request may be served; empty = anywhere
     residency_ingress: what a gateway outside ``residency`` does: ``forward`` to one inside, or ``refuse``
+    placed:            False: it runs nowhere, though it exists; ``revisions`` is empty
+    refusal:           why no cluster serves it now; then no revision names one
     """
 
     deployment_id: str
@@ -64,6 +68,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     scale_to_zero: bool
     revisions: tuple[RevisionRoute, ...]
     created_at: int  # seconds since 1970, for /v1/models
+    placed: bool = True
+    refusal: Refusal | None = None
 
 
 class KeySetHeader(msgspec.Struct, frozen=True, kw_only=True):

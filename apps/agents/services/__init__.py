@@ -1,18 +1,20 @@
 """Writing what concerns agents: enrolment, what they report, the tables they are sent."""
 
 from apps.agents.services.agent_enrol import agent_enrol
-from apps.agents.services.agents_reconcile import agents_reconcile, tables_reconcile
+from apps.agents.services.agents_reconcile import agents_reconcile, seats_reconcile, tables_reconcile
 from apps.agents.services.enrolment_token_create import enrolment_token_create
 from apps.agents.services.plane_epoch_raise import plane_epoch_raise
 from apps.agents.services.signing_key import signing_key_announce, signing_key_retire
-from apps.agents.services.tables_compile import keysets_compile, tables_compile
+from apps.agents.services.tables_compile import keysets_compile, organization_tables_compile, tables_compile
 
 __all__ = [
     "agent_enrol",
     "agents_reconcile",
     "enrolment_token_create",
     "keysets_compile",
+    "organization_tables_compile",
     "plane_epoch_raise",
+    "seats_reconcile",
     "signing_key_announce",
     "signing_key_retire",
     "tables_compile",

@@ -3,16 +3,22 @@
 Every step finds by itself what is to be done and may be repeated, come late or run beside itself without harm.
 """
 
+import logging
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models import F, Q
 
+from apps.agents import selectors
 from apps.agents.models import AgentInstance, AgentSession, EnrolmentToken
-from apps.agents.services.tables_compile import tables_compile
+from apps.agents.services.tables_compile import organization_tables_compile
 from apps.fleet import selectors as fleet
 from apps.telemetry.services import event_record
+
+logger = logging.getLogger(__name__)
 
 FORMER_INSTANCES_KEPT_FOR = timedelta(days=30)
 ENROLMENT_TOKENS_KEPT_FOR = timedelta(days=30)
@@ -27,8 +33,26 @@ def agents_reconcile(*, now: datetime) -> None:
 
 
 def tables_reconcile() -> None:
-    """Compile all tables: keys expire and retire by themselves, and a new signing key has begun to sign."""
-    tables_compile(cluster_ids=fleet.cluster_ids())
+    """Compile all tables: keys expire and retire by themselves, and a new signing key has begun to sign.
+
+    An organization whose tables cannot be compiled is logged; it keeps no other waiting.
+    """
+    _compile(fleet.organization_ids_with_clusters())
+
+
+def seats_reconcile() -> None:
+    """Look again at who waits for whom: a lease that ends rings no doorbell. As ``tables_reconcile``."""
+    _compile(selectors.organization_ids_yielding())
+
+
+def _compile(organization_ids: Iterable[UUID]) -> None:
+    for organization_id in organization_ids:
+        try:
+            organization_tables_compile(organization_id=organization_id)
+        except ImproperlyConfigured:
+            raise  # there is no key to sign with: that concerns all
+        except Exception:
+            logger.exception("tables of organization %s could not be compiled", organization_id)
 
 
 def _cluster_ids_changed(now: datetime) -> list[UUID]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from apps.agents import selectors
 from apps.agents.models import AgentSession, Replica, ReplicaState, StrayReplica
 from apps.agents.observations import ENDED_STATES, encoded, events_of, replica_row
 from apps.agents.services.agent_enrol import gateway_url_is_good
@@ -75,11 +76,17 @@ def observed_store(*, session: AgentSession, delta: ObservedDelta, now: datetime
     if deployment_ids and _gateway_moves(session, delta):
         # Locks are taken in one order everywhere: deployments, clusters, the placement clock.
         deployments_locked(ids=sorted(deployment_ids))
+    gateways_held = session.facts.get("gateway_generations")
     moved = _facts_store(session, delta)
+    yields = session.facts.get("gateway_generations") != gateways_held and selectors.cluster_yields(
+        cluster_id=session.cluster_id
+    )
     if deployment_ids:
         deployment_observe(deployment_ids=sorted(deployment_ids))
     changed = {row.deployment_id for row in ready_before ^ _ready(held.rows.values())}
-    if moved or (changed and placements.deployment_ids_changing_revision(deployment_ids=changed)):
+    if yields:
+        session.save(update_fields=["facts"])  # who may serve is decided by it
+    if moved or yields or (changed and placements.deployment_ids_changing_revision(deployment_ids=changed)):
         tables_compile(cluster_ids=[session.cluster_id])
     return full_wanted
 

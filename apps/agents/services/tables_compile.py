@@ -8,7 +8,6 @@ stored and generations only rise.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -19,7 +18,9 @@ from apps.agents import contents, selectors
 from apps.agents.contents import Contents
 from apps.agents.models import TableKind
 from apps.agents.services.signing_key import signer_registered
+from apps.agents.services.seats_settle import Settled, seats_settle, seats_store, waits_for
 from apps.agents.services.tables_store import tables_store
+from apps.deployments import selectors as deployments
 from apps.fleet import selectors as fleet
 from apps.fleet.models import Cluster
 from apps.placements import selectors as placements
@@ -37,15 +38,14 @@ def tables_compile(*, cluster_ids: Collection[UUID]) -> None:
         _organization_compile(organization_id, frozenset(TableKind))
 
 
+def organization_tables_compile(*, organization_id: UUID) -> None:
+    """Compile all tables of an organization. As ``tables_compile``."""
+    _organization_compile(organization_id, frozenset(TableKind))
+
+
 def keysets_compile(*, organization_id: UUID) -> None:
     """Compile the accepted API keys of an organization's clusters. As ``tables_compile``."""
     _organization_compile(organization_id, frozenset({TableKind.KEYSET}))
-
-
-@dataclass(frozen=True)
-class _World:
-    clusters: list[Cluster]
-    assignments: Mapping[UUID, list[Assignment]]  # by cluster
 
 
 @transaction.atomic
@@ -58,16 +58,23 @@ def _organization_compile(organization_id: UUID, kinds: Collection[TableKind]) -
     if not clusters:
         return
     signer = signer_registered()
+    now = timezone.now()
     tables: dict[tuple[UUID, TableKind], Contents] = {}
+    settled: list[Settled] = []
     if TableKind.KEYSET in kinds:
         tables |= _keysets(organization_id, clusters)
     if TableKind.DESIRED in kinds or TableKind.ROUTING in kinds:
         by_cluster: dict[UUID, list[Assignment]] = defaultdict(list)
         for row in placements.assignments_live(cluster_ids=[cluster.pk for cluster in clusters]):
             by_cluster[row.pool.cluster_id].append(row)
+        assignments = [row for rows in by_cluster.values() for row in rows]
+        settled = seats_settle(
+            organization_id=organization_id, clusters=clusters, assignments=assignments, now=now
+        )
         tables |= _desired(clusters, by_cluster)
-        tables |= _routing(clusters, by_cluster)
+        tables |= _routing(organization_id, clusters, assignments, settled)
     tables_store(tables=tables, signer=signer, plane_epoch=selectors.plane_epoch())
+    seats_store(organization_id=organization_id, settled=settled, clusters=clusters)
 
 
 def _keysets(organization_id: UUID, clusters: Iterable[Cluster]) -> dict[tuple[UUID, TableKind], Contents]:
@@ -91,10 +98,19 @@ def _desired(
 
 
 def _routing(
-    clusters: list[Cluster], by_cluster: Mapping[UUID, list[Assignment]]
+    organization_id: UUID,
+    clusters: list[Cluster],
+    assignments: Collection[Assignment],
+    settled: Iterable[Settled],
 ) -> dict[tuple[UUID, TableKind], Contents]:
-    assignments = [row for rows in by_cluster.values() for row in rows]
-    entries = contents.routing_entries(assignments, _ready_revisions(assignments))
+    by_id = {str(cluster.pk): cluster for cluster in clusters}
+    entries = contents.routing_entries(
+        assignments,
+        _ready_revisions(assignments),
+        seats={row.deployment.pk: row.after for row in settled},
+        nowhere=deployments.deployments_nowhere(organization_id=organization_id),
+        waiting=lambda seat: waits_for(seat, by_id),
+    )
     peers = [cluster for cluster in clusters if cluster.gateway_url and hasattr(cluster, "session")]
     region_ids = {cluster.region_id for cluster in clusters}
     rtt_ms = fleet.latencies_ms(region_ids=region_ids)

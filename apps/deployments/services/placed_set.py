@@ -7,8 +7,11 @@ from apps.deployments.services.condition_set import condition_set
 from workloadplane.protocol.refusal import Refusal
 
 
-def placed_set(*, deployment: Deployment, refusal: Refusal | None, cluster_names: Sequence[str]) -> None:
-    """Placed in these clusters, or not placed as wanted because of ``refusal``. ``deployment`` is locked."""
+def placed_set(*, deployment: Deployment, refusal: Refusal | None, cluster_names: Sequence[str]) -> bool:
+    """Placed in these clusters, or not placed as wanted because of ``refusal``; whether that is news.
+
+    ``deployment`` is locked.
+    """
     if refusal is None:
         reason, message = "Placed", f"runs in {', '.join(cluster_names)}"
     else:
@@ -16,7 +19,7 @@ def placed_set(*, deployment: Deployment, refusal: Refusal | None, cluster_names
         message = str(refusal)
         if cluster_names:
             message += f" (what ran before goes on in {', '.join(cluster_names)})"
-    condition_set(
+    return condition_set(
         deployment=deployment,
         type=ConditionType.PLACED,
         status=refusal is None,

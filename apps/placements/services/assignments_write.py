@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from apps.deployments.models import Deployment, Posture
+from apps.deployments.models import Deployment
 from apps.placements import selectors
 from apps.placements.models import Assignment, PlacementPlan
 from controlplane.placement import Allocation, PlacementProblem
@@ -18,9 +18,9 @@ def assignments_write(
 ) -> set[UUID]:
     """Create, rebound, revive or retire. ``deployment`` is locked. Returns the clusters whose tables change.
 
-    What the plan no longer names drains at once where a successor is in the same cluster (the agent hands over), where
-    its jurisdiction is no longer allowed, or where two places must never serve (active_passive); otherwise it is
-    ``leaving``: it serves on until its successors elsewhere are ready.
+    What the plan no longer names drains at once where a successor is in the same cluster (the agent hands over), or
+    where its jurisdiction is no longer allowed; otherwise it is ``leaving``: it serves on until its successors
+    elsewhere are ready. That only one of them serves where only one may (active_passive) is seen to by the tables.
     """
     live = {
         (str(row.revision_id), str(row.pool_id)): row
@@ -69,8 +69,7 @@ def _retire(row: Assignment, deployment: Deployment, clusters_kept: set[str]) ->
         return False
     allowed = not deployment.residency or row.pool.cluster.region.jurisdiction in deployment.residency
     handed_over_here = str(row.pool.cluster_id) in clusters_kept
-    may_stay = allowed and bool(clusters_kept) and deployment.posture == Posture.ACTIVE_ACTIVE
-    if may_stay and not handed_over_here:
+    if allowed and clusters_kept and not handed_over_here:
         if row.leaving:
             return False
         row.leaving = True

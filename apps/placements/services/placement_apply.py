@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.agents.services.tables_compile import tables_compile
+from apps.agents.services.tables_compile import organization_tables_compile
 from apps.deployments import selectors as deployments
 from apps.deployments.models import Deployment
 from apps.deployments.services.deployment_observe import deployment_observe
@@ -140,13 +140,14 @@ def _carry_out(
 ) -> None:
     by_id = {str(row.pk): row for row in locked}
     cluster_ids: set[UUID] = set()
+    nowhere = False  # gateways say why
     for change in adopted:
         deployment = by_id[change.entry.deployment_id]
         if change.changes_assignments:
             cluster_ids |= assignments_write(
                 plan=plan, deployment=deployment, allocations=change.entry.allocations, problem=problem
             )
-        placed_set(
+        is_news = placed_set(
             deployment=deployment,
             refusal=change.entry.refusal,
             cluster_names=sorted(
@@ -156,9 +157,10 @@ def _carry_out(
                 }
             ),
         )
+        nowhere |= is_news and not change.entry.allocations
     deployment_observe(deployment_ids=sorted(UUID(change.entry.deployment_id) for change in adopted))
-    if cluster_ids:
-        tables_compile(cluster_ids=sorted(cluster_ids))
+    if cluster_ids or nowhere:
+        organization_tables_compile(organization_id=UUID(problem.organization_id))
 
 
 def _clock_store(clock: PlacementClock, problem: PlacementProblem, *, overtaken: bool) -> None:
