@@ -73,9 +73,7 @@ def lease_is_over(standing: Standing, *, now_s: float, lease_s: float) -> bool:
     return standing.heard_at_s is None or now_s - standing.heard_at_s > lease_s
 
 
-def _has_yielded(
-    row: Yielding, standings: Mapping[str, Standing], *, now_s: float, lease_s: float
-) -> bool:
+def _has_yielded(row: Yielding, standings: Mapping[str, Standing], *, now_s: float, lease_s: float) -> bool:
     standing = standings.get(row.cluster_id)
     if standing is None or standing.gone:
         return True

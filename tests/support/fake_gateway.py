@@ -77,6 +77,10 @@ class FakeGateway:
         assert self.endpoints is not None
         self._say(Acknowledgement(kind="endpoints", generation=self.endpoints.endpoint_generation))
 
+    def acknowledge_routing(self, generation: int) -> None:
+        """Say which routing table is in force here."""
+        self._say(Acknowledgement(kind="routing", generation=generation))
+
     def _say(self, message: msgspec.Struct) -> None:
         self._socket.sendall(msgspec.json.encode(message) + b"\n")
 

@@ -103,8 +103,10 @@ class Gateway:
         if isinstance(found, Failure):
             return found
         asked = inquire(self._context, request, *found)
-        if isinstance(asked, Failure) and asked.code == "model_not_found":
-            return _elsewhere(request, asked)
+        if isinstance(asked, Failure):
+            return _elsewhere(request, asked) if asked.code == "model_not_found" else asked
+        if asked.route.refusal is not None:
+            return _elsewhere(request, errors.not_served(asked.route.deployment, asked.route.refusal))
         return asked
 
     # Answered here

@@ -68,9 +68,7 @@ def seats_settle(
     return settled
 
 
-def seats_store(
-    *, organization_id: UUID, settled: Collection[Settled], clusters: Sequence[Cluster]
-) -> None:
+def seats_store(*, organization_id: UUID, settled: Collection[Settled], clusters: Sequence[Cluster]) -> None:
     """Keep what was settled, and say what has changed. Call it once the tables that follow from it are stored."""
     over = [
         row.deployment.pk
@@ -149,7 +147,9 @@ def _store(row: Settled, generations: Mapping[str, int]) -> None:
             YieldingCluster(
                 seat=seat,
                 cluster_id=entry.cluster_id,
-                generation=generations.get(entry.cluster_id, 0) if entry.generation is None else entry.generation,
+                generation=generations.get(entry.cluster_id, 0)
+                if entry.generation is None
+                else entry.generation,
                 leased=entry.leased,
             )
             for entry in row.after.yielding

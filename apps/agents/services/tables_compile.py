@@ -17,8 +17,8 @@ from apps.accounts import selectors as accounts
 from apps.agents import contents, selectors
 from apps.agents.contents import Contents
 from apps.agents.models import TableKind
-from apps.agents.services.signing_key import signer_registered
 from apps.agents.services.seats_settle import Settled, seats_settle, seats_store, waits_for
+from apps.agents.services.signing_key import signer_registered
 from apps.agents.services.tables_store import tables_store
 from apps.deployments import selectors as deployments
 from apps.fleet import selectors as fleet

@@ -3,14 +3,16 @@
 import math
 from datetime import timedelta
 from threading import Thread
+from typing import Any
 
+import msgspec
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apps.agents.models import AgentSession, ClusterTable, ClusterTableEntry, Replica, TableKind
-from apps.agents.services import agents_reconcile
+from apps.agents.services import agents_reconcile, tables_reconcile
 from apps.deployments.models import Deployment, DeploymentCondition
 from apps.deployments.services import (
     deployment_create,
@@ -19,7 +21,7 @@ from apps.deployments.services import (
     deployment_patch,
 )
 from apps.deployments.tasks import deployments_reconcile
-from apps.fleet.models import GpuPool
+from apps.fleet.models import Cluster, GpuPool
 from apps.fleet.services import cluster_patch, pool_patch
 from apps.placements.models import Assignment, PlacementClock, PlacementPlan
 from apps.placements.services import (
@@ -34,6 +36,7 @@ from apps.placements.tasks import placements_solve as placements_solve_task
 from apps.telemetry.models import Event
 from tests.support.fleet_world import FleetWorld, fleet_world, model_version, replica_reported
 from tests.support.waiting import eventually
+from workloadplane.protocol.routing import Route
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -60,6 +63,18 @@ def places(name: str = "chat") -> dict[str, tuple[int, int]]:
 def routes_to(deployment: Deployment) -> bool:
     """Whether any gateway takes requests for it."""
     return ClusterTableEntry.objects.filter(table__kind=TableKind.ROUTING, key=str(deployment.pk)).exists()
+
+
+def route_of(deployment: Deployment) -> Any:
+    """What gateways are told of it."""
+    entry = ClusterTableEntry.objects.filter(table__kind=TableKind.ROUTING, key=str(deployment.pk)).first()
+    assert entry is not None
+    return msgspec.json.decode(bytes(entry.payload), type=Route)
+
+
+def tables_of(world: FleetWorld) -> dict[tuple[str, str], int]:
+    rows = ClusterTable.objects.filter(cluster__organization=world.organization)
+    return {(row.cluster.name, row.kind): row.generation for row in rows.select_related("cluster")}
 
 
 def test_a_wish_becomes_an_assignment(world: FleetWorld) -> None:
@@ -333,17 +348,6 @@ def test_residency_never_waits_for_a_successor(world: FleetWorld) -> None:
     assert places() == {"eu-west": (1, 1)}
 
 
-def test_active_passive_never_serves_in_two_places(world: FleetWorld) -> None:
-    """Its move ends in one place before it begins in the other."""
-    document = world.document(posture="active_passive", residency=["us", "jp"])
-    deployment_create(actor=world.actor, document=document)
-    solve(world)
-    replica_reported(assignment())
-    pool_patch(actor=world.actor, pool=world.pools["us-east"], capacity_instances=0)
-    solve(world)
-    assert outgoing() == {("us-east", 1, "draining")}
-
-
 def test_a_deletion_drains_and_then_frees_room_and_name(world: FleetWorld) -> None:
     """It takes nothing new, waits for its last replica, and lets the next one in."""
     for name, pool in world.pools.items():
@@ -402,6 +406,50 @@ def test_a_wish_that_fits_nowhere_keeps_what_runs(world: FleetWorld) -> None:
     assert said["Placed"] == (False, "PoolCapacity")
     assert said["Ready"] == (True, "Serving")
     assert said["Degraded"] == (True, "NotPlacedAsWanted")
+
+
+def test_gateways_are_told_of_what_is_placed_nowhere_and_why(world: FleetWorld) -> None:
+    """A route without revisions that carries the refusal; once it fits, an ordinary one."""
+    document = world.document(autoscaling={"min_replicas": 99, "max_replicas": 99})
+    deployment = deployment_create(actor=world.actor, document=document)
+    tables_reconcile()
+    assert route_of(deployment).refusal.rule == "placing"
+    solve(world)
+    told = route_of(deployment)
+    assert (told.placed, told.revisions, told.refusal.rule) == (False, (), "pool_capacity")
+    changes = {"autoscaling": {"min_replicas": 1, "max_replicas": 1}}
+    deployment_patch(actor=world.actor, deployment=deployment, changes=changes)
+    solve(world)
+    told = route_of(deployment)
+    assert (told.placed, told.refusal, len(told.revisions)) == (True, None, 1)
+
+
+def test_one_organization_that_cannot_be_compiled_stops_no_other(world: FleetWorld) -> None:
+    """What is broken there is logged; the others' tables are made all the same."""
+    other = fleet_world("other")
+    broken, sound = sorted([world, other], key=lambda each: each.organization.pk)
+    for each in (broken, sound):
+        deployment_create(actor=each.actor, document=each.document())
+        solve(each)
+    ClusterTable.objects.filter(cluster__organization=broken.organization).update(payload=b"no manifest")
+    before = tables_of(sound)
+    for each in (broken, sound):
+        Cluster.objects.filter(organization=each.organization).update(gateway_url="http://127.0.0.1:1")
+    tables_reconcile()
+    assert tables_of(sound) != before
+
+
+def test_one_deployment_that_cannot_be_judged_stops_no_other(world: FleetWorld) -> None:
+    """What is broken there is logged; the others are looked at all the same."""
+    broken = deployment_create(actor=world.actor, document=world.document("broken"))
+    sound = deployment_create(actor=world.actor, document=world.document("sound"))
+    solve(world)
+    DeploymentCondition.objects.filter(deployment=broken, type="Placed").update(refusals=["no refusal"])
+    for row in Assignment.objects.all():
+        replica_reported(row)
+    deployments_reconcile()
+    assert conditions(sound)["Ready"] == (True, "Serving")
+    assert conditions(broken)["Ready"] == (False, "TooFewReady")
 
 
 def test_a_wish_that_never_fitted_is_degraded_too(world: FleetWorld) -> None:

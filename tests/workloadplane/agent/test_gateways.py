@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +12,10 @@ import msgspec
 import uvloop
 
 from tests.support.fake_gateway import FakeGateway
-from tests.support.tables import endpoint
+from tests.support.tables import Signer, endpoint, header
 from tests.support.waiting import eventually_async
 from workloadplane.agent.gateways import GatewayHub, RevisionLoad
-from workloadplane.protocol.local import EndpointSet, Hello
+from workloadplane.protocol.local import EndpointSet, Hello, TablePush
 
 
 @dataclass
@@ -103,6 +104,38 @@ def test_a_lost_gateway_has_time_to_come_back(tmp_path: Path) -> None:
 
         await connected(state_dir, "a")
         await eventually_async(lambda: hub.is_clear("replica-0", since_generation=1))
+
+    with_hub(scenario, tmp_path)
+
+
+def test_a_table_is_in_force_when_no_gateway_can_serve_by_an_older_one(tmp_path: Path) -> None:
+    """A gateway that is silent, or gone for less than the lease, may; an agent that has just started can't know."""
+    signer = Signer()
+    lease_s = 0.5
+    short = msgspec.structs.replace(header("c-eu"), hard_ttl_s=lease_s)
+
+    def routing(generation: int) -> TablePush:
+        table = signer.routing(short, [], audience="c-eu", generation=generation)
+        return TablePush(kind="routing", table=table)
+
+    async def scenario(hub: GatewayHub, heard: Heard, state_dir: Path) -> None:
+        hub.publish(routing(3))
+        assert hub.routing_in_force() == 0, "gateways of its former life may hold an older one"
+        await eventually_async(lambda: hub.routing_in_force() == 3)
+        prompt, slow = await connected(state_dir, "a"), await connected(state_dir, "b")
+        await eventually_async(lambda: hub.connected == 2)
+        assert hub.routing_in_force() == 0
+        prompt.acknowledge_routing(3)
+        slow.acknowledge_routing(3)
+        await eventually_async(lambda: hub.routing_in_force() == 3)
+        hub.publish(routing(4))
+        prompt.acknowledge_routing(4)
+        slow.close()
+        await eventually_async(lambda: hub.connected == 1)
+        parted_at = time.monotonic()
+        assert hub.routing_in_force() == 3
+        await eventually_async(lambda: hub.routing_in_force() == 4)
+        assert time.monotonic() - parted_at >= lease_s * 0.8
 
     with_hub(scenario, tmp_path)
 
