@@ -13,3 +13,4 @@ pin infra/embedded/build.in -o infra/embedded/build.lock
 pin --excludes infra/engines/vllm/excludes.txt infra/engines/vllm/requirements.in \
     -o infra/engines/vllm/requirements.lock
 pin tests/benchmarks/gateway/peers.in -o tests/benchmarks/gateway/peers.lock
+pin tests/clients/environments/python/requirements.in -o tests/clients/environments/python/requirements.lock
