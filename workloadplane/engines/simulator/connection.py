@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from workloadplane.engines.simulator.answers import error_body
+from workloadplane.engines.simulator.websocket import WebSocket, accept
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_HEADER_BYTES = 64 * 1024
@@ -35,6 +36,8 @@ class Exchange:
         "method",
         "on_disconnect",
         "path",
+        "protocols",
+        "websocket_key",
     )
 
     def __init__(self, connection: "Connection") -> None:
@@ -47,6 +50,8 @@ class Exchange:
         self.content_type = b""
         self.keep_alive = True
         self.is_http10 = False
+        self.websocket_key = b""
+        self.protocols = b""
         self.on_disconnect: Callable[[], None] | None = None
 
     def respond(self, status: int, body: bytes, *, content_type: bytes = b"application/json") -> None:
@@ -81,6 +86,16 @@ class Exchange:
         if self._is_chunked:
             self._connection.write(b"0\r\n\r\n")
         self._connection.end(self)
+
+    def upgrade(self) -> WebSocket:
+        """Answer with a WebSocket, speaking the first of the subprotocols that were offered."""
+        protocol = self.protocols.partition(b",")[0].strip()
+        chosen = b"sec-websocket-protocol: %b\r\n" % protocol if protocol else b""
+        self._connection.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+            b"sec-websocket-accept: %b\r\n%b\r\n" % (accept(self.websocket_key), chosen)
+        )
+        return self._connection.begin_websocket(self)
 
     def cut(self) -> None:
         """Close the connection in the middle of the answer; what was written still arrives."""
@@ -129,6 +144,8 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._queued: deque[Exchange] = deque()
         self._current: Exchange | None = None
+        self._socket: WebSocket | None = None
+        self._upgrading: bytes | None = None
         # Lifetime of the request that is being read
         self._arriving = Exchange(self)
         self._target = b""
@@ -152,9 +169,21 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes came."""
+        if self._socket is not None:
+            self._socket.feed(data)
+            return
+        if self._upgrading is not None:
+            self._upgrading += data
+            return
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrading = data[upgrade.args[0] :]
+            if self._socket is not None:
+                self._socket.feed(self._upgrading)
+            elif self._current is None:
+                self.close()  # answered without switching
+        except httptools.HttpParserError as error:
             self._refuse(400, f"not a request that can be read: {error}")
 
     def on_message_begin(self) -> None:
@@ -177,6 +206,10 @@ class Connection(asyncio.Protocol):
             self._arriving.authorization = value
         elif lowered == b"content-type":
             self._arriving.content_type = value
+        elif lowered == b"sec-websocket-key":
+            self._arriving.websocket_key = value
+        elif lowered == b"sec-websocket-protocol":
+            self._arriving.protocols = value
         elif lowered == b"expect" and value.lower() == b"100-continue":
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -210,7 +243,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_busy(self) -> bool:
         """Whether an answer is under way."""
-        return self._current is not None
+        return self._current is not None and not (self._socket is not None and self._socket.is_idle)
 
     def write(self, data: bytes) -> None:
         """Send bytes; nothing happens once the client is gone."""
@@ -228,8 +261,22 @@ class Connection(asyncio.Protocol):
         elif self._queued:
             self._begin(self._queued.popleft())
 
+    def begin_websocket(self, exchange: Exchange) -> WebSocket:
+        """No request is read any more; what comes is frames."""
+        self._socket = socket = WebSocket(self.write, self._close_transport)
+        exchange.on_disconnect = socket.gone
+        early = self._upgrading
+        if early:
+            asyncio.get_running_loop().call_soon(socket.feed, early)
+        return socket
+
     def close(self) -> None:
         """Close after what was written has gone out."""
+        if self._socket is not None:
+            self._socket.close(1001, "the engine is shutting down")
+        self._close_transport()
+
+    def _close_transport(self) -> None:
         if self._transport is not None:
             self._transport.close()
 

@@ -20,6 +20,7 @@ from workloadplane.engines.simulator.answers import (
 from workloadplane.engines.simulator.apis import Apis
 from workloadplane.engines.simulator.connection import Exchange
 from workloadplane.engines.simulator.faults import faults_from_json
+from workloadplane.engines.simulator.realtime import RealtimeSession
 from workloadplane.engines.simulator.requests import BadRequest
 from workloadplane.engines.simulator.serving import Serving, prompt_tokens_of
 from workloadplane.engines.simulator.sinks import ReadySink, StreamSink, WholeSink
@@ -60,6 +61,7 @@ class Routes:
             ("POST", "/v1/chat/completions"): self._chat,
             ("POST", "/v1/completions"): self._completion,
             ("POST", "/v1/embeddings"): self._embeddings,
+            ("GET", "/v1/realtime"): self._realtime,
         }
         self._apis = Apis(serving, self._check_model)
         self._inference.update(self._apis.inference)
@@ -192,6 +194,12 @@ class Routes:
         )
         job = self._serving.submit(prompts, answers, sink)
         exchange.on_disconnect = lambda: self._serving.abort(job)
+
+    def _realtime(self, exchange: Exchange) -> None:
+        if not exchange.websocket_key:
+            _fail(exchange, 426, "this route speaks WebSocket; connect with a WebSocket client")
+        else:
+            RealtimeSession(self._serving, exchange.upgrade())
 
     def _embeddings(self, exchange: Exchange) -> None:
         request = requests.decode(exchange.body, requests.EmbeddingRequest)
