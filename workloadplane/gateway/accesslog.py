@@ -7,7 +7,16 @@ and counted, for a log must not hold up the traffic that it describes.
 import msgspec
 
 
-class AccessLine(msgspec.Struct, frozen=True, kw_only=True):
+class TunnelFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What went through a WebSocket, as its frame headers tell: ``in`` from the client, ``out`` to it."""
+
+    messages_in: int = 0
+    messages_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class AccessLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A finished request. No prompt, no answer, no key."""
 
     time: float
@@ -27,6 +36,7 @@ class AccessLine(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float
     input_tokens: int
     output_tokens: int
+    tunnel: TunnelFigures | None = None
 
 
 _encoder = msgspec.json.Encoder()

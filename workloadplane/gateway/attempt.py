@@ -120,7 +120,7 @@ def attempt_at_peer(
         residency=inquiry.route.residency,
         may_hold=choice.may_hold,
         priority=inquiry.wish.priority,
-        answer_within_s=_time_left_s(inquiry),
+        answer_within_s=time_left_s(inquiry),
     )
     body = _body_asking_usage(inquiry)
     headers = inquiry.request.headers
@@ -156,7 +156,7 @@ def _body_for_engine(context: GatewayContext, inquiry: Inquiry, endpoint: Endpoi
     return body
 
 
-def _time_left_s(inquiry: Inquiry) -> float | None:
+def time_left_s(inquiry: Inquiry) -> float | None:
     """Until its client wants no answer any more; the peer's clock begins when it comes there."""
     within_s = inquiry.wish.answer_within_s
     return None if within_s == math.inf else max(0.001, within_s - (monotonic() - inquiry.request.began_s))

@@ -25,6 +25,7 @@ from workloadplane.routing import Policy
 
 if TYPE_CHECKING:
     from workloadplane.gateway.relay import Relay
+    from workloadplane.gateway.websocket.session import WebSocketSession
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class GatewayContext:
     private_key: Ed25519PrivateKey | None = None
     response_ids: ResponseIds = field(default_factory=ResponseIds)
     relays: "set[Relay]" = field(default_factory=set)
+    websockets: "set[WebSocketSession]" = field(default_factory=set)
     requests_met: int = 0
 
     def next_request_id(self) -> str:

@@ -23,6 +23,8 @@ from workloadplane.gateway.peers import PEER_HEADER
 from workloadplane.gateway.reader import Request
 from workloadplane.gateway.relay import Relay
 from workloadplane.gateway.server import ClientConnection
+from workloadplane.gateway.websocket import handshake
+from workloadplane.gateway.websocket.session import WebSocketSession
 from workloadplane.protocol.routing import Route
 from workloadplane.routing import can_serve
 
@@ -68,6 +70,9 @@ class Gateway:
             if local is not None:
                 local(connection, request)
                 return
+        if request.is_upgrade:
+            self._begin_websocket(connection, request)
+            return
         inquiry = self._inquire(request)
         if isinstance(inquiry, Failure):
             self._refuse(connection, request, inquiry)
@@ -77,6 +82,17 @@ class Gateway:
             self._refuse(connection, request, charge)
         else:
             Relay(self._context, connection, inquiry, charge).start()
+
+    def _begin_websocket(self, connection: ClientConnection, request: Request) -> None:
+        handshake.take_key(request.headers)
+        caller = authorise(self._context.registry, request.headers, now=time.time())
+        upgrade = handshake.read(request)
+        if isinstance(caller, Failure):
+            self._refuse(connection, request, _elsewhere(request, caller))
+        elif isinstance(upgrade, Failure):
+            self._refuse(connection, request, upgrade)
+        else:
+            WebSocketSession(self._context, connection, request, upgrade, caller).start()
 
     def _refuse(self, connection: ClientConnection, request: Request, failure: Failure) -> None:
         """Answer with an error and the request's id, by which support can be asked."""
@@ -128,6 +144,7 @@ class Gateway:
         context = self._context
         gauges = {
             "meridian_gateway_connections": ("Client connections open", float(len(self.connections))),
+            "meridian_gateway_websockets": ("WebSocket sessions open", float(len(context.websockets))),
             "meridian_gateway_body_bytes": ("Bodies at hand", float(self.body_bytes)),
             "meridian_gateway_queue_bytes": (
                 "Bodies that wait for a replica",

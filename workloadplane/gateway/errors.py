@@ -16,6 +16,7 @@ from workloadplane.protocol.refusal import Refusal
 _INVALID = "invalid_request_error"
 _SERVER = "server_error"
 _LIMITED = "rate_limit_error"
+_WEBSOCKET = b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,32 @@ def method_not_allowed(method: str, allowed: str) -> Failure:
         "method_not_allowed",
         f"Method {_shown(method)} is not allowed here; use {allowed}.",
         headers=f"allow: {allowed.replace(' or ', ', ')}\r\n".encode(),
+    )
+
+
+def upgrade_required() -> Failure:
+    return Failure(
+        426,
+        _INVALID,
+        "upgrade_required",
+        "This route speaks WebSocket; connect with a WebSocket client.",
+        headers=_WEBSOCKET,
+    )
+
+
+def websocket_version() -> Failure:
+    return Failure(
+        426,
+        _INVALID,
+        "websocket_version",
+        "Only version 13 of WebSocket is spoken here; use that.",
+        headers=_WEBSOCKET,
+    )
+
+
+def websocket_declined(status: int) -> Failure:
+    return Failure(
+        502, _SERVER, "websocket_declined", f"The replica declined the session with HTTP {status}."
     )
 
 

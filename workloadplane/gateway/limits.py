@@ -39,6 +39,9 @@ class Limits:
     hold_bytes_per_project_max: int = _count(128 * 1024 * 1024, "bodies of one project's held requests")
     hold_comment_interval_s: float = _limit(10.0, "between keep-alive comments to a held client of a stream")
     ejection_s: float = _limit(1.0, "a replica or peer that broke a connection is avoided")
+    websockets_max: int = _count(10_000, "WebSocket sessions open at once")
+    websocket_message_bytes_max: int = _count(32 * 1024 * 1024, "one WebSocket message")
+    websocket_idle_timeout_s: float = _limit(600.0, "a WebSocket session may go without a message")
     drain_timeout_s: float = _limit(120.0, "for running requests to finish after SIGTERM")
 
 

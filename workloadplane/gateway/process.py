@@ -40,6 +40,7 @@ _REPORT_S = 0.25
 _FLUSH_S = 0.1
 _HELD_RETRY_S = 1.0
 _BACKLOG = 4096
+_SAY_CLOSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +138,9 @@ class GatewayProcess:
             for connection in list(self._gateway.connections):
                 if connection.is_idle:
                     connection.abort()
+            if monotonic() > deadline_s - _SAY_CLOSE_S:
+                for session in list(self._context.websockets):
+                    session.on_drain_over()
             if not self._gateway.connections:
                 return
             await asyncio.sleep(0.05)
@@ -174,6 +178,8 @@ class GatewayProcess:
             connection.on_sweep(now_s)
         for relay in list(context.relays):
             relay.on_sweep(now_s)
+        for session in list(context.websockets):
+            session.on_sweep(now_s, draining=self._gateway.draining)
         if now_s - self._window_began_s >= WINDOW_S:
             self._window_began_s = now_s
             self._close_windows()

@@ -16,6 +16,7 @@ import httptools
 from workloadplane.gateway import errors
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.limits import Limits
+from workloadplane.gateway.websocket.handshake import is_upgrade
 
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"DELETE"})
 _SINGLE = frozenset(
@@ -50,6 +51,7 @@ class Request:
     headers: dict[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
     http_1_0: bool = False
+    is_upgrade: bool = False
     keep_alive: bool = True
     head_only: bool = False
     began_s: float = 0.0
@@ -65,6 +67,7 @@ class RequestReader:
     """Reads requests. httptools calls the ``on_`` methods; nothing here knows sockets or time limits.
 
     ``ready``: requests that are complete. ``request``: the one being read, with ``failure`` set if it is wrong.
+    ``upgraded``: what came after a request to switch to WebSocket, which is the last one that is read.
     """
 
     __slots__ = (
@@ -84,12 +87,14 @@ class RequestReader:
         "length",
         "ready",
         "request",
+        "upgraded",
     )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._parser = httptools.HttpRequestParser(self)
         self.ready: list[Request] = []
+        self.upgraded: bytes | None = None
         self._dead = False
         self._begin()
 
@@ -121,6 +126,9 @@ class RequestReader:
             start = end
 
     def _feed(self, data: bytes | memoryview) -> None:
+        if self.upgraded is not None:
+            self.upgraded += data
+            return
         ready_before = len(self.ready)
         try:
             self._parser.feed_data(data)
@@ -128,8 +136,11 @@ class RequestReader:
                 self._bound_framing(len(data))
         except httptools.HttpParserInvalidMethodError:
             self._note(errors.bad_http("its method is unknown"))
-        except httptools.HttpParserUpgrade:
-            self._note(errors.bad_http("upgrades are not offered here"))
+        except httptools.HttpParserUpgrade as upgrade:
+            if self.ready and self.ready[-1].is_upgrade:
+                self.upgraded = bytes(data[upgrade.args[0] :])
+            else:
+                self._note(errors.bad_http("upgrades are not offered here"))
         except httptools.HttpParserError as error:
             self._note(errors.bad_http(str(error).lower()))
         except _StopReadingError:
@@ -148,7 +159,7 @@ class RequestReader:
     @property
     def is_idle(self) -> bool:
         """Whether no byte of a further request has come."""
-        return not self._url and not self._framing_bytes
+        return not self._url and not self._framing_bytes and self.upgraded is None
 
     def _bound_framing(self, fed_bytes: int) -> None:
         """Bound what a message takes besides its body: an endless header, chunk extensions, trailers."""
@@ -207,7 +218,10 @@ class RequestReader:
         if b"host" not in request.headers and not request.http_1_0:
             self._fail(errors.bad_http("it has no Host header"))
         if b"upgrade" in request.headers:
-            self._fail(errors.bad_http("upgrades are not offered here"))
+            if not (self._parser.should_upgrade() and is_upgrade(request)) or request.head_only:
+                self._fail(errors.bad_http("upgrades are not offered here"))
+            request.is_upgrade = True
+            request.keep_alive = False  # if it is refused, what follows is no HTTP
 
     def _check_framing(self) -> None:
         headers = self.request.headers

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from workloadplane.gateway import errors
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.sse import AUDIO_STREAM, CHAT_STREAM, MESSAGES_STREAM, RESPONSES_STREAM, StreamForm
+from workloadplane.gateway.websocket.handshake import engine_path
 
 JSON = "json"
 MULTIPART = "multipart"
@@ -46,6 +47,7 @@ POOLING = RouteClass("pooling")
 TRANSCRIPTION = RouteClass("transcription", body=MULTIPART, stream=AUDIO_STREAM)
 SPEECH = RouteClass("speech", stream=AUDIO_STREAM)
 TOKENIZE = RouteClass("tokenize", counts_usage=False)
+REALTIME = RouteClass("realtime", counts_usage=False, body=NO_BODY)
 
 #: Path -> class of what is asked by POST.
 ROUTES: Mapping[bytes, RouteClass] = {
@@ -88,6 +90,8 @@ def find(method: bytes, path: bytes) -> Found | Failure:
     if found is not None:
         return found if method == b"POST" else _wrong(method, "POST")
     stored = _STORED.fullmatch(path)
+    if stored is None and engine_path(path) is not None:
+        return errors.upgrade_required() if method == b"GET" else _wrong(method, "GET")
     if stored is None:
         return errors.unknown_route(method.decode("latin-1"), path.decode("latin-1"))
     allowed = (b"POST",) if stored[2] else (b"GET", b"DELETE")
@@ -99,6 +103,8 @@ def find(method: bytes, path: bytes) -> Found | Failure:
 def class_name(path: bytes) -> str:
     """For a counter's label; bounded whatever the path."""
     found = _FOUND.get(path)
+    if found is None and engine_path(path) is not None:
+        return REALTIME.name
     return found.route_class.name if found else "none"
 
 

@@ -53,6 +53,16 @@ class Exchange(Protocol):
         """The client has stopped sending; whether it still reads shows when it is sent something."""
 
 
+class TunnelExchange(Exchange, Protocol):
+    """Who answers a request with a tunnel."""
+
+    def on_client_data(self, data: bytes) -> None:
+        """Bytes that came after the request."""
+
+    def on_tunnel_eof(self) -> None:
+        """The client will send no more; what is still to be sent can be."""
+
+
 class Application(Protocol):
     """What a connection asks of the process."""
 
@@ -79,6 +89,7 @@ class ClientConnection(asyncio.Protocol):
         self._waiting: deque[Request] = deque()
         self._current: Request | None = None
         self._exchange: Exchange | None = None
+        self._tunnel: TunnelExchange | None = None
         self._admitted: Request | None = None
         self._reading_paused = False
         self._closing = False
@@ -168,6 +179,39 @@ class ClientConnection(asyncio.Protocol):
             reader.expects_continue = False
             self.offer_continue()
 
+    def begin_tunnel(self, tunnel: TunnelExchange) -> bytes:
+        """From now on ``tunnel`` gets what comes; returned is what came since the request."""
+        self._tunnel = tunnel
+        early, self._reader.upgraded = self._reader.upgraded or b"", b""
+        self.resume()
+        return early
+
+    def end_tunnel(self) -> None:
+        """Close once what was written has gone out and the client has had time to read it."""
+        self._tunnel = self._exchange = self._current = None
+        self._closing = True
+        self._close_gently()
+
+    def write_eof(self) -> None:
+        """Nothing more will be sent; what comes is still read."""
+        if self._transport is not None and not self._transport.is_closing():
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:
+                self._transport.close()
+
+    def pause(self) -> None:
+        """Read nothing for now."""
+        if self._transport is not None and not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._transport is not None and self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
     def abort(self) -> None:
         """Close without a further byte."""
         if self._transport is not None:
@@ -225,6 +269,9 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
+        if self._tunnel is not None:
+            self._tunnel.on_client_data(data)
+            return
         reader = self._reader
         was_idle = reader.is_idle
         reader.feed(data)
@@ -245,6 +292,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport is not None
             and (self._waiting or not reader.is_idle)
             and (self._current is not None or self._stalled_since_s is not None)
+            and self._tunnel is None
         ):
             self._reading_paused = True
             self._transport.pause_reading()
@@ -301,7 +349,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _close_gently(self) -> None:
         """Let the client read the answer before a reset for its unread bytes can destroy it."""
-        if self._transport is None:
+        if self._transport is None or self._transport.is_closing():
             return
         if self._closing and not self._half_closed and self._transport.can_write_eof():
             self._transport.write_eof()
@@ -321,6 +369,10 @@ class ClientConnection(asyncio.Protocol):
         stands between may notice only then): its machine answers that with a reset. Where that cannot be done
         (HTTP/1.0 knows no interim answers) it is taken for gone; in TLS the end of one direction is the end of both.
         """
+        if self._tunnel is not None:
+            self._half_closed = True
+            self._tunnel.on_tunnel_eof()
+            return True
         current = self._current
         if current is None or self._closing or current.http_1_0:
             return False

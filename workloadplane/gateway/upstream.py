@@ -11,9 +11,10 @@ import re
 import select
 import ssl
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 import httptools
 
@@ -22,6 +23,7 @@ _LOOKED_AT_AFTER_S = 0.05
 _KEEP_ALIVE_MARGIN_S = 1.0
 _KEEP_ALIVE_TIMEOUT = re.compile(rb"(?:^|[\s,;])timeout=(\d{1,6})(?:$|[\s,;])")
 _NEVER_S = float("inf")
+_Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,11 +279,13 @@ class UpstreamPool:
 
     async def connect(self, target: Target) -> UpstreamConnection:
         """A new connection. Raises OSError (also for a time-out)."""
+        return await self.open(target, lambda: UpstreamConnection(self, target))
+
+    async def open(self, target: Target, protocol: Callable[[], _Protocol]) -> _Protocol:
+        """A new connection that is not pooled, for another protocol. Raises OSError (also for a time-out)."""
         tls = self._tls_context() if target.tls else None
         async with asyncio.timeout(self._connect_timeout_s):
-            _, connection = await self._loop.create_connection(
-                lambda: UpstreamConnection(self, target), target.host, target.port, ssl=tls
-            )
+            _, connection = await self._loop.create_connection(protocol, target.host, target.port, ssl=tls)
         return connection
 
     def release(self, connection: UpstreamConnection) -> None:

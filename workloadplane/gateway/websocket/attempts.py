@@ -1,0 +1,74 @@
+"""One try at one replica or peer gateway, as a handshake."""
+
+import time
+
+from workloadplane.gateway.attempt import Attempt, Inquiry, target_of, time_left_s
+from workloadplane.gateway.context import GatewayContext
+from workloadplane.gateway.heads import Served
+from workloadplane.gateway.peers import LIFETIME_S, PEER_HEADER, PeerStatement, sign
+from workloadplane.gateway.upstream import Target
+from workloadplane.gateway.websocket.handshake import Upgrade, request_head
+from workloadplane.routing import ToPeer
+
+
+def shake_with_replica(
+    context: GatewayContext, inquiry: Inquiry, upgrade: Upgrade, replica_id: str, request_id: str
+) -> tuple[Attempt, bytes]:
+    """For a replica of this cluster, and the ``Sec-WebSocket-Accept`` that it must answer."""
+    registry = context.registry
+    endpoint = registry.endpoints[replica_id]
+    target = Target(endpoint.host, endpoint.port)
+    head, expected = request_head(
+        upgrade,
+        model=endpoint.served_model,
+        authority=target.authority,
+        credential=b"Bearer " + endpoint.engine_key.encode(),
+        headers=inquiry.request.headers,
+        request_id=request_id,
+    )
+    served = Served(
+        cluster_id=registry.cluster_id,
+        region=registry.region,
+        replica_id=replica_id,
+        revision_id=endpoint.revision_id,
+        revision=endpoint.revision,
+        pool_id=endpoint.pool_id,
+    )
+    traffic = context.traffic.of(endpoint.deployment_id, endpoint.revision_id)
+    return Attempt(replica_id, target, head + b"\r\n", b"", served, None, traffic), expected
+
+
+def shake_with_peer(
+    context: GatewayContext, inquiry: Inquiry, upgrade: Upgrade, choice: ToPeer, request_id: str
+) -> tuple[Attempt, bytes] | None:
+    """For a peer's gateway, with the client's key and our statement; ``None`` if we can't speak to it."""
+    registry = context.registry
+    peer = registry.peer(choice.cluster_id)
+    target = target_of(peer.url) if peer else None
+    if peer is None or target is None or context.private_key is None:
+        return None
+    headers = inquiry.request.headers
+    head, expected = request_head(
+        upgrade,
+        model=inquiry.body.model,
+        authority=target.authority,
+        credential=headers.get(b"authorization") or b"Bearer " + headers[b"x-api-key"],
+        headers=headers,
+        request_id=request_id,
+    )
+    statement = PeerStatement(
+        sender=registry.cluster_id,
+        audience=peer.cluster_id,
+        expires_at=time.time() + LIFETIME_S,
+        request_id=request_id,
+        api_key_id=inquiry.caller.api_key.api_key_id,
+        origin_region=registry.region,
+        residency=inquiry.route.residency,
+        may_hold=choice.may_hold,
+        priority=inquiry.wish.priority,
+        answer_within_s=time_left_s(inquiry),
+    )
+    head += b"%s: %s\r\n\r\n" % (PEER_HEADER, sign(statement, context.private_key))
+    served = Served(peer.cluster_id, peer.region, None, "", 0, None)
+    attempt = Attempt(peer.cluster_id, target, head, b"", served, peer, None, may_hold=choice.may_hold)
+    return attempt, expected

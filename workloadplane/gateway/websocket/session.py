@@ -1,0 +1,508 @@
+"""One WebSocket session's life.
+
+::
+
+    (opening ->) choosing -> connecting -> shaking hands -> tunnel -> over
+                    |  ^__________|______________|      (before the engine's 101: another replica, or held)
+                    v  |
+                   waits
+
+Where the handshake names the model, the client's handshake is the engine's: key, subprotocols and extensions go
+there, the 101 comes from there. Where it does not, we answer it ourselves (offering nothing), read the model out
+of the first message and then shake hands with the engine alone.
+"""
+
+import asyncio
+import time
+from dataclasses import replace
+from time import monotonic
+
+from workloadplane.gateway import errors, heads
+from workloadplane.gateway.admission import Caller
+from workloadplane.gateway.attempt import Attempt, Inquiry
+from workloadplane.gateway.body import InferenceBody
+from workloadplane.gateway.context import GatewayContext
+from workloadplane.gateway.dialects import request_id_lines
+from workloadplane.gateway.entry import Entry, rate_charge, wish_of
+from workloadplane.gateway.errors import Failure
+from workloadplane.gateway.heads import Served
+from workloadplane.gateway.reader import Request
+from workloadplane.gateway.routes import REALTIME
+from workloadplane.gateway.server import ClientConnection
+from workloadplane.gateway.upstream import ResponseHead
+from workloadplane.gateway.websocket.attempts import shake_with_peer, shake_with_replica
+from workloadplane.gateway.websocket.engine import EngineSocket
+from workloadplane.gateway.websocket.frames import (
+    INTERNAL,
+    POLICY,
+    TRY_LATER,
+    FrameError,
+    close_frame,
+)
+from workloadplane.gateway.websocket.handshake import (
+    Upgrade,
+    answer_head,
+    is_sound_answer,
+)
+from workloadplane.gateway.websocket.opening import Opening
+from workloadplane.gateway.websocket.record import Ended, record
+from workloadplane.gateway.websocket.tunnel import Tunnel
+from workloadplane.routing import Choice, Reasons, RequestFacts, ToPeer, ToReplica, Wait, pick
+
+_RETRIED_STATUSES = frozenset({502, 503})
+_RESENT_MAX = 3
+_UNREADY_S = 1.0
+_NEVER_S = float("inf")
+_BEHIND_OTHERS = Wait(reasons=("others wait already",), full=True)
+
+
+class WebSocketSession:
+    """See the module. Its callbacks come from the client's and the engine's socket and the process's sweep."""
+
+    def __init__(
+        self,
+        context: GatewayContext,
+        connection: ClientConnection,
+        request: Request,
+        upgrade: Upgrade,
+        caller: Caller,
+    ) -> None:
+        self._context = context
+        self._connection = connection
+        self._request = request
+        self._upgrade = upgrade
+        self._caller = caller
+        statement = caller.statement
+        given = heads.acceptable_request_id(request.headers.get(b"x-request-id"))
+        self.request_id = statement.request_id if statement else given or context.next_request_id()
+        self._inquiry: Inquiry | None = None
+        self._opening: Opening | None = None
+        self._early = b""
+        self._answered = False
+        self._entry: Entry | None = None
+        self._attempt: Attempt | None = None
+        self._expected_accept = b""
+        self._connecting: asyncio.Task[None] | None = None
+        self._engine: EngineSocket | None = None
+        self._tunnel: Tunnel | None = None
+        self._attempts = 0
+        self._resent = 0
+        self._tried: set[str] = set()
+        self._reasons: Reasons = ()
+        self._served: Served | None = None
+        self._sent_s: float | None = None
+        self._deadline_s = _NEVER_S
+        self._done = False
+
+    def start(self) -> None:
+        context = self._context
+        self._connection.attach(self)
+        if len(context.websockets) >= context.limits.websockets_max:
+            self._fail(errors.too_many_connections())
+            return
+        context.websockets.add(self)
+        if self._upgrade.model is not None:
+            self._find_route(self._upgrade.model)
+            return
+        lines = request_id_lines(self._request, self.request_id)
+        self._opening = Opening()
+        self._deadline_s = monotonic() + context.limits.header_timeout_s
+        self._connection.write(answer_head(self._upgrade, None, None, lines))
+        self._answered = True
+        early = self._connection.begin_tunnel(self)
+        if early:
+            self.on_client_data(early)
+
+    def _find_route(self, model: str) -> None:
+        caller = self._caller
+        route = self._context.registry.route(caller.api_key.project_id, model)
+        if route is None:
+            failure = errors.model_not_found(model)
+            self._fail(replace(failure, unready=True) if caller.statement else failure)
+            return
+        body = InferenceBody(model=model)
+        wish = wish_of(self._request, body, caller)
+        if isinstance(wish, Failure):
+            self._fail(wish)
+            return
+        inquiry = Inquiry(self._request, REALTIME, caller, body, route, wish)
+        charge = rate_charge(self._context, inquiry, self._request.began_s)
+        if isinstance(charge, Failure):
+            self._fail(charge)
+            return
+        self._inquiry = inquiry
+        self._entry = Entry(self._context, inquiry, self, charge)
+        choice = self._pick(inquiry, frozenset())
+        if isinstance(choice, ToReplica | ToPeer) and self._context.room.waits(route.deployment_id):
+            self._context.turns.soon(route.deployment_id)
+            choice = _BEHIND_OTHERS
+        self._follow(inquiry, choice)
+
+    # Choosing
+
+    def take_turn(self) -> bool:
+        """It waits and is the next: go, if there is anywhere to go now. Whether it waits no more."""
+        inquiry, entry = self._inquiry, self._entry
+        if inquiry is None or entry is None:
+            return True
+        self._tried.clear()
+        route = self._context.registry.route(inquiry.caller.api_key.project_id, inquiry.body.model)
+        if route is None:
+            self._fail(errors.model_not_found(inquiry.body.model))
+            return True
+        inquiry = self._inquiry = replace(inquiry, route=route)
+        choice = self._pick(inquiry, frozenset())
+        if not isinstance(choice, Wait):
+            self._follow(inquiry, choice)
+        return not entry.waits
+
+    def displace(self, retry_after_s: int) -> None:
+        """It waited and had to make room."""
+        if self._entry is not None:
+            self._entry.displaced()
+        self._fail(errors.displaced(retry_after_s))
+
+    def _pick(self, inquiry: Inquiry, tried: frozenset[str]) -> Choice:
+        context = self._context
+        facts = RequestFacts(inquiry.body.session, not inquiry.to_peer, tried)
+        snapshot = context.registry.snapshot(inquiry.route, monotonic())
+        return pick(facts, snapshot, context.policy, context.rng)
+
+    def _follow(self, inquiry: Inquiry, choice: Choice) -> None:
+        context = self._context
+        picks = context.counters.picks
+        if isinstance(choice, ToReplica):
+            picks["replica"] += 1
+            self._reasons = choice.reasons
+            made = shake_with_replica(context, inquiry, self._upgrade, choice.replica_id, self.request_id)
+            self._begin_attempt(*made)
+        elif isinstance(choice, ToPeer):
+            picks["peer"] += 1
+            self._reasons = choice.reasons
+            asked = shake_with_peer(context, inquiry, self._upgrade, choice, self.request_id)
+            if asked is None:
+                self._tried.add(choice.cluster_id)
+                self._follow(inquiry, self._pick(inquiry, frozenset(self._tried)))
+            else:
+                self._begin_attempt(*asked)
+        elif isinstance(choice, Wait):
+            picks["wait"] += 1
+            self._reasons = choice.reasons
+            self._wait(inquiry, choice)
+        else:
+            picks[choice.rule] += 1
+            self._fail(errors.refused(choice))
+
+    def _wait(self, inquiry: Inquiry, wait: Wait) -> None:
+        if self._entry is None:
+            return
+        failure = self._entry.begin(inquiry, monotonic(), ready=wait.full)
+        if failure is not None:
+            self._fail(failure)
+        else:
+            self._tried.clear()
+            self._deadline_s = self._entry.until_s
+
+    # Connecting and shaking hands
+
+    def _begin_attempt(self, attempt: Attempt, expected_accept: bytes) -> None:
+        self._attempt = attempt
+        self._expected_accept = expected_accept
+        self._attempts += 1
+        if self._entry is not None:
+            self._entry.go(monotonic())
+        if attempt.traffic is not None:
+            attempt.traffic.begin()
+            in_flight = self._context.registry.in_flight
+            in_flight[attempt.name] = in_flight.get(attempt.name, 0) + 1
+        self._connecting = self._context.loop.create_task(self._connect(attempt))
+
+    async def _connect(self, attempt: Attempt) -> None:
+        try:
+            engine = await self._context.pool.open(attempt.target, lambda: EngineSocket(self))
+        except (OSError, ValueError):  # the latter: a host name that cannot even be looked up
+            self._connecting = None
+            self._attempt_failed(errors.upstream_unreachable(), "connect")
+            return
+        if self._attempt is not attempt:
+            engine.abort()
+            return
+        self._connecting = None
+        self._engine = engine
+        now_s = monotonic()
+        if self._sent_s is None:
+            self._sent_s = now_s
+        patience_s = self._context.limits.hold_timeout_s if attempt.may_hold else 0.0
+        self._deadline_s = now_s + self._context.limits.header_timeout_s + patience_s
+        attempt.was_sent = True
+        engine.write(attempt.head)
+
+    def _end_attempt(self) -> None:
+        """Let go of the engine's socket and of the load that was counted for it."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None and attempt.traffic is not None:
+            attempt.traffic.end()
+            in_flight = self._context.registry.in_flight
+            in_flight[attempt.name] -= 1
+            if not in_flight[attempt.name]:
+                del in_flight[attempt.name]
+        engine, self._engine = self._engine, None
+        if engine is not None and self._tunnel is None:
+            engine.abort()
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        self._deadline_s = _NEVER_S
+
+    def _attempt_failed(self, failure: Failure, cause: str) -> None:
+        """A handshake has no effect at an engine until it is answered, so it may be tried elsewhere."""
+        attempt, inquiry = self._attempt, self._inquiry
+        self._end_attempt()
+        if attempt is None or inquiry is None:
+            return
+        context = self._context
+        context.registry.unavailable.add(attempt.name, monotonic() + context.limits.ejection_s)
+        context.counters.ejections += 1
+        self._tried.add(attempt.name)
+        if attempt.was_sent:
+            if self._resent >= _RESENT_MAX:
+                self._fail(failure)
+                return
+            self._resent += 1
+        context.counters.retries[cause] += 1
+        choice = self._pick(inquiry, frozenset(self._tried))
+        if isinstance(choice, ToReplica | ToPeer | Wait):
+            self._follow(inquiry, choice)
+        else:
+            self._fail(failure)
+
+    def on_upgraded(self, headers: dict[bytes, bytes], early: bytes) -> None:
+        attempt, engine = self._attempt, self._engine
+        if attempt is None or engine is None:
+            return
+        if not is_sound_answer(self._upgrade, headers, self._expected_accept):
+            self._attempt_failed(errors.upstream_invalid(), "reset")
+            return
+        attempt.answered = True
+        if attempt.peer is not None:
+            attempt.served = heads.served_by_peer(
+                ResponseHead(101, list(headers.items())), attempt.peer.cluster_id, attempt.peer.region
+            )
+        self._served = attempt.served
+        self._deadline_s = _NEVER_S
+        limits = self._context.limits
+        extensions = headers.get(b"sec-websocket-extensions")
+        self._tunnel = tunnel = Tunnel(
+            self._connection,
+            engine,
+            reserved_bits=extensions is not None,
+            message_bytes_max=limits.websocket_message_bytes_max,
+            idle_timeout_s=limits.websocket_idle_timeout_s,
+            on_over=self._on_over,
+        )
+        if self._answered:
+            sent = self._early
+            self._early = b""
+            self._connection.resume()
+        else:
+            lines = self._lines(attempt.served)
+            protocol = headers.get(b"sec-websocket-protocol")
+            self._connection.write(answer_head(self._upgrade, protocol, extensions, lines))
+            self._answered = True
+            sent = self._connection.begin_tunnel(self)
+        if early:
+            tunnel.engine_data(early)
+        if sent:
+            tunnel.client_data(sent)
+
+    def _lines(self, served: Served) -> bytes:
+        """Header lines of an answer of the engine's: the request's id, who serves, what is left of its limits."""
+        lines = request_id_lines(self._request, self.request_id)
+        lines += heads.served_lines(served, to_peer=self._caller.statement is not None)
+        return lines + (self._entry.headers if self._entry is not None else b"")
+
+    def on_declined(self, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
+        """The engine, or the peer's gateway, does not switch."""
+        attempt, inquiry = self._attempt, self._inquiry
+        if attempt is None or inquiry is None:
+            return
+        self._engine = None
+        context = self._context
+        if attempt.peer is not None and not attempt.may_hold and heads.UNREADY in headers:
+            unready = context.registry.unready(inquiry.route.deployment_id)
+            unready.add(attempt.name, monotonic() + _UNREADY_S)
+            self._end_attempt()
+            self._follow(inquiry, self._pick(inquiry, frozenset(self._tried)))
+            return
+        choice = self._pick(inquiry, frozenset(self._tried | {attempt.name}))
+        if (
+            status in _RETRIED_STATUSES
+            and self._resent < _RESENT_MAX
+            and isinstance(choice, ToReplica | ToPeer)
+        ):
+            self._resent += 1
+            self._tried.add(attempt.name)
+            context.counters.retries["status"] += 1
+            self._end_attempt()
+            self._follow(inquiry, choice)
+            return
+        self._served = attempt.served
+        if self._answered or status < 400:
+            self._fail(errors.websocket_declined(status))
+            return
+        kind = headers.get(b"content-type", b"application/json")
+        lines = self._lines(attempt.served)
+        self._end_attempt()
+        self._connection.respond(status, b"content-type: %s\r\n" % kind + lines, body)
+        self._close("refused" if status < 500 else "upstream_error", status)
+
+    # What the engine's socket brings
+
+    def on_engine_data(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.engine_data(data)
+
+    def on_engine_eof(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.engine_eof()
+
+    def on_engine_lost(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.engine_gone()
+        else:
+            self._engine = None
+            self._attempt_failed(errors.upstream_unreachable(), "reset")
+
+    def on_engine_full(self) -> None:
+        self._connection.pause()
+
+    def on_engine_ready(self) -> None:
+        self._connection.resume()
+
+    # What the client's socket brings
+
+    def on_client_data(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.client_data(data)
+        elif self._opening is not None:
+            self._read_opening(self._opening, data)
+        else:
+            self._early += data
+
+    def _read_opening(self, opening: Opening, data: bytes) -> None:
+        try:
+            model = opening.feed(data)
+        except FrameError as error:
+            self._close_answered(error.code, error.reason)
+            self._close("refused", 400)
+            return
+        if model is None:
+            return
+        self._connection.pause()
+        self._opening = None
+        self._early = bytes(opening.data)
+        self._deadline_s = _NEVER_S
+        self._find_route(model)
+
+    def on_client_eof(self) -> None:
+        """Before the tunnel there is nothing to wait for, and nothing that could be sent to find out."""
+        if self._tunnel is None:
+            self._connection.abort()
+
+    def on_tunnel_eof(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.client_eof()
+        else:
+            self._connection.abort()
+
+    def on_client_gone(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.client_gone()
+        else:
+            self._close("client_gone", 499)
+
+    def on_client_full(self) -> None:
+        if self._engine is not None:
+            self._engine.pause()
+
+    def on_client_ready(self) -> None:
+        if self._engine is not None:
+            self._engine.resume()
+
+    # The process's calls
+
+    def on_sweep(self, now_s: float, *, draining: bool) -> None:
+        """Keep the time limits; called every half second or so."""
+        if self._tunnel is not None:
+            self._tunnel.on_sweep(now_s, draining=draining)
+        elif now_s > self._deadline_s:
+            limits = self._context.limits
+            if self._entry is not None and self._entry.waits:
+                self._fail(errors.hold_expired(limits.hold_timeout_s))
+            elif self._opening is not None:
+                self._close_answered(POLICY, "no message named a model in time; name it as ?model=")
+                self._close("refused", 408)
+            else:
+                self._attempt_failed(errors.upstream_timeout(limits.header_timeout_s), "reset")
+
+    def on_drain_over(self) -> None:
+        """The process's time is over: end honestly."""
+        if self._tunnel is not None:
+            self._tunnel.drain_over()
+        else:
+            self._fail(errors.shutting_down())
+
+    # Ends
+
+    def _fail(self, failure: Failure) -> None:
+        if self._done:
+            return
+        self._end_attempt()
+        if not self._answered:
+            self._connection.fail(failure, self.request_id)
+        elif failure.retry_after_s is not None:
+            self._close_answered(TRY_LATER, failure.code)
+        else:
+            self._close_answered(POLICY if failure.status < 500 else INTERNAL, failure.code)
+        self._close("refused" if failure.status < 500 else "upstream_error", failure.status)
+
+    def _close_answered(self, code: int, reason: str) -> None:
+        """The client has its 101 already: what would be an answer becomes a Close frame."""
+        self._connection.write(close_frame(code, reason, masked=False))
+        self._connection.end_tunnel()
+
+    def _on_over(self, outcome: str) -> None:
+        self._close(outcome, 101)
+
+    def _close(self, outcome: str, status: int) -> None:
+        if self._done:
+            return
+        self._done = True
+        if self._entry is not None:
+            self._entry.leave()
+        self._end_attempt()
+        self._context.websockets.discard(self)
+        if self._inquiry is None or self._entry is None:
+            self._context.counters.requests[REALTIME.name, str(status), outcome] += 1
+            return
+        self._context.turns.soon(self._inquiry.route.deployment_id)  # its seat is free
+        self._entry.settle(0, 0, 0, None)
+        tunnel = self._tunnel
+        record(
+            self._context,
+            Ended(
+                request_id=self.request_id,
+                inquiry=self._inquiry,
+                status=status,
+                outcome=outcome,
+                served=self._served,
+                reasons=self._reasons,
+                attempts=self._attempts,
+                began_s=self._request.began_s,
+                sent_s=self._sent_s,
+                ended_s=monotonic(),
+                ended_at=time.time(),
+                up=tunnel.up if tunnel is not None else None,
+                down=tunnel.down if tunnel is not None else None,
+            ),
+        )
