@@ -12,6 +12,7 @@ from apps.accounts.serializers import (
     ApiKeyCreatedSerializer,
     ApiKeyCreateSerializer,
     ApiKeyFilters,
+    ApiKeyPatchSerializer,
     ApiKeySerializer,
     MemberCreateSerializer,
     MemberPatchSerializer,
@@ -19,6 +20,7 @@ from apps.accounts.serializers import (
     MeSerializer,
     NamedCreateSerializer,
     OrganizationSerializer,
+    ProjectPatchSerializer,
     ProjectSerializer,
     UserCreatedSerializer,
     UserCreateSerializer,
@@ -97,12 +99,21 @@ class ProjectsView(MeridianView):
 
 @extend_schema(tags=["accounts"])
 class ProjectView(MeridianView):
-    rights: ClassVar[Rights] = {"GET": "read"}
+    rights: ClassVar[Rights] = {"GET": "read", "PATCH": "own"}
     tenancy = Tenancy.CALLER
+    etagged = False
 
     @extend_schema(operation_id="projects_get", responses=ProjectSerializer)
     def get(self, request: Request, name: str) -> Response:
         return Response(ProjectSerializer(selectors.project_get(actor=self.actor, name=name)).data)
+
+    @extend_schema(operation_id="projects_patch", request=ProjectPatchSerializer, responses=ProjectSerializer)
+    def patch(self, request: Request, name: str) -> Response:
+        found = selectors.project_get(actor=self.actor, name=name)
+        changed = services.project_change(
+            actor=self.actor, project=found, **self.document(ProjectPatchSerializer)
+        )
+        return Response(ProjectSerializer(changed).data)
 
 
 @extend_schema(tags=["accounts"])
@@ -208,13 +219,21 @@ class ApiKeysView(MeridianView):
 
 @extend_schema(tags=["accounts"])
 class ApiKeyView(MeridianView):
-    rights: ClassVar[Rights] = {"GET": "read", "DELETE": "operate"}
+    rights: ClassVar[Rights] = {"GET": "read", "PATCH": "operate", "DELETE": "operate"}
     tenancy = Tenancy.PROJECT
     etagged = False
 
     @extend_schema(operation_id="api_keys_get", responses=ApiKeySerializer)
     def get(self, request: Request, name: str) -> Response:
         return Response(ApiKeySerializer(selectors.api_key_get(actor=self.actor, name=name)).data)
+
+    @extend_schema(operation_id="api_keys_patch", request=ApiKeyPatchSerializer, responses=ApiKeySerializer)
+    def patch(self, request: Request, name: str) -> Response:
+        found = selectors.api_key_get(actor=self.actor, name=name)
+        changed = services.api_key_change(
+            actor=self.actor, api_key=found, **self.document(ApiKeyPatchSerializer)
+        )
+        return Response(ApiKeySerializer(changed).data)
 
     @extend_schema(operation_id="api_keys_revoke", responses={204: empty("Revoked")})
     def delete(self, request: Request, name: str) -> Response:

@@ -36,7 +36,26 @@ class Organization(models.Model):
         return self.name
 
 
-class Project(models.Model):
+class RateLimited(models.Model):
+    """Limits that each gateway process holds; null = none."""
+
+    requests_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    tokens_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    concurrent_requests = models.PositiveIntegerField(null=True, blank=True)
+
+    class Meta:
+        abstract = True
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=(Q(requests_per_minute=None) | Q(requests_per_minute__gt=0))
+                & (Q(tokens_per_minute=None) | Q(tokens_per_minute__gt=0))
+                & (Q(concurrent_requests=None) | Q(concurrent_requests__gt=0)),
+                name="%(class)s_limits_above_zero",
+            )
+        ]
+
+
+class Project(RateLimited):
     """The border of tenancy: models, deployments, keys and usage belong to exactly one project."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -44,8 +63,9 @@ class Project(models.Model):
     name = models.CharField(max_length=63)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
-    class Meta:
+    class Meta(RateLimited.Meta):
         constraints: ClassVar = [
+            *RateLimited.Meta.constraints,
             models.UniqueConstraint(
                 fields=["organization", "name"], name="project_name_unique_in_organization"
             ),
@@ -89,7 +109,15 @@ class Scope(models.TextChoices):
     OPERATE = "operate"
 
 
-class ApiKey(models.Model):
+class Priority(models.TextChoices):
+    """Classes of requests, as gateways queue them."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+class ApiKey(RateLimited):
     """A key of one project. Only its SHA-256 is stored (the key has 256 random bits); the prefix tells keys apart."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -103,9 +131,14 @@ class ApiKey(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+    max_priority = models.CharField(max_length=8, choices=Priority.choices, default=Priority.NORMAL)
 
-    class Meta:
+    class Meta(RateLimited.Meta):
         constraints: ClassVar = [
+            *RateLimited.Meta.constraints,
+            models.CheckConstraint(
+                condition=Q(max_priority__in=Priority.values), name="api_key_max_priority_known"
+            ),
             models.UniqueConstraint(
                 fields=["project", "name"],
                 condition=Q(revoked_at=None),

@@ -40,7 +40,7 @@ def api_keys_for_inference(*, organization_id: UUID, now: datetime) -> QuerySet[
         project__organization_id=organization_id,
         revoked_at=None,
         scopes__contains=[Scope.INFERENCE],
-    )
+    ).select_related("project")
 
 
 def project_ids(*, organization_id: UUID) -> set[UUID]:

@@ -4,14 +4,32 @@ from typing import Any
 
 from rest_framework import serializers
 
-from apps.accounts.models import Role, Scope
+from apps.accounts.models import Priority, Role, Scope
 from apps.api.validation import (
     NameField,
     StrictCharField,
     StrictChoiceField,
     StrictDateTimeField,
+    StrictIntegerField,
     StrictSerializer,
 )
+
+#: What a signed 32-bit column holds.
+_LIMIT_MAX = 2**31 - 1
+
+
+class LimitsSerializer(StrictSerializer):
+    """Limits that may be left out, given, or taken away with null."""
+
+    requests_per_minute = StrictIntegerField(
+        min_value=1, max_value=_LIMIT_MAX, required=False, allow_null=True, help_text="null = no limit"
+    )
+    tokens_per_minute = StrictIntegerField(
+        min_value=1, max_value=_LIMIT_MAX, required=False, allow_null=True, help_text="null = no limit"
+    )
+    concurrent_requests = StrictIntegerField(
+        min_value=1, max_value=_LIMIT_MAX, required=False, allow_null=True, help_text="null = no limit"
+    )
 
 
 class NamedCreateSerializer(StrictSerializer):
@@ -31,6 +49,13 @@ class ProjectSerializer(serializers.Serializer[Any]):
     organization = serializers.CharField(source="organization.name")
     name = serializers.CharField()
     created_at = serializers.DateTimeField()
+    requests_per_minute = serializers.IntegerField(allow_null=True)
+    tokens_per_minute = serializers.IntegerField(allow_null=True)
+    concurrent_requests = serializers.IntegerField(allow_null=True)
+
+
+class ProjectPatchSerializer(LimitsSerializer):
+    """What can change of a project."""
 
 
 class MemberCreateSerializer(StrictSerializer):
@@ -66,12 +91,23 @@ class UserCreatedSerializer(serializers.Serializer[Any]):
     note = serializers.CharField(allow_null=True, help_text="why initial_password is null")
 
 
-class ApiKeyCreateSerializer(StrictSerializer):
+class ApiKeyCreateSerializer(LimitsSerializer):
     name = NameField()
     scopes = serializers.ListField(
         child=StrictChoiceField(choices=Scope.choices), min_length=1, max_length=len(Scope.values)
     )
     expires_at = StrictDateTimeField(required=False, allow_null=True, default=None)
+    max_priority = StrictChoiceField(
+        choices=Priority.choices,
+        required=False,
+        help_text="the class that its requests may ask for at most (default normal)",
+    )
+
+
+class ApiKeyPatchSerializer(LimitsSerializer):
+    """What can change of a key."""
+
+    max_priority = StrictChoiceField(choices=Priority.choices, required=False)
 
 
 class ApiKeySerializer(serializers.Serializer[Any]):
@@ -84,6 +120,10 @@ class ApiKeySerializer(serializers.Serializer[Any]):
     expires_at = serializers.DateTimeField(allow_null=True)
     revoked_at = serializers.DateTimeField(allow_null=True)
     last_used_at = serializers.DateTimeField(allow_null=True)
+    requests_per_minute = serializers.IntegerField(allow_null=True)
+    tokens_per_minute = serializers.IntegerField(allow_null=True)
+    concurrent_requests = serializers.IntegerField(allow_null=True)
+    max_priority = serializers.ChoiceField(choices=Priority.choices)
 
 
 class ApiKeyCreatedSerializer(ApiKeySerializer):

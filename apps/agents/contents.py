@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from apps.accounts.models import ApiKey
+from apps.accounts.models import ApiKey, RateLimited
 from apps.deployments.models import Deployment, Posture, Revision
 from apps.fleet.models import Cluster, GpuPool, Region
 from apps.placements.models import Assignment
@@ -31,6 +31,7 @@ from workloadplane.protocol.routing import (
     ApiKeyEntry,
     KeySetHeader,
     Peer,
+    RateLimits,
     RevisionRoute,
     Route,
     RoutingHeader,
@@ -314,6 +315,15 @@ def _rtt_ms(origin: Region, target: Region, measured: Mapping[tuple[UUID, UUID],
     return round(max(1.0, distance_km / 100 * 1.5), 1)
 
 
+def _rate_limits(limited: RateLimited) -> RateLimits | None:
+    limits = RateLimits(
+        requests_per_minute=limited.requests_per_minute or 0,
+        tokens_per_minute=limited.tokens_per_minute or 0,
+        concurrent_requests=limited.concurrent_requests or 0,
+    )
+    return None if limits == RateLimits() else limits
+
+
 def keyset_entries(api_keys: Iterable[ApiKey]) -> Entries:
     """The keys that gateways accept."""
     return Entries(
@@ -325,6 +335,9 @@ def keyset_entries(api_keys: Iterable[ApiKey]) -> Entries:
                     project_id=str(api_key.project_id),
                     scopes=tuple(sorted(api_key.scopes)),
                     expires_at=api_key.expires_at.timestamp() if api_key.expires_at else None,
+                    limits=_rate_limits(api_key),
+                    project_limits=_rate_limits(api_key.project),
+                    max_priority=api_key.max_priority,
                 )
             )
             for api_key in api_keys

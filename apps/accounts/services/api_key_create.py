@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from apps.accounts.models import ApiKey, Project
+from apps.accounts.models import ApiKey, Priority, Project
 from apps.accounts.selectors import secret_sha256
 from apps.api.actors import RIGHTS, Actor
 from apps.api.problems import field_problem
@@ -25,8 +25,10 @@ def api_key_create(
     name: str,
     scopes: Sequence[str],
     expires_at: datetime | None = None,
+    max_priority: str = Priority.NORMAL,
+    **limits: int | None,
 ) -> tuple[ApiKey, str]:
-    """The key's row and the key itself, which is stored nowhere: show it once.
+    """The key's row and the key itself, which is stored nowhere: show it once. ``limits``: as in ``RateLimited``.
 
     Raises Problem ``invalid_document`` for a scope beyond the actor's own right or an expiry in the past;
     ``name_taken``.
@@ -51,13 +53,22 @@ def api_key_create(
         scopes=sorted(set(scopes)),
         created_by_id=actor.user_id,
         expires_at=expires_at,
+        max_priority=max_priority,
+        **limits,
     )
     api_key.refresh_from_db()
     audit_record(
         actor=actor,
         action="created",
         subject=api_key,
-        after={"name": name, "prefix": prefix, "scopes": api_key.scopes, "expires_at": expires_at},
+        after={
+            "name": name,
+            "prefix": prefix,
+            "scopes": api_key.scopes,
+            "expires_at": expires_at,
+            "max_priority": max_priority,
+            **limits,
+        },
     )
     keysets_compile(
         organization_id=Project.objects.values_list("organization_id", flat=True).get(pk=project_id)

@@ -177,3 +177,45 @@ def test_a_new_account_gets_a_password_that_only_the_answer_knows(admin: APIClie
     made = admin.post("/api/v1/users", {"username": "nina"}, format="json").json()
     assert len(made["initial_password"]) >= 20
     assert APIClient().login(username="nina", password=made["initial_password"])
+
+
+def test_a_key_and_a_project_have_limits_that_can_change(
+    acme: Tenant, person: Callable[..., APIClient]
+) -> None:
+    """Given with the key or later, taken away with null; what is no limit is refused; the change is on record."""
+    made = acme.client.post(
+        KEYS,
+        {"name": "app", "scopes": ["inference"], "requests_per_minute": 60, "max_priority": "high"},
+        format="json",
+    ).json()
+    assert (made["requests_per_minute"], made["tokens_per_minute"], made["max_priority"]) == (
+        60,
+        None,
+        "high",
+    )
+    changed = acme.client.patch(
+        f"{KEYS}/app", {"requests_per_minute": None, "tokens_per_minute": 1000}, format="json"
+    )
+    assert changed.status_code == 200
+    assert (changed.json()["requests_per_minute"], changed.json()["tokens_per_minute"]) == (None, 1000)
+    assert acme.client.get(f"{KEYS}/app").json() == changed.json()
+    noted = AuditEvent.objects.filter(action="changed").latest("pk")
+    assert (noted.before, noted.after) == (
+        {"requests_per_minute": 60, "tokens_per_minute": None},
+        {"requests_per_minute": None, "tokens_per_minute": 1000},
+    )
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"concurrent_requests": 0}, "/concurrent_requests"),
+        ({"tokens_per_minute": 2**31}, "/tokens_per_minute"),
+        ({"max_priority": "highest"}, "/max_priority"),
+        ({"scopes": ["read"]}, "/scopes"),
+    ]
+    for body, pointer in wrong:
+        response = acme.client.patch(f"{KEYS}/app", body, format="json")
+        assert (response.status_code, pointers(response)) == (400, {pointer})
+
+    owner = person("olga", Role.OWNER)
+    project = f"/api/v1/projects/{acme.project.name}"
+    assert acme.client.patch(project, {"concurrent_requests": 5}, format="json").status_code == 403
+    response = owner.patch(project, {"concurrent_requests": 5}, format="json")
+    assert (response.status_code, response.json()["concurrent_requests"]) == (200, 5)

@@ -11,7 +11,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from apps.accounts.services import api_key_create, api_key_revoke
+from apps.accounts.services import api_key_create, api_key_revoke, project_change
 from apps.agents.models import AgentSession, ClusterTable
 from apps.api.actors import system_actor
 from apps.placements.models import Assignment
@@ -27,7 +27,7 @@ from tests.apps.agents.world import (
     token_for,
 )
 from workloadplane.protocol.desired import DesiredAssignment, DesiredHeader
-from workloadplane.protocol.routing import ApiKeyEntry, KeySetHeader, Route, RoutingHeader
+from workloadplane.protocol.routing import ApiKeyEntry, KeySetHeader, RateLimits, Route, RoutingHeader
 from workloadplane.protocol.sync import MAX_SYNC_BYTES, sync_signed_bytes
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -135,6 +135,36 @@ def test_a_revoked_key_is_gone_from_the_gateways_at_once() -> None:
         assert time.monotonic() - started < 5
         assert answer.tables["keyset"].entries == {}
         assert agent.entries("keyset", ApiKeyEntry) == {}
+
+    scenario(run)
+
+
+def test_limits_of_a_key_and_its_project_reach_the_gateways_at_once() -> None:
+    """Both stand in the key's entry; a change of either wakes a connected agent."""
+    project = fleet()
+    actor = system_actor("tests", organization_id=project.organization_id, project_id=project.pk)
+
+    async def run(http: httpx.AsyncClient) -> None:
+        agent = await enrolled(http, project)
+        key, _ = await meanwhile(
+            api_key_create,
+            actor=actor,
+            project_id=project.pk,
+            name="k",
+            scopes=("inference",),
+            max_priority="high",
+            requests_per_minute=60,
+        )
+        await agent.settle()
+        entry = agent.entries("keyset", ApiKeyEntry)[str(key.pk)]
+        assert (entry.limits, entry.project_limits) == (RateLimits(requests_per_minute=60), None)
+        assert entry.max_priority == "high"
+        poll = asyncio.create_task(agent.sync(wait_s=20.0))
+        await asyncio.sleep(0)
+        await meanwhile(project_change, actor=actor, project=project, concurrent_requests=5)
+        await poll
+        entry = agent.entries("keyset", ApiKeyEntry)[str(key.pk)]
+        assert entry.project_limits == RateLimits(concurrent_requests=5)
 
     scenario(run)
 
