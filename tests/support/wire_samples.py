@@ -272,4 +272,16 @@ SAMPLES: dict[str, msgspec.Struct] = {
         ),
         in_flight_by_replica={_UUID.format(4): 2},
     ),
+    "local_engine_loads": local.EngineLoads(
+        loads=(
+            local.EngineLoad(
+                replica_id=_UUID.format(4),
+                at_monotonic_s=1234.5,
+                running=3,
+                waiting=1,
+                kv_cache_usage=0.25,
+                kv_capacity_tokens=131072,
+            ),
+        ),
+    ),
 }

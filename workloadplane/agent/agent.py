@@ -28,7 +28,7 @@ from workloadplane.agent.observed import ObservedTracker
 from workloadplane.agent.record import ReplicaRecord
 from workloadplane.agent.tables import Tables
 from workloadplane.agent.timings import AgentTimings
-from workloadplane.protocol.local import EndpointSet, Identity, PlaneHeard, TablePush
+from workloadplane.protocol.local import EndpointSet, EngineLoads, Identity, PlaneHeard, TablePush
 from workloadplane.protocol.observed import ClusterFacts, ObservedCondition, ObservedDelta, ReplicaLoad
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.socketpath import place_agent_socket
@@ -235,6 +235,12 @@ class Agent:
         self._hub.publish(self._endpoints)
         self._keeper.keep_endpoints(self._endpoints)
 
+    def _publish_engine_loads(self) -> None:
+        found = (record.engine_load() for record in self._fleet.records.values())
+        loads = tuple(load for load in found if load is not None)
+        if loads:
+            self._hub.publish(EngineLoads(loads=loads))
+
     def _publish_identity(self) -> None:
         identity = self._identity
         if identity is not None:
@@ -290,6 +296,7 @@ class Agent:
                 self._conditions = self._conductor.run_pass(desired, may_start=may_start)
             self._fleet.forget_ended(self._is_reported)
             self._observe()
+            self._publish_engine_loads()
 
     def _is_reported(self, replica_id: str) -> bool:
         return self._tracker.is_reported(self._fleet.records[replica_id].observed())

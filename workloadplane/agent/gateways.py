@@ -21,6 +21,7 @@ import structlog
 from workloadplane.protocol.local import (
     Acknowledgement,
     EndpointSet,
+    EngineLoads,
     FromGateway,
     Hello,
     Identity,
@@ -42,6 +43,7 @@ _RETURN_S = 5.0
 ENDPOINTS = "endpoints"
 PLANE_HEARD = "plane_heard"
 ROUTING = "routing"
+ENGINE_LOADS = "engine_loads"
 
 
 @dataclass(slots=True, eq=False)
@@ -108,7 +110,7 @@ class GatewayHub:
     def connected(self) -> int:
         return len(self._links)
 
-    def publish(self, message: EndpointSet | TablePush | Identity | PlaneHeard) -> None:
+    def publish(self, message: EndpointSet | TablePush | Identity | PlaneHeard | EngineLoads) -> None:
         """Send to all who are connected and to all who will be."""
         kind = _kind(message)
         if isinstance(message, EndpointSet):
@@ -232,11 +234,13 @@ def _bound(path: Path) -> socket.socket:
     return listener
 
 
-def _kind(message: EndpointSet | TablePush | Identity | PlaneHeard) -> str:
+def _kind(message: EndpointSet | TablePush | Identity | PlaneHeard | EngineLoads) -> str:
     if isinstance(message, TablePush):
         return message.kind
     if isinstance(message, PlaneHeard):
         return PLANE_HEARD
+    if isinstance(message, EngineLoads):
+        return ENGINE_LOADS
     return ENDPOINTS if isinstance(message, EndpointSet) else "identity"
 
 
@@ -257,7 +261,7 @@ async def _send(link: _Link, writer: asyncio.StreamWriter) -> None:
                 await writer.drain()
 
 
-_SENDING_ORDER = ("identity", "keyset", ROUTING, "desired", PLANE_HEARD, ENDPOINTS)
+_SENDING_ORDER = ("identity", "keyset", ROUTING, "desired", PLANE_HEARD, ENDPOINTS, ENGINE_LOADS)
 
 
 def _is_idle(link: _Link, replica_id: str, since_generation: int, now: float) -> bool:

@@ -73,6 +73,7 @@ class Prober:
             if record.state in ("ready", "unhealthy", "draining"):
                 metrics = await self._engine.scrape(self._client, self._running.endpoint)
                 record.metrics = None if isinstance(metrics, Refusal) else metrics
+                record.metrics_since = time.monotonic()
             await asyncio.sleep(self._timings.scrape_s)
         record.metrics = None
 

@@ -10,7 +10,7 @@ from workloadplane.health.probes import ProbeResult
 from workloadplane.health.replica import ENDED, ReplicaState
 from workloadplane.protocol.desired import DesiredAssignment
 from workloadplane.protocol.engine_arguments import sequences_max
-from workloadplane.protocol.local import Endpoint
+from workloadplane.protocol.local import Endpoint, EngineLoad
 from workloadplane.protocol.observed import ColdStart, ObservedReplica, ReplicaLoad
 from workloadplane.runtimes.base import RunningReplica
 
@@ -30,6 +30,7 @@ class Facts:
     served_model: str
     concurrency_target: float
     max_in_flight: int
+    max_context_tokens: int
     created_at: float
     restarts: int
 
@@ -43,6 +44,7 @@ class Facts:
             "gpus": str(self.gpus),
             "concurrency_target": repr(self.concurrency_target),
             "max_in_flight": str(self.max_in_flight),
+            "max_context_tokens": str(self.max_context_tokens),
             "created_at": repr(self.created_at),
             "restarts": str(self.restarts),
         }
@@ -65,6 +67,7 @@ def facts_of(
         served_model=assignment.deployment,
         concurrency_target=assignment.autoscaling.concurrency_target,
         max_in_flight=sequences_max(engine, {} if substituted else assignment.engine.arguments),
+        max_context_tokens=assignment.model.max_context_tokens,
         created_at=now,
         restarts=restarts,
     )
@@ -85,6 +88,7 @@ def facts_from(running: RunningReplica) -> Facts:
         served_model=running.endpoint.served_model,
         concurrency_target=float(labels["concurrency_target"]),
         max_in_flight=int(labels.get("max_in_flight", "0")),  # one started by an older agent has none
+        max_context_tokens=int(labels.get("max_context_tokens", "0")),
         created_at=float(labels["created_at"]),
         restarts=int(labels["restarts"]),
     )
@@ -104,6 +108,7 @@ def facts_observed(observed: ObservedReplica) -> Facts:
         served_model="",
         concurrency_target=1.0,
         max_in_flight=0,
+        max_context_tokens=0,
         created_at=observed.created_at,
         restarts=observed.restarts,
     )
@@ -133,6 +138,7 @@ class ReplicaRecord:
     start_was_seen: bool = True
     evidence: deque[ProbeResult] = field(default_factory=lambda: deque(maxlen=16))
     metrics: EngineMetrics | None = None
+    metrics_since: float = 0.0
     drain_since: float | None = None
     drain_limit_s: float = DRAIN_LIMIT_S
     drain_generation: int | None = None
@@ -192,6 +198,7 @@ class ReplicaRecord:
             concurrency_target=facts.concurrency_target,
             state="ready" if self.state == "ready" else "draining",
             max_in_flight=facts.max_in_flight,
+            max_context_tokens=facts.max_context_tokens,
         )
 
     def load(self) -> ReplicaLoad | None:
@@ -206,6 +213,20 @@ class ReplicaRecord:
             kv_cache_usage=metrics.kv_cache_usage,
             prompt_tokens_total=metrics.prompt_tokens_total or 0,
             generation_tokens_total=metrics.generation_tokens_total or 0,
+        )
+
+    def engine_load(self) -> EngineLoad | None:
+        """The same for gateways, with its age."""
+        metrics = self.metrics
+        if metrics is None or metrics.running is None or self.state in ENDED:
+            return None
+        return EngineLoad(
+            replica_id=self.replica_id,
+            at_monotonic_s=self.metrics_since,
+            running=metrics.running,
+            waiting=metrics.waiting or 0,
+            kv_cache_usage=metrics.kv_cache_usage,
+            kv_capacity_tokens=metrics.kv_capacity_tokens or 0,
         )
 
     def held(self, *, in_flight: int, clear: bool) -> HeldReplica:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from workloadplane.gateway import heads, multipart
 from workloadplane.gateway.admission import Caller
+from workloadplane.gateway.affinity import NO_PROMPT, Prompt
 from workloadplane.gateway.body import (
     InferenceBody,
     with_model,
@@ -34,6 +35,8 @@ class Inquiry:
     """What a client asked for, checked and parsed.
 
     model_at: where a form names its model
+    prompt:   hashed; only of classes whose engines keep prompts in a cache
+    adapter:  the LoRA adapter that is asked for
     holder:   who alone can answer, for it holds the stored response that is asked for or gone on from
     """
 
@@ -45,6 +48,8 @@ class Inquiry:
     wish: Wish
     model_at: slice | None = None
     holder: Holder | None = None
+    prompt: Prompt = NO_PROMPT
+    adapter: str | None = None
 
     @property
     def to_peer(self) -> bool:
@@ -64,6 +69,8 @@ class Attempt:
     name:     its replica or cluster id, as the routing room knows it
     may_hold: the peer was asked to wait for a replica, so what it says is final
     answered: the head of an answer has come
+    anew_bytes: of the prompt, to be computed there as far as is known
+    burden:   the load that this is, until it has been computed
     """
 
     name: str
@@ -76,6 +83,8 @@ class Attempt:
     may_hold: bool = False
     was_sent: bool = False
     answered: bool = False
+    anew_bytes: int = 0
+    burden: float = 0.0
 
 
 def attempt_at_replica(

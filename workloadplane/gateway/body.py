@@ -12,6 +12,8 @@ import msgspec
 from workloadplane.gateway import errors
 from workloadplane.gateway.errors import Failure
 
+_ABSENT = msgspec.Raw()
+
 
 class StreamOptions(msgspec.Struct):
     """OpenAI's ``stream_options``."""
@@ -35,6 +37,14 @@ class InferenceBody(msgspec.Struct):
     max_tokens: int | float | None = None
     max_completion_tokens: int | float | None = None
     max_output_tokens: int | float | None = None
+    # The prompt, as it came: hashed, never decoded.
+    tools: msgspec.Raw = _ABSENT
+    system: msgspec.Raw = _ABSENT
+    instructions: msgspec.Raw = _ABSENT
+    messages: msgspec.Raw = _ABSENT
+    prompt: msgspec.Raw = _ABSENT
+    input: msgspec.Raw = _ABSENT
+    cache_salt: msgspec.Raw = _ABSENT
 
     @property
     def wants_usage(self) -> bool:
@@ -52,6 +62,11 @@ class InferenceBody(msgspec.Struct):
     def session(self) -> str | None:
         """What the client says belongs together."""
         return self.prompt_cache_key or self.user
+
+    def forget_prompt(self) -> None:
+        """Let go of the bytes that the prompt's members are windows into."""
+        self.tools = self.system = self.instructions = self.cache_salt = _ABSENT
+        self.messages = self.prompt = self.input = _ABSENT
 
 
 _bodies = msgspec.json.Decoder(InferenceBody)

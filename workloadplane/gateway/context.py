@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from workloadplane.gateway.accesslog import AccessLog
+from workloadplane.gateway.affinity import Affinity
 from workloadplane.gateway.entry import Held
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.metrics import Counters
@@ -21,7 +22,6 @@ from workloadplane.gateway.upstream import UpstreamPool
 from workloadplane.gateway.usage import RevisionTraffic, TrafficBook
 from workloadplane.protocol.routing import Route
 from workloadplane.protocol.spool import SpoolWriter
-from workloadplane.routing import Policy
 
 if TYPE_CHECKING:
     from workloadplane.gateway.relay import Relay
@@ -49,7 +49,7 @@ class GatewayContext:
     loop: asyncio.AbstractEventLoop
     wake: Callable[[], None]
     rng: Random
-    policy: Policy = field(default_factory=Policy)
+    affinity: Affinity
     private_key: Ed25519PrivateKey | None = None
     response_ids: ResponseIds = field(default_factory=ResponseIds)
     relays: "set[Relay]" = field(default_factory=set)

@@ -2,6 +2,7 @@
 
 from workloadplane.gateway import body, errors, multipart, routes
 from workloadplane.gateway.admission import Caller
+from workloadplane.gateway.affinity import NO_PROMPT
 from workloadplane.gateway.attempt import Inquiry
 from workloadplane.gateway.body import InferenceBody
 from workloadplane.gateway.context import GatewayContext
@@ -43,7 +44,10 @@ def inquire(
     wish = wish_of(request, parsed, caller)
     if isinstance(wish, Failure):
         return wish
-    return Inquiry(request, route_class, caller, parsed, route, wish, model_at, holder)
+    prompt = NO_PROMPT
+    if route_class.keeps_prompts:
+        prompt = context.affinity.prompt_of(parsed, route.project_id, adapter=None)
+    return Inquiry(request, route_class, caller, parsed, route, wish, model_at, holder, prompt)
 
 
 def _stored(

@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 
 import msgspec
 import structlog
@@ -22,6 +23,7 @@ from workloadplane.protocol.local import (
     MAX_LINE_BYTES,
     Acknowledgement,
     EndpointSet,
+    EngineLoads,
     FromAgent,
     FromGateway,
     Hello,
@@ -114,6 +116,9 @@ class AgentLink:
             registry = self._context.registry
             if message.routing_generation <= registry.generation("routing"):
                 registry.plane_heard_s = message.at_monotonic_s
+            return
+        if isinstance(message, EngineLoads):
+            self._context.affinity.take_loads(message, monotonic())
             return
         if isinstance(message, TablePush):
             registry = self._context.registry

@@ -6,6 +6,7 @@ second), a tick reports load, another writes usage, windows and the access log.
 
 import asyncio
 import contextlib
+import secrets
 import socket
 import sys
 import time
@@ -19,6 +20,7 @@ from time import monotonic
 import structlog
 
 from workloadplane.gateway.accesslog import AccessLog
+from workloadplane.gateway.affinity import Affinity
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.dispatch import Gateway, Network
 from workloadplane.gateway.entry import Held
@@ -66,6 +68,7 @@ class GatewayProcess:
         limits = options.limits
         instance = uuid.uuid4().hex
         spool = SpoolWriter(options.state_dir / "spool", instance)
+        registry = Registry()
         room: WaitingRoom[Held] = WaitingRoom(
             Bounds(
                 requests_max=limits.hold_requests_max,
@@ -76,7 +79,7 @@ class GatewayProcess:
         )
         self._context = GatewayContext(
             limits=limits,
-            registry=Registry(),
+            registry=registry,
             pool=UpstreamPool(
                 connect_timeout_s=limits.connect_timeout_s,
                 idle_timeout_s=limits.upstream_idle_timeout_s,
@@ -89,6 +92,7 @@ class GatewayProcess:
             turns=Turns(room, self._loop),
             rate_limiter=RateLimiter(),
             access_log=AccessLog(),
+            affinity=Affinity(registry, secret=secrets.randbits(64)),
             loop=self._loop,
             wake=self._wake,
             rng=Random(instance),  # noqa: S311  spreads load, guards nothing
@@ -174,6 +178,7 @@ class GatewayProcess:
         context = self._context
         context.registry.expire(now_s)
         context.pool.expire(now_s)
+        context.affinity.sweep(now_s)
         for connection in list(self._gateway.connections):
             connection.on_sweep(now_s)
         for relay in list(context.relays):

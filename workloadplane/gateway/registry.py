@@ -77,6 +77,9 @@ class Registry:
 
     identity: Identity | None = None
     in_flight: dict[str, int] = field(default_factory=dict)
+    burden: dict[str, float] = field(default_factory=dict)
+    pressure: dict[str, float] = field(default_factory=dict)
+    lately: dict[str, float] = field(default_factory=dict)
     unavailable: LiveSet = field(default_factory=LiveSet)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     endpoint_generation: int = 0
@@ -198,6 +201,9 @@ class Registry:
             unavailable=self.unavailable,
             unready=self.unready(route.deployment_id),
             lease_holds=True,
+            burden=self.burden,
+            pressure=self.pressure,
+            lately=self.lately,
         )
 
     # Changing
@@ -230,6 +236,7 @@ class Registry:
                     endpoint.state == "ready",
                     endpoint.concurrency_target,
                     endpoint.max_in_flight,
+                    max_context_tokens=endpoint.max_context_tokens,
                 )
             )
         self._replicas = {

@@ -31,7 +31,7 @@ from workloadplane.gateway.sending import Sending
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.stored import go_to
 from workloadplane.gateway.upstream import ResponseHead
-from workloadplane.routing import Choice, Reasons, RequestFacts, ToPeer, ToReplica, Wait, pick
+from workloadplane.routing import Choice, Reasons, ToPeer, ToReplica, Wait, pick
 
 _UNREADY_S = 1.0
 _RETRIED_STATUSES = frozenset({502, 503})
@@ -106,7 +106,7 @@ class Relay:
     def _refresh_route(self) -> bool:
         """Time has passed: go by the table now in force. Whether the deployment is still in it."""
         inquiry = self._inquiry
-        route = self._context.registry.route(inquiry.caller.api_key.project_id, inquiry.body.model)
+        route = self._context.registry.route(inquiry.caller.api_key.project_id, inquiry.route.deployment)
         if route is not None:
             self._inquiry = replace(inquiry, route=route)
         return route is not None
@@ -117,17 +117,17 @@ class Relay:
         snapshot = context.registry.snapshot(inquiry.route, monotonic())
         if inquiry.holder is not None:
             return go_to(inquiry.holder, snapshot, tried=tried, may_forward=not inquiry.to_peer)
-        facts = RequestFacts(inquiry.body.session, not inquiry.to_peer, tried)
-        return pick(facts, snapshot, context.policy, context.rng)
+        facts = context.affinity.facts(inquiry, snapshot, tried)
+        return pick(facts, snapshot, context.affinity.policy, context.rng)
 
     def _follow(self, choice: Choice) -> None:
         picks = self._context.counters.picks
         if isinstance(choice, ToReplica):
             picks["replica"] += 1
             self._reasons = choice.reasons
-            self._begin_attempt(
-                attempt_at_replica(self._context, self._inquiry, choice.replica_id, self.request_id)
-            )
+            attempt = attempt_at_replica(self._context, self._inquiry, choice.replica_id, self.request_id)
+            attempt.anew_bytes = self._context.affinity.routed(self._inquiry, choice, monotonic())
+            self._begin_attempt(attempt)
         elif isinstance(choice, ToPeer):
             picks["peer"] += 1
             self._reasons = choice.reasons

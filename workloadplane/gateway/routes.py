@@ -22,6 +22,7 @@ class RouteClass:
     """A kind of request.
 
     usage_on_request: its streams tell usage only if asked (OpenAI's chat and completions)
+    keeps_prompts:    engines keep its prompts in their KV cache
     counts_usage:     its answers' usage is new; that of a stored response was counted when it was made
     body:             ``json``, ``multipart`` or ``none``: where the model's name is
     stream:           what its events look like
@@ -29,17 +30,18 @@ class RouteClass:
 
     name: str
     usage_on_request: bool = False
+    keeps_prompts: bool = False
     counts_usage: bool = True
     body: str = JSON
     stream: StreamForm = CHAT_STREAM
 
 
-CHAT = RouteClass("chat", usage_on_request=True)
-COMPLETIONS = RouteClass("completions", usage_on_request=True)
+CHAT = RouteClass("chat", usage_on_request=True, keeps_prompts=True)
+COMPLETIONS = RouteClass("completions", usage_on_request=True, keeps_prompts=True)
 EMBEDDINGS = RouteClass("embeddings")
-RESPONSES = RouteClass("responses", stream=RESPONSES_STREAM)
+RESPONSES = RouteClass("responses", keeps_prompts=True, stream=RESPONSES_STREAM)
 STORED_RESPONSES = RouteClass("stored_responses", counts_usage=False, body=NO_BODY, stream=RESPONSES_STREAM)
-MESSAGES = RouteClass("messages", stream=MESSAGES_STREAM)
+MESSAGES = RouteClass("messages", keeps_prompts=True, stream=MESSAGES_STREAM)
 COUNT_TOKENS = RouteClass("count_tokens", counts_usage=False)
 SCORE = RouteClass("score")
 RERANK = RouteClass("rerank")

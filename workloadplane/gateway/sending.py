@@ -46,6 +46,8 @@ class Sending:
             attempt.traffic.begin()
             in_flight = self._context.registry.in_flight
             in_flight[attempt.name] = in_flight.get(attempt.name, 0) + 1
+            if attempt.anew_bytes:
+                attempt.burden = self._context.affinity.put_on(attempt.name, attempt.anew_bytes)
         connection = self._context.pool.take(attempt.target)
         if connection is not None:
             self._send(connection, attempt)
@@ -57,6 +59,7 @@ class Sending:
         attempt, self.attempt = self.attempt, None
         if attempt is not None and attempt.traffic is not None:
             attempt.traffic.end()
+            self._lift(attempt)
             in_flight = self._context.registry.in_flight
             in_flight[attempt.name] -= 1
             if not in_flight[attempt.name]:
@@ -75,6 +78,11 @@ class Sending:
     def resume(self) -> None:
         if self._upstream is not None:
             self._upstream.resume()
+
+    def _lift(self, attempt: Attempt) -> None:
+        if attempt.burden:
+            self._context.affinity.lift(attempt.name, attempt.burden)
+            attempt.burden = 0.0
 
     def _connect(self, attempt: Attempt) -> None:
         self._connecting = self._context.loop.create_task(self._connect_and_send(attempt))
@@ -108,6 +116,7 @@ class Sending:
             self._upstream = None  # it is the pool's again
         if head is not None:
             attempt.answered = True
+            self._lift(attempt)
         self._owner.on_answer(attempt, head, data, complete)
 
     def on_upstream_lost(self, *, valid_http: bool) -> None:

@@ -22,6 +22,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     state:         ``ready`` takes requests, ``draining`` finishes those it has
     max_in_flight: requests that the engine computes side by side; what a gateway has beyond them waits there, where
                    the order can be fair; 0 = not known, no bound
+    max_context_tokens: prompt and answer together; 0 = not known
     """
 
     replica_id: str
@@ -37,6 +38,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     concurrency_target: float
     state: str
     max_in_flight: int = 0
+    max_context_tokens: int = 0
 
 
 class EndpointSet(msgspec.Struct, frozen=True, kw_only=True, tag="endpoints"):
@@ -73,6 +75,28 @@ class PlaneHeard(msgspec.Struct, frozen=True, kw_only=True, tag="plane_heard"):
     routing_generation: int = 0
 
 
+class EngineLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replica's engine said of itself, read at ``at_monotonic_s`` on this machine's monotonic clock.
+
+    running, waiting: requests, whoever sent them
+    kv_cache_usage:   in [0, 1]; ``None`` = it does not tell
+    kv_capacity_tokens: what its KV cache holds; 0 = it does not tell
+    """
+
+    replica_id: str
+    at_monotonic_s: float
+    running: int
+    waiting: int
+    kv_cache_usage: float | None = None
+    kv_capacity_tokens: int = 0
+
+
+class EngineLoads(msgspec.Struct, frozen=True, kw_only=True, tag="engine_loads"):
+    """All replicas' that were read lately; sent with every pass of the agent."""
+
+    loads: tuple[EngineLoad, ...]
+
+
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     """A gateway's first line."""
 
@@ -104,5 +128,5 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
     in_flight_by_replica: dict[str, int]
 
 
-FromAgent = EndpointSet | TablePush | Identity | PlaneHeard
+FromAgent = EndpointSet | TablePush | Identity | PlaneHeard | EngineLoads
 FromGateway = Hello | Acknowledgement | LoadReport

@@ -91,6 +91,7 @@ class Snapshot:
                   one that serves; it matters in ``active_passive`` alone
     burden:       replica id -> load by prompts that this gateway has sent there and that are not yet answered
     pressure:     replica id -> load that its engine reports beyond what is in flight from here
+    lately:       replica id -> what this gateway has sent there lately, in bytes to compute; tells equals apart
     warm:         adapter -> bits of the replicas that have it loaded
     adapter_open: bits of the replicas that may load another adapter now
     """
@@ -109,6 +110,7 @@ class Snapshot:
     lease_holds: bool
     burden: Mapping[str, float] = field(default_factory=dict)
     pressure: Mapping[str, float] = field(default_factory=dict)
+    lately: Mapping[str, float] = field(default_factory=dict)
     warm: Mapping[str, int] = field(default_factory=dict)
     adapter_open: int = -1
     places: Places = field(init=False, repr=False, compare=False)
@@ -123,6 +125,7 @@ class Policy:
 
     load_slack: replicas whose load (in flight / concurrency target) lies at most this far above the least
                 loaded one count as equal, so that gateways that cannot see each other do not all pick the same
+    kv_usage_free, kv_pressure: a KV cache fuller than this weighs up to this load: requests there will be put back
     bytes_per_load: so many bytes of prompt that must be computed weigh as much as a replica's whole target load
     hot_excess, hot_slack: what a replica knows counts for nothing while its load lies above the mean of all by
                 this share and this load: affinity never makes a hot replica
@@ -131,6 +134,8 @@ class Policy:
     """
 
     load_slack: float = 0.0
+    kv_usage_free: float = 0.9
+    kv_pressure: float = 1.0
     bytes_per_load: float = 32_768.0
     hot_excess: float = 0.25
     hot_slack: float = 0.25

@@ -58,6 +58,15 @@ def best(  # noqa: PLR0917  everything that a choice is made from
     return ToReplica(replica_id, reasons + told, chosen.known_bytes)
 
 
+def pressure_of(
+    running: int, waiting: int, kv_cache_usage: float | None, *, ours: int, target: float, policy: Policy
+) -> float:
+    """The load that an engine reports beyond the ``ours`` requests that this gateway has in flight there."""
+    others = max(0, running + waiting - ours) / (target or 1.0)
+    over = max(0.0, (kv_cache_usage or 0.0) - policy.kv_usage_free)
+    return others + policy.kv_pressure * over / (1.0 - policy.kv_usage_free)
+
+
 def _cheapest(candidates: int, facts: RequestFacts, policy: Policy, loads: Sequence[float]) -> _Best:
     of_candidates = values_in(loads, candidates)
     floor = min(of_candidates)
@@ -99,12 +108,18 @@ def _with_adapter(
 
 
 def _one_of(equal: list[int], facts: RequestFacts, snapshot: Snapshot, rng: Random) -> int:
-    """Of equals the one that the session falls to, so that it stays the same while they are equal; else any."""
+    """Of equals the one that the session falls to, so that it stays the same while they are equal; without one,
+    the one that was sent least lately.
+    """
     if len(equal) == 1:
         return equal[0]
-    if facts.session is None:
-        return equal[rng.randrange(len(equal))]
     ids = snapshot.places.replica_ids
+    if facts.session is None:
+        lately = snapshot.lately
+        if lately:
+            least = min(lately.get(ids[place], 0.0) for place in equal)
+            equal = [place for place in equal if lately.get(ids[place], 0.0) <= least]
+        return equal[rng.randrange(len(equal))]
     seed = xxh3_64_intdigest(facts.session.encode())
     return max(equal, key=lambda place: xxh3_64_intdigest(ids[place].encode(), seed))
 

@@ -78,6 +78,14 @@ def test_equals_are_told_apart_by_chance_within_the_slack() -> None:
     assert picks == {"a", "b"}
 
 
+def test_equals_are_told_apart_by_what_they_were_sent_lately() -> None:
+    """Of equals without a session the one that was sent least; a session comes before that."""
+    shot = snapshot(lately={"a": 100.0, "b": 3.0})
+    assert {chosen(shot, seed=seed).replica_id for seed in range(9)} == {"b"}  # type: ignore[union-attr]
+    by_session = {chosen(shot, session=f"s{n}").replica_id for n in range(30)}  # type: ignore[union-attr]
+    assert by_session == {"a", "b"}
+
+
 def test_sessions_keep_their_revision_and_weights_hold() -> None:
     """A session always meets the same revision; over many sessions the shares are as weighed."""
     shot = snapshot(
