@@ -47,7 +47,7 @@ from workloadplane.gateway.websocket.handshake import (
 from workloadplane.gateway.websocket.opening import Opening
 from workloadplane.gateway.websocket.record import Ended, record
 from workloadplane.gateway.websocket.tunnel import Tunnel
-from workloadplane.routing import Choice, Reasons, RequestFacts, ToPeer, ToReplica, Wait, pick
+from workloadplane.routing import Choice, Reasons, ToPeer, ToReplica, Wait, pick
 
 _RETRIED_STATUSES = frozenset({502, 503})
 _RESENT_MAX = 3
@@ -146,7 +146,7 @@ class WebSocketSession:
         if inquiry is None or entry is None:
             return True
         self._tried.clear()
-        route = self._context.registry.route(inquiry.caller.api_key.project_id, inquiry.body.model)
+        route = self._context.registry.route(inquiry.caller.api_key.project_id, inquiry.route.deployment)
         if route is None:
             self._fail(errors.model_not_found(inquiry.body.model))
             return True
@@ -164,9 +164,9 @@ class WebSocketSession:
 
     def _pick(self, inquiry: Inquiry, tried: frozenset[str]) -> Choice:
         context = self._context
-        facts = RequestFacts(inquiry.body.session, not inquiry.to_peer, tried)
         snapshot = context.registry.snapshot(inquiry.route, monotonic())
-        return pick(facts, snapshot, context.policy, context.rng)
+        facts = context.affinity.facts(inquiry, snapshot, tried)
+        return pick(facts, snapshot, context.affinity.policy, context.rng)
 
     def _follow(self, inquiry: Inquiry, choice: Choice) -> None:
         context = self._context
