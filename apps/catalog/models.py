@@ -85,7 +85,7 @@ class ModelVersion(models.Model):
             models.CheckConstraint(condition=Q(max_context_tokens__gt=0), name="model_version_has_context"),
             models.CheckConstraint(condition=Q(gpus_per_replica__gt=0), name="model_version_needs_gpus"),
         ]
-        indexes: ClassVar = [models.Index(fields=["model", "-created_at", "id"])]
+        indexes: ClassVar = [models.Index(fields=["model", "created_at", "id"])]
 
     def __str__(self) -> str:
         return f"{self.model.name}@{self.version}"
@@ -134,7 +134,7 @@ class EngineImage(models.Model):
                 condition=Q(digest__regex=DIGEST_PATTERN), name="engine_image_digest_form"
             ),
         ]
-        indexes: ClassVar = [models.Index(fields=["engine", "-created_at", "id"])]
+        indexes: ClassVar = [models.Index(fields=["engine", "created_at", "id"])]
 
     def __str__(self) -> str:
         return f"{self.engine} {self.version}"

@@ -54,7 +54,8 @@ class DeploymentsView(DeploymentsBase):
 
     @extend_schema(operation_id="deployments_list", responses=page_of(DeploymentSerializer))
     def get(self, request: Request) -> Response:
-        return self.page(selectors.deployments(actor=self.actor, **self.filter_values), DeploymentSerializer)
+        found = selectors.deployments_listed(actor=self.actor, **self.filter_values)
+        return self.page(found, DeploymentSerializer)
 
     @extend_schema(
         operation_id="deployments_create",

@@ -5,7 +5,7 @@ yet against the catalog and the fleet.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from apps.api.problems import Problem
@@ -49,10 +49,14 @@ class DeploymentDocument:
 
     def as_json(self) -> dict[str, Any]:
         """The document as it is sent; ``slo`` is left out where nothing is stated."""
-        document = asdict(self)
+        document = {name: getattr(self, name) for name in _PLAIN_FIELDS}
+        document["autoscaling"] = dict(vars(self.autoscaling))
         document["residency"] = list(self.residency)
-        stated = {name: value for name, value in document.pop("slo").items() if value is not None}
+        stated = {name: value for name, value in vars(self.slo).items() if value is not None}
         return {**document, "slo": stated} if stated else document
+
+
+_PLAIN_FIELDS = tuple(field.name for field in fields(DeploymentDocument) if field.name != "slo")
 
 
 def document_read(raw: Any) -> DeploymentDocument:
@@ -97,15 +101,15 @@ def _problem(errors: Any, raw: Any) -> Problem:
 
 
 def _from_valid(data: Mapping[str, Any]) -> DeploymentDocument:
-    fields = dict(data)
-    autoscaling = dict(fields.pop("autoscaling", None) or {})
+    given = dict(data)
+    autoscaling = dict(given.pop("autoscaling", None) or {})
     if "max_replicas" not in autoscaling:
         autoscaling["max_replicas"] = max(1, autoscaling.get("min_replicas", 1))
     return DeploymentDocument(
-        **{name: value for name, value in fields.items() if name not in ("slo", "residency")},
+        **{name: value for name, value in given.items() if name not in ("slo", "residency")},
         autoscaling=AutoscalingDocument(**autoscaling),
-        residency=tuple(fields.get("residency", ())),
-        slo=SloDocument(**(fields.get("slo") or {})),
+        residency=tuple(given.get("residency", ())),
+        slo=SloDocument(**(given.get("slo") or {})),
     )
 
 

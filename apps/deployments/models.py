@@ -89,7 +89,7 @@ class Deployment(models.Model):
             ),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["project", "-created_at", "id"]),
+            models.Index(fields=["project", "created_at", "id"]),
             models.Index(fields=["project", "name"]),
         ]
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -45,6 +46,47 @@ def deployments(
         )
         found = found.filter(Exists(is_ready) if ready else ~Exists(is_ready))
     return found
+
+
+#: What the public document shows of a row: a list of many reads nothing else.
+_LISTED = (
+    "name", "project_id", "generation", "posture", "survivability", "residency", "residency_ingress", "priority",
+    "slo_ttft_s_p95", "slo_inter_token_latency_s_p95", "deletion_requested_at", "created_at", "updated_at",
+    "autoscaling__min_replicas", "autoscaling__max_replicas", "autoscaling__autoscaling_window_s",
+    "autoscaling__scale_down_delay_s", "autoscaling__concurrency_target",
+    "current_revision__number", "current_revision__model_version__version",
+    "current_revision__model_version__model__name", "current_revision__engine_image__engine",
+)  # fmt: skip
+
+
+def deployments_listed(
+    *,
+    actor: Actor,
+    name: str | None = None,
+    model: str | None = None,
+    engine: str | None = None,
+    ready: bool | None = None,
+) -> QuerySet[Deployment]:
+    """As ``deployments``, with only what a list shows; conditions are read by ``condition_values``."""
+    found = deployments(actor=actor, name=name, model=model, engine=engine, ready=ready)
+    return found.prefetch_related(None).only(*_LISTED)
+
+
+def condition_values(*, deployment_ids: Collection[UUID]) -> Mapping[UUID, list[dict[str, Any]]]:
+    """Each deployment's conditions as their documents show them, in the order of their types, in one query."""
+    found: dict[UUID, list[dict[str, Any]]] = {deployment_id: [] for deployment_id in deployment_ids}
+    rows = DeploymentCondition.objects.filter(deployment_id__in=deployment_ids)
+    for deployment_id, *values in rows.values_list("deployment_id", *CONDITION_FIELDS):
+        found[deployment_id].append(dict(zip(CONDITION_FIELDS, values, strict=True)))
+    for conditions in found.values():
+        conditions.sort(key=lambda condition: _CONDITION_ORDER[condition["type"]])
+    return found
+
+
+CONDITION_FIELDS = (
+    "type", "status", "reason", "message", "refusals", "observed_generation", "last_transition_at",
+)  # fmt: skip
+_CONDITION_ORDER = {kind: index for index, kind in enumerate(ConditionType.values)}
 
 
 def deployment_get(*, actor: Actor, name: str) -> Deployment:
@@ -174,6 +216,17 @@ class ReplicaSummary:
     ready: int
     by_cluster: tuple[ClusterReplicas, ...]
 
+    def as_json(self) -> dict[str, Any]:
+        """As the document shows it."""
+        return {
+            "desired": self.desired,
+            "ready": self.ready,
+            "by_cluster": [
+                {"cluster": row.cluster, "desired": row.desired, "ready": row.ready}
+                for row in self.by_cluster
+            ],
+        }
+
 
 def replica_summaries(*, deployment_ids: Collection[UUID]) -> Mapping[UUID, ReplicaSummary]:
     """Summaries by deployment id, in two queries. Replicas that drain are neither wanted nor counted as ready."""
@@ -185,9 +238,9 @@ def replica_summaries(*, deployment_ids: Collection[UUID]) -> Mapping[UUID, Repl
             present[count.assignment_id] += count.replicas
         if count.state == "ready":
             ready[count.deployment_id][count.cluster] += count.replicas
-    for row in placements.assignments_of_deployments(deployment_ids=deployment_ids):
-        wanted = 0 if row.draining else max(row.min_replicas, present[row.pk])
-        desired[row.deployment_id][row.pool.cluster.name] += wanted
+    for row in placements.assignment_minima(deployment_ids=deployment_ids):
+        wanted = 0 if row.draining else max(row.min_replicas, present[row.assignment_id])
+        desired[row.deployment_id][row.cluster] += wanted
     return {
         deployment_id: _summary(desired[deployment_id], ready[deployment_id])
         for deployment_id in deployment_ids

@@ -51,7 +51,7 @@ class PlacementPlan(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["organization", "plan_generation"], name="plan_generation_unique")
         ]
-        indexes: ClassVar = [models.Index(fields=["organization", "-created_at", "id"])]
+        indexes: ClassVar = [models.Index(fields=["organization", "created_at", "id"])]
 
     def __str__(self) -> str:
         return f"plan {self.plan_generation}"

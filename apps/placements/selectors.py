@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db.models import Count, F, QuerySet, Sum
@@ -42,6 +43,23 @@ def assignments_of_deployments(*, deployment_ids: Collection[UUID]) -> QuerySet[
         .select_related("pool__cluster__region", "revision")
         .order_by("created_at", "id")
     )
+
+
+class AssignmentMinimum(NamedTuple):
+    """What a list of deployments shows of a live assignment."""
+
+    deployment_id: UUID
+    assignment_id: UUID
+    draining: bool
+    min_replicas: int
+    cluster: str
+
+
+def assignment_minima(*, deployment_ids: Collection[UUID]) -> list[AssignmentMinimum]:
+    """Of all live assignments of these deployments."""
+    rows = Assignment.objects.filter(deployment_id__in=deployment_ids, ended_at=None).order_by()
+    fields = ("deployment_id", "pk", "draining", "min_replicas", "pool__cluster__name")
+    return [AssignmentMinimum(*row) for row in rows.values_list(*fields)]
 
 
 def deployment_ids_live(*, organization_id: UUID) -> QuerySet[Assignment, UUID]:
