@@ -114,6 +114,7 @@ def route(
     posture: str = "active_active",
     scale_to_zero: bool = False,
     revisions: tuple[RevisionRoute, ...] = (),
+    resume: bool = True,
 ) -> Route:
     return Route(
         deployment_id=f"{project_id}-{deployment}",
@@ -128,6 +129,7 @@ def route(
         scale_to_zero=scale_to_zero,
         revisions=revisions,
         created_at=1_760_000_000,
+        resume=resume,
     )
 
 

@@ -2,16 +2,21 @@
 
 A stream always goes out in chunked coding, because an event may be left out or added. An answer that ends early
 is never made to look whole: a stream gets an ``error`` event, anything else has its connection closed before
-its announced length.
+its announced length. Of an answer that is no stream nothing goes out before all of it is there, up to a bound:
+until then another replica can be asked for it.
 """
 
 from dataclasses import replace
+from typing import Literal
 
-from workloadplane.gateway import dialects, errors, heads
+from workloadplane.gateway import dialects, heads
 from workloadplane.gateway.answers import AnswerScanner, TokenCounts
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.reader import Request
+from workloadplane.gateway.resume.kept import Kept
+from workloadplane.gateway.resume.resumption import before_failure
+from workloadplane.gateway.resume.rewriting import Rewriter
 from workloadplane.gateway.routes import RouteClass
 from workloadplane.gateway.server import ClientConnection, status_line
 from workloadplane.gateway.sse import SseScanner
@@ -19,10 +24,17 @@ from workloadplane.gateway.upstream import ResponseHead
 
 _EARLY_ERROR_BYTES_MAX = 64 * 1024
 _WITHOUT_CONTENT = frozenset({204, 304})
+_WHOLE_BYTES_MAX = 256 * 1024
+#: ``failed``: it ended, and said itself that it failed; ``broken``: it ended in the middle, told to nobody yet.
+Passed = Literal["goes on", "ended", "failed", "broken"]
 
 
 class AnswerWriter:
-    """One answer. ``started`` once a byte of it has gone out; ``status`` is then what the client was told."""
+    """One answer. ``started`` once a byte of it has gone out; ``status`` is then what the client was told.
+
+    kept:     takes note of a stream's events so that it can be resumed
+    rewriter: makes a continuation's events follow those before the break
+    """
 
     __slots__ = (
         "_chunked",
@@ -30,13 +42,18 @@ class AnswerWriter:
         "_early_error",
         "_headers",
         "_keep_alive",
+        "_must_be_json",
         "_plain",
         "_request",
         "_request_id",
         "_route_class",
         "_strip_usage",
         "_to_peer",
+        "_unsent",
+        "_unsent_bytes",
         "first_byte_s",
+        "kept",
+        "rewriter",
         "started",
         "status",
         "stream",
@@ -61,9 +78,14 @@ class AnswerWriter:
         self._strip_usage = strip_usage
         self._headers = headers
         self._chunked = False
+        self._must_be_json = False
         self._keep_alive = False
         self._plain: AnswerScanner | None = None
         self._early_error: bytearray | None = None
+        self._unsent: list[bytes] | None = None
+        self._unsent_bytes = 0
+        self.kept: Kept | None = None
+        self.rewriter: Rewriter | None = None
         self.stream: SseScanner | None = None
         self.started = False
         self.status = 0
@@ -104,8 +126,8 @@ class AnswerWriter:
 
     def pass_on(
         self, head: ResponseHead | None, served: Served, data: bytes, complete: bool, now_s: float
-    ) -> bool:
-        """What one read from upstream brought. Returns whether the answer ended as it should."""
+    ) -> Passed:
+        """What one read from upstream brought, passed on."""
         out = b""
         if head is not None:
             out = self._begin(head, served, len(data) if complete else None)
@@ -113,23 +135,67 @@ class AnswerWriter:
             self.first_byte_s = now_s
         if self._early_error is not None:
             return self._take_early_error(data, complete)
+        broken = False
         if self.stream is not None:
-            data = self.stream.feed(data, now_s)
-            if complete and self.stream.is_broken:
-                self._write(out, data)
-                self.fail(errors.stream_broken())
-                return False
-            if complete:
-                data += self.stream.rest()
+            data, broken = self._events(self.stream, data, complete, now_s)
         elif self._plain is not None and self.status < 400:
             self._plain.feed(data)
-        if complete and self._chunked:
-            self._connection.write(out + self._framed(data) + b"0\r\n\r\n")
-        else:
-            self._write(out, data)
-        if complete:
-            self._connection.finish(keep_alive=self._keep_alive)
-        return not (complete and self.stream is not None and self.stream.failed)
+            if complete and self._must_be_json and not self._plain.is_whole():
+                return "broken"
+        out += self._framed(data)
+        if complete and self._chunked and not broken:
+            out += b"0\r\n\r\n"
+        if out:
+            self._write(out, complete)
+        if broken:
+            return "broken"
+        if not complete:
+            return "goes on"
+        self._connection.finish(keep_alive=self._keep_alive)
+        return "failed" if self.stream is not None and self.stream.failed else "ended"
+
+    def _events(self, stream: SseScanner, data: bytes, complete: bool, now_s: float) -> tuple[bytes, bool]:
+        """Whole events to pass on, and whether the stream broke behind them."""
+        broken = False
+        if self.rewriter is not None:
+            data = self.rewriter.feed(data)
+        data = stream.feed(data, now_s)
+        if self.kept is not None and data:
+            if stream.failed:
+                sound = before_failure(data)
+                if sound is not None:
+                    data, broken = sound, True
+            if data:
+                data = self.kept.take(data)
+        if complete and not broken:
+            broken = stream.is_broken
+            if not broken:
+                data += stream.rest()
+        return data, broken
+
+    def _write(self, out: bytes, complete: bool) -> None:
+        """To the client, or kept until the answer is whole."""
+        if self._unsent is None:
+            self._connection.write(out)
+            return
+        self._unsent.append(out)
+        self._unsent_bytes += len(out)
+        if complete or self._unsent_bytes > _WHOLE_BYTES_MAX:
+            self.started = True
+            self._connection.write(b"".join(self._unsent))
+            self._unsent = None
+
+    def go_on(self, rewriter: Rewriter) -> None:
+        """What comes next is the rest of the stream, from elsewhere."""
+        if self.stream is not None:
+            self.stream.go_on()
+        self.rewriter = rewriter
+
+    def end_with(self, events: bytes, now_s: float) -> None:
+        """The end of a stream that was complete but for it."""
+        if self.stream is not None:
+            self.stream.go_on()
+            self._end_with(self.stream.feed(events, now_s))
 
     def fail(self, failure: Failure) -> None:
         """End with an error: an answer of its own, an event in the stream, or a broken connection."""
@@ -138,18 +204,22 @@ class AnswerWriter:
             if self._headers:
                 failure = replace(failure, headers=self._headers)
             self._connection.fail(failure, self._request_id)
-        elif self.stream is not None:
+        elif self.stream is not None and not self.stream.is_mid_event:
             self._end_with(dialects.error_event(self._request, failure, self.stream.last_bytes))
         else:
             self._connection.abort()
 
     def _begin(self, head: ResponseHead, served: Served, whole_bytes: int | None) -> bytes:
-        is_stream = head.status == 200 and (head.get(b"content-type") or b"").startswith(b"text/event-stream")
+        is_stream = head.is_stream
         if self.started:  # early: the client has its head already
             if not is_stream:
                 self._early_error = bytearray()
             return b""
         self.status = head.status
+        self._chunked = False
+        self._unsent = None  # what an earlier replica left
+        is_json = (head.get(b"content-type") or b"").startswith(b"application/json")
+        self._must_be_json = is_json and head.status == 200 and not head.delimited
         if is_stream:
             self._begin_stream()
             framing = self._framing(None)
@@ -160,6 +230,9 @@ class AnswerWriter:
             else:
                 length = int(head.content_length) if head.content_length is not None else whole_bytes
                 framing = self._framing(length)
+                if whole_bytes is None and (length is None or length <= _WHOLE_BYTES_MAX):
+                    self.started = False
+                    self._unsent, self._unsent_bytes = [], 0
         return heads.answer_head(
             head,
             served,
@@ -199,18 +272,14 @@ class AnswerWriter:
             return data
         return b"%x\r\n%s\r\n" % (len(data), data)
 
-    def _write(self, head: bytes, data: bytes) -> None:
-        out = head + self._framed(data)
-        if out:
-            self._connection.write(out)
-
-    def _take_early_error(self, data: bytes, complete: bool) -> bool:
+    def _take_early_error(self, data: bytes, complete: bool) -> Passed:
         """The engine refused a request whose stream has begun: its error becomes the stream's last event."""
         assert self._early_error is not None  # noqa: S101  asked by the caller
         self._early_error += data[: _EARLY_ERROR_BYTES_MAX - len(self._early_error)]
-        if complete:
-            self._end_with(dialects.event_of_error_body(self._request, bytes(self._early_error)))
-        return False
+        if not complete:
+            return "goes on"
+        self._end_with(dialects.event_of_error_body(self._request, bytes(self._early_error)))
+        return "failed"
 
     def _end_with(self, event: bytes) -> None:
         self._connection.write(self._framed(event) + (b"0\r\n\r\n" if self._chunked else b""))

@@ -90,6 +90,16 @@ class AnswerScanner:
         if self._bytes > _WHOLE_BYTES_MAX:
             self._pieces = [b"".join(self._pieces)[-_TAIL_BYTES:]]
 
+    def is_whole(self) -> bool:
+        """Whether the answer is complete JSON, as far as it is kept."""
+        if self._bytes > _WHOLE_BYTES_MAX:
+            return self._pieces[-1].rstrip().endswith(b"}")
+        try:
+            msgspec.json.decode(b"".join(self._pieces))
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return False
+        return True
+
     def counts(self) -> TokenCounts:
         """Tokens as far as the answer tells; to be asked once, at its end."""
         counts = TokenCounts()

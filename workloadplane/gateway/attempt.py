@@ -13,6 +13,7 @@ from workloadplane.gateway.body import (
     InferenceBody,
     with_model,
     with_request_id,
+    with_token_ids_asked,
     with_usage_asked,
     without_priority,
 )
@@ -29,15 +30,20 @@ from workloadplane.protocol.local import Endpoint
 from workloadplane.protocol.routing import Peer, Route
 from workloadplane.routing import ToPeer
 
+RESUME_HEADER = b"x-meridian-resume"
+#: Engines that know ``return_token_ids``; another one might refuse what it does not know.
+_NUMBERING_ENGINES = frozenset({"vllm", "simulator"})
+
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
     """What a client asked for, checked and parsed.
 
-    model_at: where a form names its model
-    prompt:   hashed; only of classes whose engines keep prompts in a cache
-    adapter:  the LoRA adapter that is asked for
-    holder:   who alone can answer, for it holds the stored response that is asked for or gone on from
+    model_at:    where a form names its model
+    prompt:      hashed; only of classes whose engines keep prompts in a cache
+    adapter:     the LoRA adapter that is asked for
+    holder:      who alone can answer, for it holds the stored response that is asked for or gone on from
+    revision_id: the only one that may serve it, as it is the rest of what that one began; ``None`` = any
     """
 
     request: Request
@@ -50,6 +56,7 @@ class Inquiry:
     holder: Holder | None = None
     prompt: Prompt = NO_PROMPT
     adapter: str | None = None
+    revision_id: str | None = None
 
     @property
     def to_peer(self) -> bool:
@@ -60,6 +67,21 @@ class Inquiry:
     def asks_usage(self) -> bool:
         """Whether the gateway must ask the engine for a usage chunk that the client did not ask for."""
         return self.route_class.usage_on_request and bool(self.body.stream) and not self.body.wants_usage
+
+    @property
+    def may_resume(self) -> bool:
+        """Whether its stream is continued elsewhere when it breaks: unless client or deployment opted out."""
+        if not (self.route_class.usage_on_request and self.body.stream and self.route.resume):
+            return False
+        statement = self.caller.statement
+        if statement is not None:
+            return statement.may_resume
+        return self.request.headers.get(RESUME_HEADER) != b"off"
+
+    @property
+    def asks_token_ids(self) -> bool:
+        """Whether the gateway must ask for tokens' numbers: not where a parser of tools hides them in events."""
+        return self.may_resume and self.body.return_token_ids is None and b'"tools"' not in self.request.body
 
 
 @dataclass(slots=True)
@@ -130,8 +152,10 @@ def attempt_at_peer(
         may_hold=choice.may_hold,
         priority=inquiry.wish.priority,
         answer_within_s=time_left_s(inquiry),
+        revision_id=inquiry.revision_id or "",
+        may_resume=inquiry.may_resume,
     )
-    body = _body_asking_usage(inquiry)
+    body = _body_asked(inquiry, numbers=True)
     headers = inquiry.request.headers
     credential = headers.get(b"authorization") or b"Bearer " + headers[b"x-api-key"]
     head = heads.request_head(inquiry.request, target.authority, credential, request_id)
@@ -150,7 +174,7 @@ def attempt_at_peer(
 
 
 def _body_for_engine(context: GatewayContext, inquiry: Inquiry, endpoint: Endpoint) -> bytes:
-    body = _body_asking_usage(inquiry)
+    body = _body_asked(inquiry, numbers=endpoint.engine in _NUMBERING_ENGINES)
     parsed = inquiry.body
     if parsed.priority:
         body = without_priority(body)  # it has counted here; most engines refuse one
@@ -171,8 +195,11 @@ def time_left_s(inquiry: Inquiry) -> float | None:
     return None if within_s == math.inf else max(0.001, within_s - (monotonic() - inquiry.request.began_s))
 
 
-def _body_asking_usage(inquiry: Inquiry) -> bytes:
+def _body_asked(inquiry: Inquiry, *, numbers: bool) -> bytes:
+    """The client's body and what the gateway asks beside it: usage, and numbers of tokens to resume by."""
     body = inquiry.request.body if inquiry.route_class.body != NO_BODY else b""
+    if numbers and inquiry.asks_token_ids:
+        body = with_token_ids_asked(body)
     return with_usage_asked(body, inquiry.body) if inquiry.asks_usage else body
 
 

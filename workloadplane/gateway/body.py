@@ -37,6 +37,7 @@ class InferenceBody(msgspec.Struct):
     max_tokens: int | float | None = None
     max_completion_tokens: int | float | None = None
     max_output_tokens: int | float | None = None
+    return_token_ids: bool | None = None
     # The prompt, as it came: hashed, never decoded.
     tools: msgspec.Raw = _ABSENT
     system: msgspec.Raw = _ABSENT
@@ -94,6 +95,11 @@ def with_usage_asked(body: bytes, parsed: InferenceBody) -> bytes:
     members = msgspec.json.decode(body)
     options = members.get("stream_options") or {}
     return _with_member(body, members, "stream_options", {**options, "include_usage": True})
+
+
+def with_token_ids_asked(body: bytes) -> bytes:
+    """A body without ``return_token_ids``, with it set."""
+    return _with_first(body, b'"return_token_ids":true,')
 
 
 def with_model(body: bytes, model: str) -> bytes:

@@ -33,6 +33,7 @@ class GatewayContext:
     """One per process.
 
     wake:        tell the agent at once that a request found no replica
+    resume_bytes: bodies kept while their streams run
     private_key: signs what we tell peers; ``None`` until the agent has enrolled, and then no peer is asked
     """
 
@@ -55,6 +56,7 @@ class GatewayContext:
     relays: "set[Relay]" = field(default_factory=set)
     websockets: "set[WebSocketSession]" = field(default_factory=set)
     requests_met: int = 0
+    resume_bytes: int = 0
 
     def next_request_id(self) -> str:
         """Unique among all gateways: this process's instance, and a count."""

@@ -203,6 +203,11 @@ class Entry:
             self._context.room.pass_through(self._deployment_id, self._project_id, self.ticket)
         self._charged = True
 
+    def goes_on(self, now_s: float) -> None:
+        """Its stream broke and goes on elsewhere: it may wait for that anew, and its answer has begun in time."""
+        self.answer_by_s = _NEVER_S
+        self.until_s = now_s + self._context.limits.hold_timeout_s
+
     def leave(self) -> None:
         """It waits no more, of its own."""
         if self._traffic is not None:

@@ -351,6 +351,16 @@ def stream_broken() -> Failure:
     )
 
 
+def not_resumable(reason: str) -> Failure:
+    """``reason``: what was sent that can't be gone on with; from a fixed list."""
+    return Failure(
+        502,
+        _SERVER,
+        "stream_broken",
+        f"The replica was lost in mid-stream and {reason} can't be continued elsewhere; the answer is incomplete.",
+    )
+
+
 def internal() -> Failure:
     return Failure(500, _SERVER, "internal_error", "The gateway failed at this request; try again.")
 

@@ -42,6 +42,7 @@ class Limits:
     websockets_max: int = _count(10_000, "WebSocket sessions open at once")
     websocket_message_bytes_max: int = _count(32 * 1024 * 1024, "one WebSocket message")
     websocket_idle_timeout_s: float = _limit(600.0, "a WebSocket session may go without a message")
+    resume_bytes_max: int = _count(128 * 1024 * 1024, "bodies kept so that their streams can be resumed")
     drain_timeout_s: float = _limit(120.0, "for running requests to finish after SIGTERM")
 
 

@@ -37,6 +37,7 @@ class Counters:
         self.retries: Counter[str] = Counter()  # connect | reset | status
         self.queue_refusals: Counter[str] = Counter()  # a bound or limit that was met
         self.ejections = 0
+        self.resumes: Counter[str] = Counter()  # begun | done | why not
         self.refused_tables: Counter[str] = Counter()
 
 
@@ -71,6 +72,7 @@ def _of_process(counters: Counters, gauges: dict[str, tuple[str, float]]) -> Ite
         ("meridian_gateway_picks", "Choices made", "choice", counters.picks),
         ("meridian_gateway_retries", "Requests sent again", "cause", counters.retries),
         ("meridian_gateway_queue_refusals", "Requests told to come again", "rule", counters.queue_refusals),
+        ("meridian_gateway_resumes", "Broken streams by what became of them", "outcome", counters.resumes),
         ("meridian_gateway_tables_refused", "Tables not adopted", "rule", counters.refused_tables),
     ):
         family = CounterMetricFamily(name, text, labels=[label])

@@ -37,6 +37,8 @@ class PeerStatement(msgspec.Struct, frozen=True, kw_only=True):
     may_hold:        wait for a replica to start or to have room, there is none anywhere
     priority:        the class that its client asked for, as ``queueing.priority`` numbers them
     answer_within_s: of its arrival at the receiver; ``None`` = at any time
+    revision_id:     the only revision that may serve it, as it is the rest of an answer of that; empty = any
+    may_resume:      the client has not opted out of having its stream resumed
     """
 
     sender: str
@@ -49,6 +51,8 @@ class PeerStatement(msgspec.Struct, frozen=True, kw_only=True):
     may_hold: bool
     priority: int = 1
     answer_within_s: float | None = None
+    revision_id: str = ""
+    may_resume: bool = True
 
 
 _statements = msgspec.json.Decoder(PeerStatement)

@@ -27,11 +27,12 @@ from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.queueing.rate_limits import Charge
 from workloadplane.gateway.record import Finished, record
+from workloadplane.gateway.resume.resumption import Plan, Resumption, resumption
 from workloadplane.gateway.sending import Sending
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.stored import go_to
 from workloadplane.gateway.upstream import ResponseHead
-from workloadplane.routing import Choice, Reasons, ToPeer, ToReplica, Wait, pick
+from workloadplane.routing import Choice, Reasons, ToPeer, ToReplica, Wait, only_revision, pick
 
 _UNREADY_S = 1.0
 _RETRIED_STATUSES = frozenset({502, 503})
@@ -49,7 +50,11 @@ class Relay:
         self._context = context
         self._connection = connection
         self._inquiry = inquiry
+        self._asked = inquiry  # what is asked upstream: this, or the rest of a broken answer to it
+        self._resumption: Resumption | None = None
         statement = inquiry.caller.statement
+        if statement is not None and statement.revision_id:
+            self._asked = replace(inquiry, revision_id=statement.revision_id)
         given = heads.acceptable_request_id(inquiry.request.headers.get(b"x-request-id"))
         self.request_id = statement.request_id if statement else given or context.next_request_id()
         self._entry = Entry(context, inquiry, self, charge)
@@ -109,12 +114,15 @@ class Relay:
         route = self._context.registry.route(inquiry.caller.api_key.project_id, inquiry.route.deployment)
         if route is not None:
             self._inquiry = replace(inquiry, route=route)
+            self._asked = replace(self._asked, route=route)
         return route is not None
 
     def _pick(self, tried: frozenset[str]) -> Choice:
         context = self._context
         inquiry = self._inquiry
         snapshot = context.registry.snapshot(inquiry.route, monotonic())
+        if self._asked.revision_id is not None:
+            snapshot = only_revision(snapshot, self._asked.revision_id)
         if inquiry.holder is not None:
             return go_to(inquiry.holder, snapshot, tried=tried, may_forward=not inquiry.to_peer)
         facts = context.affinity.facts(inquiry, snapshot, tried)
@@ -125,7 +133,7 @@ class Relay:
         if isinstance(choice, ToReplica):
             picks["replica"] += 1
             self._reasons = choice.reasons
-            attempt = attempt_at_replica(self._context, self._inquiry, choice.replica_id, self.request_id)
+            attempt = attempt_at_replica(self._context, self._asked, choice.replica_id, self.request_id)
             attempt.anew_bytes = self._context.affinity.routed(self._inquiry, choice, monotonic())
             self._begin_attempt(attempt)
         elif isinstance(choice, ToPeer):
@@ -151,7 +159,7 @@ class Relay:
     # Sending
 
     def _try_peer(self, choice: ToPeer) -> None:
-        attempt = attempt_at_peer(self._context, self._inquiry, choice, self.request_id)
+        attempt = attempt_at_peer(self._context, self._asked, choice, self.request_id)
         if attempt is None:
             self._tried.add(choice.cluster_id)
             self._follow(self._pick(frozenset(self._tried)))
@@ -176,8 +184,9 @@ class Relay:
         self._deadline_s = _NEVER_S
 
     def on_attempt_lost(self, failure: Failure, cause: str) -> None:
-        if self._served is not None:
-            self._fail(errors.stream_broken())
+        attempt = self._sending.attempt
+        if attempt is not None and attempt.answered and self._answer.started:
+            self._broken(attempt, errors.stream_broken())
         else:
             self._attempt_failed(failure, cause)
 
@@ -212,19 +221,33 @@ class Relay:
 
     def _on_answer(self, attempt: Attempt, head: ResponseHead | None, data: bytes, complete: bool) -> None:
         if head is not None:
-            if self._served is None and self._goes_elsewhere(attempt, head):
+            if self._goes_elsewhere(attempt, head):
+                return
+            if self._answer.rewriter is not None and not head.is_stream:
+                self._context.counters.resumes["not taken up"] += 1
+                self._fail(errors.stream_broken())
                 return
             if attempt.peer is not None:
                 attempt.served = heads.served_by_peer(head, attempt.peer.cluster_id, attempt.peer.region)
             self._served = attempt.served
-            self._connection.release_body(self._inquiry.request)
-            attempt.body = b""
+            if self._resumption is None and head.is_stream:
+                self._resumption = resumption(self._context, self._inquiry)
+                self._answer.kept = self._resumption.kept if self._resumption else None
         now_s = monotonic()
         stream = self._answer.stream
         events = stream.events if stream is not None else 0
-        sound = self._answer.pass_on(head, attempt.served, data, complete, now_s)
+        passed = self._answer.pass_on(head, attempt.served, data, complete, now_s)
+        if attempt.body and self._answer.started:
+            self._connection.release_body(self._inquiry.request)
+            attempt.body = b""
+        if passed == "broken":
+            if self._answer.started:
+                self._broken(attempt, errors.stream_broken())
+            else:
+                self._attempt_failed(errors.upstream_unreachable(), "cut")
+            return
         if complete:
-            self._finish(sound)
+            self._finish(passed == "ended")
             return
         stream = self._answer.stream
         alive = bool(data) if stream is None else stream.events > events
@@ -252,6 +275,30 @@ class Relay:
         self._follow(choice)
         return True
 
+    def _broken(self, attempt: Attempt, failure: Failure) -> None:
+        """The answer broke off in the middle: go on elsewhere, or end honestly."""
+        self._end_attempt()
+        resumes = self._context.counters.resumes
+        plan = self._resumption.plan(attempt.served.revision_id) if self._resumption is not None else ""
+        if self._answer.stream is None or self._answer.stream.is_mid_event or plan == "":
+            self._fail(failure)
+        elif isinstance(plan, Plan):
+            resumes["begun"] += 1
+            self._asked = plan.inquiry
+            self._answer.go_on(plan.rewriter)
+            self._tried = {attempt.name}
+            self._resent = False
+            self._failure = failure
+            self._entry.goes_on(monotonic())
+            self._follow(self._pick(frozenset(self._tried)))
+        elif isinstance(plan, bytes):
+            resumes["ended"] += 1
+            self._answer.end_with(plan, monotonic())
+            self._finish(True)
+        else:
+            resumes["refused"] += 1
+            self._fail(errors.not_resumable(plan))
+
     def _finish(self, sound: bool) -> None:
         status = self._answer.status
         if not sound or status >= 500:
@@ -274,6 +321,10 @@ class Relay:
         self._end_attempt()
         self._context.relays.discard(self)
         self._context.turns.soon(self._inquiry.route.deployment_id)  # its seat is free
+        if self._resumption is not None:
+            self._resumption.release()
+            if outcome == "ok" and self._answer.rewriter is not None:
+                self._context.counters.resumes["done"] += 1
         inquiry = self._inquiry
         record(
             self._context,

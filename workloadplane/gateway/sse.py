@@ -128,6 +128,12 @@ class SseScanner:
         """What is kept back: at a stream's proper end it is passed on, else dropped."""
         return self._tail
 
+    def go_on(self) -> None:
+        """Another stream takes this one's place: what was half, and a failure that nobody was told, are void."""
+        self._tail = b""
+        self.failed = False
+        self.done = False
+
     def _take_whole(self, data: bytes) -> bytes:
         buffer = self._tail + data
         end = _last_event_end(buffer)

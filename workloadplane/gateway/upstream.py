@@ -50,6 +50,11 @@ class ResponseHead:
         self.content_length = self.get(b"content-length")
         self.delimited = self.content_length is not None or self.get(b"transfer-encoding") is not None
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether server-sent events follow."""
+        return self.status == 200 and (self.get(b"content-type") or b"").startswith(b"text/event-stream")
+
     def get(self, name: bytes) -> bytes | None:
         for each, value in self.headers:
             if each == name:

@@ -54,6 +54,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     residency_ingress: what a gateway outside ``residency`` does: ``forward`` to one inside, or ``refuse``
     placed:            False: it runs nowhere, though it exists; ``revisions`` is empty
     refusal:           why no cluster serves it now; then no revision names one
+    resume:            whether a stream whose replica dies is continued on another one
     """
 
     deployment_id: str
@@ -70,6 +71,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int  # seconds since 1970, for /v1/models
     placed: bool = True
     refusal: Refusal | None = None
+    resume: bool = True
 
 
 class KeySetHeader(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from workloadplane.routing.facts import (
     Wait,
 )
 from workloadplane.routing.pick import can_serve, pick
+from workloadplane.routing.pinned import only_revision
 from workloadplane.routing.places import arranged
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "Wait",
     "arranged",
     "can_serve",
+    "only_revision",
     "pick",
 ]

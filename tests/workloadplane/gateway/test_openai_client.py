@@ -112,8 +112,8 @@ def test_errors_are_the_clients_own(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_replica_killed_in_mid_stream_raises_and_the_next_request_is_served(tmp_path: Path) -> None:
-    """kill -9: the stream ends with an error the client raises; the other replica serves at once."""
+def test_a_replica_killed_in_mid_stream_costs_an_error_only_who_opted_out(tmp_path: Path) -> None:
+    """kill -9 without resuming: the client raises, and the other replica serves the next request at once."""
 
     async def scenario() -> None:
         slow = ("--decode-step-s", "0.02")
@@ -127,6 +127,7 @@ def test_a_replica_killed_in_mid_stream_raises_and_the_next_request_is_served(tm
                         messages=MESSAGES,
                         max_tokens=200,
                         stream=True,
+                        extra_headers={"x-meridian-resume": "off"},
                     )
                     on_one = stream.response.headers["x-meridian-replica"] == "replica-1"
                     seen = 0

@@ -289,7 +289,9 @@ def test_a_broken_stream_ends_with_an_error_event(tmp_path: Path) -> None:
             state = agent_state(tmp_path / "agent", engine.port)
             async with gateway(tmp_path / "gateway", state) as running, httpx.AsyncClient() as client:
                 response = await client.post(
-                    running.url + "/v1/chat/completions", json=STREAM, headers=AUTHORIZED
+                    running.url + "/v1/chat/completions",
+                    json=STREAM,
+                    headers={**AUTHORIZED, "x-meridian-resume": "off"},
                 )
                 first, error, rest = response.content.split(b"\n\n")
                 assert first + b"\n\n" == token("a")
@@ -334,13 +336,13 @@ def test_a_stalled_stream_ends_with_an_error_event_and_comments_do_not_hide_it(t
 
 
 def test_an_answer_that_breaks_off_is_not_made_to_look_whole(tmp_path: Path) -> None:
-    """A body that is no stream and ends early ends the client's connection early."""
+    """A large body that is no stream and ends early ends the client's connection early."""
 
     async def scenario() -> None:
         async def script(
             received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         ) -> None:
-            writer.write(json_answer(ANSWER)[:-5])
+            writer.write(json_answer(b'"' + 300_000 * b"x" + b'"')[:-5])
             await writer.drain()
             writer.close()
 
@@ -349,6 +351,36 @@ def test_an_answer_that_breaks_off_is_not_made_to_look_whole(tmp_path: Path) -> 
             async with gateway(tmp_path / "gateway", state) as running, httpx.AsyncClient() as client:
                 with pytest.raises(httpx.RemoteProtocolError):
                     await client.post(running.url + "/v1/chat/completions", json=CHAT, headers=AUTHORIZED)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("delimited", [True, False])
+def test_an_answer_that_breaks_off_is_asked_for_elsewhere(tmp_path: Path, delimited: bool) -> None:
+    """Nothing of a small answer is told before all of it is there, so a second replica can give it."""
+
+    async def scenario() -> None:
+        whole = json_answer(ANSWER)
+        if not delimited:
+            whole = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + ANSWER
+        asked = 0
+
+        async def script(
+            received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        ) -> None:
+            nonlocal asked
+            asked += 1
+            writer.write(whole[:-5] if asked == 1 else whole)
+            await writer.drain()
+            writer.close()
+
+        async with upstream(script) as one, upstream(script) as two:
+            state = agent_state(tmp_path / "agent", one.port, two.port)
+            async with gateway(tmp_path / "gateway", state) as running, httpx.AsyncClient() as client:
+                response = await client.post(
+                    running.url + "/v1/chat/completions", json=CHAT, headers=AUTHORIZED
+                )
+                assert (response.status_code, response.content, asked) == (200, ANSWER, 2)
 
     run(scenario())
 

@@ -62,7 +62,7 @@ class _Form:
     """What chat and completions share: ``head`` is the JSON of a chunk up to its choices.
 
     ``prompt_ids`` holds each choice's prompt if token ids were asked for, as ``return_token_ids`` of vLLM gives
-    them: of the prompt once, where the answer begins, and of the answer token by token.
+    them: of the prompt once, where the answer begins, and of the answer token by token. Else ``null`` stands there.
     """
 
     stream_object = ""
@@ -85,8 +85,10 @@ class _Form:
     ) -> bytes:
         parts = [self._head, b'{"index":%d,' % index, content, b',"logprobs":null,"finish_reason":']
         parts.append(b"null" if finish_reason is None else b'"%s"' % finish_reason.encode())
-        if self._prompt_ids is not None and token:
-            parts.append(b',"token_ids":[%d]' % token_id(token))
+        if token:
+            parts.append(
+                b',"token_ids":null' if self._prompt_ids is None else b',"token_ids":[%d]' % token_id(token)
+            )
         parts.append(end)
         return b"".join(parts)
 
@@ -106,9 +108,8 @@ class ChatForm(_Form):
 
     def opening(self, index: int) -> bytes:
         """The role, as its own event."""
-        end = b"}]}\n\n"
-        if self._prompt_ids is not None:
-            end = b'}],"prompt_token_ids":' + _encode(self._prompt_ids[index]) + end[2:]
+        ids = None if self._prompt_ids is None else self._prompt_ids[index]
+        end = b'}],"prompt_token_ids":' + _encode(ids) + b"}\n\n"
         return self._event(index, b'"delta":{"role":"assistant","content":""}', b"", None, end=end)
 
     def chunk(self, index: int, piece: bytes, token: bytes, finish_reason: str | None) -> bytes:
@@ -199,8 +200,9 @@ class CompletionForm(_Form):
     def chunk(self, index: int, piece: bytes, token: bytes, finish_reason: str | None) -> bytes:
         """One token as an event."""
         content = b'"text":' + _encode(piece.decode(errors="replace"))
-        if self._prompt_ids is not None and index in self._opening:
-            content += b',"prompt_token_ids":' + _encode(self._prompt_ids[index])
+        if index in self._opening:
+            ids = None if self._prompt_ids is None else self._prompt_ids[index]
+            content += b',"prompt_token_ids":' + _encode(ids)
         self._opening.discard(index)
         return self._event(index, content, token, finish_reason)
 

@@ -76,6 +76,7 @@ class CompletionRequest(_Generation, kw_only=True):
     """``POST /v1/completions``. Prompts may be given as token ids."""
 
     prompt: str | list[str | int | list[int]]
+    max_tokens: int | None = 16  # OpenAI's; ``null`` = as many as fit
     logprobs: int | None = None
     echo: bool = False
 
@@ -148,8 +149,7 @@ def read_completion(request: CompletionRequest, settings: Settings) -> Generatio
     """One or several prompts, as text or token ids."""
     if request.logprobs is not None or request.echo:
         raise BadRequest("logprobs and echo: the simulated engine has none; leave them out", param="logprobs")
-    limit = 16 if request.max_tokens is None else request.max_tokens
-    return _generation(request, read_texts(request.prompt, param="prompt"), limit, settings)
+    return _generation(request, read_texts(request.prompt, param="prompt"), request.max_tokens, settings)
 
 
 def read_texts(given: str | list[str | int | list[int]], *, param: str) -> tuple[bytes, ...]:

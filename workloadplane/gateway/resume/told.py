@@ -1,0 +1,174 @@
+"""What a stream has told its client so far, read from its events."""
+
+from typing import Any
+
+import msgspec
+
+_NULL = b"null"
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    role: str | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw(_NULL)
+    function_call: msgspec.Raw = msgspec.Raw(_NULL)
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    audio: msgspec.Raw = msgspec.Raw(_NULL)
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    delta: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    logprobs: msgspec.Raw = msgspec.Raw(_NULL)
+    token_ids: list[int] | None = None
+    prompt_token_ids: msgspec.Raw = msgspec.Raw(_NULL)
+
+
+class _Event(msgspec.Struct):
+    id: str | None = None
+    object: str | None = None
+    created: int | None = None
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: msgspec.Raw = msgspec.Raw(_NULL)
+    prompt_token_ids: msgspec.Raw = msgspec.Raw(_NULL)
+
+
+_events = msgspec.json.Decoder(_Event)
+
+
+class Told:
+    """Sums over the events of one answer.
+
+    token_ids:  the numbers of its tokens, each with a comma behind it; of use only if ``has_ids``
+    prompt_ids: the numbers of its prompt, joined by commas, where the engine told them
+    unfit:      what was sent that nobody can go on with, in words; ``None`` = nothing
+    """
+
+    __slots__ = (
+        "_text",
+        "_text_bytes",
+        "bare_events",
+        "facts",
+        "finish_reason",
+        "has_role",
+        "has_usage",
+        "prompt_ids",
+        "token_events",
+        "token_ids",
+        "tokens",
+        "unfit",
+    )
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._text_bytes = 0
+        self.facts: dict[str, Any] | None = None
+        self.has_role = False
+        self.has_usage = False
+        self.token_ids = bytearray()
+        self.tokens = 0
+        self.token_events = 0
+        self.bare_events = 0
+        self.prompt_ids: bytes | None = None
+        self.finish_reason: str | None = None
+        self.unfit: str | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self._text)
+
+    @property
+    def kept_bytes(self) -> int:
+        """About what it takes in memory."""
+        return self._text_bytes + len(self.token_ids) + len(self.prompt_ids or b"")
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether the number of every token is known."""
+        return self.bare_events == 0 and self.prompt_ids is not None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any of the answer itself was sent."""
+        return bool(self.tokens or self.token_events or self._text)
+
+    @property
+    def tokens_sent(self) -> int:
+        """Exact where numbers are known; else one for each event."""
+        return self.tokens if self.bare_events == 0 else self.token_events
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """How many the prompt has, where the engine told their numbers."""
+        return None if self.prompt_ids is None else self.prompt_ids.count(b",") + 1
+
+    def add(self, events: bytes) -> None:
+        """Read whole events. Events that are not understood make the answer unfit to be continued."""
+        if b"\r" in events:
+            events = events.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        for line in events.split(b"\n"):
+            if line.startswith(b"data:") and not line.startswith((b"data: [DONE]", b"data:[DONE]")):
+                try:
+                    self._add_event(_events.decode(line[5:]))
+                except (msgspec.DecodeError, RecursionError):
+                    self.unfit = "an event that is not understood"
+
+    def _add_event(self, event: _Event) -> None:
+        if self.facts is None:
+            self.facts = {
+                "id": event.id,
+                "object": event.object,
+                "created": event.created,
+                "model": event.model,
+            }
+        self._note_prompt(event.prompt_token_ids)
+        if event.choices == [] and bytes(event.usage) != _NULL:
+            self.has_usage = True
+        for choice in event.choices or ():
+            if choice.index != 0:
+                self.unfit = "several choices"
+                continue
+            self._note_prompt(choice.prompt_token_ids)
+            if bytes(choice.logprobs) != _NULL:
+                self.unfit = "log probabilities"
+            self._add_choice(choice)
+
+    def _add_choice(self, choice: _Choice) -> None:
+        text = choice.text
+        delta = choice.delta
+        if delta is not None:
+            self.has_role = self.has_role or delta.role is not None
+            text = delta.content
+            self._note_unfit(delta)
+        if text:
+            self._text.append(text)
+            self._text_bytes += 64 + len(text)  # a string's own bytes count too
+        if choice.token_ids is not None:
+            if choice.token_ids:
+                self.token_ids += b"%s," % ",".join(map(str, choice.token_ids)).encode()
+                self.tokens += len(choice.token_ids)
+                self.token_events += 1
+        elif text:
+            self.bare_events += 1
+            self.token_events += 1
+        if choice.finish_reason is not None:
+            self.finish_reason = choice.finish_reason
+
+    def _note_unfit(self, delta: _Delta) -> None:
+        if bytes(delta.tool_calls) not in (_NULL, b"[]") or bytes(delta.function_call) != _NULL:
+            self.unfit = "a tool call"
+        elif delta.reasoning or delta.reasoning_content:
+            self.unfit = "reasoning apart from the answer"
+        elif delta.refusal or bytes(delta.audio) != _NULL:
+            self.unfit = "something other than text"
+
+    def _note_prompt(self, ids: msgspec.Raw) -> None:
+        if self.prompt_ids is None:
+            raw = bytes(ids)
+            if raw.startswith(b"[") and len(raw) > 2:
+                self.prompt_ids = raw[1:-1].replace(b" ", b"")
