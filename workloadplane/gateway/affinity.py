@@ -20,7 +20,7 @@ from workloadplane.routing.prefix import Bounds, Cleared, Event, Fleet, PrefixIn
 from workloadplane.routing.scoring import pressure_of
 
 #: Of all deployments together.
-_BLOCKS_MAX = 500_000
+_BLOCKS_MAX = 300_000
 #: JSON around the text included; only the reach of what is believed depends on it.
 _BYTES_PER_TOKEN = 4
 #: What any request weighs beside the prompt that it brings, where equals are told apart by what they were sent.

@@ -112,12 +112,15 @@ class Places:
         self, counts: Sequence[int], burden: Mapping[str, float], pressure: Mapping[str, float]
     ) -> list[float]:
         """By place, in shares of each one's target."""
-        ids = self.replica_ids
         loads = list(map(mul, counts, self.load_of_one))
-        if burden:
-            loads = list(map(add, loads, map(burden.get, ids, repeat(0.0))))
-        if pressure:
-            loads = list(map(add, loads, map(pressure.get, ids, repeat(0.0))))
+        for more in (burden, pressure):
+            if len(more) > len(loads) // 4:
+                loads = list(map(add, loads, map(more.get, self.replica_ids, repeat(0.0))))
+            else:
+                for name, load in more.items():
+                    place = self.place_of.get(name)
+                    if place is not None:
+                        loads[place] += load
         return loads
 
 

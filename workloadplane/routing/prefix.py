@@ -9,7 +9,7 @@ replicas. What a replica holds is kept as a few generations of hashes, the newes
 the last is full, and the oldest is forgotten but for what was used since. This is LRU in steps of a
 generation, and it never touches a block one by one to keep an order.
 
-Memory: a block known of one replica takes about 170 bytes, each further replica about 65 more (measured:
+Memory: a block known of one replica takes about 110 bytes, each further replica about 45 more (measured:
 ``python -m tests.benchmarks picker``); ``Bounds.blocks_max`` bounds their number.
 """
 
@@ -27,7 +27,7 @@ _CAPACITY_BYTES = 2 * 1024 * 1024
 class Bounds:
     """``blocks_max``: pairs of block and replica that an index keeps."""
 
-    blocks_max: int = 400_000
+    blocks_max: int = 300_000
 
 
 @dataclass(frozen=True, slots=True)

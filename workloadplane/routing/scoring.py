@@ -8,12 +8,13 @@ so that a prompt that everybody begins with spreads by itself. All replicas are 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress, count
 from random import Random
 
 from xxhash import xxh3_64_intdigest
 
 from workloadplane.routing.facts import Policy, Reasons, RequestFacts, Snapshot, ToReplica
-from workloadplane.routing.places import places_in, values_in
+from workloadplane.routing.places import values_in
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ def best(  # noqa: PLR0917  everything that a choice is made from
     else:
         chosen, told = _with_adapter(candidates, facts, snapshot, policy, loads)
     bar = chosen.load + policy.load_slack
-    equal = [place for place in places_in(chosen.bits) if loads[place] <= bar]
+    equal = [place for place in compress(count(), map(bar.__ge__, loads)) if chosen.bits >> place & 1]
     replica_id = places.replica_ids[_one_of(equal, facts, snapshot, rng)]
     reasons: Reasons
     if chosen.known_bytes:
