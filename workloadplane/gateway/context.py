@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from workloadplane.gateway.accesslog import AccessLog
 from workloadplane.gateway.affinity import Affinity
 from workloadplane.gateway.entry import Held
+from workloadplane.gateway.explain import Explained
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.metrics import Counters
 from workloadplane.gateway.queueing import WaitingRoom
@@ -51,6 +52,7 @@ class GatewayContext:
     wake: Callable[[], None]
     rng: Random
     affinity: Affinity
+    explained: Explained
     private_key: Ed25519PrivateKey | None = None
     response_ids: ResponseIds = field(default_factory=ResponseIds)
     relays: "set[Relay]" = field(default_factory=set)

@@ -1,6 +1,7 @@
 """A request finds its route: answered here, or relayed.
 
-Answered here: ``/livez``, ``/readyz``, ``/health``, ``/metrics`` (only to the operator's networks),
+Answered here: ``/livez``, ``/readyz``, ``/health``, ``/metrics`` and
+``/debug/explain/<request id>`` (only to the operator's networks),
 ``/.well-known/meridian/regions`` and ``GET /v1/models``. Relayed: what ``routes`` lists.
 """
 
@@ -12,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 
 import msgspec
 
-from workloadplane.gateway import dialects, errors, heads, metrics, routes
+from workloadplane.gateway import dialects, errors, explain, heads, metrics, routes
 from workloadplane.gateway.admission import Caller, authorise
 from workloadplane.gateway.attempt import Inquiry
 from workloadplane.gateway.context import GatewayContext
@@ -67,6 +68,8 @@ class Gateway:
             local = self._local.get(request.path)
             if local is None and request.path.startswith(_MODEL):
                 local = self._model
+            elif local is None and request.path.startswith(explain.PREFIX):
+                local = self._explain
             if local is not None:
                 local(connection, request)
                 return
@@ -169,6 +172,18 @@ class Gateway:
         }
         text = metrics.render(context.counters, context.traffic, gauges=gauges)
         connection.respond(200, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n", text)
+
+    def _explain(self, connection: ClientConnection, request: Request) -> None:
+        if not self._is_operator(connection.remote):
+            connection.fail(errors.unknown_route("GET", request.path.decode("latin-1")))
+            return
+        request_id = request.path[len(explain.PREFIX) :].decode("latin-1")
+        choices = self._context.explained.of(request_id)
+        if choices is None:
+            connection.fail(errors.not_explained(request_id))
+        else:
+            told = {"request_id": request_id, "choices": choices}
+            connection.respond(200, _JSON, msgspec.json.encode(told))
 
     def _is_operator(self, remote: str) -> bool:
         try:

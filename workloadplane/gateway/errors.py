@@ -103,6 +103,15 @@ def unknown_route(method: str, path: str) -> Failure:
     )
 
 
+def not_explained(request_id: str) -> Failure:
+    return Failure(
+        404,
+        _INVALID,
+        "not_explained",
+        f"No choice for the request '{_shown(request_id)}' is kept at this gateway; only the latest ones are.",
+    )
+
+
 def method_not_allowed(method: str, allowed: str) -> Failure:
     return Failure(
         405,

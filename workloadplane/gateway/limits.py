@@ -43,6 +43,8 @@ class Limits:
     websocket_message_bytes_max: int = _count(32 * 1024 * 1024, "one WebSocket message")
     websocket_idle_timeout_s: float = _limit(600.0, "a WebSocket session may go without a message")
     resume_bytes_max: int = _count(128 * 1024 * 1024, "bodies kept so that their streams can be resumed")
+    explained_requests_max: int = _count(4_096, "requests whose choices are kept for /debug/explain")
+    explained_one_in: int = _count(1, "of so many requests one has its choices kept")
     drain_timeout_s: float = _limit(120.0, "for running requests to finish after SIGTERM")
 
 

@@ -24,6 +24,7 @@ from workloadplane.gateway.affinity import Affinity
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.dispatch import Gateway, Network
 from workloadplane.gateway.entry import Held
+from workloadplane.gateway.explain import Explained
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.link import AgentLink
 from workloadplane.gateway.metrics import Counters
@@ -92,6 +93,7 @@ class GatewayProcess:
             turns=Turns(room, self._loop),
             rate_limiter=RateLimiter(),
             access_log=AccessLog(),
+            explained=Explained(requests_max=limits.explained_requests_max, one_in=limits.explained_one_in),
             affinity=Affinity(registry, secret=secrets.randbits(64)),
             loop=self._loop,
             wake=self._wake,

@@ -124,9 +124,13 @@ class Relay:
         if self._asked.revision_id is not None:
             snapshot = only_revision(snapshot, self._asked.revision_id)
         if inquiry.holder is not None:
-            return go_to(inquiry.holder, snapshot, tried=tried, may_forward=not inquiry.to_peer)
-        facts = context.affinity.facts(inquiry, snapshot, tried)
-        return pick(facts, snapshot, context.affinity.policy, context.rng)
+            facts = None
+            choice = go_to(inquiry.holder, snapshot, tried=tried, may_forward=not inquiry.to_peer)
+        else:
+            facts = context.affinity.facts(inquiry, snapshot, tried)
+            choice = pick(facts, snapshot, context.affinity.policy, context.rng)
+        context.explained.note(self.request_id, inquiry.route.deployment_id, facts, snapshot, choice)
+        return choice
 
     def _follow(self, choice: Choice) -> None:
         picks = self._context.counters.picks

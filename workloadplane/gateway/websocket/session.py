@@ -166,7 +166,9 @@ class WebSocketSession:
         context = self._context
         snapshot = context.registry.snapshot(inquiry.route, monotonic())
         facts = context.affinity.facts(inquiry, snapshot, tried)
-        return pick(facts, snapshot, context.affinity.policy, context.rng)
+        choice = pick(facts, snapshot, context.affinity.policy, context.rng)
+        context.explained.note(self.request_id, inquiry.route.deployment_id, facts, snapshot, choice)
+        return choice
 
     def _follow(self, inquiry: Inquiry, choice: Choice) -> None:
         context = self._context

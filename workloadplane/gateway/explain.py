@@ -1,0 +1,124 @@
+"""Why a request went where it went: the latest choices, kept as they were made and put into words when asked.
+
+``GET /debug/explain/<request id>``, for operators' networks only. Nothing of what was said is kept, nor the
+session's name: sizes, counts and the constants of the routing room.
+"""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workloadplane.protocol.refusal import Refusal
+from workloadplane.routing import Choice, RequestFacts, Snapshot, ToPeer, ToReplica
+from workloadplane.routing.places import Places, places_in
+
+PREFIX = b"/debug/explain/"
+#: Of one request: one that waits chooses again and again.
+_CHOICES_MAX = 16
+_NAMES_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    at: float
+    deployment_id: str
+    prompt_bytes: int
+    known: Sequence[tuple[int, int]]
+    adapter: str | None
+    tried: frozenset[str]
+    places: Places
+    choice: Choice
+
+
+class Explained:
+    """The choices of the last ``requests_max`` requests, of each ``one_in``-th one only."""
+
+    def __init__(self, *, requests_max: int, one_in: int) -> None:
+        self._one_in = one_in
+        self._requests_max = requests_max
+        self._met = 0
+        self._made: dict[str, list[_Made]] = {}
+        self._order: deque[str] = deque()
+
+    def note(
+        self,
+        request_id: str,
+        deployment_id: str,
+        facts: RequestFacts | None,
+        snapshot: Snapshot,
+        choice: Choice,
+    ) -> None:
+        """Keep a choice. ``facts``: ``None`` where nothing had to be weighed."""
+        made = self._made.get(request_id)
+        if made is None:
+            self._met += 1
+            if self._met % self._one_in:
+                return
+            made = self._made[request_id] = []
+            self._order.append(request_id)
+            if len(self._order) > self._requests_max:
+                del self._made[self._order.popleft()]
+        if len(made) >= _CHOICES_MAX:
+            del made[1]  # the first and the latest tell most
+        if facts is None:
+            made.append(_Made(time.time(), deployment_id, 0, (), None, frozenset(), snapshot.places, choice))
+        else:
+            made.append(
+                _Made(
+                    time.time(),
+                    deployment_id,
+                    facts.prompt_bytes,
+                    facts.known,
+                    facts.adapter,
+                    facts.tried,
+                    snapshot.places,
+                    choice,
+                )
+            )
+
+    def of(self, request_id: str) -> list[dict[str, object]] | None:
+        """The request's choices in order, in words; ``None`` if none is kept."""
+        made = self._made.get(request_id)
+        return None if made is None else [_told(each) for each in made]
+
+
+def _told(made: _Made) -> dict[str, object]:
+    return {
+        "at": made.at,
+        "deployment_id": made.deployment_id,
+        **_outcome(made.choice),
+        "adapter": made.adapter,
+        "tried": sorted(made.tried),
+        "prompt_bytes": made.prompt_bytes,
+        "known": _levels(made),
+        "ready_replicas": made.places.ready.bit_count(),
+    }
+
+
+def _outcome(choice: Choice) -> dict[str, object]:
+    if isinstance(choice, Refusal):
+        return {
+            "choice": "refuse",
+            "target": None,
+            "reasons": f"{choice.rule}: {choice.value}; {choice.remedy}",
+        }
+    words = " ".join(f"{each:.3f}" if isinstance(each, float) else str(each) for each in choice.reasons)
+    if isinstance(choice, ToReplica):
+        return {"choice": "replica", "target": choice.replica_id, "reasons": words}
+    if isinstance(choice, ToPeer):
+        return {"choice": "peer", "target": choice.cluster_id, "reasons": words}
+    return {"choice": "wait", "target": None, "reasons": words}
+
+
+def _levels(made: _Made) -> list[dict[str, object]]:
+    """Who was believed to know how much of the prompt, the longest first."""
+    levels = []
+    for size, bits in made.known:
+        names = [
+            made.places.replica_ids[place]
+            for place in places_in(bits)
+            if place < len(made.places.replica_ids)
+        ]
+        levels.append({"bytes": size, "replicas": len(names), "among_them": names[:_NAMES_MAX]})
+    return levels
