@@ -6,7 +6,8 @@ the secret itself, and one that is not there is unknown, revoked or another clus
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from workloadplane.gateway import errors
 from workloadplane.gateway.errors import Failure
@@ -19,8 +20,7 @@ INFERENCE_SCOPE = "inference"
 _KEY_BYTES_MAX = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True, gc=False):
     """Whose request it is. ``statement``: the peer gateway's that passed it on; ``None`` = it met us first."""
 
     api_key: ApiKeyEntry

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from time import monotonic
 from urllib.parse import urlsplit
 
+import msgspec
+
 from workloadplane.gateway import heads, multipart
 from workloadplane.gateway.admission import Caller
 from workloadplane.gateway.affinity import NO_PROMPT, Prompt
@@ -35,8 +37,7 @@ RESUME_HEADER = b"x-meridian-resume"
 _NUMBERING_ENGINES = frozenset({"vllm", "simulator"})
 
 
-@dataclass(frozen=True, slots=True)
-class Inquiry:
+class Inquiry(msgspec.Struct, frozen=True):
     """What a client asked for, checked and parsed.
 
     model_at:    where a form names its model
@@ -113,23 +114,12 @@ def attempt_at_replica(
     context: GatewayContext, inquiry: Inquiry, replica_id: str, request_id: str
 ) -> Attempt:
     """Send to a replica of this cluster, with that replica's own key instead of the client's."""
-    registry = context.registry
-    endpoint = registry.endpoints[replica_id]
+    way = context.ways.to(context.registry, replica_id)
+    endpoint = way.endpoint
     body = _body_for_engine(context, inquiry, endpoint)
-    target = Target(endpoint.host, endpoint.port)
-    head = heads.request_head(
-        inquiry.request, target.authority, b"Bearer " + endpoint.engine_key.encode(), request_id
-    )
-    served = Served(
-        cluster_id=registry.cluster_id,
-        region=registry.region,
-        replica_id=replica_id,
-        revision_id=endpoint.revision_id,
-        revision=endpoint.revision,
-        pool_id=endpoint.pool_id,
-    )
+    head = heads.request_head(inquiry.request, way.lines, request_id)
     traffic = context.traffic.of(endpoint.deployment_id, endpoint.revision_id)
-    return Attempt(replica_id, target, _framed(head, body), body, served, None, traffic)
+    return Attempt(replica_id, way.target, _framed(head, body), body, way.served, None, traffic)
 
 
 def attempt_at_peer(
@@ -158,7 +148,8 @@ def attempt_at_peer(
     body = _body_asked(inquiry, numbers=True)
     headers = inquiry.request.headers
     credential = headers.get(b"authorization") or b"Bearer " + headers[b"x-api-key"]
-    head = heads.request_head(inquiry.request, target.authority, credential, request_id)
+    lines = heads.constant_lines(target.authority, credential)
+    head = heads.request_head(inquiry.request, lines, request_id)
     head += b"%s: %s\r\n" % (PEER_HEADER, sign(statement, context.private_key))
     served = Served(peer.cluster_id, peer.region, None, "", 0, None)
     return Attempt(

@@ -21,6 +21,7 @@ from workloadplane.gateway.stored import ResponseIds
 from workloadplane.gateway.turns import Turns
 from workloadplane.gateway.upstream import UpstreamPool
 from workloadplane.gateway.usage import RevisionTraffic, TrafficBook
+from workloadplane.gateway.ways import Ways
 from workloadplane.protocol.routing import Route
 from workloadplane.protocol.spool import SpoolWriter
 
@@ -54,6 +55,7 @@ class GatewayContext:
     affinity: Affinity
     explained: Explained
     private_key: Ed25519PrivateKey | None = None
+    ways: Ways = field(default_factory=Ways)
     response_ids: ResponseIds = field(default_factory=ResponseIds)
     relays: "set[Relay]" = field(default_factory=set)
     websockets: "set[WebSocketSession]" = field(default_factory=set)

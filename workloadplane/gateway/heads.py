@@ -12,21 +12,23 @@ from workloadplane.gateway.server import status_line
 from workloadplane.gateway.upstream import ResponseHead
 from workloadplane.protocol.usage import REQUEST_ID_CHARS_MAX
 
-_FORWARDED = (
-    b"content-type",
-    b"content-encoding",
-    b"accept",
-    b"accept-language",
-    b"user-agent",
-    b"traceparent",
-    b"tracestate",
-    b"baggage",
-    b"idempotency-key",
-    b"openai-organization",
-    b"openai-project",
-    b"openai-beta",
-    b"anthropic-version",
-    b"anthropic-beta",
+_FORWARDED = frozenset(
+    {
+        b"content-type",
+        b"content-encoding",
+        b"accept",
+        b"accept-language",
+        b"user-agent",
+        b"traceparent",
+        b"tracestate",
+        b"baggage",
+        b"idempotency-key",
+        b"openai-organization",
+        b"openai-project",
+        b"openai-beta",
+        b"anthropic-version",
+        b"anthropic-beta",
+    }
 )
 _RETURNED = frozenset(
     {
@@ -59,9 +61,12 @@ _POOL = b"x-meridian-pool"
 UNREADY = b"x-meridian-unready"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Served:
-    """Who serves a request. Between gateways it travels in headers, so that the origin can account for it."""
+    """Who serves a request. Between gateways it travels in headers, so that the origin can account for it.
+
+    client_lines: what ``served_lines`` tells a client, where it is known ahead
+    """
 
     cluster_id: str
     region: str
@@ -69,26 +74,31 @@ class Served:
     revision_id: str
     revision: int
     pool_id: str | None
+    client_lines: bytes = b""
 
 
-def request_head(request: Request, authority: str, credential: bytes, request_id: str) -> bytes:
-    """A request's head up to its framing. ``credential``: the whole value of Authorization.
+def constant_lines(authority: str, credential: bytes) -> bytes:
+    """From the target's end to the request's id: the same for all requests to one replica or peer.
+
+    credential: the whole value of Authorization
+    """
+    lines = b" HTTP/1.1\r\nhost: %s\r\nauthorization: %s\r\nx-request-id: "
+    return lines % (authority.encode(), credential)
+
+
+def request_head(request: Request, lines: bytes, request_id: str) -> bytes:
+    """A request's head up to its framing. ``lines``: of ``constant_lines``.
 
     A query goes on only with what has no body to say it in.
     """
     target = request.path
     if request.query and request.method == b"GET":
         target += b"?" + request.query
-    parts = [
-        b"%s %s HTTP/1.1\r\nhost: %s\r\nauthorization: %s\r\nx-request-id: %s\r\n"
-        % (request.method, target, authority.encode(), credential, request_id.encode())
-    ]
-    headers = request.headers
-    for name in _FORWARDED:
-        value = headers.get(name)
-        if value is not None:
-            parts.append(b"%s: %s\r\n" % (name, value))
-    return b"".join(parts)
+    head = b"%s %s%s%s\r\n" % (request.method, target, lines, request_id.encode())
+    for name, value in request.headers.items():
+        if name in _FORWARDED:
+            head += b"%s: %s\r\n" % (name, value)
+    return head
 
 
 def answer_head(
@@ -115,6 +125,8 @@ def answer_head(
 
 def served_lines(served: Served, *, to_peer: bool) -> bytes:
     """Header lines that say who serves; a peer is told more than a client."""
+    if served.client_lines and not to_peer:
+        return served.client_lines
     lines = f"{SERVED_REGION.decode()}: {served.region}\r\n"
     if served.replica_id is not None:
         lines += f"{REPLICA.decode()}: {served.replica_id}\r\n"

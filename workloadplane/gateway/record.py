@@ -1,6 +1,6 @@
 """A finished request, written down: usage record, window, counters, access log. Nothing of what was said."""
 
-from dataclasses import dataclass
+import msgspec
 
 from workloadplane.gateway.accesslog import AccessLine
 from workloadplane.gateway.admission import Caller
@@ -15,8 +15,7 @@ from workloadplane.protocol.usage import UsageRecord
 from workloadplane.routing import Reasons
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a request went. Times in seconds on the monotonic clock; ``ended_at`` since 1970.
 
     outcome: ok | client_gone | upstream_error | refused
@@ -39,8 +38,7 @@ class Finished:
     ended_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Figures:
+class _Figures(msgspec.Struct, frozen=True, gc=False):
     input_tokens: int
     cached_tokens: int
     output_tokens: int

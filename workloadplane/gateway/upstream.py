@@ -12,9 +12,8 @@ import select
 import ssl
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol, TypeVar, cast
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 import httptools
 
@@ -26,8 +25,7 @@ _NEVER_S = float("inf")
 _Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Where to connect."""
 
     host: str
@@ -42,13 +40,14 @@ class Target:
 class ResponseHead:
     """Status and headers of an answer, names in lower case. ``delimited``: its end is told by its framing."""
 
-    __slots__ = ("content_length", "delimited", "headers", "status")
+    __slots__ = ("_first", "content_length", "delimited", "headers", "status")
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.status = status
         self.headers = headers
-        self.content_length = self.get(b"content-length")
-        self.delimited = self.content_length is not None or self.get(b"transfer-encoding") is not None
+        self._first = dict(reversed(headers))
+        self.content_length = self._first.get(b"content-length")
+        self.delimited = self.content_length is not None or b"transfer-encoding" in self._first
 
     @property
     def is_stream(self) -> bool:
@@ -56,10 +55,8 @@ class ResponseHead:
         return self.status == 200 and (self.get(b"content-type") or b"").startswith(b"text/event-stream")
 
     def get(self, name: bytes) -> bytes | None:
-        for each, value in self.headers:
-            if each == name:
-                return value
-        return None
+        """The first value under this name."""
+        return self._first.get(name)
 
 
 class ResponseSink(Protocol):
@@ -104,10 +101,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._sink: ResponseSink | None = None
+        self._parser = httptools.HttpResponseParser(self)  # one for all answers: it begins anew by itself
         self._reset_answer()
 
     def _reset_answer(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._head: ResponseHead | None = None
         self._head_bytes = 0
