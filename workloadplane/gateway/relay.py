@@ -13,9 +13,9 @@ to the client. The connections are ``sending``'s business, the queue is ``entry`
 """
 
 import time
+from dataclasses import replace
 from time import monotonic
 
-import msgspec
 import structlog
 
 from workloadplane.gateway import errors, heads
@@ -113,8 +113,8 @@ class Relay:
         inquiry = self._inquiry
         route = self._context.registry.route(inquiry.caller.api_key.project_id, inquiry.route.deployment)
         if route is not None:
-            self._inquiry = msgspec.structs.replace(inquiry, route=route)
-            self._asked = msgspec.structs.replace(self._asked, route=route)
+            self._inquiry = replace(inquiry, route=route)
+            self._asked = replace(self._asked, route=route)
         return route is not None
 
     def _pick(self, tried: frozenset[str]) -> Choice:
