@@ -78,6 +78,10 @@ class ApiError(MeridianError):
         return f"{'; '.join(parts)} ({self.status})"
 
 
+#: What the API says where the detail has said it all; beside the detail it says nothing.
+UNSPECIFIC_REMEDY = "correct it as the detail says"
+
+
 def _told(error: Mapping[str, Any], *, in_full: bool = False) -> str:
     """What is wrong with a field; in full with the value that was sent and the remedy."""
     where = error.get("pointer") or error.get("parameter") or "the document"
@@ -85,5 +89,6 @@ def _told(error: Mapping[str, Any], *, in_full: bool = False) -> str:
     if not in_full:
         return f"{where}: {detail}"
     value = f" {error['value']!r}" if error.get("value") is not None else ""
-    remedy = f"; {error['remedy']}" if error.get("remedy") else ""
-    return f"{where}{value}: {detail.rstrip('.') if remedy else detail}{remedy}"
+    said = error.get("remedy")
+    remedy = f"; {said}" if said and said != UNSPECIFIC_REMEDY else ""
+    return f"{where}{value}: {detail.rstrip('.')}{remedy}"

@@ -1,5 +1,6 @@
 """OpenAPI: what drf-spectacular cannot see in a view by itself: problems, headers, rights, pages."""
 
+import inspect
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
@@ -82,7 +83,8 @@ class MeridianSchema(AutoSchema):
             parameters += [PROJECT, ORGANIZATION]
         if self.method == "POST":
             parameters.append(IDEMPOTENCY_KEY)
-        if self.method in ("PUT", "PATCH", "DELETE") and self.view.etagged:
+        changes = self.method in ("PUT", "PATCH", "DELETE") and self.view.etagged
+        if changes or (self.method == "POST" and self.view.post_etagged):
             parameters.append(IF_MATCH)
         if self.method == "GET" and self.view.paged:
             parameters += [LIMIT, CURSOR]
@@ -91,6 +93,13 @@ class MeridianSchema(AutoSchema):
         if self.method != "GET" and self.view.dry_runnable:
             parameters.append(DRY_RUN)
         return parameters
+
+    def get_description(self) -> Any:
+        """What the operation or its own view says of itself; what a base class says is for who writes views."""
+        own = getattr(self.view, self.method.lower()).__doc__ or type(self.view).__dict__.get("__doc__")
+        return (
+            inspect.cleandoc(own or "") if isinstance(self.view, MeridianView) else super().get_description()
+        )
 
     def get_extensions(self) -> dict[str, Any]:
         extensions: dict[str, Any] = dict(super().get_extensions())

@@ -48,6 +48,7 @@ class MeridianView(APIView):
     paged:        GET takes ``limit`` and ``cursor``
     dry_runnable: writing methods take ``dry_run=true``
     etagged:      PUT, PATCH and DELETE honour ``If-Match``; where there is no ETag, any is stale
+    post_etagged: POST honours it too: it changes what is there
 
     Handlers use ``self.actor``, ``self.document()``, ``self.page()``, ``self.created()`` and ``self.if_match``.
     """
@@ -58,6 +59,7 @@ class MeridianView(APIView):
     paged: ClassVar[bool] = False
     dry_runnable: ClassVar[bool] = False
     etagged: ClassVar[bool] = True
+    post_etagged: ClassVar[bool] = False
 
     actor: Actor
     dry_run: bool

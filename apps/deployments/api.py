@@ -149,6 +149,7 @@ class RollbackView(DeploymentsBase):
     """Runs again what an earlier revision ran, as a new revision."""
 
     rights: ClassVar[Rights] = {"POST": "deploy"}
+    post_etagged = True
 
     @extend_schema(
         operation_id="deployments_rollback", request=RollbackSerializer, responses={202: DeploymentSerializer}
@@ -168,6 +169,7 @@ class RedeployView(DeploymentsBase):
     """Runs the same model version on the newest image of its engine, as a new revision."""
 
     rights: ClassVar[Rights] = {"POST": "deploy"}
+    post_etagged = True
 
     @extend_schema(operation_id="deployments_redeploy", request=None, responses={202: DeploymentSerializer})
     def post(self, request: Request, name: str) -> Response:

@@ -30,7 +30,11 @@ def read(layout: Layout) -> Report:
             {"part": name, "state": "unsupervised", "pid": part.process.pid, "restarts": part.restarts}
             for name, part in left.items()
         ]
-        what = "the supervisor is gone: `meridian up` brings it back" if left else "Meridian is not up"
+        what = (
+            "the supervisor is gone: `meridian up` brings it back"
+            if left
+            else "Meridian is not up: `meridian up` starts it"
+        )
         return Report(parts, what)
     statuses = client.status()
     with ThreadPoolExecutor(max_workers=8) as pool:

@@ -67,7 +67,8 @@ def status(output: FormatOption = Format.TABLE) -> None:
 
         report = read(layout)
         columns = ("part", "state", "pid", "uptime_s", "restarts", "last_exit")
-        print_list(report.parts, columns, output, empty="No part runs: `meridian up` starts them.")
+        if report.parts or output is not Format.TABLE:
+            print_list(report.parts, columns, output, empty="")
         if report.trouble:
             raise Unreachable(report.trouble)
 

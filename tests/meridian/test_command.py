@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from apps.api.validation import UNSPECIFIC_REMEDY as SAID_BY_THE_API
 from meridian.cli import context
 from meridian.cli.documents import read_document
 from meridian.cli.output import Format, print_list
-from meridian.errors import ApiError, ExitCode, NotLoggedIn, UsageError
+from meridian.errors import UNSPECIFIC_REMEDY, ApiError, ExitCode, NotLoggedIn, UsageError
 
 MERIDIAN = Path(sys.executable).with_name("meridian")
 
@@ -104,6 +105,14 @@ def test_a_documents_errors_are_told_once_with_value_and_remedy() -> None:
     }
     told = str(ApiError(400, {"detail": "/engine: Is not one of: a, b.", "errors": [error]}))
     assert told == "/engine 'c': Is not one of: a, b; use one of these (400)"
+
+
+def test_a_remedy_that_says_nothing_is_left_out() -> None:
+    """What the API says for want of better only repeats that there is a detail."""
+    assert UNSPECIFIC_REMEDY == SAID_BY_THE_API
+    error = {"pointer": "/min", "detail": "3 is more than max 1: lower it.", "remedy": UNSPECIFIC_REMEDY}
+    told = str(ApiError(400, {"detail": "/min: 3 is more than max 1: lower it.", "errors": [error]}))
+    assert told == "/min: 3 is more than max 1: lower it (400)"
 
 
 def test_nobody_there_is_one_line(tmp_path: Path) -> None:

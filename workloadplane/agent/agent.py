@@ -151,11 +151,15 @@ class Agent:
         self._publish_identity()
 
     async def _take_epochs(self, response: SyncResponse, *, keys_changed: bool) -> None:
-        """Epochs only rise; the key set in force says whose signatures count from now on."""
+        """Epochs only rise; the key set in force says whose signatures count from now on.
+
+        The plane's epoch is believed of a table alone, where it is under the signature: a number in an answer's body
+        could have this agent refuse every table from then on. The cluster's own epoch stands nowhere else.
+        """
         before = self.identity
         after = msgspec.structs.replace(
             before,
-            plane_epoch=max(before.plane_epoch, response.plane_epoch),
+            plane_epoch=max(before.plane_epoch, self._tables.plane_epoch),
             cluster_epoch=(
                 before.cluster_epoch
                 if response.refusal is not None

@@ -49,6 +49,11 @@ class Tables:
         return {kind: table.generation for kind, table in self._held.items()}
 
     @property
+    def plane_epoch(self) -> int:
+        """The highest in which a table in force was signed; 0 while there is none."""
+        return max((table.plane_epoch for table in self._held.values()), default=0)
+
+    @property
     def wanted_from(self) -> dict[str, int]:
         """Kind -> generation to ask newer ones of; 0 asks for the whole table."""
         return {

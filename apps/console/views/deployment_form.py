@@ -1,5 +1,6 @@
 """A deployment by form: see the plan and its cost first, then confirm."""
 
+from abc import ABC, abstractmethod
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from apps.deployments.selectors import deployment_get
 from apps.deployments.services import deployment_create, deployment_preview, deployment_replace
 
 
-class DeploymentFormPage(ConsolePage):
+class DeploymentFormPage(ConsolePage, ABC):
     """What making and changing share: ``act=preview`` shows the plan of a dry run, ``act=confirm`` writes.
 
     Only what was shown can be confirmed: ``previewed`` is the digest of the document whose plan was on the page.
@@ -61,9 +62,9 @@ class DeploymentFormPage(ConsolePage):
             document=yaml.safe_dump(document, sort_keys=False),
         )
 
+    @abstractmethod
     def write(self, document: dict[str, Any], deployment: Deployment | None) -> HttpResponse:
         """Store it. Raises Problem."""
-        raise NotImplementedError
 
     def show(
         self,

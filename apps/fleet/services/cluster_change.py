@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from apps.api.actors import Actor
 from apps.api.etags import etag_of_generation, precondition_check
+from apps.api.problems import not_found
 from apps.api.services import audit_record, one_transaction
 from apps.fleet.models import Cluster
 from apps.fleet.services.announce import fleet_changed
@@ -19,7 +20,7 @@ def cluster_patch(
     failure_domains: Sequence[str] | None = None,
     if_match: str | None = None,
 ) -> Cluster:
-    """Change what is given. Raises Problem ``stale_etag``, ``invalid_document``."""
+    """Change what is given. Raises Problem ``not_found``, ``stale_etag``, ``invalid_document``."""
     locked = _locked(cluster, if_match)
     before = {"schedulable": locked.schedulable, "failure_domains": _domains(locked)}
     if schedulable is not None:
@@ -37,7 +38,7 @@ def cluster_patch(
 
 @one_transaction
 def cluster_delete(*, actor: Actor, cluster: Cluster, if_match: str | None = None) -> None:
-    """Remove a cluster that has no pools. Raises Problem ``in_use``, ``stale_etag``."""
+    """Remove a cluster that has no pools. Raises Problem ``not_found``, ``in_use``, ``stale_etag``."""
     locked = _locked(cluster, if_match)
     organization_id = locked.organization_id
     audit_record(actor=actor, action="deleted", subject=locked, before={"name": locked.name})
@@ -50,8 +51,11 @@ def _locked(cluster: Cluster, if_match: str | None) -> Cluster:
     locked = (
         Cluster.objects.select_for_update(of=("self",), no_key=True)
         .select_related("region__provider")
-        .get(pk=cluster.pk)
+        .filter(pk=cluster.pk)
+        .first()
     )
+    if locked is None:  # somebody else was quicker
+        raise not_found("cluster", cluster.name)
     precondition_check(if_match, etag_of_generation(locked.generation))
     return locked
 

@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from apps.api.actors import Actor
 from apps.api.etags import etag_of_generation, precondition_check
+from apps.api.problems import not_found
 from apps.api.services import audit_record, one_transaction
 from apps.fleet.models import GpuPool, PoolPrice
 from apps.fleet.services.announce import fleet_changed
@@ -22,7 +23,10 @@ def pool_patch(
     price_micro_usd_per_h: int | None = None,
     if_match: str | None = None,
 ) -> GpuPool:
-    """Change what is given; the generation rises only if something differs. Raises Problem ``stale_etag``."""
+    """Change what is given; the generation rises only if something differs.
+
+    Raises Problem ``not_found``, ``stale_etag``.
+    """
     locked = _locked(pool, if_match)
     before, after = _fields(locked), _fields(locked)
     given = {
@@ -49,7 +53,7 @@ def pool_patch(
 
 @one_transaction
 def pool_delete(*, actor: Actor, pool: GpuPool, if_match: str | None = None) -> None:
-    """Remove a pool that nothing ever ran on. Raises Problem ``in_use``, ``stale_etag``."""
+    """Remove a pool that nothing ever ran on. Raises Problem ``not_found``, ``in_use``, ``stale_etag``."""
     locked = _locked(pool, if_match)
     cluster = locked.cluster
     audit_record(actor=actor, action="deleted", subject=locked, before=_fields(locked))
@@ -59,9 +63,10 @@ def pool_delete(*, actor: Actor, pool: GpuPool, if_match: str | None = None) -> 
 
 def _locked(pool: GpuPool, if_match: str | None) -> GpuPool:
     """Without its key: whoever stores a row that refers to it, late in a transaction, must not wait for us."""
-    locked = (
-        GpuPool.objects.select_for_update(of=("self",), no_key=True).select_related("cluster").get(pk=pool.pk)
-    )
+    rows = GpuPool.objects.select_for_update(of=("self",), no_key=True).select_related("cluster")
+    locked = rows.filter(pk=pool.pk).first()
+    if locked is None:  # somebody else was quicker
+        raise not_found("pool", pool.name)
     precondition_check(if_match, etag_of_generation(locked.generation))
     return locked
 

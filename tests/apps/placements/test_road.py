@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from apps.agents.models import AgentSession, ClusterTable, ClusterTableEntry, Replica, TableKind
 from apps.agents.services import agents_reconcile, tables_reconcile
+from apps.api.problems import Problem
 from apps.deployments.models import Deployment, DeploymentCondition
 from apps.deployments.services import (
     deployment_create,
@@ -22,7 +23,7 @@ from apps.deployments.services import (
 )
 from apps.deployments.tasks import deployments_reconcile
 from apps.fleet.models import Cluster, GpuPool
-from apps.fleet.services import cluster_patch, pool_patch
+from apps.fleet.services import cluster_delete, cluster_patch, pool_delete, pool_patch
 from apps.placements.models import Assignment, PlacementClock, PlacementPlan
 from apps.placements.services import (
     placement_apply,
@@ -613,3 +614,20 @@ def _somebody_waits() -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
         return bool(cursor.fetchone()[0])
+
+
+def test_a_change_of_what_was_just_deleted_is_answered_with_not_found(world: FleetWorld) -> None:
+    """Two operators at once: the slower one is told, and nothing breaks."""
+    pool, cluster = world.pools["ap-northeast"], world.clusters["ap-northeast"]
+    pool_delete(actor=world.actor, pool=pool)
+    AgentSession.objects.filter(cluster=cluster).delete()
+    cluster_delete(actor=world.actor, cluster=cluster)
+    for change in (
+        lambda: pool_patch(actor=world.actor, pool=pool, schedulable=False),
+        lambda: pool_delete(actor=world.actor, pool=pool),
+        lambda: cluster_patch(actor=world.actor, cluster=cluster, schedulable=False),
+        lambda: cluster_delete(actor=world.actor, cluster=cluster),
+    ):
+        with pytest.raises(Problem) as refused:
+            change()
+        assert refused.value.status == 404

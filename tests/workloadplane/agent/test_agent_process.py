@@ -149,6 +149,19 @@ def test_older_and_forged_tables_are_refused(cluster: Cluster) -> None:
     cluster.until_ready(1)
 
 
+def test_a_plane_epoch_is_believed_of_signed_tables_alone(cluster: Cluster) -> None:
+    """A number in an answer's body changes nothing; the same under a signature does, and is kept."""
+    cluster.want(assignment(min_replicas=0, max_replicas=0))
+    cluster.start_agent()
+    eventually(lambda: cluster.held_generation() == 1)
+    cluster.plane.plane_epoch = 9
+    seen = len(cluster.plane.syncs)
+    eventually(lambda: len(cluster.plane.syncs) >= seen + 3, what="it was told so several times")
+    assert {sync.plane_epoch for sync in cluster.plane.syncs} == {1}
+    cluster.want(assignment(min_replicas=0, max_replicas=0))
+    eventually(lambda: cluster.plane.syncs[-1].plane_epoch == 9, what="the table was signed in it")
+
+
 def test_an_incomplete_delta_is_fetched_whole(cluster: Cluster) -> None:
     """A table of which an entry is missing is asked for from generation 0."""
     cluster.plane.withheld_entries.add("assignment-1")
