@@ -11,6 +11,7 @@ from workloadplane.gateway.admission import Caller
 from workloadplane.gateway.affinity import NO_PROMPT, Prompt
 from workloadplane.gateway.body import (
     InferenceBody,
+    ResponsesBody,
     with_model,
     with_request_id,
     with_token_ids_asked,
@@ -22,7 +23,7 @@ from workloadplane.gateway.entry import Wish
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.peers import LIFETIME_S, PEER_HEADER, PeerStatement, sign
 from workloadplane.gateway.reader import Request
-from workloadplane.gateway.routes import JSON, NO_BODY, RESPONSES, RouteClass
+from workloadplane.gateway.routes import JSON, NO_BODY, RouteClass
 from workloadplane.gateway.stored import Holder
 from workloadplane.gateway.upstream import Target
 from workloadplane.gateway.usage import RevisionTraffic
@@ -168,7 +169,7 @@ def _body_for_engine(context: GatewayContext, inquiry: Inquiry, endpoint: Endpoi
     parsed = inquiry.body
     if parsed.priority:
         body = without_priority(body)  # it has counted here; most engines refuse one
-    if inquiry.route_class is RESPONSES and parsed.store is not False:
+    if isinstance(parsed, ResponsesBody) and parsed.store is not False:
         made = context.response_ids.make(context.registry, inquiry.route, endpoint.replica_id)
         body = with_request_id(body, made)
     if endpoint.served_model != parsed.model:

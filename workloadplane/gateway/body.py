@@ -29,9 +29,6 @@ class InferenceBody(msgspec.Struct):
     stream_options: StreamOptions | None = None
     user: str | None = None
     prompt_cache_key: str | None = None
-    previous_response_id: str | None = None
-    store: bool | None = None
-    background: bool | None = None
     service_tier: str | None = None
     priority: int | float | None = None
     max_tokens: int | float | None = None
@@ -70,14 +67,23 @@ class InferenceBody(msgspec.Struct):
         self.messages = self.prompt = self.input = _ABSENT
 
 
+class ResponsesBody(InferenceBody):
+    """Those of a request for a response besides."""
+
+    previous_response_id: str | None = None
+    store: bool | None = None
+    background: bool | None = None
+
+
 _bodies = msgspec.json.Decoder(InferenceBody)
+_responses_bodies = msgspec.json.Decoder(ResponsesBody)
 _PLACE = re.compile(r"(?: - at `\$\.|missing required field `)([^`]+)`")
 
 
-def parse(body: bytes) -> InferenceBody | Failure:
+def parse(body: bytes, *, of_response: bool = False) -> InferenceBody | Failure:
     """What the gateway must know, or which part of the body is wrong."""
     try:
-        return _bodies.decode(body)
+        return _responses_bodies.decode(body) if of_response else _bodies.decode(body)
     except RecursionError:
         return errors.bad_request("The body is nested too deeply; send a flatter one.", code="body_too_deep")
     except msgspec.ValidationError as error:

@@ -4,7 +4,7 @@ from workloadplane.gateway import body, errors, multipart, routes
 from workloadplane.gateway.admission import Caller
 from workloadplane.gateway.affinity import NO_PROMPT
 from workloadplane.gateway.attempt import Inquiry
-from workloadplane.gateway.body import InferenceBody
+from workloadplane.gateway.body import InferenceBody, ResponsesBody
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.entry import wish_of
 from workloadplane.gateway.errors import Failure
@@ -25,7 +25,7 @@ def inquire(
             return form
         parsed, model_at = form.body, form.model_at
     else:
-        read = body.parse(request.body)
+        read = body.parse(request.body, of_response=route_class is routes.RESPONSES)
         if isinstance(read, Failure):
             return read
         parsed = read
@@ -33,7 +33,7 @@ def inquire(
     if route is None:
         return errors.model_not_found(parsed.model)
     holder = None
-    if route_class is routes.RESPONSES:
+    if isinstance(parsed, ResponsesBody):
         if parsed.background:
             return errors.background_unsupported()
         if parsed.previous_response_id is not None:
