@@ -31,11 +31,11 @@ SECRET = "sk-test"
 AUTHORIZED = {"authorization": f"Bearer {SECRET}"}
 
 
-def run(scenario: Coroutine[Any, Any, None]) -> None:
+def run(scenario: Coroutine[Any, Any, None], within_s: float = 30) -> None:
     """A scenario on the loop that production uses, with a bound on its time."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(within_s):
             await scenario
 
     uvloop.run(bounded())

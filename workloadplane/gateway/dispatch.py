@@ -33,18 +33,26 @@ _MODEL = b"/v1/models/"
 _JSON = b"content-type: application/json\r\n"
 _LocalRoute = Callable[[ClientConnection, Request], None]
 Network = IPv4Network | IPv6Network
+Divert = Callable[[ClientConnection, Request, str], bool]
 
 
 class Gateway:
     """What connections ask (``server.Application``)."""
 
-    def __init__(self, context: GatewayContext, operator_networks: tuple[Network, ...]) -> None:
+    def __init__(
+        self,
+        context: GatewayContext,
+        operator_networks: tuple[Network, ...],
+        divert: Divert | None = None,
+    ) -> None:
+        """``divert``: passes a request to the process that owns its deployment, if that is not this one."""
         self.limits = context.limits
         self.connections: set[ClientConnection] = set()
         self.body_bytes = 0
         self.draining = False
         self._context = context
         self._operator_networks = operator_networks
+        self._divert = divert
         self._local: dict[bytes, _LocalRoute] = {
             b"/livez": self._live,
             b"/readyz": self._ready,
@@ -80,6 +88,8 @@ class Gateway:
         if isinstance(inquiry, Failure):
             self._refuse(connection, request, inquiry)
             return
+        if self._divert is not None and self._divert(connection, request, inquiry.route.deployment_id):
+            return
         charge = rate_charge(self._context, inquiry, request.began_s)
         if isinstance(charge, Failure):
             self._refuse(connection, request, charge)
@@ -94,8 +104,17 @@ class Gateway:
             self._refuse(connection, request, _elsewhere(request, caller))
         elif isinstance(upgrade, Failure):
             self._refuse(connection, request, upgrade)
-        else:
+        elif not self._diverts_session(connection, request, upgrade, caller):
             WebSocketSession(self._context, connection, request, upgrade, caller).start()
+
+    def _diverts_session(
+        self, connection: ClientConnection, request: Request, upgrade: handshake.Upgrade, caller: Caller
+    ) -> bool:
+        """A session that names its model only later stays where it is."""
+        if self._divert is None or upgrade.model is None:
+            return False
+        route = self._context.registry.route(caller.api_key.project_id, upgrade.model)
+        return route is not None and self._divert(connection, request, route.deployment_id)
 
     def _refuse(self, connection: ClientConnection, request: Request, failure: Failure) -> None:
         """Answer with an error and the request's id, by which support can be asked."""

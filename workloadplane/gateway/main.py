@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
             host=given.host,
             port=given.port,
             share_port=given.share_port,
+            take_over=given.take_over,
             operator_networks=tuple(ip_network(each.strip()) for each in given.operator_networks.split(",")),
             limits=limits.from_arguments(given),
         )
@@ -53,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
         "--share-port",
         action="store_true",
         help="let further gateway processes listen on the same port (SO_REUSEPORT)",
+    )
+    parser.add_argument(
+        "--take-over",
+        action="store_true",
+        help="take the listening socket and the idle connections over from the gateway that serves this state "
+        "directory, if there is one; it finishes what it has begun and ends",
     )
     parser.add_argument(
         "--operator-networks",

@@ -19,12 +19,14 @@ from time import monotonic
 
 import structlog
 
+from workloadplane.gateway import ready
 from workloadplane.gateway.accesslog import AccessLog
 from workloadplane.gateway.affinity import Affinity
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.dispatch import Gateway, Network
 from workloadplane.gateway.entry import Held
 from workloadplane.gateway.explain import Explained
+from workloadplane.gateway.handover.neighbours import Neighbours
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.link import AgentLink
 from workloadplane.gateway.metrics import Counters
@@ -44,17 +46,26 @@ _FLUSH_S = 0.1
 _HELD_RETRY_S = 1.0
 _BACKLOG = 4096
 _SAY_CLOSE_S = 1.0
+_AGENT_WITHIN_S = 2.0
+_AGENT_AGAIN_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How the process was started."""
+    """How the process was started.
+
+    take_over:     from the process that serves this state directory with this index, if there is one
+    process_index: of ``process_count`` that share the port, and each deployment's queue among them
+    """
 
     agent_state_dir: Path
     state_dir: Path
     host: str
     port: int
     share_port: bool
+    take_over: bool = False
+    process_index: int = 0
+    process_count: int = 1
     operator_networks: tuple[Network, ...]
     limits: Limits
 
@@ -99,7 +110,12 @@ class GatewayProcess:
             wake=self._wake,
             rng=Random(instance),  # noqa: S311  spreads load, guards nothing
         )
-        self._gateway = Gateway(self._context, options.operator_networks)
+        self._stop: asyncio.Event | None = None
+        self._neighbours = Neighbours(
+            options.state_dir, options.process_index, options.process_count, self._on_succeeded
+        )
+        divert = self._neighbours.divert if options.process_count > 1 else None
+        self._gateway = Gateway(self._context, options.operator_networks, divert)
         self._link = AgentLink(self._context, options.agent_state_dir, self._context.turns.soon_for_all)
         self._window_began_s = monotonic()
         self._spool_refused = False
@@ -108,8 +124,15 @@ class GatewayProcess:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set, then finish what runs. Raises OSError if the port can't be had."""
-        listener = _listen(self._options.host, self._options.port, share=self._options.share_port)
+        self._stop = stop
+        options = self._options
+        listener = await self._neighbours.take_over(options.host, options.port) if options.take_over else None
+        if listener is None:
+            listener = _listen(options.host, options.port, share=options.share_port)
         self._link.load_from_disk()
+        linking = asyncio.create_task(self._link.run())
+        if self._neighbours.succeeds:
+            await self._hear_agent()
         server = await self._loop.create_server(
             lambda: ClientConnection(self._gateway), sock=listener, backlog=_BACKLOG
         )
@@ -117,15 +140,18 @@ class GatewayProcess:
         self.address = (host, port)
         _log.info("gateway serves", host=host, port=port, instance=self._context.spool.gateway_instance)
         timers = [
-            asyncio.create_task(self._link.run()),
+            linking,
             asyncio.create_task(self._every(_SWEEP_S, self._sweep)),
             asyncio.create_task(self._every(_REPORT_S, self._link.report_load)),
             asyncio.create_task(self._every(_FLUSH_S, self._flush)),
             asyncio.create_task(self._every(_HELD_RETRY_S, self._context.turns.soon_for_all)),
         ]
+        await self._neighbours.open(self._gateway, listener)
+        ready.tell()
         await stop.wait()
         server.close()
         await self._drain()
+        await self._neighbours.close()
         for timer in timers:
             timer.cancel()
         await asyncio.gather(*timers, return_exceptions=True)
@@ -135,15 +161,30 @@ class GatewayProcess:
         if self._log_writing is not None:
             await self._log_writing
 
+    async def _hear_agent(self) -> None:
+        """A successor serves what only the agent's word allows (the lease), too: wait for it, but not for ever."""
+        for _ in range(int(_AGENT_WITHIN_S / _AGENT_AGAIN_S)):
+            if self._context.registry.plane_heard_s is not None:
+                return
+            await asyncio.sleep(_AGENT_AGAIN_S)
+
+    def _on_succeeded(self) -> None:
+        if self._stop is not None:
+            self._stop.set()
+
     async def _drain(self) -> None:
-        """Let running requests finish, up to the bound; idle connections are closed at once."""
+        """Let running requests finish, up to the bound; idle connections go to the successor or are closed."""
         self._gateway.draining = True
         _log.info("gateway drains", requests=len(self._context.relays))
         deadline_s = monotonic() + self._options.limits.drain_timeout_s
         while monotonic() < deadline_s:
             for connection in list(self._gateway.connections):
-                if connection.is_idle:
-                    connection.abort()
+                if not connection.is_idle:
+                    continue
+                if self._neighbours.has_successor:
+                    self._neighbours.pass_idle(connection)
+                else:
+                    connection.close_idle()
             if monotonic() > deadline_s - _SAY_CLOSE_S:
                 for session in list(self._context.websockets):
                     session.on_drain_over()

@@ -43,6 +43,7 @@ class Request:
 
     failure:   why it is answered with an error whatever it asks for
     head_only: it was HEAD: ``method`` says GET, and its answer has no body
+    was_passed: another process of this gateway has read it and passed it to us
     """
 
     method: bytes = b""
@@ -53,6 +54,7 @@ class Request:
     http_1_0: bool = False
     is_upgrade: bool = False
     keep_alive: bool = True
+    was_passed: bool = False
     head_only: bool = False
     began_s: float = 0.0
     failure: Failure | None = None

@@ -81,12 +81,13 @@ class Application(Protocol):
 class ClientConnection(asyncio.Protocol):
     """One client connection. Whoever answers calls ``write`` as often as needed, then ``finish`` once."""
 
-    def __init__(self, app: Application) -> None:
+    def __init__(self, app: Application, passed: Request | None = None) -> None:
+        """``passed``: the first request, which another process has read."""
         self._app = app
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._reader = RequestReader(app.limits)
-        self._waiting: deque[Request] = deque()
+        self._waiting: deque[Request] = deque([passed] if passed is not None else ())
         self._current: Request | None = None
         self._exchange: Exchange | None = None
         self._tunnel: TunnelExchange | None = None
@@ -225,7 +226,53 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether nothing is being answered, waits or is half read."""
-        return self._current is None and not self._waiting and self._reader.is_idle
+        return (
+            self._current is None
+            and self._exchange is None
+            and not self._waiting
+            and self._reader.is_idle
+            and not self._closing
+        )
+
+    # Passing the connection to another process
+
+    @property
+    def can_pass(self) -> bool:
+        """Whether all there is of it is the socket and the request at hand, if there is one."""
+        transport = self._transport
+        return (
+            transport is not None
+            and not transport.is_closing()
+            and not (self._waiting or self._half_closed or self._closing)
+            and self._stalled_since_s is None
+            and (self._reader.is_idle or self._reader.upgraded == b"")
+            and not transport.get_write_buffer_size()
+            and transport.get_extra_info("ssl_object") is None
+        )
+
+    def fileno(self) -> int:
+        """The socket's descriptor. Raises OSError when it is closed."""
+        if self._transport is None:
+            raise OSError("the client has gone")
+        number: int = self._transport.get_extra_info("socket").fileno()
+        return number
+
+    def let_go(self) -> None:
+        """Another process has it now: forget it without a byte to the client."""
+        self._exchange = None
+        self._closing = True
+        self.abort()
+
+    def keep(self) -> None:
+        """It was not passed after all."""
+        self._exchange = None
+        self.resume()
+
+    def close_idle(self) -> None:
+        """Nobody wants it any more."""
+        if self._transport is not None:
+            self._closing = True
+            self._transport.close()
 
     @property
     def unsent_bytes(self) -> int:
@@ -265,6 +312,11 @@ class ClientConnection(asyncio.Protocol):
         self._app.connections.add(self)
         if len(self._app.connections) > self._app.limits.connections_max:
             self._refuse(self._reader.request, errors.too_many_connections())
+        elif self._waiting:
+            for request in self._waiting:  # passed to us
+                self._charge(request, len(request.body))
+                self._reader.upgraded = b"" if request.is_upgrade else None
+            self._loop.call_soon(self._next)
 
     def data_received(self, data: bytes) -> None:
         if self._closing:

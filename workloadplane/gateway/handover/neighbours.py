@@ -1,0 +1,143 @@
+"""This process among the others of its gateway: predecessor, successor, siblings."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+import structlog
+
+from workloadplane.gateway.dispatch import Gateway
+from workloadplane.gateway.handover.desk import Desk
+from workloadplane.gateway.handover.heir import Heir, ask
+from workloadplane.gateway.handover.passing import Passing, unpacked
+from workloadplane.gateway.handover.shards import Shards
+from workloadplane.gateway.handover.wire import Pass, socket_path
+from workloadplane.gateway.reader import Request
+from workloadplane.gateway.server import ClientConnection
+
+_log = structlog.get_logger(__name__)
+_PASSING_MAX = 64
+
+
+class Neighbours:
+    """Owns the process's own socket and all that goes over it. ``has_successor``: another one serves by now."""
+
+    def __init__(self, state_dir: Path, index: int, count: int, on_succeeded: Callable[[], None]) -> None:
+        self._state_dir = state_dir
+        self._index = index
+        self._loop = asyncio.get_running_loop()
+        self._on_succeeded = on_succeeded
+        self._shards = Shards(index, count) if count > 1 else None
+        self._gateway: Gateway | None = None
+        self._heir: Heir | None = None
+        self._desk: Desk | None = None
+        self._tasks: set[asyncio.Task[bool]] = set()
+        self.has_successor = False
+
+    async def take_over(self, host: str, port: int) -> socket.socket | None:
+        """The listening socket of the process that serves, if there is one. Raises OSError if it refuses."""
+        self._heir = heir = await asyncio.to_thread(ask, self._state_dir, self._index)
+        if heir is None:
+            return None
+        has_host, has_port = heir.listener.getsockname()[:2]
+        if port not in (0, has_port) or host != has_host:
+            _log.warning("another address than its predecessor's", was=f"{has_host}:{has_port}")
+            heir.listener.close()
+            return None
+        return heir.listener
+
+    @property
+    def succeeds(self) -> bool:
+        """Whether a predecessor waits to hear that we serve."""
+        return self._heir is not None
+
+    async def open(self, gateway: Gateway, listener: socket.socket) -> None:
+        """We serve: answer others, and let a predecessor stop."""
+        self._gateway = gateway
+        self._desk = desk = Desk(
+            self._state_dir,
+            self._index,
+            full=lambda: gateway.draining or len(gateway.connections) >= gateway.limits.connections_max,
+            adopt=self._adopt,
+            on_succeeded=self._succeeded,
+        )
+        try:
+            desk.open(listener)
+        except OSError as error:
+            _log.error("no other process can take over from this one", reason=str(error))
+        heir, self._heir = self._heir, None
+        if heir is not None:
+            try:
+                await asyncio.to_thread(heir.confirm)
+            except OSError as error:
+                _log.warning("the predecessor was gone before it heard", reason=str(error))
+            else:
+                _log.info("took over", predecessor_pid=heir.old_pid)
+
+    async def close(self) -> None:
+        """Answer no more."""
+        if self._desk is not None:
+            self._desk.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _succeeded(self) -> None:
+        self.has_successor = True
+        self._on_succeeded()
+
+    def _adopt(self, message: Pass, taken: socket.socket) -> None:
+        gateway = self._gateway
+        if gateway is None:
+            taken.close()
+            return
+        request = unpacked(message.request) if message.request is not None else None
+        task = self._loop.create_task(self._begin(gateway, request, taken))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _begin(self, gateway: Gateway, request: Request | None, taken: socket.socket) -> bool:
+        try:
+            await self._loop.connect_accepted_socket(lambda: ClientConnection(gateway, request), taken)
+        except OSError:
+            taken.close()  # the client has gone meanwhile
+            return False
+        return True
+
+    # Passing on
+
+    def divert(self, connection: ClientConnection, request: Request, deployment_id: str) -> bool:
+        """Pass a request to the process that owns its deployment's queue; whether it is on its way there."""
+        if self._shards is None or request.was_passed:
+            return False
+        owner = self._shards.owner(deployment_id, monotonic())
+        if owner == self._index or not connection.can_pass:
+            return False
+
+        def otherwise() -> None:
+            if self._shards is not None:
+                self._shards.note_away(owner, monotonic())
+            if self._gateway is not None:
+                self._gateway.handle(connection, request)
+
+        self._pass(connection, request, owner, otherwise)
+        return True
+
+    def pass_idle(self, connection: ClientConnection) -> None:
+        """Give an idle connection to the successor; close it if that can't be."""
+        if not connection.can_pass:
+            connection.close_idle()
+        elif len(self._tasks) < _PASSING_MAX:  # else the next time round
+            self._pass(connection, None, self._index, connection.close_idle)
+
+    def _pass(
+        self,
+        connection: ClientConnection,
+        request: Request | None,
+        index: int,
+        otherwise: Callable[[], None],
+    ) -> None:
+        passing = Passing(connection, request, socket_path(self._state_dir, index))
+        task = passing.start(self._loop, otherwise)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
