@@ -52,6 +52,7 @@ def test_models(served: Served, client: openai.OpenAI) -> None:
     """The list and one of them."""
     assert [model.id for model in client.models.list()] == ["chat"]
     assert client.models.retrieve("chat").owned_by == "meridian"
+    assert client.models.list()._request_id
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("absent")
 

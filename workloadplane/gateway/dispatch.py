@@ -119,8 +119,7 @@ class Gateway:
     def _refuse(self, connection: ClientConnection, request: Request, failure: Failure) -> None:
         """Answer with an error and the request's id, by which support can be asked."""
         self._context.counters.requests[routes.class_name(request.path), str(failure.status), "refused"] += 1
-        given = heads.acceptable_request_id(request.headers.get(b"x-request-id"))
-        connection.fail(failure, given or self._context.next_request_id())
+        connection.fail(failure, self._request_id(request))
 
     def _find(self, request: Request) -> tuple[routes.Found, Caller] | Failure | None:
         """The route and whose request it is; ``None`` for what is answered here."""
@@ -246,7 +245,7 @@ class Gateway:
         else:
             ends = {"first_id": listed[0]["id"], "last_id": listed[-1]["id"]} if listed else {}
             told = {"object": "list", "data": listed, "has_more": False, **ends}
-            connection.respond(200, _JSON, msgspec.json.encode(told))
+            self._answer(connection, request, told)
 
     def _model(self, connection: ClientConnection, request: Request) -> None:
         """One of them."""
@@ -257,9 +256,17 @@ class Gateway:
             return
         for model in listed:
             if model["id"] == name:
-                connection.respond(200, _JSON, msgspec.json.encode(model))
+                self._answer(connection, request, model)
                 return
         self._refuse(connection, request, errors.model_not_found(name))
+
+    def _answer(self, connection: ClientConnection, request: Request, told: dict[str, object]) -> None:
+        head = _JSON + dialects.request_id_lines(request, self._request_id(request))
+        connection.respond(200, head, msgspec.json.encode(told))
+
+    def _request_id(self, request: Request) -> str:
+        given = heads.acceptable_request_id(request.headers.get(b"x-request-id"))
+        return given or self._context.next_request_id()
 
     def _listed(self, request: Request) -> list[dict[str, object]] | Failure:
         registry = self._context.registry

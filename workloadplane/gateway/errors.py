@@ -312,13 +312,10 @@ def refused(refusal: Refusal) -> Failure:
     if refusal.rule in {"residency", "residency_ingress"}:
         message = f"Refused by {refusal.rule}: this gateway's {refusal.subject} is {refusal.value}; {refusal.remedy}."
         return Failure(451, _INVALID, refusal.rule, message, param="model")
-    return Failure(
-        503,
-        _SERVER,
-        refusal.rule,
-        f"No replica can take the request ({refusal.value}); {refusal.remedy}.",
-        retry_after_s=5,
-    )
+    message = f"No replica can take the request ({refusal.value}); {refusal.remedy}."
+    if refusal.rule == "stored_response":
+        return Failure(503, _SERVER, refusal.rule, message, param="previous_response_id", retry=False)
+    return Failure(503, _SERVER, refusal.rule, message, retry_after_s=5)
 
 
 def not_served(deployment: str, refusal: Refusal) -> Failure:

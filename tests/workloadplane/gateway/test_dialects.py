@@ -1,6 +1,8 @@
 """Every refusal in the shape of the API that was asked, so that its client raises what it should."""
 
+import inspect
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -11,6 +13,8 @@ import pytest
 from workloadplane.gateway import dialects
 from workloadplane.gateway import errors as e
 from workloadplane.gateway.errors import Failure
+from workloadplane.gateway.queueing.rate_limits import Limited
+from workloadplane.gateway.queueing.waiting_room import NoRoom
 from workloadplane.gateway.reader import Request
 from workloadplane.protocol.refusal import Refusal
 
@@ -37,6 +41,19 @@ FAILURES: list[tuple[Failure, type[openai.APIStatusError], type[anthropic.APISta
     (e.upstream_timeout(1), openai.InternalServerError, anthropic.InternalServerError, "timeout_error", True),
     (e.background_unsupported(), openai.BadRequestError, anthropic.BadRequestError, INVALID, False),
 ]  # fmt: skip
+
+
+_BY_STATUS = {
+    400: openai.BadRequestError,
+    401: openai.AuthenticationError,
+    403: openai.PermissionDeniedError,
+    404: openai.NotFoundError,
+    429: openai.RateLimitError,
+    500: openai.InternalServerError,
+    502: openai.InternalServerError,
+    503: openai.InternalServerError,
+    504: openai.InternalServerError,
+}
 
 
 def asked(path: bytes) -> Request:
@@ -81,6 +98,48 @@ def test_anthropics_client_raises_its_own_class(
         assert error.body == {"type": "error", "error": {"type": kind, "message": failure.message}}
         assert error.request_id == "req-1"
         assert client._should_retry(answer) is retried
+
+
+_SAMPLES: dict[str, Any] = {
+    "str": "x",
+    "int": 1,
+    "float": 1.5,
+    "Refusal": _REFUSAL,
+    "NoRoom": NoRoom("deadline", 3, 4.5),
+    "Limited": Limited("tokens", 100, "key", 3, b"x-ratelimit-limit-tokens: 100\r\n"),
+}
+
+
+def _every_failure() -> Iterator[tuple[str, Failure]]:
+    for name, make in inspect.getmembers(e, inspect.isfunction):
+        wanted = inspect.signature(make)
+        if name.startswith("_") or wanted.return_annotation is not Failure:
+            continue
+        given = [
+            _SAMPLES[each.annotation.__name__]
+            for each in wanted.parameters.values()
+            if each.kind is each.POSITIONAL_OR_KEYWORD
+        ]
+        yield name, make(*given)
+
+
+@pytest.mark.parametrize(("name", "failure"), _every_failure())
+def test_no_way_to_say_no_is_without_a_class(name: str, failure: Failure) -> None:
+    """Whatever the gateway may ever answer is parsed by both clients: code, message, id, whether to retry."""
+    with openai.OpenAI(api_key="x", base_url="http://gateway/v1") as client:
+        answer = response(failure, b"/v1/chat/completions")
+        error = client._make_status_error_from_response(answer)
+        assert isinstance(error, _BY_STATUS.get(failure.status, openai.APIStatusError))
+        assert error.code == failure.code
+        assert failure.message in error.message
+        if failure.retry_after_s is not None:
+            assert client._should_retry(answer), name
+            assert int(answer.headers["retry-after"]) == failure.retry_after_s
+        elif failure.status < 500 and failure.status not in (408, 429):
+            assert not client._should_retry(answer), name
+    with anthropic.Anthropic(api_key="x", base_url="http://gateway") as other:
+        told: Any = other._make_status_error_from_response(response(failure, b"/v1/messages")).body
+        assert told["error"]["message"] == failure.message
 
 
 def test_a_broken_stream_ends_in_its_own_apis_words() -> None:

@@ -160,3 +160,28 @@ def test_who_names_a_response(tmp_path: Path, more: dict[str, Any], status: int,
                 assert sent.get("request_id") != "resp_of_my_own"
 
     run(scenario())
+
+
+def test_residency_is_kept_where_a_response_lies(tmp_path: Path) -> None:
+    """A response made elsewhere before the residency was set is not asked for there: it fails closed."""
+
+    async def scenario() -> None:
+        async with engine() as far, engine() as here, AsyncExitStack() as stack:
+            world = World(tmp_path, stack)
+            free = [route(revisions=(revision(("c-us",)),))]
+            bound = [route(residency=("eu",), revisions=(revision(("c-eu", "c-us")),))]
+            us = await world.start("c-us", far.port, routes=free, peers=(world.peer("c-eu", 1),))
+            eu = await world.start("c-eu", here.port, routes=bound)
+            client = await stack.enter_async_context(httpx.AsyncClient(headers=AUTHORIZED))
+            name = (await client.post(us.url + URL, json=ASK)).json()["id"]
+            asked = len(far.received)
+            for refused in (
+                await client.get(f"{eu.url}{URL}/{name}"),
+                await client.post(eu.url + URL, json={**ASK, "previous_response_id": name}),
+            ):
+                assert refused.status_code == 503
+                assert refused.json()["error"]["code"] == "stored_response"
+                assert refused.headers["x-should-retry"] == "false"
+            assert len(far.received) == asked
+
+    run(scenario())
