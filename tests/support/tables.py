@@ -14,6 +14,7 @@ from workloadplane.protocol.routing import (
     ApiKeyEntry,
     KeySetHeader,
     Peer,
+    RateLimits,
     RevisionRoute,
     Route,
     RoutingHeader,
@@ -89,6 +90,9 @@ def api_key(
     api_key_id: str = "key-1",
     scopes: tuple[str, ...] = ("inference",),
     expires_at: float | None = None,
+    limits: RateLimits | None = None,
+    project_limits: RateLimits | None = None,
+    max_priority: str = "normal",
 ) -> ApiKeyEntry:
     return ApiKeyEntry(
         api_key_id=api_key_id,
@@ -96,6 +100,9 @@ def api_key(
         project_id=project_id,
         scopes=scopes,
         expires_at=expires_at,
+        limits=limits,
+        project_limits=project_limits,
+        max_priority=max_priority,
     )
 
 

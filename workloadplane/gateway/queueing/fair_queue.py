@@ -2,9 +2,10 @@
 
 Within a class the tenant that was served the least comes first, counted in tokens: the Virtual Token Counter of
 Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024). A tenant that begins to wait is lifted to
-the least served of those that wait, so time that it did not use gives it no claim. It is charged what a request
-is expected to cost when it is sent and the difference once that is known. Within class and tenant: first come,
-first served.
+what the least served of those that wait has, less a credit of ``CREDIT_REQUESTS`` requests of the usual cost:
+time that it did not use gives it no further claim, but a burst of one that keeps within its share does not wait
+behind one that never does. A tenant is charged what a request is expected to cost when it is sent and the
+difference once that is known. Within class and tenant: first come, first served.
 
 A higher class goes first, but a lower one that waits is passed over ``PASSES_MAX`` times in a row at most. Every
 operation takes time logarithmic in the number of tenants.
@@ -19,6 +20,8 @@ from typing import Generic, TypeVar
 from workloadplane.gateway.queueing.priority import CLASSES
 
 PASSES_MAX = 16
+CREDIT_REQUESTS = 16
+_COST_SHARE = 0.01  # of a new request in the mean
 _TENANTS_KEPT = 1024
 _STALE_ENTRIES_MAX = 64
 
@@ -63,6 +66,8 @@ class FairQueue(Generic[T]):
         self._by_waiting: dict[int, OrderedDict[str, _Tenant[T]]] = {}
         self._longest = 0
         self._level = 0.0
+        self._cost_mean = 0.0
+        self._tenants_max = _TENANTS_KEPT
         self._entries = 0
         self._arrivals = 0
         self._count = 0
@@ -95,7 +100,7 @@ class FairQueue(Generic[T]):
         self._passed[ticket.priority] = 0
         self._remove(ticket)
         self._level = max(self._level, tenant.served)
-        self._set_served(tenant, tenant.served + ticket.cost)
+        self._charge(tenant, tenant.served, ticket.cost)
 
     def give_back(self, ticket: Ticket[T]) -> None:
         """It was sent for nothing: it waits again at its old rank, and the charge is undone."""
@@ -114,9 +119,9 @@ class FairQueue(Generic[T]):
         self._arrivals += 1
         ticket.number = self._arrivals
         tenant = self._tenant(ticket.tenant)
-        start = max(tenant.served, self._floor())
+        start = max(tenant.served, self._least())
         self._level = max(self._level, start)
-        self._set_served(tenant, start + ticket.cost)
+        self._charge(tenant, start, ticket.cost)
 
     def settle(self, tenant_name: str, difference: float) -> None:
         """What was charged differs from what it cost."""
@@ -159,23 +164,33 @@ class FairQueue(Generic[T]):
     def _tenant(self, name: str) -> _Tenant[T]:
         tenant = self._tenants.get(name)
         if tenant is None:
-            if len(self._tenants) >= _TENANTS_KEPT:
+            if len(self._tenants) >= self._tenants_max:
                 self._forget_those_without_debt()
-            tenant = self._tenants[name] = _Tenant(name, 0.0)
+            tenant = self._tenants[name] = _Tenant(name, self._least())
         return tenant
 
     def _forget_those_without_debt(self) -> None:
-        """Who was served no more than the floor would be lifted to it anyway."""
-        floor = self._floor()
+        """Who was served no more than the last one to go is nearly a stranger. Rare: it costs newcomers little."""
         self._tenants = {
-            name: tenant for name, tenant in self._tenants.items() if tenant.waiting or tenant.served > floor
+            name: tenant
+            for name, tenant in self._tenants.items()
+            if tenant.waiting or tenant.served > self._level
         }
+        self._tenants_max = max(_TENANTS_KEPT, 2 * len(self._tenants))
 
-    def _floor(self) -> float:
-        """The least served of those that wait; where nobody does, the last one's count when it was sent."""
-        if not self._count:
-            return self._level
-        return min(self._least_served(p).served for p in range(CLASSES) if self._classes[p])
+    def _least(self) -> float:
+        """What a tenant that does not wait counts as served at the least: what it did not use is forgotten beyond this.
+
+        It goes by the least served of those that wait; where nobody does, by the last one's count when it was sent.
+        """
+        level = self._level
+        if self._count:
+            level = min(self._least_served(p).served for p in range(CLASSES) if self._classes[p])
+        return level - CREDIT_REQUESTS * self._cost_mean
+
+    def _charge(self, tenant: _Tenant[T], served: float, cost: float) -> None:
+        self._cost_mean += (_COST_SHARE if self._cost_mean else 1.0) * (cost - self._cost_mean)
+        self._set_served(tenant, served + cost)
 
     def _class_due(self) -> int:
         """The highest class, unless a lower one was passed over too often."""
@@ -199,7 +214,7 @@ class FairQueue(Generic[T]):
     def _add(self, ticket: Ticket[T], *, first: bool) -> None:
         tenant = self._tenant(ticket.tenant)
         if not tenant.waiting:
-            tenant.served = max(tenant.served, self._floor())
+            tenant.served = max(tenant.served, self._least())
         priority = ticket.priority
         line = tenant.lines[priority]
         if not line:
