@@ -1,6 +1,6 @@
 """Measure the gateway beside its peers and print the tables.
 
-    python -m tests.benchmarks.gateway [--quick] [--rows small,latency] [--json FILE] [--no-peers]
+    python -m tests.benchmarks.gateway [--quick] [--rows small,latency] [--json FILE] [--no-peers] [--trace FILE]
 
 The gateway and each peer run on the first core in turn; load and upstream share the others. The exit status is
 the number of rows in which something could not be measured; a missed goal is told, and no failure.
@@ -8,14 +8,18 @@ the number of rows in which something could not be measured; a missed goal is to
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks.gateway import peers, report
+from tests.benchmarks.gateway import peers, quality, report
 from tests.benchmarks.gateway.candidates import cores
 from tests.benchmarks.gateway.rows import ROWS, Plan, Row
+
+TRACE_VARIABLE = "MERIDIAN_BENCH_TRACE"
 
 
 def main() -> int:
@@ -25,14 +29,27 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: a minute or two")
     parser.add_argument("--runs", type=int, help="rounds, of which the median is told (default 5)")
     parser.add_argument("--seconds", type=float, help="of each round (default 3)")
-    parser.add_argument("--rows", default=",".join(ROWS), help=f"which of {', '.join(ROWS)} (default all)")
+    parser.add_argument(
+        "--rows", help=f"which of {', '.join(ROWS)}, turns, trace (default all; trace if there is one)"
+    )
     parser.add_argument("--json", type=Path, help="write everything that was measured here too")
     parser.add_argument("--no-peers", action="store_true", help="this gateway alone; no goal is judged by it")
+    parser.add_argument(
+        "--trace",
+        type=Path,
+        default=os.environ.get(TRACE_VARIABLE),
+        help=f"Mooncake's FAST'25 trace (JSON lines, Apache-2.0, kvcache-ai/Mooncake); also ${TRACE_VARIABLE}",
+    )
     options = parser.parse_args()
+    rows_known: dict[str, Callable[[Plan], Row]] = {**ROWS, "turns": quality.generated}
+    if options.trace:
+        rows_known["trace"] = lambda plan: quality.trace(plan, options.trace)
+    if options.rows is None:
+        options.rows = ",".join(rows_known)
     wanted = options.rows.split(",")
-    unknown = sorted(set(wanted) - set(ROWS))
+    unknown = sorted(set(wanted) - set(rows_known))
     if unknown:
-        sys.exit(f"--rows: no row {', '.join(unknown)}; there are {', '.join(ROWS)}")
+        sys.exit(f"--rows: no row {', '.join(unknown)}; there are {', '.join(rows_known)}")
     plan = Plan(
         cores=cores(),
         runs=options.runs or (1 if options.quick else 5),
@@ -54,7 +71,7 @@ def main() -> int:
     rows: list[Row] = []
     for name in wanted:
         began_s = time.monotonic()
-        row = ROWS[name](plan)
+        row = rows_known[name](plan)
         rows.append(row)
         sys.stdout.write(report.table(row) + f"({time.monotonic() - began_s:.0f} s)\n")
         sys.stdout.flush()
