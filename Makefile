@@ -1,6 +1,6 @@
 # One command to bring everything up, one to test everything. Needs make and Python 3.11 or newer.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status test test-fast lint format bench bench-gateway openapi lock
+.PHONY: help up down reset status test test-fast fuzz lint format bench bench-gateway openapi lock
 
 ENGINE ?=
 VENV := .venv
@@ -29,6 +29,10 @@ test: environment browser engines  ## Run every test
 
 test-fast: environment  ## Run what needs no browser and no whole system (a minute at most)
 	@$(BIN)/python -m pytest -n 2 -m "not slow and not e2e"
+
+FUZZ_RUNS ?= 10000000
+fuzz: environment  ## Try bytes that nobody thought of on the gateway (FUZZ_RUNS=10000000; a quarter of an hour)
+	@$(BIN)/python -m tests.fuzz all -runs=$(FUZZ_RUNS)
 
 lint: environment  ## Check style, types, imports and Django's settings
 	@$(BIN)/ruff check .

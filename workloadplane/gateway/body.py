@@ -83,7 +83,10 @@ _PLACE = re.compile(r"(?: - at `\$\.|missing required field `)([^`]+)`")
 def parse(body: bytes, *, of_response: bool = False) -> InferenceBody | Failure:
     """What the gateway must know, or which part of the body is wrong."""
     try:
-        return _responses_bodies.decode(body) if of_response else _bodies.decode(body)
+        parsed = _responses_bodies.decode(body) if of_response else _bodies.decode(body)
+        if not body.isascii():
+            body.decode()  # members that are not read are not looked into, but every engine will
+        return parsed
     except RecursionError:
         return errors.bad_request("The body is nested too deeply; send a flatter one.", code="body_too_deep")
     except msgspec.ValidationError as error:
@@ -97,7 +100,7 @@ def parse(body: bytes, *, of_response: bool = False) -> InferenceBody | Failure:
 def with_usage_asked(body: bytes, parsed: InferenceBody) -> bytes:
     """The body with ``stream_options.include_usage`` set."""
     if parsed.stream_options is None and b'"stream_options"' not in body:
-        return _with_first(body, b'"stream_options":{"include_usage":true},')
+        return _with_last(body, b'"stream_options":{"include_usage":true}')
     members = msgspec.json.decode(body)
     options = members.get("stream_options") or {}
     return _with_member(body, members, "stream_options", {**options, "include_usage": True})
@@ -116,7 +119,7 @@ def with_model(body: bytes, model: str) -> bytes:
 def with_request_id(body: bytes, request_id: str) -> bytes:
     """The body with ``request_id``: what an engine shall call the response that it makes of it."""
     if b'"request_id"' not in body:
-        return _with_first(body, b'"request_id":"%s",' % request_id.encode())
+        return _with_last(body, b'"request_id":"%s"' % request_id.encode())
     return _with_member(body, msgspec.json.decode(body), "request_id", request_id)
 
 
@@ -125,10 +128,13 @@ def without_priority(body: bytes) -> bytes:
     return _with_member(body, msgspec.json.decode(body), "priority", 0)
 
 
-def _with_first(body: bytes, member: bytes) -> bytes:
-    """A parsed object, not empty, with one more member before its others."""
-    cut = body.index(b"{") + 1
-    return body[:cut] + member + body[cut:]
+def _with_last(body: bytes, member: bytes) -> bytes:
+    """A parsed object, not empty, with one more member after its others.
+
+    The last of two members of one name counts, and a client may write that name with escapes that no search finds.
+    """
+    cut = body.rindex(b"}")
+    return body[:cut] + b"," + member + body[cut:]
 
 
 def _with_member(body: bytes, members: dict[str, object], name: str, value: object) -> bytes:

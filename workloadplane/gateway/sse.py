@@ -117,7 +117,7 @@ class SseScanner:
         """At the end of its body: whether the stream lacks its own end and has not said why."""
         if not self._form.must_end or self.done or self.failed:
             return False
-        return not self._form.last_line.search(self._tail)  # its blank line may be missing
+        return not self._form.last_line.search(_with_line_feeds(self._tail))  # its blank line may be missing
 
     @property
     def is_mid_event(self) -> bool:
@@ -150,6 +150,8 @@ class SseScanner:
         return buffer[:end]
 
     def _count(self, whole: bytes, now_s: float, usage_events: int) -> None:
+        if b"\r" in whole:
+            whole = _with_line_feeds(whole)
         events = whole.count(b"\ndata:") + whole.startswith(b"data:")
         form = self._form
         if form.last in whole and form.last_line.search(whole):
@@ -200,6 +202,11 @@ class SseScanner:
                 if answer is not None and answer.usage is not None and answer.choices == []:
                     return True
         return False
+
+
+def _with_line_feeds(lines: bytes) -> bytes:
+    """The same lines with the one line end that marks are searched by."""
+    return lines.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _last_event_end(buffer: bytes) -> int:

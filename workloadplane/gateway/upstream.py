@@ -38,16 +38,26 @@ class Target(NamedTuple):
 
 
 class ResponseHead:
-    """Status and headers of an answer, names in lower case. ``delimited``: its end is told by its framing."""
+    """Status and headers of an answer, names in lower case. ``delimited``: its end is told by its framing.
+
+    Raises ValueError for a status or a transfer coding that cannot be passed on.
+    """
 
     __slots__ = ("_first", "content_length", "delimited", "headers", "status")
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        if status > 599:
+            raise ValueError("a status that means nothing")
         self.status = status
         self.headers = headers
         self._first = dict(reversed(headers))
         self.content_length = self._first.get(b"content-length")
-        self.delimited = self.content_length is not None or b"transfer-encoding" in self._first
+        coding = self._first.get(b"transfer-encoding")
+        if coding is not None and (
+            coding.lower() != b"chunked" or sum(name == b"transfer-encoding" for name, _ in headers) > 1
+        ):
+            raise ValueError("content in a coding that nobody asked for")
+        self.delimited = self.content_length is not None or coding is not None
 
     @property
     def is_stream(self) -> bool:

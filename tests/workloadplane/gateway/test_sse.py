@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,6 +71,18 @@ def test_what_a_model_says_about_usage_is_not_taken_for_usage() -> None:
     assert scanner.feed(said, 0.0) == said
     assert scanner.counts.input_tokens is None
     assert not scanner.done
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_marks_are_found_whatever_ends_their_lines(end: bytes) -> None:
+    """A stream whose lines end in carriage returns alone is as complete, counted and failed as any."""
+    scanner = SseScanner(strip_usage=False)
+    said = (token("a") + token("b") + b"data: [DONE]\n\n").replace(b"\n", end)
+    assert scanner.feed(said, 0.0) + scanner.rest() == said
+    assert (scanner.events, scanner.done, scanner.is_broken) == (2, True, False)
+    scanner = SseScanner(strip_usage=False)
+    scanner.feed((token("a") + b"event: error\ndata: {}\n\n").replace(b"\n", end), 0.0)
+    assert scanner.failed
 
 
 def test_a_half_event_is_kept_back_and_comments_are_not() -> None:
