@@ -225,16 +225,38 @@ class _Desk:
     def on_response(self, head: ResponseHead | None, data: bytes, complete: bool) -> None:
         assert self.answer is not None
         assert not self.is_complete, "an answer after the answer"
-        self.is_complete = complete
-        self.answer.pass_on(head, _SERVED, data, complete, 0.0)
+        passed = self.answer.pass_on(head, _SERVED, data, complete, 0.0)
+        self.is_complete = complete and passed != "broken"
+        if passed == "broken":
+            self._fail()
 
     def on_upstream_lost(self, *, valid_http: bool) -> None:
         assert self.answer is not None
         assert not self.is_complete
+        self._fail()
+
+    def _fail(self) -> None:
+        assert self.answer is not None
         self.is_lost = True
         self.answer.fail(errors.stream_broken() if self.answer.started else errors.upstream_invalid())
 
 
+class _After:
+    """Asks for one more answer on a connection that was kept. (``ResponseSink``.)"""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[bytes | None, bytes, bool]] = []
+
+    def on_response(self, head: ResponseHead | None, data: bytes, complete: bool) -> None:
+        assert head is not None
+        assert [name for name, _ in head.headers] == [b"x", b"content-length"]
+        self.got.append((head.get(b"x"), data, complete))
+
+    def on_upstream_lost(self, *, valid_http: bool) -> None:
+        self.got.append((None, b"lost", valid_http))
+
+
+_NEXT = b"HTTP/1.1 200 OK\r\nx: a\r\ncontent-length: 4\r\n\r\nnext"
 _SERVED = Served("c", "r", "replica", "revision", 1, "pool")
 _REQUEST = b"POST /v1/chat/completions HTTP/1.%c\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}"
 
@@ -266,8 +288,12 @@ def answer(data: bytes) -> None:
     _check_answer(desk, client, taken, ended=bool(ends), strip=strip)
     kept = pool.take(Target("h", 1))
     if kept is not None:
-        assert desk.is_complete
+        assert desk.is_complete or desk.is_lost  # the latter: framed well, its stream without its own end
         assert not engine.ended
+        after = _After()
+        kept.send(after, b"", b"")
+        kept.data_received(_NEXT)
+        assert after.got == [(b"a", b"next", True)], "one answer shows in the one after it"
     connection.connection_lost(None)
 
 

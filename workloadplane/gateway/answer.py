@@ -145,7 +145,7 @@ class AnswerWriter:
         out += self._framed(data)
         if complete and self._chunked and not broken:
             out += b"0\r\n\r\n"
-        if out:
+        if out or (complete and self._unsent is not None):
             self._write(out, complete)
         if broken:
             return "broken"

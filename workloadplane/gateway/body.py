@@ -108,7 +108,7 @@ def with_usage_asked(body: bytes, parsed: InferenceBody) -> bytes:
 
 def with_token_ids_asked(body: bytes) -> bytes:
     """A body without ``return_token_ids``, with it set."""
-    return _with_first(body, b'"return_token_ids":true,')
+    return _with_last(body, b'"return_token_ids":true')
 
 
 def with_model(body: bytes, model: str) -> bytes:

@@ -92,6 +92,7 @@ BROKEN = {
     "a head without end": b"HTTP/1.1 200 OK\r\n" + b"x: " + b"a" * 300_000,
     "interim answers without end": b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000,
     "more than one answer": OK + OK,
+    "the first letter of another": OK + b"H",
     "a status that means nothing": b"HTTP/1.1 888 X\r\ncontent-length: 0\r\n\r\n",
     "another coding": b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
     "two codings": CHUNKED + b"transfer-encoding: gzip\r\n\r\n1\r\na\r\n0\r\n\r\n",
@@ -271,6 +272,15 @@ def test_an_answer_before_the_request_was_read_is_passed_on(tmp_path: Path) -> N
     run(scenario())
 
 
+async def _closes_late(
+    received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    writer.write(b"HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n{}")
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    writer.close()
+
+
 def test_answers_for_old_clients_end_with_their_connection(tmp_path: Path) -> None:
     """HTTP/1.0 gets no chunks: a chunked answer goes out bare, and the close is its end."""
 
@@ -283,5 +293,10 @@ def test_answers_for_old_clients_end_with_their_connection(tmp_path: Path) -> No
                 assert body == b"123"
                 assert b"transfer-encoding" not in head
                 assert SECRET.encode() not in head
+        # An engine that ends its answer by closing may do so in a read of its own.
+        async with upstream(_closes_late) as engine:
+            state = agent_state(tmp_path / "other-agent", engine.port)
+            async with gateway(tmp_path / "other-gateway", state) as running:
+                assert (await raw(running.port, old)).endswith(b"\r\n\r\n{}")
 
     run(scenario())
