@@ -35,6 +35,7 @@ _SINGLE = frozenset(
 _SLICE_BYTES = 16 * 1024
 _CHUNK_FRAMING_BYTES = 20  # its length in up to 16 digits, and two line ends
 _PIECES_MAX = 64
+_LENGTH_DIGITS_MAX = 19
 
 
 @dataclass(slots=True)
@@ -234,8 +235,8 @@ class RequestReader:
             self._chunked = True
         length = headers.get(b"content-length")
         if length is not None:
-            if not length.isdigit():
-                self._fail(errors.bad_http("its Content-Length is not a number"))
+            if not length.isdigit() or len(length) > _LENGTH_DIGITS_MAX:
+                self._fail(errors.bad_http("its Content-Length is not a number that fits"))
             self.length = int(length)
             if self.length > self._limits.body_bytes_max:
                 self._fail(errors.body_too_large(self._limits.body_bytes_max))

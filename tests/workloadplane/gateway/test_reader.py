@@ -54,6 +54,7 @@ REFUSED = {
     "signed length": HEAD + b"Content-Length: +3\r\n\r\nabc",
     "negative length": HEAD + b"Content-Length: -3\r\n\r\nabc",
     "hexadecimal length": HEAD + b"Content-Length: 0x3\r\n\r\nabc",
+    "length with zeros before it": HEAD + b"Content-Length: 00000000000000000003\r\n\r\nabc",
     "huge length": HEAD + b"Content-Length: 99999999999999999999999\r\n\r\n",
     "bare line feeds": b"POST / HTTP/1.1\nHost: a\nContent-Length: 3\n\nabc",
     "bare line feed after a header": HEAD + b"X: a\nY: b\r\n\r\n",
