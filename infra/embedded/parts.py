@@ -117,7 +117,8 @@ def gateway(world: World, cluster: str) -> PartSpec:
     command = ["-m", "workloadplane.gateway"]
     command += ["--agent-state-dir", str(plane / "agent"), "--state-dir", str(plane / "gateway")]
     command += ["--host", HOST, "--port", str(world.ports[part])]
-    return _plain(part, command, stop_grace_s=30.0, probe=world.url(part) + "/livez")
+    spec = _plain(part, command, stop_grace_s=30.0, probe=world.url(part) + "/livez")
+    return replace(spec, successor_argv=("--take-over",))
 
 
 def edge(world: World) -> PartSpec:

@@ -26,14 +26,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from infra.embedded import record
+from infra.embedded.errors import EmbeddedError
 from infra.embedded.layout import Layout, read_json, write_private
 from infra.embedded.part import PartSpec
 from infra.embedded.processes import INSTANCE_VARIABLE, ProcessIdentity, group_of, stop
+from infra.embedded.succession import start_successor
 from infra.embedded.unix_socket import socket_address
 
 _log = logging.getLogger("supervisor")
@@ -87,8 +89,10 @@ class Supervisor:
         self._instance = layout.instance.read_text().strip()
         self._parts: dict[str, _Supervised] = {}
         self._ended = asyncio.Event()
+        self._reaping: set[asyncio.Task[int]] = set()
         self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "start": self._start,
+            "restart": self._restart,
             "status": self._status,
             "publish": self._publish,
             "release": self._release,
@@ -144,6 +148,50 @@ class Supervisor:
             await self._spawn(part)
             part.keeper = asyncio.create_task(self._keep(part))
         return {}
+
+    async def _restart(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Start a part anew: beside the old process where it can take over from it, else after its end."""
+        part = self._parts.get(request["part"])
+        if part is None or part.keeper is None:
+            return {"error": f"no part {request['part']!r} runs; see `meridian status`"}
+        old = part.process
+        if old is None or not old.is_alive() or not part.spec.successor_argv:
+            await self._end(part)
+            await self._spawn(part)
+            part.keeper = asyncio.create_task(self._keep(part))
+            return {"took_over": False}
+        part.keeper.cancel()  # the old one may end before we have noted the new one
+        try:
+            await self._succeed(part, old)
+        except EmbeddedError as error:
+            return {"error": str(error)}
+        finally:
+            part.keeper = asyncio.create_task(self._keep(part))
+        return {"took_over": True}
+
+    async def _succeed(self, part: _Supervised, old: ProcessIdentity) -> None:
+        spec = replace(part.spec, argv=(*part.spec.argv, *part.spec.successor_argv))
+
+        def spawn(added: dict[str, str], kept_open: tuple[int, ...]) -> subprocess.Popen[bytes]:
+            environment = part_environment({**spec.env, **added}, self._instance)
+            log = os.open(self._layout.log(spec.name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                return _spawn_process(spec, environment, log, kept_open)
+            finally:
+                os.close(log)
+
+        child = await start_successor(spec.name, spawn)
+        process = ProcessIdentity.of(child.pid)
+        if process is None:
+            raise EmbeddedError(f"the new {spec.name} ended at once: see its log")
+        _log.info("%s: pid %d took over from pid %d", spec.name, process.pid, old.pid)
+        leaving, part.child, part.process = part.child, child, process
+        part.started_at, part.last_exit = time.time(), ""
+        self._record()
+        if leaving is not None:
+            reaping = asyncio.create_task(asyncio.to_thread(leaving.wait))  # or it stays a zombie
+            self._reaping.add(reaping)
+            reaping.add_done_callback(self._reaping.discard)
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"pid": os.getpid(), "parts": [part.to_json() for part in self._parts.values()]}
@@ -274,7 +322,9 @@ def rotate(log: Path, limit_bytes: int) -> None:
     os.truncate(log, 0)
 
 
-def _spawn_process(spec: PartSpec, environment: dict[str, str], log: int) -> subprocess.Popen[bytes]:
+def _spawn_process(
+    spec: PartSpec, environment: dict[str, str], log: int, kept_open: tuple[int, ...] = ()
+) -> subprocess.Popen[bytes]:
     """Start a part in a session of its own, so that no signal to our terminal or group reaches it."""
     return subprocess.Popen(
         spec.argv,
@@ -284,6 +334,7 @@ def _spawn_process(spec: PartSpec, environment: dict[str, str], log: int) -> sub
         cwd=spec.cwd,
         env=environment,
         start_new_session=True,
+        pass_fds=kept_open,
         user=spec.run_as or None,
         group=pwd.getpwnam(spec.run_as).pw_gid if spec.run_as else None,
         extra_groups=[] if spec.run_as else None,

@@ -85,6 +85,10 @@ class SupervisorClient:
         """Start parts, or replace those whose spec has changed. Raises EmbeddedError."""
         self._ask({"do": "start", "parts": [part.to_json() for part in parts]})
 
+    def restart(self, part: str) -> bool:
+        """Start a part anew; whether its new process took over from the old one. Raises EmbeddedError."""
+        return bool(self._ask({"do": "restart", "part": part})["took_over"])
+
     def status(self) -> list[PartStatus]:
         """All parts in the order they were started. Raises EmbeddedError when no supervisor answers."""
         return [PartStatus(**value) for value in self._ask({"do": "status"})["parts"]]

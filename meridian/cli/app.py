@@ -7,7 +7,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from meridian.cli import chat, deploy, deployments, fleet, keys, session
-from meridian.cli.local import down, reset, status, up
+from meridian.cli.local import down, reset, restart, status, up
 from meridian.cli.output import errors
 from meridian.errors import ExitCode, MeridianError
 
@@ -27,7 +27,7 @@ HERE = "This machine"
 WORK = "Deployments"
 FLEET = "Fleet and access"
 
-for verb in (up, down, status, reset):
+for verb in (up, down, status, restart, reset):
     app.command(rich_help_panel=HERE)(verb)
 app.command(rich_help_panel=FLEET)(session.login)
 app.command(rich_help_panel=WORK)(deploy.deploy)

@@ -138,7 +138,6 @@ class GatewayProcess:
         )
         host, port = listener.getsockname()[:2]
         self.address = (host, port)
-        _log.info("gateway serves", host=host, port=port, instance=self._context.spool.gateway_instance)
         timers = [
             linking,
             asyncio.create_task(self._every(_SWEEP_S, self._sweep)),
@@ -147,6 +146,7 @@ class GatewayProcess:
             asyncio.create_task(self._every(_HELD_RETRY_S, self._context.turns.soon_for_all)),
         ]
         await self._neighbours.open(self._gateway, listener)
+        _log.info("gateway serves", host=host, port=port, instance=self._context.spool.gateway_instance)
         ready.tell()
         await stop.wait()
         server.close()

@@ -1,14 +1,20 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import httpx
 import pytest
 
-from infra.embedded import record
+from infra.embedded import parts, probe, record
 from infra.embedded.errors import EmbeddedError
 from infra.embedded.layout import Layout, read_json
+from infra.embedded.parts import World
+from infra.embedded.ports import HOST
 from infra.embedded.processes import ProcessIdentity
 from infra.embedded.supervisor import pause_s, rotate
 from infra.embedded.supervisor_client import PartStatus, SupervisorClient
@@ -234,3 +240,96 @@ def test_reset_leaves_a_folder_alone_that_is_not_ours(layout: Layout) -> None:
     with pytest.raises(EmbeddedError, match="was not made by"):
         reset(foreign, lambda _: None, keep_cache=False)
     assert (foreign.state / "thesis.txt").exists()
+
+
+_HEIR = """
+import os, signal, sys, time
+def end(*_):
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+pid_file = sys.argv[1]
+if "--take-over" in sys.argv:
+    if "--fail" in sys.argv:
+        sys.exit(1)
+    old = int(open(pid_file).read())
+    os.kill(old, signal.SIGTERM)
+    os.write(int(os.environ["MERIDIAN_READY_FD"]), b"+")
+open(pid_file, "w").write(str(os.getpid()))
+while True:
+    time.sleep(60)
+"""
+
+
+def test_a_part_is_succeeded_without_a_gap(layout: Layout, client: SupervisorClient) -> None:
+    """The new process takes the part over while the old one runs; it is supervised then, and no restart counted."""
+    pid_file = layout.state / "heir.pid"
+    argv = (sys.executable, "-c", _HEIR, str(pid_file))
+    spec = replace(stand_in(layout, "web"), argv=argv, successor_argv=("--take-over",))
+    client.start([spec])
+    first = _part(client, "web").pid
+    eventually(lambda: pid_file.exists() and pid_file.read_text() == str(first))
+
+    assert client.restart("web") is True
+
+    second = _part(client, "web")
+    assert (second.restarts, second.state) == (0, "running")
+    assert second.pid != first
+    assert first is not None
+    eventually(lambda: ProcessIdentity.of(first) is None)
+    assert _part(client, "web").pid == second.pid
+
+    _kill(second.pid)
+    eventually(lambda: _part(client, "web").restarts == 1)
+
+
+def test_a_successor_that_fails_leaves_the_old_process(layout: Layout, client: SupervisorClient) -> None:
+    """The command says that it failed, and the part runs on as before."""
+    pid_file = layout.state / "heir.pid"
+    argv = (sys.executable, "-c", _HEIR, str(pid_file))
+    spec = replace(stand_in(layout, "web"), argv=argv, successor_argv=("--take-over", "--fail"))
+    client.start([spec])
+    first = _part(client, "web").pid
+    with pytest.raises(EmbeddedError, match="did not come to serve"):
+        client.restart("web")
+    assert (_part(client, "web").pid, _part(client, "web").restarts) == (first, 0)
+    with pytest.raises(EmbeddedError, match="no part 'nothing' runs"):
+        client.restart("nothing")
+
+
+def test_a_part_without_a_successor_is_ended_and_started(layout: Layout, client: SupervisorClient) -> None:
+    """Most parts can only be stopped and started."""
+    client.start([stand_in(layout, "web")])
+    first = _part(client, "web").pid
+    eventually(lambda: _started(layout, "web"))
+    assert client.restart("web") is False
+    assert _part(client, "web").pid != first
+    assert (layout.state / "web.ended").exists()
+
+
+def test_a_gateway_is_upgraded_without_a_refused_connection(layout: Layout, client: SupervisorClient) -> None:
+    """The real part: new connections are answered throughout, by the old process and then by the new one."""
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = free.getsockname()[1]
+    spec = parts.gateway(World(layout, {"gateway-eu-west": port}, "simulator"), "eu-west")
+    client.start([spec])
+    eventually(lambda: probe.answers(spec.probe), within_s=20)
+    first = _part(client, spec.name).pid
+    stop, statuses = threading.Event(), set[int]()
+
+    def ask() -> None:
+        while not stop.is_set():
+            statuses.add(httpx.get(spec.probe).status_code)
+
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(ask) for _ in range(2)]
+        try:
+            assert client.restart(spec.name) is True
+            assert first is not None
+            eventually(lambda: ProcessIdentity.of(first) is None)
+        finally:
+            stop.set()
+        for each in asking:
+            each.result()
+    assert statuses == {200}
+    assert _part(client, spec.name).pid != first
