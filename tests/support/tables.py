@@ -122,6 +122,7 @@ def route(
     scale_to_zero: bool = False,
     revisions: tuple[RevisionRoute, ...] = (),
     resume: bool = True,
+    adapters: tuple[str, ...] = (),
 ) -> Route:
     return Route(
         deployment_id=f"{project_id}-{deployment}",
@@ -137,6 +138,7 @@ def route(
         revisions=revisions,
         created_at=1_760_000_000,
         resume=resume,
+        adapters=adapters,
     )
 
 
@@ -164,6 +166,8 @@ def endpoint(
     served_model: str = "chat",
     state: str = "ready",
     max_in_flight: int = 0,
+    adapters: tuple[str, ...] = (),
+    adapter_slots: int = 0,
 ) -> Endpoint:
     return Endpoint(
         replica_id=replica_id,
@@ -179,6 +183,8 @@ def endpoint(
         concurrency_target=8,
         state=state,
         max_in_flight=max_in_flight,
+        adapters=adapters,
+        adapter_slots=adapter_slots,
     )
 
 

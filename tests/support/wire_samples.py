@@ -272,6 +272,9 @@ SAMPLES: dict[str, msgspec.Struct] = {
         ),
         in_flight_by_replica={_UUID.format(4): 2},
     ),
+    "adapter_source": desired.AdapterSource(
+        name="sql", digest="sha256:" + "a" * 64, source_uri="file:///adapters/sql", rank=8
+    ),
     "local_engine_loads": local.EngineLoads(
         loads=(
             local.EngineLoad(

@@ -21,7 +21,7 @@ from workloadplane.agent.probing import Prober
 from workloadplane.agent.record import ReplicaRecord, facts_from, facts_observed, facts_of
 from workloadplane.agent.timings import AgentTimings
 from workloadplane.engines import engine_named
-from workloadplane.engines.base import EngineReplica
+from workloadplane.engines.base import EngineAdapter, EngineReplica
 from workloadplane.health.replica import REPLICA_STATES, ReplicaEvent, ReplicaState, step
 from workloadplane.protocol.desired import DesiredAssignment
 from workloadplane.protocol.observed import ObservedReplica
@@ -126,6 +126,15 @@ class Fleet:
                 arguments={} if substituted else assignment.engine.arguments,
                 engine_key=secrets.token_urlsafe(32),
                 shutdown_timeout_s=self._timings.shutdown_s,
+                adapters=tuple(
+                    EngineAdapter(
+                        served_model=f"{assignment.deployment}:{adapter.name}",
+                        source_uri=adapter.source_uri,
+                        rank=adapter.rank,
+                    )
+                    for adapter in assignment.adapters
+                ),
+                adapter_slots=facts.adapter_slots,
             ),
             labels=facts.labels(),
         )

@@ -9,7 +9,7 @@ from workloadplane.engines.base import EngineMetrics
 from workloadplane.health.probes import ProbeResult
 from workloadplane.health.replica import ENDED, ReplicaState
 from workloadplane.protocol.desired import DesiredAssignment
-from workloadplane.protocol.engine_arguments import sequences_max
+from workloadplane.protocol.engine_arguments import adapter_slots, sequences_max
 from workloadplane.protocol.local import Endpoint, EngineLoad
 from workloadplane.protocol.observed import ColdStart, ObservedReplica, ReplicaLoad
 from workloadplane.runtimes.base import RunningReplica
@@ -31,6 +31,8 @@ class Facts:
     concurrency_target: float
     max_in_flight: int
     max_context_tokens: int
+    adapters: tuple[str, ...]
+    adapter_slots: int
     created_at: float
     restarts: int
 
@@ -45,6 +47,8 @@ class Facts:
             "concurrency_target": repr(self.concurrency_target),
             "max_in_flight": str(self.max_in_flight),
             "max_context_tokens": str(self.max_context_tokens),
+            "adapters": ",".join(self.adapters),
+            "adapter_slots": str(self.adapter_slots),
             "created_at": repr(self.created_at),
             "restarts": str(self.restarts),
         }
@@ -68,6 +72,10 @@ def facts_of(
         concurrency_target=assignment.autoscaling.concurrency_target,
         max_in_flight=sequences_max(engine, {} if substituted else assignment.engine.arguments),
         max_context_tokens=assignment.model.max_context_tokens,
+        adapters=tuple(adapter.name for adapter in assignment.adapters),
+        adapter_slots=adapter_slots(
+            {} if substituted else assignment.engine.arguments, len(assignment.adapters)
+        ),
         created_at=now,
         restarts=restarts,
     )
@@ -89,6 +97,8 @@ def facts_from(running: RunningReplica) -> Facts:
         concurrency_target=float(labels["concurrency_target"]),
         max_in_flight=int(labels.get("max_in_flight", "0")),  # one started by an older agent has none
         max_context_tokens=int(labels.get("max_context_tokens", "0")),
+        adapters=tuple(filter(None, labels.get("adapters", "").split(","))),
+        adapter_slots=int(labels.get("adapter_slots", "0")),
         created_at=float(labels["created_at"]),
         restarts=int(labels["restarts"]),
     )
@@ -109,6 +119,8 @@ def facts_observed(observed: ObservedReplica) -> Facts:
         concurrency_target=1.0,
         max_in_flight=0,
         max_context_tokens=0,
+        adapters=(),
+        adapter_slots=0,
         created_at=observed.created_at,
         restarts=observed.restarts,
     )
@@ -199,6 +211,8 @@ class ReplicaRecord:
             state="ready" if self.state == "ready" else "draining",
             max_in_flight=facts.max_in_flight,
             max_context_tokens=facts.max_context_tokens,
+            adapters=facts.adapters,
+            adapter_slots=facts.adapter_slots,
         )
 
     def load(self) -> ReplicaLoad | None:

@@ -22,6 +22,15 @@ from workloadplane.protocol.refusal import Refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineAdapter:
+    """A LoRA adapter. ``served_model``: what asks for it."""
+
+    served_model: str
+    source_uri: str
+    rank: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReplica:
     """What one replica serves: the same in every runtime.
 
@@ -31,6 +40,7 @@ class EngineReplica:
     max_context_tokens: prompt and answer together
     arguments:          from the engine image; must pass the engine's ``check_arguments``
     engine_key:         the key that this replica alone accepts; never on a command line
+    adapters:           all that it must be able to serve; ``adapter_slots`` of them loaded at once
     shutdown_timeout_s: how long running requests may take after SIGTERM
     """
 
@@ -42,6 +52,8 @@ class EngineReplica:
     arguments: Mapping[str, str]
     engine_key: str = field(repr=False)
     shutdown_timeout_s: float
+    adapters: tuple[EngineAdapter, ...] = ()
+    adapter_slots: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ Started as a module, because the ``vllm`` command needs package metadata that it
 tells on its log about loading and warming up is read here for the phases of a cold start.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,9 @@ _DTYPES = {
 }
 # Weights that bring their own number format: vLLM reads it from their configuration.
 _QUANTIZED = frozenset({"fp8", "int8", "int4", "fp4", "mxfp4", "nvfp4"})
+
+# Ranks that it allows an engine to be made for.
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 # vLLM fetches the pictures that a chat request names by URL, from wherever the engine can reach. An empty list would
 # allow every host; this name can belong to none (RFC 6761). Pictures in the request itself (data:) need no fetching.
@@ -82,7 +86,11 @@ class VllmEngine:
         if dtype is None:
             known = ", ".join((*_DTYPES, *sorted(_QUANTIZED)))
             return _refusal("engine_precision", "precision", replica.precision, f"use one of: {known}")
+        adapters = _adapter_options(replica)
+        if isinstance(adapters, Refusal):
+            return adapters
         arguments = dict(replica.arguments)
+        arguments.pop("max_loras", None)
         cpu_kv_cache_gib = arguments.pop(CPU_KV_CACHE, "1")
         arguments["max_num_seqs"] = str(sequences_max(self.name, arguments))
         argv = (
@@ -102,6 +110,7 @@ class VllmEngine:
             "--no-enable-log-requests",
             "--disable-uvicorn-access-log",
             *as_options(arguments),
+            *adapters,
         )
         return EngineCommand(
             argv=argv,
@@ -154,6 +163,29 @@ def _environment(place: EnginePlace, cpu_kv_cache_gib: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "NO_COLOR": "1",
     }
+
+
+def _adapter_options(replica: EngineReplica) -> list[str] | Refusal:
+    """All adapters are declared at the start; the engine keeps the latest in its slots and the others in memory."""
+    if not replica.adapters:
+        return []
+    modules = []
+    for adapter in replica.adapters:
+        path = _local_path(adapter.source_uri)
+        if isinstance(path, Refusal):
+            return path
+        module = {"name": adapter.served_model, "path": path, "base_model_name": replica.served_model}
+        modules.append(json.dumps(module, separators=(",", ":")))
+    wanted = max(adapter.rank for adapter in replica.adapters)
+    rank = next((rank for rank in _LORA_RANKS if rank >= wanted), _LORA_RANKS[-1])
+    return [
+        "--enable-lora",
+        f"--max-loras={replica.adapter_slots}",
+        f"--max-cpu-loras={len(modules)}",
+        f"--max-lora-rank={rank}",
+        "--lora-modules",
+        *modules,
+    ]
 
 
 def _local_path(source_uri: str) -> str | Refusal:

@@ -6,14 +6,16 @@ hashed once, from the bytes that came; the hashes go with the request, its text 
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import Protocol
 
 from workloadplane.gateway.body import InferenceBody
 from workloadplane.gateway.registry import Registry
 from workloadplane.protocol.local import EngineLoads
 from workloadplane.protocol.routing import Route
-from workloadplane.routing import Policy, RequestFacts, Snapshot, ToReplica
+from workloadplane.routing import Policy, RequestFacts, Snapshot, ToReplica, adapters
+from workloadplane.routing.adapters import AdapterSlots
 from workloadplane.routing.blocks import chain, prompt_text, seed_of
 from workloadplane.routing.places import Places
 from workloadplane.routing.prefix import Bounds, Cleared, Event, Fleet, PrefixIndex, Routed, shrink, step
@@ -51,6 +53,7 @@ NO_PROMPT = Prompt(0, ())
 class _Deployment:
     index: PrefixIndex
     places: Places
+    adapters: AdapterSlots = field(default_factory=AdapterSlots)
 
 
 class Asked(Protocol):
@@ -104,7 +107,11 @@ class Affinity:
         prompt = asked.prompt
         known: Sequence[tuple[int, int]] = ()
         if prompt.hashes and len(snapshot.replicas) > 1:
-            known = self._index_of(asked.route.deployment_id, snapshot.places).match(prompt.hashes)
+            known = self._held_of(asked.route.deployment_id, snapshot.places).index.match(prompt.hashes)
+        warm, may_load = 0, -1
+        if asked.adapter is not None:
+            loaded = self._held_of(asked.route.deployment_id, snapshot.places).adapters
+            warm, may_load = loaded.warm(asked.adapter), loaded.open(monotonic())
         return RequestFacts(
             asked.body.session,
             not asked.to_peer,
@@ -113,16 +120,20 @@ class Affinity:
             known,
             asked.adapter,
             prompt.modalities,
+            warm,
+            may_load,
         )
 
     def routed(self, asked: Asked, choice: ToReplica, now_s: float) -> int:
         """The request goes there; the bytes of its prompt that must be computed, as far as is known."""
         prompt = asked.prompt
         held = self._deployments.get(asked.route.deployment_id)
-        if held is not None and prompt.hashes:
-            place = held.places.place_of.get(choice.replica_id)
-            if place is not None:
+        place = held.places.place_of.get(choice.replica_id) if held is not None else None
+        if held is not None and place is not None:
+            if prompt.hashes:
                 step(held.index, Routed(place, prompt.hashes), now_s)
+            if asked.adapter is not None:
+                adapters.step(held.adapters, adapters.Used(place, asked.adapter), now_s)
         anew_bytes = prompt.size_bytes - choice.known_bytes
         lately = self._registry.lately
         lately[choice.replica_id] = lately.get(choice.replica_id, 0.0) + anew_bytes + _REQUEST_BYTES
@@ -134,6 +145,7 @@ class Affinity:
         place = held.places.place_of.get(replica_id) if held is not None else None
         if held is not None and place is not None:
             step(held.index, Cleared(place), now_s)
+            adapters.step(held.adapters, adapters.Emptied(place), now_s)
 
     def put_on(self, replica_id: str, anew_bytes: int) -> float:
         """So much of a prompt must be computed there; give what comes back to ``lift`` once it is."""
@@ -221,7 +233,7 @@ class Affinity:
         near = [counts for taken_s, counts in self._in_flight_lately if abs(taken_s - at_s) < 1.0]
         return max((counts.get(replica_id, 0) for counts in (*near, self._registry.in_flight)), default=0)
 
-    def _index_of(self, deployment_id: str, places: Places) -> PrefixIndex:
+    def _held_of(self, deployment_id: str, places: Places) -> _Deployment:
         held = self._deployments.get(deployment_id)
         if held is None or held.places is not places:
             if held is None:
@@ -229,7 +241,13 @@ class Affinity:
                 self._deployments[deployment_id] = held
             held.places = places
             step(held.index, _fleet(places, self._kv_tokens), held.index.used_at_s)
-        return held.index
+            endpoints = self._registry.endpoints
+            slots = tuple(
+                endpoints[name].adapter_slots if name in endpoints else 0 for name in places.replica_ids
+            )
+            names = tuple(name or None for name in places.replica_ids)
+            adapters.step(held.adapters, adapters.Slots(names, slots), held.index.used_at_s)
+        return held
 
 
 def _fleet(places: Places, kv_tokens: Mapping[str, int]) -> Event:

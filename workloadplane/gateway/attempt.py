@@ -172,11 +172,14 @@ def _body_for_engine(context: GatewayContext, inquiry: Inquiry, endpoint: Endpoi
     if isinstance(parsed, ResponsesBody) and parsed.store is not False:
         made = context.response_ids.make(context.registry, inquiry.route, endpoint.replica_id)
         body = with_request_id(body, made)
-    if endpoint.served_model != parsed.model:
+    served = endpoint.served_model
+    if inquiry.adapter is not None:
+        served = f"{served}:{inquiry.adapter}"
+    if served != parsed.model:
         if inquiry.route_class.body == JSON:
-            body = with_model(body, endpoint.served_model)
+            body = with_model(body, served)
         elif inquiry.model_at is not None:
-            body = multipart.with_model(body, inquiry.model_at, endpoint.served_model)
+            body = multipart.with_model(body, inquiry.model_at, served)
     return body
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from urllib.parse import unquote
 
 import msgspec
 
@@ -22,6 +23,7 @@ from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.inquire import inquire
 from workloadplane.gateway.peers import PEER_HEADER
 from workloadplane.gateway.reader import Request
+from workloadplane.gateway.registry import names_of
 from workloadplane.gateway.relay import Relay
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.websocket import handshake
@@ -249,7 +251,7 @@ class Gateway:
 
     def _model(self, connection: ClientConnection, request: Request) -> None:
         """One of them."""
-        name = request.path[len(_MODEL) :].decode("ascii")
+        name = unquote(request.path[len(_MODEL) :].decode("ascii"))
         listed = self._listed(request)
         if isinstance(listed, Failure):
             self._refuse(connection, request, listed)
@@ -275,22 +277,24 @@ class Gateway:
             return caller
         return [
             {
-                "id": route.deployment,
+                "id": name,
                 "object": "model",
                 "created": route.created_at,
                 "owned_by": "meridian",
                 "root": route.model,
-                **(_as_anthropic(route) if dialects.is_anthropic(request) else {}),
+                **({} if name == route.deployment else {"parent": route.deployment}),
+                **(_as_anthropic(route, name) if dialects.is_anthropic(request) else {}),
             }
             for route in registry.routes_of(caller.api_key.project_id)
             if route.placed and can_serve(registry.snapshot(route, time.monotonic())) is None
+            for name in names_of(route)
         ]
 
 
-def _as_anthropic(route: Route) -> dict[str, object]:
+def _as_anthropic(route: Route, name: str) -> dict[str, object]:
     """What Anthropic's clients want to know of a model besides."""
     created_at = datetime.fromtimestamp(route.created_at, UTC).isoformat()
-    return {"type": "model", "display_name": route.deployment, "created_at": created_at}
+    return {"type": "model", "display_name": name, "created_at": created_at}
 
 
 def _elsewhere(request: Request, failure: Failure) -> Failure:

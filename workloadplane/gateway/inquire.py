@@ -44,10 +44,11 @@ def inquire(
     wish = wish_of(request, parsed, caller)
     if isinstance(wish, Failure):
         return wish
+    adapter = None if parsed.model == route.deployment else parsed.model[len(route.deployment) + 1 :]
     prompt = NO_PROMPT
     if route_class.keeps_prompts:
-        prompt = context.affinity.prompt_of(parsed, route.project_id, adapter=None)
-    return Inquiry(request, route_class, caller, parsed, route, wish, model_at, holder, prompt)
+        prompt = context.affinity.prompt_of(parsed, route.project_id, adapter)
+    return Inquiry(request, route_class, caller, parsed, route, wish, model_at, holder, prompt, adapter)
 
 
 def _stored(

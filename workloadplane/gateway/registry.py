@@ -102,7 +102,8 @@ class Registry:
         """The project's routes by name."""
         if self._routing is None:
             return []
-        return [route for (owner, _), route in sorted(self._routing.by_name.items()) if owner == project_id]
+        owned = (route for route in self._routing.routes.values() if route.project_id == project_id)
+        return sorted(owned, key=lambda route: route.deployment)
 
     def peer(self, cluster_id: str) -> Peer | None:
         return self._routing.peers.get(cluster_id) if self._routing else None
@@ -236,6 +237,7 @@ class Registry:
                     endpoint.state == "ready",
                     endpoint.concurrency_target,
                     endpoint.max_in_flight,
+                    adapters=frozenset(endpoint.adapters),
                     max_context_tokens=endpoint.max_context_tokens,
                 )
             )
@@ -309,7 +311,7 @@ class Registry:
             table=table,
             entries=entries,
             header=header,
-            by_name={(route.project_id, route.deployment): route for route in routes},
+            by_name={(route.project_id, name): route for route in routes for name in names_of(route)},
             routes={route.deployment_id: route for route in routes},
             peers={peer.cluster_id: peer for peer in header.peers},
             peer_facts={
@@ -320,6 +322,13 @@ class Registry:
 
 
 PreparedTable = _Keys | _Routing
+
+
+def names_of(route: Route) -> Iterator[str]:
+    """What clients may send as ``model``."""
+    yield route.deployment
+    for adapter in route.adapters:
+        yield f"{route.deployment}:{adapter}"
 
 
 def _decoded(

@@ -57,6 +57,15 @@ class EngineSource(msgspec.Struct, frozen=True, kw_only=True):
     arguments: dict[str, str]
 
 
+class AdapterSource(msgspec.Struct, frozen=True, kw_only=True):
+    """A LoRA adapter of the model. ``digest`` is ``sha256:<hex>`` over its files, ``source_uri`` where they are."""
+
+    name: str
+    digest: str
+    source_uri: str
+    rank: int
+
+
 class DesiredAssignment(msgspec.Struct, frozen=True, kw_only=True):
     """Replicas of one revision of one deployment on one pool of this cluster."""
 
@@ -71,4 +80,5 @@ class DesiredAssignment(msgspec.Struct, frozen=True, kw_only=True):
     autoscaling: AutoscalingBounds
     model: ModelSource
     engine: EngineSource
+    adapters: tuple[AdapterSource, ...] = ()  # each replica can serve all of them
     draining: bool = False  # finish what runs, take nothing new, then stop: bounds are then [0, 0]

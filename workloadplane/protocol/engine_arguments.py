@@ -100,6 +100,7 @@ ALLOWED: Mapping[str, Mapping[str, ArgumentRule]] = {
         "enforce_eager": SWITCH,
         "gpu_memory_utilization": Number(0.05, 0.98),
         "kv_cache_dtype": OneOf(("auto", "fp8", "fp8_e4m3", "fp8_e5m2")),
+        "max_loras": WholeNumber(1, 256),
         "max_num_batched_tokens": WholeNumber(1, 10**6),
         "max_num_seqs": WholeNumber(1, 10**4),
         "pipeline_parallel_size": WholeNumber(1, 64),
@@ -112,12 +113,14 @@ ALLOWED: Mapping[str, Mapping[str, ArgumentRule]] = {
         "tool_call_parser": OneOf(("granite", "hermes", "llama3_json", "mistral", "pythonic")),
     },
     "simulator": {
+        "adapter_load_s": Number(0, 60),
         "block_tokens": WholeNumber(1, 1024),
         "decode_step_per_sequence_s": Number(0, 60),
         "decode_step_s": Number(1e-5, 60),
         "embedding_dimensions": WholeNumber(1, 4096),
         "engine_start_s": Number(0, 3600),
         "kv_capacity_tokens": WholeNumber(1, 10**9),
+        "max_loras": WholeNumber(1, 256),
         "max_num_batched_tokens": WholeNumber(1, 10**6),
         "max_num_seqs": WholeNumber(1, 10**5),
         "mean_output_tokens": WholeNumber(1, 10**6),
@@ -156,3 +159,13 @@ def sequences_max(engine: str, arguments: Mapping[str, str]) -> int:
     """How many requests one replica computes side by side; 0 = not known. ``arguments`` must have been checked."""
     given = arguments.get("max_num_seqs")
     return int(given) if given is not None else _SEQUENCES_DEFAULT.get(engine, 0)
+
+
+#: Adapters that an engine holds loaded at once where its image does not say.
+_ADAPTER_SLOTS_DEFAULT = 4
+
+
+def adapter_slots(arguments: Mapping[str, str], adapters: int) -> int:
+    """How many of its ``adapters`` a replica holds loaded at once. ``arguments`` must have been checked."""
+    given = arguments.get("max_loras")
+    return min(int(given) if given is not None else _ADAPTER_SLOTS_DEFAULT, adapters)

@@ -23,6 +23,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     max_in_flight: requests that the engine computes side by side; what a gateway has beyond them waits there, where
                    the order can be fair; 0 = not known, no bound
     max_context_tokens: prompt and answer together; 0 = not known
+    adapters:      LoRA adapters that it can load: clients ask for ``<deployment>:<adapter>``
+    adapter_slots: how many of them it holds loaded at once
     """
 
     replica_id: str
@@ -39,6 +41,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     max_in_flight: int = 0
     max_context_tokens: int = 0
+    adapters: tuple[str, ...] = ()
+    adapter_slots: int = 0
 
 
 class EndpointSet(msgspec.Struct, frozen=True, kw_only=True, tag="endpoints"):

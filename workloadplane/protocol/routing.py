@@ -54,6 +54,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     residency_ingress: what a gateway outside ``residency`` does: ``forward`` to one inside, or ``refuse``
     placed:            False: it runs nowhere, though it exists; ``revisions`` is empty
     refusal:           why no cluster serves it now; then no revision names one
+    adapters:          LoRA adapters, asked for as ``<deployment>:<adapter>``
     resume:            whether a stream whose replica dies is continued on another one
     """
 
@@ -72,6 +73,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     placed: bool = True
     refusal: Refusal | None = None
     resume: bool = True
+    adapters: tuple[str, ...] = ()
 
 
 class KeySetHeader(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ class RequestFacts:
     known:       (bytes, replicas) of the prompt's beginning in their caches, the longest first, each with the
                  bits of the replicas that hold at least so much (``PrefixIndex.match``)
     adapter:     the LoRA adapter that it asks for
+    adapter_warm, adapter_open: bits of the replicas that have it loaded, and of those that may load another now
     modalities:  what its prompt holds besides text
     """
 
@@ -31,6 +32,8 @@ class RequestFacts:
     known: Sequence[tuple[int, int]] = ()
     adapter: str | None = None
     modalities: frozenset[str] = frozenset()
+    adapter_warm: int = 0
+    adapter_open: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +95,6 @@ class Snapshot:
     burden:       replica id -> load by prompts that this gateway has sent there and that are not yet answered
     pressure:     replica id -> load that its engine reports beyond what is in flight from here
     lately:       replica id -> what this gateway has sent there lately, in bytes to compute; tells equals apart
-    warm:         adapter -> bits of the replicas that have it loaded
-    adapter_open: bits of the replicas that may load another adapter now
     """
 
     cluster_id: str
@@ -111,8 +112,6 @@ class Snapshot:
     burden: Mapping[str, float] = field(default_factory=dict)
     pressure: Mapping[str, float] = field(default_factory=dict)
     lately: Mapping[str, float] = field(default_factory=dict)
-    warm: Mapping[str, int] = field(default_factory=dict)
-    adapter_open: int = -1
     places: Places = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -47,7 +47,7 @@ def best(  # noqa: PLR0917  everything that a choice is made from
         chosen = _cheapest(candidates, facts, policy, loads)
         told: Reasons = ()
     else:
-        chosen, told = _with_adapter(candidates, facts, snapshot, policy, loads)
+        chosen, told = _with_adapter(candidates, facts, policy, loads)
     bar = chosen.load + policy.load_slack
     equal = [place for place in compress(count(), map(bar.__ge__, loads)) if chosen.bits >> place & 1]
     replica_id = places.replica_ids[_one_of(equal, facts, snapshot, rng)]
@@ -93,11 +93,11 @@ def _cheapest(candidates: int, facts: RequestFacts, policy: Policy, loads: Seque
 
 
 def _with_adapter(
-    candidates: int, facts: RequestFacts, snapshot: Snapshot, policy: Policy, loads: Sequence[float]
+    candidates: int, facts: RequestFacts, policy: Policy, loads: Sequence[float]
 ) -> tuple[_Best, Reasons]:
     """Those that have the adapter; others only when those are busy, and of them only who may load one now."""
-    warm = snapshot.warm.get(facts.adapter or "", 0) & candidates
-    may_load = candidates & ~warm & snapshot.adapter_open
+    warm = facts.adapter_warm & candidates
+    may_load = candidates & ~warm & facts.adapter_open
     if not warm:
         return _cheapest(may_load or candidates, facts, policy, loads), ("adapter is loaded",)
     at_warm = _cheapest(warm, facts, policy, loads)

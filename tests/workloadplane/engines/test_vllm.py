@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from workloadplane.engines import engine_named
-from workloadplane.engines.base import EngineCommand, EnginePlace, EngineReplica
+from workloadplane.engines.base import EngineAdapter, EngineCommand, EnginePlace, EngineReplica
 from workloadplane.engines.vllm import ENGINE
 from workloadplane.protocol.engine_arguments import sequences_max
 from workloadplane.protocol.refusal import Refusal
@@ -51,6 +51,28 @@ def test_it_is_started_as_a_module_with_what_the_replica_serves() -> None:
         "--enforce-eager",
         "--no-enable-prefix-caching",
     } <= set(argv)
+
+
+def test_adapters_are_declared_at_its_start() -> None:
+    """Under the name that clients send, with room for all in memory and the slots that were decided."""
+    adapters = tuple(
+        EngineAdapter(served_model=f"chat:{name}", source_uri=f"file:///adapters/{name}", rank=rank)
+        for name, rank in (("sql", 8), ("law", 12))
+    )
+    argv = command(adapters=adapters, adapter_slots=1, arguments={"max_loras": "1"}).argv
+    begin = argv.index("--enable-lora")
+    assert argv[begin:] == (
+        "--enable-lora",
+        "--max-loras=1",
+        "--max-cpu-loras=2",
+        "--max-lora-rank=16",
+        "--lora-modules",
+        '{"name":"chat:sql","path":"/adapters/sql","base_model_name":"chat"}',
+        '{"name":"chat:law","path":"/adapters/law","base_model_name":"chat"}',
+    )
+    assert "--max-loras=1" not in command(arguments={"max_loras": "1"}).argv
+    elsewhere = (replace(adapters[0], source_uri="https://adapters.example/sql"),)
+    assert refusal(adapters=elsewhere, adapter_slots=1).rule == "model_source"
 
 
 def test_what_it_computes_side_by_side_is_always_said() -> None:

@@ -105,7 +105,7 @@ class Apis:
         )
         prompts = prompt_tokens_of(generation.prompts, 1)
         sink = NamedEventsSink(exchange, form_of(len(prompts[0])), stream=stream)
-        self._submit(exchange, prompts, [said], sink)
+        self._submit(exchange, prompts, [said], sink, adapter=generation.adapter)
 
     def _score(self, exchange: Exchange) -> None:
         request = requests.decode(exchange.body, scoring.ScoreRequest)
@@ -156,7 +156,13 @@ class Apis:
         self._submit(exchange, prompts, [_NOTHING] * len(prompts), ReadySink(exchange, body))
 
     def _submit(
-        self, exchange: Exchange, prompts: list[list[bytes]], answers: list[Answer], sink: Sink
+        self,
+        exchange: Exchange,
+        prompts: list[list[bytes]],
+        answers: list[Answer],
+        sink: Sink,
+        *,
+        adapter: str = "",
     ) -> None:
-        job = self._serving.submit(prompts, answers, sink)
+        job = self._serving.submit(prompts, answers, sink, adapter=adapter)
         exchange.on_disconnect = lambda: self._serving.abort(job)

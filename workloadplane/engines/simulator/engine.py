@@ -64,6 +64,9 @@ class SimulatorEngine:
         refusal = self.check_arguments(replica.arguments)
         if refusal is not None:
             return refusal
+        arguments = dict(replica.arguments)
+        if replica.adapters:
+            arguments["max_loras"] = str(replica.adapter_slots)
         argv = (
             place.interpreter,
             "-m",
@@ -73,7 +76,8 @@ class SimulatorEngine:
             f"--served-model-name={replica.served_model}",
             f"--max-model-len={replica.max_context_tokens}",
             f"--shutdown-timeout-s={replica.shutdown_timeout_s:g}",
-            *as_options(replica.arguments),
+            *as_options(arguments),
+            *(f"--adapter={adapter.served_model}" for adapter in replica.adapters),
         )
         return EngineCommand(
             argv=argv,

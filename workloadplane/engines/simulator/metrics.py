@@ -81,6 +81,7 @@ class EngineMetrics:
     def __init__(self, served_model: str) -> None:
         self._labels = f'engine="0",model_name="{_escaped(served_model)}"'
         self._started_at = time.time()
+        self.adapter_loads = 0
         self.finished = {"stop": 0, "length": 0, "abort": 0, "error": 0}
         self.ttft_s = Histogram(_SECONDS)
         self.inter_token_latency_s = Histogram(_SECONDS)
@@ -103,6 +104,7 @@ class EngineMetrics:
             ("vllm:prefix_cache_queries_total", "counter", counters.prefix_cache_queries),
             ("vllm:prefix_cache_hits_total", "counter", counters.prefix_cache_hits),
             ("vllm:num_preemptions_total", "counter", counters.preemptions),
+            ("simulator:adapter_loads_total", "counter", self.adapter_loads),
         ):
             lines += (f"# TYPE {name} {kind}", f"{name}{{{labels}}} {float(value)}")
         blocks = max(1, model.kv_capacity_tokens // model.block_tokens)

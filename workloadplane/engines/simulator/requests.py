@@ -5,6 +5,7 @@ probabilities, echo) is refused. ``read_*`` turn a body into what is to be compu
 with the field.
 """
 
+import zlib
 from typing import Any, TypeVar
 
 import msgspec
@@ -115,6 +116,7 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
     include_usage: bool
     return_token_ids: bool
+    adapter: str = ""  # another one is another model
 
 
 Body = TypeVar("Body", bound=msgspec.Struct)
@@ -223,6 +225,8 @@ def _generation(
             code="context_length_exceeded",
         )
     stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
+    adapter = request.model if request.model in settings.adapters else ""
+    apart = zlib.crc32(adapter.encode())
     greedy = request.temperature == 0 or (request.temperature is None and request.seed is None)
     stops = tuple(item.encode() for item in stop if item)
     samplings = []
@@ -233,7 +237,7 @@ def _generation(
                 max_tokens=limit or free,
                 min_tokens=request.min_tokens,
                 mean_tokens=settings.mean_output_tokens,
-                seed=settings.seed * 0x9E3779B1 + drawn,
+                seed=settings.seed * 0x9E3779B1 + drawn + apart,
                 ignore_eos=request.ignore_eos,
                 stop=stops,
             )
@@ -245,4 +249,5 @@ def _generation(
         stream=request.stream,
         include_usage=options is not None and options.include_usage,
         return_token_ids=request.return_token_ids,
+        adapter=adapter,
     )

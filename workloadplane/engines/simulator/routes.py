@@ -192,7 +192,7 @@ class Routes:
             if generation.stream
             else WholeSink(exchange, form, choices=len(answers))
         )
-        job = self._serving.submit(prompts, answers, sink)
+        job = self._serving.submit(prompts, answers, sink, adapter=generation.adapter)
         exchange.on_disconnect = lambda: self._serving.abort(job)
 
     def _realtime(self, exchange: Exchange) -> None:
@@ -230,7 +230,7 @@ class Routes:
         exchange.on_disconnect = lambda: self._serving.abort(job)
 
     def _check_model(self, model: str) -> None:
-        if model != self._settings.served_model:
+        if model != self._settings.served_model and model not in self._settings.adapters:
             raise BadRequest(
                 f"model: {model!r} is not served here; use {self._settings.served_model!r}",
                 param="model",

@@ -8,6 +8,8 @@ average, and a stall of the process shows as a burst, as it does with a real eng
 import asyncio
 import os
 import signal
+import zlib
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -77,6 +79,7 @@ class Serving:
         self._frozen_s = 0.0
         self._tokens_given = 0
         self._asked = 0
+        self._loaded: OrderedDict[str, None] = OrderedDict()
         self._parked: list[Callable[[], None]] = []
         self.set_faults(settings.faults)
 
@@ -109,15 +112,21 @@ class Serving:
         self._asked += 1
         return int(self._asked * share) > int((self._asked - 1) * share)
 
-    def submit(self, prompts: list[list[bytes]], answers: list[Answer], sink: Sink) -> Job:
-        """Begin a job: choice i answers ``prompts[i]`` with ``answers[i]``."""
+    def submit(
+        self, prompts: list[list[bytes]], answers: list[Answer], sink: Sink, *, adapter: str = ""
+    ) -> Job:
+        """Begin a job: choice i answers ``prompts[i]`` with ``answers[i]``. The cache of an ``adapter`` is its own."""
         now_s = self._now()
+        if adapter:
+            self._use_adapter(adapter)
+        salt = zlib.crc32(adapter.encode())
         unique = {id(prompt): len(prompt) for prompt in prompts}
         job = Job(sink, arrived_s=now_s, prompt_tokens=sum(unique.values()))
         for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
             self._next_work_id += 1
             work_id = self._next_work_id
-            hashes = block_hashes([*prompt, *answer.tokens], block_tokens=self.settings.model.block_tokens)
+            named = block_hashes([*prompt, *answer.tokens], block_tokens=self.settings.model.block_tokens)
+            hashes = tuple(each ^ salt for each in named) if salt else named
             work = Work(work_id, max(1, len(prompt)), len(answer.tokens), hashes)
             self._jobs[work_id] = (job, index, answer)
             job.work_ids.add(work_id)
@@ -149,6 +158,22 @@ class Serving:
         self.metrics.generation_tokens.observe(job.generated)
         if not self._jobs:
             self.idle.set()
+
+    def _use_adapter(self, adapter: str) -> None:
+        """One that is not in a slot is loaded first, in place of the longest unused; meanwhile nothing moves."""
+        if adapter in self._loaded:
+            self._loaded.move_to_end(adapter)
+            return
+        while len(self._loaded) >= self.settings.max_loras:
+            self._loaded.popitem(last=False)
+        self._loaded[adapter] = None
+        self.metrics.adapter_loads += 1
+        if self._frozen_since_s is None:
+            self._frozen_s += self.settings.adapter_load_s
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._set_timer()
 
     def _now(self) -> float:
         until_s = self._loop.time() if self._frozen_since_s is None else self._frozen_since_s

@@ -23,6 +23,9 @@ class Settings:
     mean_output_tokens: int
     seed: int
     embedding_dimensions: int
+    adapters: tuple[str, ...]
+    max_loras: int
+    adapter_load_s: float
     weight_load_s: float
     engine_start_s: float
     shutdown_timeout_s: float
@@ -38,7 +41,7 @@ def parse_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envi
         faults = faults_from_json(options.faults)
     except ValueError as error:
         parser.error(str(error))
-    for name in ("weight_load_s", "engine_start_s", "shutdown_timeout_s", "decode_step_per_sequence_s"):
+    for name in _DURATIONS:
         if not 0 <= getattr(options, name) < 86_400:
             parser.error(f"--{name.replace('_', '-')}: {getattr(options, name)} is not in 0 ... 86400")
     if options.decode_step_s < 1e-5 or options.prefill_tokens_per_s <= 0:
@@ -55,6 +58,9 @@ def parse_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envi
         mean_output_tokens=options.mean_output_tokens,
         seed=options.seed,
         embedding_dimensions=options.embedding_dimensions,
+        adapters=tuple(options.adapter),
+        max_loras=options.max_loras,
+        adapter_load_s=options.adapter_load_s,
         weight_load_s=options.weight_load_s,
         engine_start_s=options.engine_start_s,
         shutdown_timeout_s=options.shutdown_timeout_s,
@@ -71,10 +77,18 @@ def parse_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envi
     )
 
 
+_DURATIONS = (
+    "weight_load_s",
+    "engine_start_s",
+    "shutdown_timeout_s",
+    "adapter_load_s",
+    "decode_step_per_sequence_s",
+)
 _COUNTS = (
     "max_model_len",
     "mean_output_tokens",
     "embedding_dimensions",
+    "max_loras",
     "max_num_seqs",
     "max_num_batched_tokens",
     "kv_capacity_tokens",
@@ -103,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--decode-step-per-sequence-s", type=float, default=0.0001, help="what each sequence adds")
     add("--mean-output-tokens", type=int, default=64, help="of answers that end by themselves")
     add("--embedding-dimensions", type=int, default=64)
+    add("--adapter", action="append", default=[], help="a LoRA adapter, by the model's name that asks for it")
+    add("--max-loras", type=int, default=4, help="adapters loaded at once")
+    add("--adapter-load-s", type=float, default=0.05, help="the engine stands still while it loads one")
     add("--seed", type=int, default=0, help="another seed is another model")
     add("--weight-load-s", type=float, default=0.0, help="simulated time before the port opens")
     add("--engine-start-s", type=float, default=0.0, help="simulated time after that, still before it opens")
