@@ -75,15 +75,31 @@ class ResponsesBody(InferenceBody):
     background: bool | None = None
 
 
-_bodies = msgspec.json.Decoder(InferenceBody)
-_responses_bodies = msgspec.json.Decoder(ResponsesBody)
+class MessagesMetadata(msgspec.Struct):
+    """Anthropic's ``metadata``."""
+
+    user_id: str | None = None
+
+
+class MessagesBody(InferenceBody):
+    """Those of a request for a message besides."""
+
+    metadata: MessagesMetadata | None = None
+
+    @property
+    def session(self) -> str | None:
+        """What Anthropic's clients call a user, else what others do."""
+        return (self.metadata.user_id if self.metadata is not None else None) or super().session
+
+
+_DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (InferenceBody, ResponsesBody, MessagesBody)}
 _PLACE = re.compile(r"(?: - at `\$\.|missing required field `)([^`]+)`")
 
 
-def parse(body: bytes, *, of_response: bool = False) -> InferenceBody | Failure:
+def parse(body: bytes, kind: type[InferenceBody] = InferenceBody) -> InferenceBody | Failure:
     """What the gateway must know, or which part of the body is wrong."""
     try:
-        parsed = _responses_bodies.decode(body) if of_response else _bodies.decode(body)
+        parsed = _DECODERS[kind].decode(body)
         if not body.isascii():
             body.decode()  # members that are not read are not looked into, but every engine will
         return parsed

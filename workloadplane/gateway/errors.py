@@ -345,6 +345,17 @@ def upstream_invalid() -> Failure:
     return Failure(502, _SERVER, "upstream_invalid", "The replica's answer was not valid HTTP; try again.")
 
 
+def upstream_refused() -> Failure:
+    """The engine's 401: our key is wrong there, and the client's is not."""
+    return Failure(
+        502,
+        _SERVER,
+        "upstream_refused",
+        "The replica did not accept this gateway's own key; try again.",
+        retry_after_s=1,
+    )
+
+
 def upstream_timeout(timeout_s: float) -> Failure:
     return Failure(
         504, _SERVER, "upstream_timeout", f"The replica sent nothing for {timeout_s:g} s; try again."

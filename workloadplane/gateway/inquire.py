@@ -25,7 +25,7 @@ def inquire(
             return form
         parsed, model_at = form.body, form.model_at
     else:
-        read = body.parse(request.body, of_response=route_class is routes.RESPONSES)
+        read = body.parse(request.body, route_class.members)
         if isinstance(read, Failure):
             return read
         parsed = read

@@ -225,6 +225,9 @@ class Relay:
 
     def _on_answer(self, attempt: Attempt, head: ResponseHead | None, data: bytes, complete: bool) -> None:
         if head is not None:
+            if head.status == 401 and attempt.peer is None:
+                self._attempt_failed(errors.upstream_refused(), "status")
+                return
             if self._goes_elsewhere(attempt, head):
                 return
             if self._answer.rewriter is not None and not head.is_stream:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from workloadplane.gateway import errors
+from workloadplane.gateway.body import InferenceBody, MessagesBody, ResponsesBody
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.sse import AUDIO_STREAM, CHAT_STREAM, MESSAGES_STREAM, RESPONSES_STREAM, StreamForm
 from workloadplane.gateway.websocket.handshake import engine_path
@@ -25,6 +26,7 @@ class RouteClass:
     keeps_prompts:    engines keep its prompts in their KV cache
     counts_usage:     its answers' usage is new; that of a stored response was counted when it was made
     body:             ``json``, ``multipart`` or ``none``: where the model's name is
+    members:          which members of a JSON body the gateway reads
     stream:           what its events look like
     """
 
@@ -33,15 +35,16 @@ class RouteClass:
     keeps_prompts: bool = False
     counts_usage: bool = True
     body: str = JSON
+    members: type[InferenceBody] = InferenceBody
     stream: StreamForm = CHAT_STREAM
 
 
 CHAT = RouteClass("chat", usage_on_request=True, keeps_prompts=True)
 COMPLETIONS = RouteClass("completions", usage_on_request=True, keeps_prompts=True)
 EMBEDDINGS = RouteClass("embeddings")
-RESPONSES = RouteClass("responses", keeps_prompts=True, stream=RESPONSES_STREAM)
+RESPONSES = RouteClass("responses", keeps_prompts=True, members=ResponsesBody, stream=RESPONSES_STREAM)
 STORED_RESPONSES = RouteClass("stored_responses", counts_usage=False, body=NO_BODY, stream=RESPONSES_STREAM)
-MESSAGES = RouteClass("messages", keeps_prompts=True, stream=MESSAGES_STREAM)
+MESSAGES = RouteClass("messages", keeps_prompts=True, members=MessagesBody, stream=MESSAGES_STREAM)
 COUNT_TOKENS = RouteClass("count_tokens", counts_usage=False)
 SCORE = RouteClass("score")
 RERANK = RouteClass("rerank")

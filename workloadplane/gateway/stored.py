@@ -53,9 +53,10 @@ class ResponseIds:
         raw = _raw(response_id)
         if raw is None:
             return None
-        return next(
-            (r for r in registry.routes_of(project_id) if _digest(r.deployment_id) == raw[_DEPLOYMENT]), None
-        )
+        for route in registry.deployments.values():
+            if route.project_id == project_id and _digest(route.deployment_id) == raw[_DEPLOYMENT]:
+                return route
+        return None
 
     def find_holder(self, registry: Registry, route: Route, response_id: str) -> "Holder | None":
         """The replica here, or the cluster elsewhere, that a response of this deployment lies in."""

@@ -1,4 +1,4 @@
-"""Headers go by an allow-list both ways."""
+"""Headers go by an allow-list both ways, and keys are each side's own."""
 
 from pathlib import Path
 
@@ -74,5 +74,25 @@ def test_what_is_on_neither_list_stays_behind(tmp_path: Path) -> None:
         assert {name: got.headers.get(name) for name in RETURNED} == RETURNED
         assert got.headers["x-request-id"] == "mine-1"
         assert not set(NOT_RETURNED) - {"x-request-id"} & set(got.headers)
+
+    run(scenario())
+
+
+def test_an_engine_that_refuses_our_key_is_not_the_clients_fault(tmp_path: Path) -> None:
+    """Another replica is asked; where there is none the client is told 502, never that its own key is wrong."""
+
+    async def scenario() -> None:
+        refusal = sends(json_answer(b'{"error":"Unauthorized"}', "401 Unauthorized"))
+        async with upstream(refusal) as wrong, upstream(sends(json_answer(b"{}"))) as right:
+            for name, ports, status in (("two", (wrong.port, right.port), 200), ("one", (wrong.port,), 502)):
+                state = agent_state(tmp_path / name / "agent", *ports)
+                async with gateway(tmp_path / name, state) as running, httpx.AsyncClient() as client:
+                    for _ in range(6):
+                        got = await client.post(
+                            running.url + "/v1/chat/completions", json={"model": "chat"}, headers=AUTHORIZED
+                        )
+                        assert got.status_code == status
+            assert got.json()["error"]["code"] == "upstream_refused"
+            assert wrong.received
 
     run(scenario())
