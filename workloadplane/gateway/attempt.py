@@ -34,6 +34,8 @@ from workloadplane.routing import ToPeer
 RESUME_HEADER = b"x-meridian-resume"
 #: Engines that know ``return_token_ids``; another one might refuse what it does not know.
 _NUMBERING_ENGINES = frozenset({"vllm", "simulator"})
+#: Engines that call a response as the request says; others refuse members that they do not know.
+_NAMING_ENGINES = frozenset({"vllm", "sglang", "simulator"})
 
 
 @dataclass(slots=True)  # not frozen: that costs a microsecond a request
@@ -169,7 +171,8 @@ def _body_for_engine(context: GatewayContext, inquiry: Inquiry, endpoint: Endpoi
     parsed = inquiry.body
     if parsed.priority:
         body = without_priority(body)  # it has counted here; most engines refuse one
-    if isinstance(parsed, ResponsesBody) and parsed.store is not False:
+    names = isinstance(parsed, ResponsesBody) and parsed.store is not False
+    if names and endpoint.engine in _NAMING_ENGINES:
         made = context.response_ids.make(context.registry, inquiry.route, endpoint.replica_id)
         body = with_request_id(body, made)
     served = endpoint.served_model
