@@ -94,7 +94,7 @@ class MeridianSchema(AutoSchema):
             parameters.append(DRY_RUN)
         return parameters
 
-    def get_description(self) -> Any:
+    def get_description(self) -> Any:  # type: ignore[override]
         """What the operation or its own view says of itself; what a base class says is for who writes views."""
         own = getattr(self.view, self.method.lower()).__doc__ or type(self.view).__dict__.get("__doc__")
         return (
