@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from apps.accounts.models import ApiKey, RateLimited
+from apps.agents.leases import HARD_TTL_S
 from apps.deployments.models import Deployment, Posture, Revision
 from apps.fleet.models import Cluster, GpuPool, Region
 from apps.placements.models import Assignment
@@ -40,8 +41,6 @@ from workloadplane.protocol.tables import Manifest, digest
 
 #: After this long without news a gateway says so in its metrics; it goes on serving.
 SOFT_TTL_S = 60.0
-#: After this long without news what one region alone may serve (active_passive) is refused: the lease and a margin.
-HARD_TTL_S = 8.0
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db.models import Count, Q, QuerySet
 
 from apps.accounts.selectors import organization_wanted, project_wanted
+from apps.agents.leases import SERVING_LEASE_S
 from apps.agents.models import (
     AgentSession,
     ClusterTable,
@@ -24,6 +25,11 @@ from apps.fleet.models import Cluster
 
 #: A retired signing key stays trusted for so long: agents that were away have until then to hear of its successor.
 RETIRED_KEY_TRUSTED_FOR = timedelta(days=7)
+
+
+def serving_lease() -> timedelta:
+    """How long after it was last heard a cluster may serve what one cluster alone may, all margins included."""
+    return timedelta(seconds=SERVING_LEASE_S)
 
 
 def plane_epoch() -> int:
@@ -64,6 +70,12 @@ def organization_ids_yielding() -> list[UUID]:
     """Organizations in which a cluster waits for another before it serves."""
     owners = YieldingCluster.objects.values_list("cluster__organization_id", flat=True)
     return sorted(set(owners))
+
+
+def deployment_ids_present(*, cluster_id: UUID) -> set[UUID]:
+    """Deployments of which a cluster's agent reports a replica."""
+    found = Replica.objects.filter(cluster_id=cluster_id, gone_at=None)
+    return set(found.values_list("deployment_id", flat=True))
 
 
 def revision_ids_ready(*, deployment_ids: Collection[UUID]) -> set[UUID]:

@@ -13,7 +13,7 @@ from apps.console.views.deployment import (
 )
 from apps.console.views.deployment_form import DeploymentEdit, DeploymentNew
 from apps.console.views.deployments import DeploymentsPage
-from apps.console.views.fleet import ClusterPage, ClustersPage
+from apps.console.views.fleet import ClusterPage, ClusterRetire, ClustersPage
 from apps.console.views.history import AuditPage, EventsPage
 from apps.console.views.overview import OverviewLive, OverviewPage
 from apps.console.views.plans import PlanPage, PlansPage
@@ -40,6 +40,7 @@ urlpatterns = [
     path("events", EventsPage.as_view(), name="events"),
     path("clusters", ClustersPage.as_view(), name="clusters"),
     path("clusters/<str:name>", ClusterPage.as_view(), name="cluster"),
+    path("clusters/<str:name>/retire", ClusterRetire.as_view(), name="cluster-retire"),
     path("models", ModelsPage.as_view(), name="models"),
     path("engines", EnginesPage.as_view(), name="engines"),
     path("keys", KeysPage.as_view(), name="keys"),

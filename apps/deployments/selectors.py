@@ -133,6 +133,13 @@ def deployment_ids_of_cluster(*, cluster_id: UUID) -> set[UUID]:
     )
 
 
+def deployment_ids_present(*, cluster_id: UUID) -> set[UUID]:
+    """Deployments with a live assignment or a replica in a cluster."""
+    return deployment_ids_of_cluster(cluster_id=cluster_id) | agents.deployment_ids_present(
+        cluster_id=cluster_id
+    )
+
+
 def deployment_ids_deleting() -> set[UUID]:
     """Deployments that wait for their last replica to end."""
     return set(

@@ -92,6 +92,27 @@ class ClusterView(MeridianView):
 
 
 @extend_schema(tags=["fleet"])
+class ClusterRetireView(MeridianView):
+    """Gives a cluster up that is not coming back: its agent is refused at once and for good.
+
+    When its lease is over its assignments end, its capacity is gone, and what ran there is placed elsewhere.
+    """
+
+    rights: ClassVar[Rights] = {"POST": "operate"}
+    tenancy = Tenancy.ORGANIZATION
+    post_etagged = True
+
+    @extend_schema(operation_id="clusters_retire", request=None, responses={200: ClusterSerializer})
+    def post(self, request: Request, name: str) -> Response:
+        if request.data:
+            raise Problem("invalid_document", "this takes no body; send none, or {}")
+        cluster = selectors.cluster_get(actor=self.actor, name=name)
+        services.cluster_retire(actor=self.actor, cluster=cluster, if_match=self.if_match)
+        shown = selectors.cluster_get(actor=self.actor, name=name)
+        return found(ClusterSerializer(shown).data, etag=etag_of_generation(shown.generation))
+
+
+@extend_schema(tags=["fleet"])
 class EnrolmentTokensView(MeridianView):
     """A one-time token with which a cluster's agent enrols."""
 

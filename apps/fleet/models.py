@@ -95,7 +95,11 @@ class FailureDomain(models.Model):
 
 
 class Cluster(models.Model):
-    """One workload plane. ``generation`` rises with every change that placement must see."""
+    """One workload plane. ``generation`` rises with every change that placement must see.
+
+    retired_at: since when its agent is refused, for good: it is not coming back
+    ended_at:   since when nothing of it is counted on, its lease being over
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="clusters")
@@ -104,11 +108,19 @@ class Cluster(models.Model):
     failure_domains = models.ManyToManyField(FailureDomain, related_name="clusters")
     gateway_url = models.CharField(max_length=255, blank=True, default="")
     schedulable = models.BooleanField(default=True)
+    retired_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
     generation = models.BigIntegerField(default=1)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(retired_at=None) | Q(schedulable=False), name="cluster_retired_is_unschedulable"
+            ),
+            models.CheckConstraint(
+                condition=Q(ended_at=None) | Q(retired_at__isnull=False), name="cluster_ended_only_if_retired"
+            ),
             models.UniqueConstraint(
                 fields=["organization", "name"], name="cluster_name_unique_in_organization"
             ),

@@ -177,14 +177,23 @@ def organization_ids_of_clusters(*, cluster_ids: Collection[UUID]) -> list[UUID]
     return sorted(set(owners))
 
 
+def cluster_ids_retired(*, before: datetime) -> list[UUID]:
+    """Clusters that were retired before a moment and are still counted on."""
+    found = Cluster.objects.filter(retired_at__lt=before, ended_at=None)
+    return list(found.order_by("pk").values_list("pk", flat=True))
+
+
 def organization_ids_with_clusters() -> list[UUID]:
     """All organizations that have a cluster, for the control plane itself."""
     return sorted(set(Cluster.objects.values_list("organization_id", flat=True)))
 
 
 def clusters_for_tables(*, organization_id: UUID) -> list[Cluster]:
-    """An organization's clusters with region, agent's session (if enrolled) and pools: what tables are made of."""
-    found = Cluster.objects.filter(organization_id=organization_id).order_by("id")
+    """An organization's clusters with region, agent's session (if enrolled) and pools: what tables are made of.
+
+    One that has ended gets none.
+    """
+    found = Cluster.objects.filter(organization_id=organization_id, ended_at=None).order_by("id")
     return list(
         found.select_related("region", "session").prefetch_related(
             Prefetch("pools", GpuPool.objects.select_related("instance_type"))

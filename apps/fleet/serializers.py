@@ -182,6 +182,9 @@ class ClusterSerializer(serializers.Serializer[Any]):
     enrolled = serializers.BooleanField(source="is_enrolled", help_text="an agent's key is bound to it")
     connected = serializers.BooleanField(source="is_connected", help_text="the agent's lease runs")
     gateway_url = serializers.CharField()
+    retired_at = serializers.DateTimeField(
+        allow_null=True, help_text="its agent is refused since then, for good"
+    )
     generation = serializers.IntegerField()
     created_at = serializers.DateTimeField()
 

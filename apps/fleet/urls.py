@@ -18,6 +18,7 @@ urlpatterns = [
     path("latencies", api_facts.LatenciesView.as_view()),
     path("clusters", api.ClustersView.as_view()),
     path("clusters/<str:name>", api.ClusterView.as_view()),
+    path("clusters/<str:name>/retire", api.ClusterRetireView.as_view()),
     path("clusters/<str:name>/enrolment-tokens", api.EnrolmentTokensView.as_view()),
     path("pools", api.PoolsView.as_view()),
     path("pools/<str:pool_id>", api.PoolView.as_view()),

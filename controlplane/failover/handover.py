@@ -6,7 +6,7 @@ does not. It *yields*: it keeps the next one waiting until one of these is so.
 - All its gateways have in force a table, of the generation in which it first did not serve or a later one.
 - Its lease is over: its gateways refuse by themselves when the control plane was not heard for that long. This holds
   only of tables that speak of one serving cluster (``leased``); by a table of ``active_active`` it serves for ever.
-- It was retired: an operator vouches that nothing of it runs.
+- It is gone: an operator retired it, and vouches that nothing of it runs.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ class Standing:
 
     gateways_hold: the routing generation that all its gateways have in force at least, 0 if that is not known
     heard_at_s:    when its agent was last heard, None for never
-    gone:          nothing of it can run: no agent ever enrolled, or it was retired
+    gone:          nothing of it can run: no agent ever enrolled, or it was retired and its lease is over
     """
 
     gateways_hold: int = 0
@@ -61,7 +61,10 @@ def seat_settle(
     ]
     serving = seat.serving
     if serving is not None and serving != wanted:
-        yielding.append(Yielding(serving, generation=None, leased=True))
+        # Though its lease be over: it may be heard at this very moment and be told to go on. Only a table that is
+        # made says otherwise, so the lease counts from the next look on.
+        if not _is_gone(serving, standings):
+            yielding.append(Yielding(serving, generation=None, leased=True))
         serving = None
     if wanted is not None and all(row.cluster_id == wanted for row in yielding):
         return Seat(serving=wanted)
@@ -73,10 +76,14 @@ def lease_is_over(standing: Standing, *, now_s: float, lease_s: float) -> bool:
     return standing.heard_at_s is None or now_s - standing.heard_at_s > lease_s
 
 
+def _is_gone(cluster_id: str, standings: Mapping[str, Standing]) -> bool:
+    return cluster_id not in standings or standings[cluster_id].gone
+
+
 def _has_yielded(row: Yielding, standings: Mapping[str, Standing], *, now_s: float, lease_s: float) -> bool:
-    standing = standings.get(row.cluster_id)
-    if standing is None or standing.gone:
+    if _is_gone(row.cluster_id, standings):
         return True
+    standing = standings[row.cluster_id]
     if row.generation is not None and standing.gateways_hold >= row.generation:
         return True
     return row.leased and lease_is_over(standing, now_s=now_s, lease_s=lease_s)

@@ -180,6 +180,7 @@ CELERY_BEAT_SCHEDULE = {
     "deployments-reconcile": {"task": "apps.deployments.tasks.deployments_reconcile", "schedule": 5.0},
     "answers-purge": {"task": "apps.api.tasks.idempotent_answers_purge", "schedule": 3600.0},
     "agents-reconcile": {"task": "apps.agents.tasks.agents_reconcile", "schedule": 5.0},
+    "clusters-retired-settle": {"task": "apps.fleet.tasks.clusters_retired_settle", "schedule": 5.0},
     "telemetry-purge": {"task": "apps.telemetry.tasks.telemetry_purge", "schedule": 3600.0},
     "tables-reconcile": {"task": "apps.agents.tasks.tables_reconcile", "schedule": 60.0},
 }

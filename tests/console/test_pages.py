@@ -13,6 +13,7 @@ from apps.agents.models import EnrolmentToken
 from apps.api.models import AuditEvent
 from apps.catalog.models import EngineImage
 from apps.deployments.models import Deployment, Revision
+from apps.fleet.models import Cluster
 from tests.console.world import World, world_double
 
 pytestmark = pytest.mark.django_db
@@ -35,6 +36,7 @@ PAGES = (
     "/events?deployment=chat",
     "/clusters",
     "/clusters/eu-west",
+    "/clusters/eu-west/retire",
     "/models",
     "/engines",
     "/keys",
@@ -142,6 +144,7 @@ def test_a_viewer_can_look_but_not_touch(client: Client, world: World) -> None:
         "/deployments/chat/rollback",
         "/deployments/chat/redeploy",
         "/clusters/eu-west",
+        "/clusters/eu-west/retire",
         "/keys",
     ):
         assert client.post(path).status_code == 403, path
@@ -283,6 +286,19 @@ def test_deleting_asks_for_the_name(client: Client, world: World) -> None:
     assert client.post("/deployments/chat/delete", {"confirm": "chat"}).status_code == 302
     assert Deployment.objects.get(name="chat").deletion_requested_at is not None
     assert "deleting" in client.get("/deployments").content.decode()
+
+
+def test_retiring_a_cluster_asks_for_its_name(client: Client, world: World) -> None:
+    """A wrong name retires nothing; the right one does, for good, and the page says so."""
+    client = logged_in(client, world.admin)
+    assert "/clusters/eu-west/retire" in client.get("/clusters/eu-west").content.decode()
+    assert client.post("/clusters/eu-west/retire", {"confirm": "eu"}).status_code == 422
+    assert Cluster.objects.get(name="eu-west").retired_at is None
+    assert client.post("/clusters/eu-west/retire", {"confirm": "eu-west"}).status_code == 302
+    assert Cluster.objects.get(name="eu-west").retired_at is not None
+    html = client.get("/clusters/eu-west").content.decode()
+    assert "its agent is refused, for good" in html
+    assert "Create an enrolment token" not in html
 
 
 def test_rolling_back_makes_a_new_revision(client: Client, world: World) -> None:

@@ -107,6 +107,17 @@ def test_a_documents_errors_are_told_once_with_value_and_remedy() -> None:
     assert told == "/engine 'c': Is not one of: a, b; use one of these (400)"
 
 
+def test_retiring_a_cluster_asks_first(server: Callable[[Answers], str], tmp_path: Path) -> None:
+    """Without an answer nothing is sent; with --yes it says what happens when."""
+    url = server({"/api/v1/clusters/eu-west/retire": (200, {"name": "eu-west"})})
+    assert (
+        _run("http://127.0.0.1:9", "clusters", "retire", "eu-west", home=tmp_path).returncode
+        == ExitCode.FAILED
+    )
+    done = _run(url, "clusters", "retire", "eu-west", "--yes", home=tmp_path)
+    assert (done.returncode, done.stdout.split(";")[0]) == (ExitCode.OK, "eu-west is retired"), done.stderr
+
+
 def test_a_remedy_that_says_nothing_is_left_out() -> None:
     """What the API says for want of better only repeats that there is a detail."""
     assert UNSPECIFIC_REMEDY == SAID_BY_THE_API

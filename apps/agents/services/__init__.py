@@ -1,6 +1,7 @@
 """Writing what concerns agents: enrolment, what they report, the tables they are sent."""
 
 from apps.agents.services.agent_enrol import agent_enrol
+from apps.agents.services.agent_forget import agent_forget, replicas_end
 from apps.agents.services.agents_reconcile import agents_reconcile, seats_reconcile, tables_reconcile
 from apps.agents.services.enrolment_token_create import enrolment_token_create
 from apps.agents.services.plane_epoch_raise import plane_epoch_raise
@@ -9,11 +10,13 @@ from apps.agents.services.tables_compile import keysets_compile, organization_ta
 
 __all__ = [
     "agent_enrol",
+    "agent_forget",
     "agents_reconcile",
     "enrolment_token_create",
     "keysets_compile",
     "organization_tables_compile",
     "plane_epoch_raise",
+    "replicas_end",
     "seats_reconcile",
     "signing_key_announce",
     "signing_key_retire",

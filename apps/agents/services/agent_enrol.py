@@ -91,7 +91,7 @@ def _token(request: EnrolRequest) -> EnrolmentToken:
         public_key.verify(request.proof, enrol_signed_bytes(request.token))
     except (InvalidSignature, ValueError, UnicodeEncodeError) as error:
         raise _refused() from error
-    if token is None:
+    if token is None or token.cluster.retired_at is not None:
         raise _refused()
     return token
 

@@ -8,6 +8,7 @@ from django.utils import timezone
 from apps.accounts.selectors import secret_sha256
 from apps.agents.models import EnrolmentToken
 from apps.api.actors import Actor
+from apps.api.problems import Problem
 from apps.api.services import audit_record, one_transaction
 from apps.fleet.models import Cluster
 
@@ -23,7 +24,10 @@ def enrolment_token_create(
     """The token's row and the token itself, which is stored nowhere: show it once.
 
     Its use binds another key, so it replaces whoever speaks for the cluster, and lifts a fence.
+    Raises Problem ``conflict`` if the cluster was retired.
     """
+    if cluster.retired_at is not None:
+        raise Problem("conflict", f"{cluster.name} was retired, which is for good; make another cluster")
     prefix = f"mre_{secrets.token_hex(4)}"
     token = f"{prefix}_{secrets.token_urlsafe(SECRET_BYTES)}"
     row = EnrolmentToken.objects.create(

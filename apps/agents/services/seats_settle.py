@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from apps.agents import contents
+from apps.agents.leases import SERVING_LEASE_S
 from apps.agents.models import ClusterTable, ClusterTableEntry, ServingSeat, TableKind, YieldingCluster
 from apps.deployments.models import Deployment, Posture
 from apps.fleet.models import Cluster
@@ -21,10 +22,6 @@ from apps.telemetry.services import event_record
 from apps.telemetry.services.event_record import Severity
 from controlplane.failover import Seat, Standing, Yielding, seat_settle
 from workloadplane.protocol.routing import Route
-
-#: Clocks that differ, answers on their way: added to what gateways go by before another cluster may serve.
-LEASE_MARGIN_S = 2.0
-LEASE_S = contents.HARD_TTL_S + LEASE_MARGIN_S
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ def seats_settle(
         if deployment.posture != Posture.ACTIVE_PASSIVE or deployment.deleted_at is not None:
             after = Seat()
         else:
-            after = seat_settle(before, wanted, standings, now_s=now.timestamp(), lease_s=LEASE_S)
+            after = seat_settle(before, wanted, standings, now_s=now.timestamp(), lease_s=SERVING_LEASE_S)
         settled.append(Settled(deployment, deployment.pk not in rows, wanted, before, after))
     return settled
 
@@ -126,14 +123,19 @@ def _former_seats(deployment_ids: Collection[UUID]) -> dict[UUID, Seat]:
 
 
 def _standing(cluster: Cluster) -> Standing:
+    """A retired one was heard at the latest when it was retired: from then on its agent was refused."""
     session = getattr(cluster, "session", None)
     if session is None:
-        return Standing(gone=True)
+        return Standing(gone=cluster.retired_at is None, heard_at_s=_seconds(cluster.retired_at))
     generation = session.facts.get("gateway_generations", {}).get("routing", 0)
     return Standing(
         gateways_hold=generation if isinstance(generation, int) else 0,
-        heard_at_s=session.last_sync_at.timestamp() if session.last_sync_at else None,
+        heard_at_s=_seconds(session.last_sync_at),
     )
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return moment.timestamp() if moment is not None else None
 
 
 def _store(row: Settled, generations: Mapping[str, int]) -> None:
@@ -191,7 +193,7 @@ def waits_for(seat: Seat, clusters: Mapping[str, Cluster]) -> str:
     if leased:
         said.append(
             f"the gateways of {', '.join(leased)} hold the table in which they do not serve it,"
-            f" or their agent was not heard for {LEASE_S:g} s"
+            f" or their agent was not heard for {SERVING_LEASE_S:g} s"
         )
     if others:
         said.append(

@@ -92,6 +92,8 @@ class RegionView:
 
 def agent_view(cluster: Cluster, now: datetime) -> AgentView:
     """``cluster.session`` must be loaded where there is one."""
+    if cluster.retired_at is not None:
+        return AgentView("retired", "idle", "its agent is refused, for good", None)
     session: AgentSession | None = getattr(cluster, "session", None)
     if session is None or session.last_sync_at is None:
         return AgentView("not enrolled", "idle", "no agent has called home yet", None)

@@ -3,7 +3,9 @@
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 
 from apps.agents.services import enrolment_token_create
 from apps.api.actors import Right
@@ -13,6 +15,7 @@ from apps.console.presenters.fleet import ClusterView
 from apps.console.views.base import ConsolePage
 from apps.fleet.models import Cluster
 from apps.fleet.selectors import cluster_get
+from apps.fleet.services import cluster_retire
 
 
 class ClustersPage(ConsolePage):
@@ -56,3 +59,30 @@ class ClusterPage(ConsolePage):
             events=sources.events_newest(actor=self.actor, cluster_id=cluster.pk),
             **context,
         )
+
+
+class ClusterRetire(ConsolePage):
+    """Asks for the name, then gives the cluster up."""
+
+    section = "clusters"
+    rights: ClassVar[dict[str, Right]] = {"GET": "operate", "POST": "operate"}
+
+    def get(self, request: HttpRequest, name: str) -> HttpResponse:
+        return self._page(cluster_get(actor=self.actor, name=name))
+
+    def post(self, request: HttpRequest, name: str) -> HttpResponse:
+        cluster = cluster_get(actor=self.actor, name=name)
+        if request.POST.get("confirm", "").strip() != cluster.name:
+            return self._page(cluster, status=HTTPStatus.UNPROCESSABLE_ENTITY, mismatch=True)
+        try:
+            cluster_retire(actor=self.actor, cluster=cluster)
+        except Problem as problem:
+            return self._page(cluster, status=problem.status, problem=problem)
+        messages.success(
+            request, f"{name} is retired; what ran there is placed elsewhere when its lease is over."
+        )
+        return redirect("console:cluster", name)
+
+    def _page(self, cluster: Cluster, *, status: int = HTTPStatus.OK, **context: Any) -> HttpResponse:
+        present = len(sources.replicas_of_cluster(actor=self.actor, cluster=cluster))
+        return self.page("cluster_retire.html", status=status, cluster=cluster, present=present, **context)

@@ -2,6 +2,7 @@
 
 from apps.fleet.services.cluster_change import cluster_delete, cluster_patch
 from apps.fleet.services.cluster_create import cluster_create
+from apps.fleet.services.cluster_retire import cluster_retire, clusters_retired_settle
 from apps.fleet.services.facts_create import (
     failure_domain_create,
     gpu_type_create,
@@ -19,6 +20,8 @@ __all__ = [
     "cluster_create",
     "cluster_delete",
     "cluster_patch",
+    "cluster_retire",
+    "clusters_retired_settle",
     "fact_delete",
     "failure_domain_create",
     "gpu_type_create",

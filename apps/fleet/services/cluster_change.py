@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from apps.api.actors import Actor
 from apps.api.etags import etag_of_generation, precondition_check
-from apps.api.problems import not_found
+from apps.api.problems import Problem, not_found
 from apps.api.services import audit_record, one_transaction
 from apps.fleet.models import Cluster
 from apps.fleet.services.announce import fleet_changed
@@ -20,8 +20,10 @@ def cluster_patch(
     failure_domains: Sequence[str] | None = None,
     if_match: str | None = None,
 ) -> Cluster:
-    """Change what is given. Raises Problem ``not_found``, ``stale_etag``, ``invalid_document``."""
-    locked = _locked(cluster, if_match)
+    """Change what is given. Raises Problem ``not_found``, ``stale_etag``, ``invalid_document``, ``conflict``."""
+    locked = cluster_locked(cluster, if_match)
+    if schedulable and locked.retired_at is not None:
+        raise Problem("conflict", f"{locked.name} was retired, which is for good; make another cluster")
     before = {"schedulable": locked.schedulable, "failure_domains": _domains(locked)}
     if schedulable is not None:
         locked.schedulable = schedulable
@@ -39,14 +41,14 @@ def cluster_patch(
 @one_transaction
 def cluster_delete(*, actor: Actor, cluster: Cluster, if_match: str | None = None) -> None:
     """Remove a cluster that has no pools. Raises Problem ``not_found``, ``in_use``, ``stale_etag``."""
-    locked = _locked(cluster, if_match)
+    locked = cluster_locked(cluster, if_match)
     organization_id = locked.organization_id
     audit_record(actor=actor, action="deleted", subject=locked, before={"name": locked.name})
     locked.delete()
     fleet_changed(organization_id=organization_id)
 
 
-def _locked(cluster: Cluster, if_match: str | None) -> Cluster:
+def cluster_locked(cluster: Cluster, if_match: str | None) -> Cluster:
     """Without its key: whoever stores a row that refers to it, late in a transaction, must not wait for us."""
     locked = (
         Cluster.objects.select_for_update(of=("self",), no_key=True)

@@ -1,5 +1,6 @@
 """Writing plans and assignments: load, decide, apply."""
 
+from apps.placements.services.assignments_end import assignments_end
 from apps.placements.services.assignments_settle import assignments_drain, assignments_settle
 from apps.placements.services.placement_apply import Adoption, placement_apply
 from apps.placements.services.placement_decide import Decision, placement_decide
@@ -14,6 +15,7 @@ __all__ = [
     "Decision",
     "Preview",
     "assignments_drain",
+    "assignments_end",
     "assignments_settle",
     "placement_apply",
     "placement_decide",

@@ -96,6 +96,8 @@ def cluster_of(row: Any) -> Cluster:
 
 
 def _closed(row: Any) -> str:
+    if row.retired_at is not None:
+        return "it was retired"
     if not row.is_enrolled:
         return "its agent was never enrolled"
     if not row.is_connected:

@@ -10,8 +10,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from apps.agents.models import AgentSession, EnrolmentToken
 from apps.api.models import AuditEvent
+from apps.fleet.services import cluster_retire
 from apps.placements.models import PlacementClock
-from tests.apps.agents.world import Agent, enrolled, fleet, meanwhile, scenario, token_for
+from tests.apps.agents.world import (
+    ACTOR,
+    Agent,
+    cluster_named,
+    delta,
+    enrolled,
+    fleet,
+    meanwhile,
+    scenario,
+    token_for,
+)
 from workloadplane.protocol.sync import enrol_signed_bytes
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -138,5 +149,24 @@ def test_no_token_is_kept() -> None:
         events = await meanwhile(lambda: "".join(str(vars(event)) for event in AuditEvent.objects.all()))
         assert secret not in events
         assert "enrolled" in events
+
+    scenario(run)
+
+
+def test_the_agent_of_a_retired_cluster_is_refused() -> None:
+    """Its key signs nothing any more, and a token from before does not bring it back."""
+    project = fleet()
+    cluster = cluster_named(project, "eu-west")
+    token = token_for(project, "eu-west")
+
+    async def run(http: httpx.AsyncClient) -> None:
+        agent = await enrolled(http, project)
+        assert (await agent.sync()).refusal is None
+        await meanwhile(cluster_retire, actor=ACTOR, cluster=cluster)
+        assert (await agent.post(msgspec.json.encode(agent.request()))).status_code == 401
+        assert (
+            await agent.post(msgspec.json.encode(agent.request(observed=delta(2, {}))))
+        ).status_code == 401
+        assert (await Agent(http).enrol(token)).status_code == 401
 
     scenario(run)

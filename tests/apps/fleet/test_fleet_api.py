@@ -6,7 +6,7 @@ from rest_framework.test import APIClient
 
 from apps.api.models import AuditEvent
 from apps.fleet.models import PoolPrice
-from tests.apps.conftest import Tenant, pointers
+from tests.apps.conftest import Tenant, pointers, tenant_make
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("world")]
 
@@ -160,3 +160,16 @@ def test_changes_are_audited_with_before_and_after(acme: Tenant, cluster: dict[s
     assert (event.before["capacity_instances"], event.after["capacity_instances"]) == (4, 7)
     listed = acme.client.get("/api/v1/audit?subject_type=gpupool&action=changed").json()["items"]
     assert [row["id"] for row in listed] == [event.pk]
+
+
+def test_a_cluster_is_retired_once_by_who_may_operate(acme: Tenant, cluster: dict[str, object]) -> None:
+    """The answer says since when; a stale ETag and a second time change nothing."""
+    stale = acme.client.post("/api/v1/clusters/c1/retire", HTTP_IF_MATCH='"99"')
+    assert stale.status_code == 412
+    first = acme.client.post("/api/v1/clusters/c1/retire")
+    assert (first.status_code, first.json()["schedulable"]) == (200, False), first.content
+    assert first.json()["retired_at"] is not None
+    assert acme.client.post("/api/v1/clusters/c1/retire").status_code == 409
+    assert (
+        tenant_make("reader", scopes=("read",)).client.post("/api/v1/clusters/c1/retire").status_code == 403
+    )

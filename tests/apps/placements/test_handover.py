@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from django.utils import timezone
 
+from apps.agents.leases import SERVING_LEASE_S
 from apps.agents.models import (
     AgentSession,
     ClusterTable,
@@ -15,7 +16,6 @@ from apps.agents.models import (
     YieldingCluster,
 )
 from apps.agents.services import tables_compile
-from apps.agents.services.seats_settle import LEASE_S
 from apps.agents.tasks import agents_reconcile
 from apps.deployments.models import Deployment
 from apps.deployments.services import deployment_create, deployment_patch
@@ -118,10 +118,10 @@ def test_a_dead_region_is_waited_for_until_its_lease_is_over(world: FleetWorld) 
     """The control plane may have been restarted meanwhile, or have lost every doorbell: beat finds what is due."""
     deployment = moving(world)
     heard = AgentSession.objects.filter(cluster=world.clusters["us-east"])
-    heard.update(last_sync_at=timezone.now() - timedelta(seconds=LEASE_S - 2))
+    heard.update(last_sync_at=timezone.now() - timedelta(seconds=SERVING_LEASE_S - 2))
     agents_reconcile()
     assert serving(deployment, world) is None
-    heard.update(last_sync_at=timezone.now() - timedelta(seconds=LEASE_S))
+    heard.update(last_sync_at=timezone.now() - timedelta(seconds=SERVING_LEASE_S))
     agents_reconcile()
     assert serving(deployment, world) == "ap-northeast"
 

@@ -41,6 +41,10 @@ def test_a_dead_one_is_waited_for_until_its_lease_is_over() -> None:
     assert settle(compiled, "b", a=Standing()) == Seat("b")
     assert settle(compiled, "b", a=Standing(heard_at_s=100.0, gone=True)) == Seat("b")
     assert seat_settle(compiled, "b", {}, now_s=100.0, lease_s=LEASE_S) == Seat("b")
+    assert settle(Seat("a"), "b", a=Standing(gone=True)) == Seat("b")
+    assert settle(Seat("a"), "b", a=Standing(heard_at_s=0.0)).serving is None, (
+        "it may be heard this very moment"
+    )
 
 
 def test_what_served_beside_others_is_not_ended_by_a_lease() -> None:
