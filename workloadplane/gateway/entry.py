@@ -88,10 +88,11 @@ def expected_tokens(context: "GatewayContext", inquiry: "Inquiry") -> tuple[int,
     if inquiry.route_class.name not in _GENERATING:
         return read, 0
     service = context.room.service(inquiry.route.deployment_id)
-    mean = service.output_tokens_mean if service is not None else None
-    made = _OUTPUT_TOKENS_UNKNOWN if mean is None else mean
+    made = _OUTPUT_TOKENS_UNKNOWN
+    if service is not None and service.output_tokens_mean is not None:
+        made = int(service.output_tokens_mean)
     asked = inquiry.body.output_tokens_max
-    return read, int(made if asked is None else min(made, asked))
+    return read, made if asked is None or made < asked else int(asked)
 
 
 def rate_charge(context: "GatewayContext", inquiry: "Inquiry", now_s: float) -> Charge | Failure | None:
@@ -110,6 +111,7 @@ class Entry:
     """One request's. It may wait several times; its time counts from its arrival."""
 
     __slots__ = (
+        "_began_s",  # of its time to wait
         "_charged",
         "_comment_at_s",
         "_context",
@@ -119,7 +121,6 @@ class Entry:
         "_traffic",
         "answer_by_s",
         "ticket",
-        "until_s",
     )
 
     def __init__(
@@ -127,6 +128,7 @@ class Entry:
     ) -> None:
         began_s = inquiry.request.began_s
         read, made = expected_tokens(context, inquiry)
+        self._began_s = began_s
         self._context = context
         self._deployment_id = inquiry.route.deployment_id
         self._project_id = inquiry.route.project_id
@@ -135,7 +137,6 @@ class Entry:
         self._comment_at_s = _NEVER_S
         self._charged = False
         self.answer_by_s = began_s + inquiry.wish.answer_within_s
-        self.until_s = min(began_s + context.limits.hold_timeout_s, self.answer_by_s)
         self.ticket: Ticket[Held] = Ticket(
             held,
             inquiry.caller.api_key.api_key_id,
@@ -143,6 +144,11 @@ class Entry:
             read + _OUTPUT_WEIGHT * made,
             len(inquiry.request.body),
         )
+
+    @property
+    def until_s(self) -> float:
+        """When its wait ends at the latest."""
+        return min(self._began_s + self._context.limits.hold_timeout_s, self.answer_by_s)
 
     @property
     def waits(self) -> bool:
@@ -206,7 +212,7 @@ class Entry:
     def goes_on(self, now_s: float) -> None:
         """Its stream broke and goes on elsewhere: it may wait for that anew, and its answer has begun in time."""
         self.answer_by_s = _NEVER_S
-        self.until_s = now_s + self._context.limits.hold_timeout_s
+        self._began_s = now_s
 
     def leave(self) -> None:
         """It waits no more, of its own."""
@@ -234,12 +240,9 @@ class Entry:
         self, input_tokens: int, cached_tokens: int, output_tokens: int, served_s: float | None
     ) -> None:
         """It has ended. ``served_s``: how long a replica took, if one of ours answered it whole."""
-        room = self._context.room
         if self._charged:
             self._charged = False
             cost = max(0, input_tokens - cached_tokens) + _OUTPUT_WEIGHT * output_tokens
-            room.settle(self._deployment_id, self.ticket, cost)
-        if served_s is not None:
-            room.served(self._deployment_id, served_s, output_tokens)
+            self._context.room.settle(self._deployment_id, self.ticket, cost, served_s, output_tokens)
         if self._rate is not None:
             self._context.rate_limiter.settle(self._rate, input_tokens + output_tokens)

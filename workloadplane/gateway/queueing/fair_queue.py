@@ -115,11 +115,13 @@ class FairQueue(Generic[T]):
     # Charging
 
     def pass_through(self, ticket: Ticket[T]) -> None:
-        """It is sent without having waited, since nobody waits."""
+        """It is sent without having waited: every request's way while there is room, so it is kept short."""
         self._arrivals += 1
         ticket.number = self._arrivals
-        tenant = self._tenant(ticket.tenant)
-        start = max(tenant.served, self._least())
+        tenant = self._tenants.get(ticket.tenant) or self._tenant(ticket.tenant)
+        least = self._level - CREDIT_REQUESTS * self._cost_mean if not self._count else self._least()
+        start = tenant.served
+        start = max(start, least)
         self._level = max(self._level, start)
         self._charge(tenant, start, ticket.cost)
 
@@ -262,9 +264,10 @@ class FairQueue(Generic[T]):
 
     def _set_served(self, tenant: _Tenant[T], served: float) -> None:
         tenant.served = served
-        for priority in range(CLASSES):
-            if tenant.keys[priority]:
-                self._push(tenant, priority)
+        if tenant.waiting:
+            for priority in range(CLASSES):
+                if tenant.keys[priority]:
+                    self._push(tenant, priority)
 
     def _push(self, tenant: _Tenant[T], priority: int) -> None:
         heap = self._heaps[priority]

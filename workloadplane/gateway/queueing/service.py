@@ -17,8 +17,11 @@ class Service:
 
     def served(self, duration_s: float, output_tokens: int) -> None:
         """A request that a replica answered took so long there."""
-        self.request_s_mean = _mean(self.request_s_mean, duration_s, _SHARE)
-        self.output_tokens_mean = _mean(self.output_tokens_mean, output_tokens, _SHARE)
+        if self.request_s_mean is None or self.output_tokens_mean is None:
+            self.request_s_mean, self.output_tokens_mean = duration_s, float(output_tokens)
+        else:
+            self.request_s_mean += _SHARE * (duration_s - self.request_s_mean)
+            self.output_tokens_mean += _SHARE * (output_tokens - self.output_tokens_mean)
 
     def missing(self, now_s: float) -> None:
         """A request waits, and no replica is ready."""
@@ -29,7 +32,8 @@ class Service:
         """A replica takes requests."""
         since_s, self._missing_since_s = self._missing_since_s, None
         if since_s is not None:
-            self.start_s_mean = _mean(self.start_s_mean, now_s - since_s, _START_SHARE)
+            took_s, mean_s = now_s - since_s, self.start_s_mean
+            self.start_s_mean = took_s if mean_s is None else mean_s + _START_SHARE * (took_s - mean_s)
 
     def given_up(self) -> None:
         """Nobody waits any more, so the start is not measured to its end."""
@@ -45,7 +49,3 @@ class Service:
         if self._missing_since_s is None or self.start_s_mean is None:
             return None
         return max(0.0, self.start_s_mean - (now_s - self._missing_since_s))
-
-
-def _mean(mean: float | None, value: float, share: float) -> float:
-    return value if mean is None else mean + share * (value - mean)

@@ -174,17 +174,23 @@ class WaitingRoom(Generic[T]):
             line = self._lines[deployment_id] = _Line(project_id)
         line.queue.pass_through(ticket)
 
-    def settle(self, deployment_id: str, ticket: Ticket[T], cost: float) -> None:
-        """What it really cost is known; to be told once for each time that it was charged."""
+    def settle(
+        self,
+        deployment_id: str,
+        ticket: Ticket[T],
+        cost: float,
+        served_s: float | None = None,
+        output_tokens: int = 0,
+    ) -> None:
+        """What it really cost is known; to be told once for each time that it was charged.
+
+        served_s: how long a replica of this cluster took, if one answered it whole
+        """
         line = self._lines.get(deployment_id)
         if line is not None:
             line.queue.settle(ticket.tenant, cost - ticket.cost)
-
-    def served(self, deployment_id: str, duration_s: float, output_tokens: int) -> None:
-        """A replica has answered a request whole."""
-        line = self._lines.get(deployment_id)
-        if line is not None:
-            line.service.served(duration_s, output_tokens)
+            if served_s is not None:
+                line.service.served(served_s, output_tokens)
 
     def service(self, deployment_id: str) -> Service | None:
         """What is measured there, if anything is."""

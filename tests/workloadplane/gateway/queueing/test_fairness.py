@@ -50,8 +50,7 @@ class World:
         if ended is not None:
             self._free += 1
             made = ended.item[2]
-            self._room.settle("chat", ended, 100 + 2 * made)
-            self._room.served("chat", PREFILL_S + made * TOKEN_S, made)
+            self._room.settle("chat", ended, 100 + 2 * made, PREFILL_S + made * TOKEN_S, made)
         elif now_s < self._seconds:
             self._arrive(now_s, tenant)
         while self._free and (due := self._room.peek("chat")) is not None:

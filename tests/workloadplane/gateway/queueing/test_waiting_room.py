@@ -39,8 +39,7 @@ def measured(seconds: float, of: WaitingRoom[str], where: Place) -> None:
     """One request was answered and took so long."""
     gone = ticket("gone")
     of.pass_through(where.deployment_id, where.project_id, gone)
-    of.settle(where.deployment_id, gone, 1.0)
-    of.served(where.deployment_id, seconds, 10)
+    of.settle(where.deployment_id, gone, 1.0, seconds, 10)
 
 
 def test_who_cannot_be_served_in_time_is_told_at_once_and_when_to_come() -> None:
