@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,10 +85,12 @@ class Upstream:
 
 
 @contextlib.asynccontextmanager
-async def upstream(script: Script, port: int = 0) -> AsyncIterator[Upstream]:
+async def upstream(
+    script: Script, port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Upstream]:
     """A scripted engine while the block runs."""
     made = Upstream(script)
-    made.server = await asyncio.start_server(made.serve, "127.0.0.1", port)
+    made.server = await asyncio.start_server(made.serve, "127.0.0.1", port, ssl=tls)
     made.port = made.server.sockets[0].getsockname()[1]
     try:
         yield made
@@ -142,8 +145,10 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def gateway(directory: Path, state: AgentState, **limits: Any) -> AsyncIterator[Running]:
-    """A gateway in this process, on a real port, until the block ends."""
+async def gateway(
+    directory: Path, state: AgentState, *, tls: Any = None, **limits: Any
+) -> AsyncIterator[Running]:
+    """A gateway in this process, on a real port, until the block ends. ``tls``: its options of that name."""
     process = GatewayProcess(
         Options(
             agent_state_dir=state.directory,
@@ -153,6 +158,7 @@ async def gateway(directory: Path, state: AgentState, **limits: Any) -> AsyncIte
             share_port=False,
             operator_networks=(ipaddress.ip_network("127.0.0.0/8"),),
             limits=Limits(**{"drain_timeout_s": 0.5, **limits}),
+            **(tls or {}),
         )
     )
     stop = asyncio.Event()

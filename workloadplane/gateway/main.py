@@ -1,6 +1,7 @@
 """``python -m workloadplane.gateway``: options, signals, exit status.
 
-Exit status: 0 after an orderly end, 1 when the port or the state directory can't be had, 2 for wrong options.
+Exit status: 0 after an orderly end, 1 when the port, the state directory or a TLS file can't be had, 2 for wrong
+options.
 """
 
 import argparse
@@ -22,6 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; the exit status."""
     parser = _parser()
     given = parser.parse_args(arguments)
+    if (given.tls_certificate is None) != (given.tls_key is None):
+        parser.error("--tls-certificate and --tls-key: give both, or neither to serve without TLS")
     try:
         options = Options(
             agent_state_dir=given.agent_state_dir.absolute(),
@@ -30,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
             port=given.port,
             share_port=given.share_port,
             take_over=given.take_over,
+            tls_certificate=_absolute(given.tls_certificate),
+            tls_key=_absolute(given.tls_key),
+            tls_ca=_absolute(given.tls_ca),
             operator_networks=tuple(ip_network(each.strip()) for each in given.operator_networks.split(",")),
             limits=limits.from_arguments(given),
         )
@@ -39,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         uvloop.run(_run(options))
     except OSError as error:
-        sys.stderr.write(f"gateway: {options.host}:{options.port} or {options.state_dir}: {error}\n")
+        where = f"{options.host}:{options.port}, {options.state_dir} or a TLS file"
+        sys.stderr.write(f"gateway: {where}: {error}\n")
         return 1
     return 0
 
@@ -66,8 +73,22 @@ def _parser() -> argparse.ArgumentParser:
         default="127.0.0.0/8,::1/128",
         help="networks that may read /metrics (default: this machine)",
     )
+    parser.add_argument(
+        "--tls-certificate", type=Path, metavar="FILE", help="serve TLS with this chain (PEM)"
+    )
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key (PEM, not encrypted)")
+    parser.add_argument(
+        "--tls-ca",
+        type=Path,
+        metavar="FILE",
+        help="hold replicas and peers that speak TLS to these authorities alone (default: the system's)",
+    )
     limits.add_arguments(parser)
     return parser
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return path.absolute() if path is not None else None
 
 
 async def _run(options: Options) -> None:

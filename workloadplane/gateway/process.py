@@ -34,6 +34,7 @@ from workloadplane.gateway.queueing import Bounds, WaitingRoom
 from workloadplane.gateway.queueing.rate_limits import RateLimiter
 from workloadplane.gateway.registry import Registry
 from workloadplane.gateway.server import ClientConnection
+from workloadplane.gateway.tls import ServerTls, client_tls
 from workloadplane.gateway.turns import Turns
 from workloadplane.gateway.upstream import UpstreamPool
 from workloadplane.gateway.usage import WINDOW_S, TrafficBook
@@ -43,6 +44,7 @@ _log = structlog.get_logger(__name__)
 _SWEEP_S = 0.5
 _REPORT_S = 0.25
 _FLUSH_S = 0.1
+_TLS_FILES_S = 1.0
 _HELD_RETRY_S = 1.0
 _BACKLOG = 4096
 _SAY_CLOSE_S = 1.0
@@ -55,6 +57,8 @@ class Options:
     """How the process was started.
 
     take_over:     from the process that serves this state directory with this index, if there is one
+    tls_certificate, tls_key: what clients are served with; ``None`` = plain
+    tls_ca:        authorities that replicas and peers are held to; ``None`` = the system's
     process_index: of ``process_count`` that share the port, and each deployment's queue among them
     """
 
@@ -66,6 +70,9 @@ class Options:
     take_over: bool = False
     process_index: int = 0
     process_count: int = 1
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_ca: Path | None = None
     operator_networks: tuple[Network, ...]
     limits: Limits
 
@@ -74,8 +81,14 @@ class GatewayProcess:
     """Everything that lives as long as the process. ``address``: host and port, once it listens."""
 
     def __init__(self, options: Options) -> None:
-        """Open the spool. Raises OSError when the state directory refuses."""
+        """Open the spool. Raises OSError when the state directory or a TLS file refuses."""
         self._options = options
+        self._client_tls = client_tls(options.tls_ca)
+        self._server_tls = (
+            ServerTls(options.tls_certificate, options.tls_key)
+            if options.tls_certificate is not None and options.tls_key is not None
+            else None
+        )
         self._loop = asyncio.get_running_loop()
         limits = options.limits
         instance = uuid.uuid4().hex
@@ -96,6 +109,7 @@ class GatewayProcess:
                 connect_timeout_s=limits.connect_timeout_s,
                 idle_timeout_s=limits.upstream_idle_timeout_s,
                 idle_connections_max=limits.upstream_idle_connections_max,
+                tls=self._client_tls,
             ),
             spool=spool,
             traffic=TrafficBook(spool, started_at=time.time()),
@@ -134,7 +148,11 @@ class GatewayProcess:
         if self._neighbours.succeeds:
             await self._hear_agent()
         server = await self._loop.create_server(
-            lambda: ClientConnection(self._gateway), sock=listener, backlog=_BACKLOG
+            lambda: ClientConnection(self._gateway),
+            sock=listener,
+            backlog=_BACKLOG,
+            ssl=self._server_tls.context if self._server_tls is not None else None,
+            ssl_handshake_timeout=options.limits.header_timeout_s if self._server_tls is not None else None,
         )
         host, port = listener.getsockname()[:2]
         self.address = (host, port)
@@ -143,6 +161,7 @@ class GatewayProcess:
             asyncio.create_task(self._every(_SWEEP_S, self._sweep)),
             asyncio.create_task(self._every(_REPORT_S, self._link.report_load)),
             asyncio.create_task(self._every(_FLUSH_S, self._flush)),
+            asyncio.create_task(self._every(_TLS_FILES_S, self._look_at_tls_files)),
             asyncio.create_task(self._every(_HELD_RETRY_S, self._context.turns.soon_for_all)),
         ]
         await self._neighbours.open(self._gateway, listener)
@@ -231,6 +250,11 @@ class GatewayProcess:
         if now_s - self._window_began_s >= WINDOW_S:
             self._window_began_s = now_s
             self._close_windows()
+
+    def _look_at_tls_files(self) -> None:
+        self._client_tls.reload_if_changed()
+        if self._server_tls is not None:
+            self._server_tls.reload_if_changed()
 
     def _close_windows(self) -> None:
         context = self._context

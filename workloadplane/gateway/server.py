@@ -428,6 +428,8 @@ class ClientConnection(asyncio.Protocol):
         current = self._current
         if current is None or self._closing or current.http_1_0:
             return False
+        if self._transport is None or self._transport.get_extra_info("ssl_object") is not None:
+            return False
         self._half_closed = True
         (self._waiting[-1] if self._waiting else current).keep_alive = False
         self._probes_left = _PROBES

@@ -16,6 +16,11 @@ from time import monotonic
 from typing import NamedTuple, Protocol, TypeVar, cast
 
 import httptools
+import structlog
+
+from workloadplane.gateway.tls import Reloading, client_tls
+
+_log = structlog.get_logger(__name__)
 
 _HEAD_BYTES_MAX = 64 * 1024
 _LOOKED_AT_AFTER_S = 0.05
@@ -26,11 +31,12 @@ _Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
 
 
 class Target(NamedTuple):
-    """Where to connect."""
+    """Where to connect. ``name``: which a certificate must carry; empty = the host's."""
 
     host: str
     port: int
     tls: bool = False
+    name: str = ""
 
     @property
     def authority(self) -> str:
@@ -268,13 +274,20 @@ class UpstreamConnection(asyncio.Protocol):
 class UpstreamPool:
     """Idle connections by target, the most recently used first."""
 
-    def __init__(self, *, connect_timeout_s: float, idle_timeout_s: float, idle_connections_max: int) -> None:
+    def __init__(
+        self,
+        *,
+        connect_timeout_s: float,
+        idle_timeout_s: float,
+        idle_connections_max: int,
+        tls: Reloading | None = None,
+    ) -> None:
         self._connect_timeout_s = connect_timeout_s
         self._idle_timeout_s = idle_timeout_s
         self._idle_connections_max = idle_connections_max
         self._idle: dict[Target, deque[UpstreamConnection]] = {}
         self._loop = asyncio.get_running_loop()
-        self._tls: ssl.SSLContext | None = None
+        self._tls = tls or client_tls(None)
 
     def take(self, target: Target) -> UpstreamConnection | None:
         """An idle connection that seems alive, if there is one."""
@@ -295,9 +308,18 @@ class UpstreamPool:
 
     async def open(self, target: Target, protocol: Callable[[], _Protocol]) -> _Protocol:
         """A new connection that is not pooled, for another protocol. Raises OSError (also for a time-out)."""
-        tls = self._tls_context() if target.tls else None
         async with asyncio.timeout(self._connect_timeout_s):
-            _, connection = await self._loop.create_connection(protocol, target.host, target.port, ssl=tls)
+            if not target.tls:
+                _, connection = await self._loop.create_connection(protocol, target.host, target.port)
+                return connection
+            name = target.name or target.host
+            try:
+                _, connection = await self._loop.create_connection(
+                    protocol, target.host, target.port, ssl=self._tls.made, server_hostname=name
+                )
+            except ssl.SSLError as error:
+                _log.warning("TLS refused", host=target.host, port=target.port, name=name, reason=str(error))
+                raise
         return connection
 
     def release(self, connection: UpstreamConnection) -> None:
@@ -332,8 +354,3 @@ class UpstreamPool:
         for idle in list(self._idle.values()):
             for connection in list(idle):
                 connection.abandon()
-
-    def _tls_context(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-        return self._tls

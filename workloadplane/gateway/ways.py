@@ -39,7 +39,7 @@ class Ways:
 
 
 def _make(registry: Registry, endpoint: Endpoint) -> Way:
-    target = Target(endpoint.host, endpoint.port)
+    target = Target(endpoint.host, endpoint.port, endpoint.tls, endpoint.tls_name)
     served = Served(
         cluster_id=registry.cluster_id,
         region=registry.region,

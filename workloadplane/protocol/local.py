@@ -25,6 +25,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     max_context_tokens: prompt and answer together; 0 = not known
     adapters:      LoRA adapters that it can load: clients ask for ``<deployment>:<adapter>``
     adapter_slots: how many of them it holds loaded at once
+    tls, tls_name: whether it speaks TLS, and the name that its certificate must carry; empty = the host's
     """
 
     replica_id: str
@@ -43,6 +44,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     max_context_tokens: int = 0
     adapters: tuple[str, ...] = ()
     adapter_slots: int = 0
+    tls: bool = False
+    tls_name: str = ""
 
 
 class EndpointSet(msgspec.Struct, frozen=True, kw_only=True, tag="endpoints"):

@@ -17,7 +17,7 @@ def shake_with_replica(
     """For a replica of this cluster, and the ``Sec-WebSocket-Accept`` that it must answer."""
     registry = context.registry
     endpoint = registry.endpoints[replica_id]
-    target = Target(endpoint.host, endpoint.port)
+    target = Target(endpoint.host, endpoint.port, endpoint.tls, endpoint.tls_name)
     head, expected = request_head(
         upgrade,
         model=endpoint.served_model,
