@@ -15,7 +15,6 @@ from workloadplane.protocol.usage import REQUEST_ID_CHARS_MAX
 _FORWARDED = frozenset(
     {
         b"content-type",
-        b"content-encoding",
         b"accept",
         b"accept-language",
         b"user-agent",

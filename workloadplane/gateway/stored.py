@@ -124,6 +124,7 @@ def _raw(response_id: str) -> bytes | None:
     if len(encoded) != 2 * _BYTES or encoded == response_id:
         return None
     try:
-        return bytes.fromhex(encoded)
+        raw = bytes.fromhex(encoded)
     except ValueError:
         return None
+    return raw if len(raw) == _BYTES else None  # blanks are passed over

@@ -29,6 +29,7 @@ KEPT_BACK = {
     "proxy-authorization": "Basic x",
     "x-engine-admin": "1",
     "accept-encoding": "gzip",
+    "content-encoding": "identity",
     "range": "bytes=0-1",
     "te": "trailers",
 }

@@ -98,6 +98,7 @@ def test_nothing_tells_whether_an_id_is_another_projects_forged_or_gone(tmp_path
             for headers, response_id in (
                 (OTHER, name),
                 (AUTHORIZED, altered),
+                (AUTHORIZED, name.upper().replace("RESP_", "resp_")[:-2]),
                 (AUTHORIZED, "resp_own"),
                 (AUTHORIZED, "resp_" + "0" * 48),
             ):
@@ -107,6 +108,9 @@ def test_nothing_tells_whether_an_id_is_another_projects_forged_or_gone(tmp_path
                 for answer in refused:
                     assert answer.status_code == 404
                     assert answer.json()["error"]["code"] == "response_not_found"
+            for odd in ("", "resp_" + " " * 48, "resp_" + "é" * 48, name[:29] + " " * 24, "x" * 10_000):
+                body = {**ASK, "previous_response_id": odd}
+                assert (await client.post(URL, json=body, headers=AUTHORIZED)).status_code == 404
             assert len(one.received) == asked
 
     run(scenario())
