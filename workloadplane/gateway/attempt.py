@@ -19,6 +19,7 @@ from workloadplane.gateway.body import (
     without_priority,
 )
 from workloadplane.gateway.context import GatewayContext
+from workloadplane.gateway.ejections import Vitals
 from workloadplane.gateway.entry import Wish
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.peers import LIFETIME_S, PEER_HEADER, PeerStatement, sign
@@ -94,6 +95,8 @@ class Attempt:
     name:     its replica or cluster id, as the routing room knows it
     may_hold: the peer was asked to wait for a replica, so what it says is final
     answered: the head of an answer has come
+    vitals:   of its replica; ``None`` before it is sent, and for peers
+    stuck:    its replica was found stuck; ``stays``: and it can't be moved elsewhere
     anew_bytes: of the prompt, to be computed there as far as is known
     burden:   the load that this is, until it has been computed
     """
@@ -108,6 +111,10 @@ class Attempt:
     may_hold: bool = False
     was_sent: bool = False
     answered: bool = False
+    sent_s: float = 0.0
+    vitals: Vitals | None = None
+    stuck: bool = False
+    stays: bool = False
     anew_bytes: int = 0
     burden: float = 0.0
 

@@ -81,7 +81,9 @@ class AgentLink:
 
     def report_load(self, *, always: bool = False) -> None:
         """Tell the agent what runs and waits, if that has changed since or something runs."""
-        report = self._context.traffic.load_report(self._context.registry.in_flight)
+        registry = self._context.registry
+        ejected = registry.ejections.ejected(registry.endpoints)
+        report = self._context.traffic.load_report(registry.in_flight, ejected)
         if always or report.deployments or report != self._reported:
             self._reported = report
             self._send(report)

@@ -36,7 +36,7 @@ class Counters:
         self.picks: Counter[str] = Counter()  # replica | peer | wait | a refusal's rule
         self.retries: Counter[str] = Counter()  # connect | reset | status
         self.queue_refusals: Counter[str] = Counter()  # a bound or limit that was met
-        self.ejections = 0
+        self.ejections: Counter[str] = Counter()  # unreachable | broken | failed | stuck
         self.resumes: Counter[str] = Counter()  # begun | done | why not
         self.refused_tables: Counter[str] = Counter()
 
@@ -70,6 +70,7 @@ def _of_process(counters: Counters, gauges: dict[str, tuple[str, float]]) -> Ite
     yield requests
     for name, text, label, counts in (
         ("meridian_gateway_picks", "Choices made", "choice", counters.picks),
+        ("meridian_gateway_ejections", "Replicas and peers avoided for a while", "cause", counters.ejections),
         ("meridian_gateway_retries", "Requests sent again", "cause", counters.retries),
         ("meridian_gateway_queue_refusals", "Requests told to come again", "rule", counters.queue_refusals),
         ("meridian_gateway_resumes", "Broken streams by what became of them", "outcome", counters.resumes),
@@ -79,9 +80,6 @@ def _of_process(counters: Counters, gauges: dict[str, tuple[str, float]]) -> Ite
         for value, count in counts.items():
             family.add_metric([value], count)
         yield family
-    yield CounterMetricFamily(
-        "meridian_gateway_ejections", "Replicas and peers avoided for a while", value=counters.ejections
-    )
     for name, (text, level) in gauges.items():
         yield GaugeMetricFamily(name, text, value=level)
 

@@ -24,6 +24,7 @@ from workloadplane.gateway.accesslog import AccessLog
 from workloadplane.gateway.affinity import Affinity
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.dispatch import Gateway, Network
+from workloadplane.gateway.ejections import Ejections
 from workloadplane.gateway.entry import Held
 from workloadplane.gateway.explain import Explained
 from workloadplane.gateway.handover.neighbours import Neighbours
@@ -38,6 +39,7 @@ from workloadplane.gateway.tls import ServerTls, client_tls
 from workloadplane.gateway.turns import Turns
 from workloadplane.gateway.upstream import UpstreamPool
 from workloadplane.gateway.usage import WINDOW_S, TrafficBook
+from workloadplane.health.ejection import EjectionPolicy
 from workloadplane.protocol.spool import SpoolWriter
 
 _log = structlog.get_logger(__name__)
@@ -93,7 +95,9 @@ class GatewayProcess:
         limits = options.limits
         instance = uuid.uuid4().hex
         spool = SpoolWriter(options.state_dir / "spool", instance)
-        registry = Registry()
+        counters = Counters()
+        policy = EjectionPolicy(back_off_s=limits.ejection_s)
+        registry = Registry(ejections=Ejections(policy, counters.ejections))
         room: WaitingRoom[Held] = WaitingRoom(
             Bounds(
                 requests_max=limits.hold_requests_max,
@@ -113,7 +117,7 @@ class GatewayProcess:
             ),
             spool=spool,
             traffic=TrafficBook(spool, started_at=time.time()),
-            counters=Counters(),
+            counters=counters,
             room=room,
             turns=Turns(room, self._loop),
             rate_limiter=RateLimiter(),

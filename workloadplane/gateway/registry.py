@@ -6,6 +6,7 @@ Decoded entries are kept for as long as their bytes stay the same, so a delta co
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -13,6 +14,8 @@ from typing import TypeVar
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from workloadplane.gateway.ejections import Ejections
+from workloadplane.health.ejection import EjectionPolicy
 from workloadplane.protocol.local import Endpoint, EndpointSet, Identity
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.routing import ApiKeyEntry, KeySetHeader, Peer, Route, RoutingHeader
@@ -80,7 +83,7 @@ class Registry:
     burden: dict[str, float] = field(default_factory=dict)
     pressure: dict[str, float] = field(default_factory=dict)
     lately: dict[str, float] = field(default_factory=dict)
-    unavailable: LiveSet = field(default_factory=LiveSet)
+    ejections: Ejections = field(default_factory=lambda: Ejections(EjectionPolicy(), Counter()))
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     endpoint_generation: int = 0
     plane_heard_s: float | None = None  # monotonic; None = not since this gateway started
@@ -89,6 +92,7 @@ class Registry:
     _replicas: dict[str, tuple[ReplicaFacts, ...]] = field(default_factory=dict)
     _unready: dict[str, LiveSet] = field(default_factory=dict)
     _snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    _avoided: dict[str, set[str]] = field(default_factory=dict)
 
     # Reading
 
@@ -153,9 +157,21 @@ class Registry:
         cached = self._snapshots.get(route.deployment_id)
         if cached is None:
             cached = self._snapshots[route.deployment_id] = self._make_snapshot(route)
+        avoided = self._avoided[route.deployment_id]
+        if self.ejections.states:
+            self._note_avoided(cached, avoided, now_s)
+        elif avoided:
+            avoided.clear()
         if cached.posture == "active_passive" and not self._lease_holds(now_s):
             return replace(cached, lease_holds=False)
         return cached
+
+    def _note_avoided(self, snapshot: Snapshot, avoided: set[str], now_s: float) -> None:
+        """Bring what the cached snapshot says of this moment up to it."""
+        places, peers = snapshot.places, snapshot.peers
+        avoided.clear()
+        avoided |= self.ejections.avoided(places.place_of, places.ready.bit_count(), self.in_flight, now_s)
+        avoided |= self.ejections.avoided(peers, len(peers), self.in_flight, now_s)
 
     def seats(self, deployment_id: str) -> int:
         """What all ready replicas of a deployment compute side by side; 0 = not known."""
@@ -181,7 +197,6 @@ class Registry:
 
     def expire(self, now_s: float) -> None:
         """Let go of avoidances whose time is over."""
-        self.unavailable.expire(now_s)
         for live in self._unready.values():
             live.expire(now_s)
 
@@ -199,7 +214,7 @@ class Registry:
             replicas=self._replicas.get(route.deployment_id, ()),
             peers=routing.peer_facts if routing else {},
             in_flight=self.in_flight,
-            unavailable=self.unavailable,
+            unavailable=self._avoided.setdefault(route.deployment_id, set()),
             unready=self.unready(route.deployment_id),
             lease_holds=True,
             burden=self.burden,
@@ -246,7 +261,12 @@ class Registry:
             for name, replicas in by_deployment.items()
         }
         self._snapshots.clear()
+        self._forget_the_gone()
         return None
+
+    def _forget_the_gone(self) -> None:
+        peers = self._routing.peers if self._routing else {}
+        self.ejections.keep_only(self.endpoints.keys() | peers.keys())
 
     def adopt_table(self, kind: str, table: Table) -> Refusal | None:
         """Verify a table and put it in force, or say why not."""
@@ -287,6 +307,9 @@ class Registry:
         else:
             self._routing = prepared
             self._unready = {name: live for name, live in self._unready.items() if name in prepared.routes}
+            self._avoided = {name: names for name, names in self._avoided.items() if name in prepared.routes}
+            self.ejections.keep_budgets(prepared.routes)
+            self._forget_the_gone()
         self._snapshots.clear()
 
     def _trusted(self, identity: Identity) -> dict[str, Ed25519PublicKey]:

@@ -24,6 +24,15 @@ from workloadplane.gateway.attempt import Attempt, Inquiry, attempt_at_peer, att
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.entry import Entry
 from workloadplane.gateway.errors import Failure
+from workloadplane.gateway.evidence import (
+    is_stuck,
+    may_send_again,
+    note_head,
+    note_lost,
+    note_sent,
+    note_usual,
+    note_withdrawn,
+)
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.queueing.rate_limits import Charge
 from workloadplane.gateway.record import Finished, record
@@ -84,6 +93,8 @@ class Relay:
     def start(self) -> None:
         self._context.relays.add(self)
         self._connection.attach(self)
+        registry = self._context.registry
+        registry.ejections.budget(self._inquiry.route.deployment_id, self._inquiry.request.began_s).request()
         choice = self._pick(frozenset())
         deployment_id = self._inquiry.route.deployment_id
         goes = isinstance(choice, ToReplica | ToPeer) and self._inquiry.route_class.counts_usage
@@ -182,6 +193,8 @@ class Relay:
         self._deadline_s = min(now_s + self._context.limits.first_byte_timeout_s, self._entry.answer_by_s)
         if self._client_full:
             self._sending.pause()
+        if self._sending.attempt is not None:
+            note_sent(self._context, self._sending.attempt, now_s)
 
     def _end_attempt(self) -> None:
         self._sending.end()
@@ -190,6 +203,7 @@ class Relay:
     def on_attempt_lost(self, failure: Failure, cause: str) -> None:
         attempt = self._sending.attempt
         if attempt is not None and attempt.answered and self._answer.started:
+            note_lost(self._context, attempt, cause)
             self._broken(attempt, errors.stream_broken())
         else:
             self._attempt_failed(failure, cause)
@@ -200,17 +214,15 @@ class Relay:
         self._end_attempt()
         if attempt is None:
             return
-        context = self._context
-        context.registry.unavailable.add(attempt.name, monotonic() + context.limits.ejection_s)
-        context.counters.ejections += 1
+        note_lost(self._context, attempt, cause)
         self._tried.add(attempt.name)
         self._failure = failure
         if attempt.was_sent:
-            if self._resent:
+            if self._resent or not may_send_again(self._context, self._asked):
                 self._fail(failure)
                 return
             self._resent = True
-        context.counters.retries[cause] += 1
+        self._context.counters.retries[cause] += 1
         self._follow(self._pick(frozenset(self._tried)))
 
     # Answering
@@ -224,23 +236,11 @@ class Relay:
             self._fail(errors.internal())
 
     def _on_answer(self, attempt: Attempt, head: ResponseHead | None, data: bytes, complete: bool) -> None:
-        if head is not None:
-            if head.status == 401 and attempt.peer is None:
-                self._attempt_failed(errors.upstream_refused(), "status")
-                return
-            if self._goes_elsewhere(attempt, head):
-                return
-            if self._answer.rewriter is not None and not head.is_stream:
-                self._context.counters.resumes["not taken up"] += 1
-                self._fail(errors.stream_broken())
-                return
-            if attempt.peer is not None:
-                attempt.served = heads.served_by_peer(head, attempt.peer.cluster_id, attempt.peer.region)
-            self._served = attempt.served
-            if self._resumption is None and head.is_stream:
-                self._resumption = resumption(self._context, self._inquiry)
-                self._answer.kept = self._resumption.kept if self._resumption else None
+        if head is not None and not self._on_head(attempt, head):
+            return
         now_s = monotonic()
+        if attempt.vitals is not None and data:
+            attempt.vitals.heard_s = now_s
         stream = self._answer.stream
         events = stream.events if stream is not None else 0
         passed = self._answer.pass_on(head, attempt.served, data, complete, now_s)
@@ -249,17 +249,41 @@ class Relay:
             attempt.body = b""
         if passed == "broken":
             if self._answer.started:
+                if attempt.peer is None:
+                    note_lost(self._context, attempt, "cut")
                 self._broken(attempt, errors.stream_broken())
             else:
                 self._attempt_failed(errors.upstream_unreachable(), "cut")
             return
         if complete:
+            if passed == "ended":
+                note_usual(attempt, self._answer, now_s)
             self._finish(passed == "ended")
             return
         stream = self._answer.stream
         alive = bool(data) if stream is None else stream.events > events
         if alive:
             self._deadline_s = now_s + self._context.limits.stream_idle_timeout_s
+
+    def _on_head(self, attempt: Attempt, head: ResponseHead) -> bool:
+        """Whether what follows is the answer that the client gets."""
+        if head.status == 401 and attempt.peer is None:
+            self._attempt_failed(errors.upstream_refused(), "status")
+            return False
+        note_head(self._context, attempt, head.status)
+        if self._goes_elsewhere(attempt, head):
+            return False
+        if self._answer.rewriter is not None and not head.is_stream:
+            self._context.counters.resumes["not taken up"] += 1
+            self._fail(errors.stream_broken())
+            return False
+        if attempt.peer is not None:
+            attempt.served = heads.served_by_peer(head, attempt.peer.cluster_id, attempt.peer.region)
+        self._served = attempt.served
+        if self._resumption is None and head.is_stream:
+            self._resumption = resumption(self._context, self._inquiry)
+            self._answer.kept = self._resumption.kept if self._resumption else None
+        return True
 
     def _goes_elsewhere(self, attempt: Attempt, head: ResponseHead) -> bool:
         """Whether this answer only says that another replica or region must be asked, and one can be."""
@@ -273,7 +297,7 @@ class Relay:
         if head.status not in _RETRIED_STATUSES or self._resent:
             return False
         choice = self._pick(frozenset(self._tried | {attempt.name}))
-        if not isinstance(choice, ToReplica | ToPeer):
+        if not isinstance(choice, ToReplica | ToPeer) or not may_send_again(context, self._asked):
             return False
         self._resent = True
         self._tried.add(attempt.name)
@@ -286,18 +310,11 @@ class Relay:
         """The answer broke off in the middle: go on elsewhere, or end honestly."""
         self._end_attempt()
         resumes = self._context.counters.resumes
-        plan = self._resumption.plan(attempt.served.revision_id) if self._resumption is not None else ""
-        if self._answer.stream is None or self._answer.stream.is_mid_event or plan == "":
+        plan = self._plan(attempt)
+        if plan is None:
             self._fail(failure)
         elif isinstance(plan, Plan):
-            resumes["begun"] += 1
-            self._asked = plan.inquiry
-            self._answer.go_on(plan.rewriter)
-            self._tried = {attempt.name}
-            self._resent = False
-            self._failure = failure
-            self._entry.goes_on(monotonic())
-            self._follow(self._pick(frozenset(self._tried)))
+            self._go_on(plan, attempt, failure)
         elif isinstance(plan, bytes):
             resumes["ended"] += 1
             self._answer.end_with(plan, monotonic())
@@ -305,6 +322,49 @@ class Relay:
         else:
             resumes["refused"] += 1
             self._fail(errors.not_resumable(plan))
+
+    def _plan(self, attempt: Attempt) -> Plan | bytes | str | None:
+        """How the stream could go on elsewhere; ``None``: it is none that could."""
+        stream = self._answer.stream
+        if self._resumption is None or stream is None or stream.is_mid_event:
+            return None
+        return self._resumption.plan(attempt.served.revision_id)
+
+    def _go_on(self, plan: Plan, attempt: Attempt, failure: Failure) -> None:
+        self._context.counters.resumes["begun"] += 1
+        self._asked = plan.inquiry
+        self._answer.go_on(plan.rewriter)
+        self._tried = {attempt.name}
+        self._resent = False
+        self._failure = failure
+        self._entry.goes_on(monotonic())
+        self._follow(self._pick(frozenset(self._tried)))
+
+    def _leave_stuck(self, attempt: Attempt) -> None:
+        """Its replica gives nobody anything: go elsewhere if there is anywhere, and nothing is lost by it."""
+        if not attempt.stuck:
+            attempt.stuck = True
+            note_lost(self._context, attempt, "stuck")
+        if attempt.stays or not isinstance(
+            self._pick(frozenset(self._tried | {attempt.name})), ToReplica | ToPeer
+        ):
+            return
+        failure = errors.upstream_timeout(self._context.limits.stuck_stream_s)
+        if attempt.answered and self._answer.started:
+            plan = self._plan(attempt)
+            if isinstance(plan, Plan):
+                self._end_attempt()
+                self._go_on(plan, attempt, failure)
+                return
+        elif not self._resent and may_send_again(self._context, self._asked):
+            self._resent = True
+            self._tried.add(attempt.name)
+            self._failure = failure
+            self._context.counters.retries["stuck"] += 1
+            self._end_attempt()
+            self._follow(self._pick(frozenset(self._tried)))
+            return
+        attempt.stays = True
 
     def _finish(self, sound: bool) -> None:
         status = self._answer.status
@@ -358,6 +418,7 @@ class Relay:
 
     def on_client_gone(self) -> None:
         """Cancel upstream: the engine stops when its connection closes."""
+        note_withdrawn(self._context, self._sending.attempt)
         self._close("client_gone", 499)
 
     def on_client_full(self) -> None:
@@ -382,6 +443,12 @@ class Relay:
                 self._answer.begin_early()
         if now_s > self._deadline_s and not self._client_full:
             self._on_deadline()
+            return
+        attempt = self._sending.attempt
+        if attempt is not None and not self._client_full:
+            streams = bool(self._inquiry.body.stream)
+            if is_stuck(self._context, attempt, self._answer, streams=streams, now_s=now_s):
+                self._leave_stuck(attempt)
 
     def _on_deadline(self) -> None:
         limits = self._context.limits

@@ -112,8 +112,8 @@ class TrafficBook:
             traffic = self.revisions[key] = RevisionTraffic(deployment_id, revision_id)
         return traffic
 
-    def load_report(self, in_flight_by_replica: dict[str, int]) -> LoadReport:
-        """What runs and waits now, for the agent."""
+    def load_report(self, in_flight_by_replica: dict[str, int], ejected: dict[str, str]) -> LoadReport:
+        """What runs and waits now, and who is avoided and why, for the agent."""
         return LoadReport(
             gateway_instance=self._spool.gateway_instance,
             deployments=tuple(
@@ -127,6 +127,7 @@ class TrafficBook:
                 if traffic.in_flight or traffic.waiting
             ),
             in_flight_by_replica={name: count for name, count in in_flight_by_replica.items() if count},
+            ejected=ejected,
         )
 
     def close_windows(self, now: float, *, deployments: Container[str]) -> None:

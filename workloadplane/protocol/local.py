@@ -128,11 +128,15 @@ class DeploymentLoad(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadReport(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
-    """Every 250 ms while something runs, and at once when a request finds no replica (that is the wake)."""
+    """Every 250 ms while something runs, and at once when a request finds no replica (that is the wake).
+
+    ejected: replicas that this gateway avoids, and why: unreachable | broken | failed | stuck
+    """
 
     gateway_instance: str
     deployments: tuple[DeploymentLoad, ...]
     in_flight_by_replica: dict[str, int]
+    ejected: dict[str, str] = {}
 
 
 FromAgent = EndpointSet | TablePush | Identity | PlaneHeard | EngineLoads

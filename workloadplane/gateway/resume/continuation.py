@@ -75,6 +75,8 @@ class Continuation:
     tokens_before:   of the answer, already told
     prompt_tokens:   of the client's own prompt; ``None`` = not known exactly
     tokens_in_prompt: of the answer so far, that the new prompt holds
+    echo:            what a continuation must not begin with: an engine that is given a prompt which ends in the
+                     middle of a character repeats all of it
     """
 
     path: bytes
@@ -83,12 +85,18 @@ class Continuation:
     tokens_before: int
     prompt_tokens: int | None
     tokens_in_prompt: int
+    echo: str = ""
 
 
-def continuation(path: bytes, body: bytes, told: Told) -> Continuation | str:
-    """The request for the rest, or why the answer can't be continued."""
+def continuation(path: bytes, body: bytes, told: Told, *, ids_hidden: bool = True) -> Continuation | str:
+    """The request for the rest, or why the answer can't be continued.
+
+    Tokens of which no text was sent are made anew. If whoever asked sees their numbers, that can't be.
+    """
     if told.unfit is not None:
         return told.unfit
+    if not ids_hidden and told.has_ids and told.shown < told.tokens:
+        return "half a character"
     if not told.has_begun:
         return Continuation(path, body, False, 0, told.prompt_tokens, 0)
     members: dict[str, Any] = msgspec.json.decode(body)
@@ -105,7 +113,7 @@ def continuation(path: bytes, body: bytes, told: Told) -> Continuation | str:
     if least:
         members["min_tokens"] = max(0, least - told.tokens_sent)
     by_ids = told.has_ids and not members.get("stop")
-    if by_ids and (not is_chat or _only_shared(members)):
+    if by_ids and told.shown and (not is_chat or _only_shared(members)):
         return _by_ids(members, told, limit)
     if limit is not None:
         members[limit_name] = limit
@@ -160,16 +168,19 @@ def _by_ids(members: dict[str, Any], told: Told, limit: int | None) -> Continuat
     asked = {name: value for name, value in members.items() if name in _SHARED or not is_chat}
     if members.get("min_tokens"):
         asked["min_tokens"] = members["min_tokens"]
-    asked["prompt"] = msgspec.Raw(b"[%s,%s]" % (told.prompt_ids, bytes(told.token_ids[:-1])))
+    asked["prompt"] = msgspec.Raw(
+        b"[%s,%s]" % (told.prompt_ids, bytes(told.token_ids[: told.shown_ids_bytes - 1]))
+    )
     asked["max_tokens"] = limit
     asked["return_token_ids"] = True
     return Continuation(
         path=COMPLETIONS_PATH,
         body=msgspec.json.encode(asked),
         from_completion=is_chat,
-        tokens_before=told.tokens,
+        tokens_before=told.shown,
         prompt_tokens=told.prompt_tokens,
-        tokens_in_prompt=told.tokens,
+        tokens_in_prompt=told.shown,
+        echo="" if told.is_sure else told.text,
     )
 
 

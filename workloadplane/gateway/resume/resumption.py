@@ -67,12 +67,14 @@ class Resumption:
         self._tokens_at_break = told.tokens_sent
         if self._fruitless > _FRUITLESS_BREAKS_MAX or self._breaks > _BREAKS_MAX:
             return "a stream that broke again and again"
-        asked = continuation(self._inquiry.request.path, self._body, told)
+        hidden = self._inquiry.asks_token_ids
+        asked = continuation(self._inquiry.request.path, self._body, told, ids_hidden=hidden)
         if isinstance(asked, str):
             return asked
         parsed = bodies.parse(asked.body)
         if isinstance(parsed, Failure):
             return "a body that can't be read again"
+        told.forget_unshown()
         inquiry = replace(
             self._inquiry,
             request=replace(self._inquiry.request, path=asked.path, body=asked.body, charged_bytes=0),

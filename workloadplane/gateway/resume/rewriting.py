@@ -18,10 +18,11 @@ _DONE = (b"data: [DONE]", b"data:[DONE]")
 class Rewriter:
     """One continuation. ``feed`` answers with whole events as the client expects them."""
 
-    __slots__ = ("_asked", "_facts", "_has_role", "_marked", "_tail")
+    __slots__ = ("_asked", "_echo", "_facts", "_has_role", "_marked", "_tail")
 
     def __init__(self, asked: Continuation, told: Told) -> None:
         self._asked = asked
+        self._echo = asked.echo
         self._facts = told.facts
         self._has_role = told.has_role
         self._tail = b""
@@ -76,6 +77,11 @@ class Rewriter:
 
     def _choice(self, choice: dict[str, Any]) -> dict[str, Any] | None:
         choice.pop("prompt_token_ids", None)
+        text = choice.get("text")
+        if self._echo and text:
+            at = text.rfind(self._echo)
+            choice["text"] = text[at + len(self._echo) :] if at >= 0 else text
+            self._echo = ""
         if self._asked.from_completion:
             return _as_chat(choice)
         delta = choice.get("delta")

@@ -46,6 +46,8 @@ class Told:
 
     token_ids:  the numbers of its tokens, each with a comma behind it; of use only if ``has_ids``
     prompt_ids: the numbers of its prompt, joined by commas, where the engine told them
+    shown:      of the tokens, how many are in the text that was sent: an engine keeps back those that end in the
+                middle of a character; with several in one event, the last of them may be such (``is_sure`` tells)
     unfit:      what was sent that nobody can go on with, in words; ``None`` = nothing
     """
 
@@ -57,7 +59,10 @@ class Told:
         "finish_reason",
         "has_role",
         "has_usage",
+        "is_sure",
         "prompt_ids",
+        "shown",
+        "shown_ids_bytes",
         "token_events",
         "token_ids",
         "tokens",
@@ -72,6 +77,9 @@ class Told:
         self.has_usage = False
         self.token_ids = bytearray()
         self.tokens = 0
+        self.shown = 0
+        self.shown_ids_bytes = 0
+        self.is_sure = True
         self.token_events = 0
         self.bare_events = 0
         self.prompt_ids: bytes | None = None
@@ -94,18 +102,23 @@ class Told:
 
     @property
     def has_begun(self) -> bool:
-        """Whether any of the answer itself was sent."""
-        return bool(self.tokens or self.token_events or self._text)
+        """Whether any of the answer's text was sent."""
+        return bool(self._text)
 
     @property
     def tokens_sent(self) -> int:
-        """Exact where numbers are known; else one for each event."""
-        return self.tokens if self.bare_events == 0 else self.token_events
+        """In the text that was sent: exact where numbers are known, else one for each event."""
+        return self.shown if self.bare_events == 0 else self.token_events
 
     @property
     def prompt_tokens(self) -> int | None:
         """How many the prompt has, where the engine told their numbers."""
         return None if self.prompt_ids is None else self.prompt_ids.count(b",") + 1
+
+    def forget_unshown(self) -> None:
+        """Tokens of which no text was sent are made anew."""
+        del self.token_ids[self.shown_ids_bytes :]
+        self.tokens = self.shown
 
     def add(self, events: bytes) -> None:
         """Read whole events. Events that are not understood make the answer unfit to be continued."""
@@ -156,6 +169,10 @@ class Told:
         elif text:
             self.bare_events += 1
             self.token_events += 1
+        if text:
+            self.shown = self.tokens
+            self.shown_ids_bytes = len(self.token_ids)
+            self.is_sure = len(choice.token_ids or ()) < 2
         if choice.finish_reason is not None:
             self.finish_reason = choice.finish_reason
 

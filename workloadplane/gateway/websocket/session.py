@@ -25,6 +25,7 @@ from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.dialects import request_id_lines
 from workloadplane.gateway.entry import Entry, rate_charge, wish_of
 from workloadplane.gateway.errors import Failure
+from workloadplane.gateway.evidence import note_lost
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.reader import Request
 from workloadplane.gateway.routes import REALTIME
@@ -263,8 +264,7 @@ class WebSocketSession:
         if attempt is None or inquiry is None:
             return
         context = self._context
-        context.registry.unavailable.add(attempt.name, monotonic() + context.limits.ejection_s)
-        context.counters.ejections += 1
+        note_lost(context, attempt, cause)
         self._tried.add(attempt.name)
         if attempt.was_sent:
             if self._resent >= _RESENT_MAX:

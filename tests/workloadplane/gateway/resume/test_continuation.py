@@ -65,6 +65,28 @@ def test_a_chat_with_numbered_tokens_goes_on_as_a_completion_of_those_numbers() 
     assert (made.tokens_before, made.prompt_tokens) == (4, 2)
 
 
+def test_tokens_whose_text_is_still_kept_back_are_made_anew() -> None:
+    """An engine shows a character when its last byte is there; a prompt must not end in the middle of one."""
+    told = told_of(role([5, 6]), token("a", [7]), token("", [8]), token("", [9]))
+    made = asked(told, messages=MESSAGES, max_tokens=10)
+    assert json.loads(made.body)["prompt"] == [5, 6, 7]
+    assert json.loads(made.body)["max_tokens"] == 9
+    assert made.tokens_before == 1
+    assert made.echo == ""
+    body = json.dumps({"messages": MESSAGES}).encode()
+    assert continuation(CHAT, body, told, ids_hidden=False) == "half a character"
+
+
+def test_a_prompt_that_comes_back_is_left_out() -> None:
+    """With several tokens in an event the last may be half a character, and then the engine repeats the prompt."""
+    told = told_of(role([5, 6]), token("Once upon", [7, 8]))
+    made = asked(told, messages=MESSAGES)
+    for first, kept in (("helloOnce upon a", " a"), (" a", " a")):
+        choice = {"index": 0, "text": first, "finish_reason": None, "token_ids": [9]}
+        out = Rewriter(made, told).feed(event(choice))
+        assert json.loads(out.split(b"data: ")[1])["choices"][0]["delta"]["content"] == kept
+
+
 def test_a_chat_without_numbers_goes_on_with_an_open_last_message() -> None:
     """What was said is an assistant's message that the engine is told to finish."""
     told = told_of(role(), token("Hel"), token("lo"))

@@ -1,0 +1,227 @@
+"""Streams of real vLLM that break at random tokens go on as if nothing had happened. Slow.
+
+In float32 under greedy sampling an answer is a function of its prompt, so the joined one must be the unbroken
+one. Most breaks are made by a proxy in front of one engine; three are an engine that is killed while another lives.
+"""
+
+import asyncio
+import contextlib
+import json
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from infra.embedded import example_model
+from tests.support.cutting_proxy import Cuts, cutting_proxy
+from tests.support.gateway import AUTHORIZED, Running, agent_state, endpoints, gateway
+from tests.support.tables import AgentState
+from workloadplane.engines.base import EngineReplica
+from workloadplane.engines.vllm import ENGINE
+from workloadplane.protocol.local import EndpointSet
+from workloadplane.protocol.refusal import Refusal
+from workloadplane.protocol.statefile import write_state
+from workloadplane.runtimes.base import ReplicaSpec, RunningReplica
+from workloadplane.runtimes.process import ProcessRuntime
+
+ENGINES_DIR = Path(__file__).parents[3] / ".engines"
+VERSION = "0.32.0"
+CUTS = 47
+KILLS = 3
+TOKENS = 60
+PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
+PROMPTS = ("hello", "Tell me a short story about the sea, please.", "ünïcode 東京 🙂", "x" * 40)
+
+
+def body(kind: str, prompt: str) -> dict[str, Any]:
+    asked: dict[str, Any] = {
+        "model": "chat",
+        "max_tokens": TOKENS,
+        "temperature": 0,
+        "ignore_eos": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if kind == "chat":
+        return {**asked, "messages": [{"role": "user", "content": prompt}]}
+    return {**asked, "prompt": prompt}
+
+
+@dataclass
+class Told:
+    """A stream as its client saw it."""
+
+    replica: str
+    raw: bytes
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        choices = [choice for event in self.events for choice in event["choices"]]
+        return "".join(c.get("text") or (c.get("delta") or {}).get("content") or "" for c in choices)
+
+    @property
+    def reasons(self) -> list[str]:
+        choices = [choice for event in self.events for choice in event["choices"]]
+        return [c["finish_reason"] for c in choices if c.get("finish_reason")]
+
+    @property
+    def counts(self) -> list[tuple[int, int]]:
+        usages = [event["usage"] for event in self.events if event.get("usage")]
+        return [(usage["prompt_tokens"], usage["completion_tokens"]) for usage in usages]
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+@pytest.mark.skipif(
+    isinstance(ENGINE.interpreter(ENGINES_DIR, VERSION), Refusal), reason="vLLM's environment was not made"
+)
+def test_streams_that_break_at_random_tokens_are_the_unbroken_ones(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """47 cuts and 3 kills, chats and completions: same text byte for byte, one id, usage counted once."""
+    assert pytestconfig.cache is not None
+    world = _World(tmp_path, pytestconfig.cache.mkdir("vllm"))
+    asyncio.run(asyncio.wait_for(_break_them(world), 4 * ENGINE.start_timeout_s + 300))
+
+
+class _World:
+    """Engines behind proxies at fixed ports, so that one that was killed comes back where it was."""
+
+    def __init__(self, directory: Path, cache_dir: Path) -> None:
+        self.directory = directory
+        self._cache_dir = cache_dir
+        self._started = 0
+        self.cuts = Cuts()
+        self.runtime: ProcessRuntime
+        self.client: httpx.AsyncClient
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        async with (
+            ProcessRuntime(
+                state_dir=self.directory / "runtime", engines_dir=ENGINES_DIR, cache_dir=self._cache_dir
+            ) as self.runtime,
+            httpx.AsyncClient(headers={"authorization": "Bearer engine-secret"}) as self.client,
+        ):
+            yield
+
+    async def start(self) -> RunningReplica:
+        self._started += 1
+        model = example_model.ensure(self.directory)
+        replica = EngineReplica(
+            served_model="chat",
+            source_uri=model.source_uri,
+            precision="float32",
+            max_context_tokens=512,
+            engine_version=VERSION,
+            arguments={"max_num_seqs": "8"},
+            engine_key="engine-secret",
+            shutdown_timeout_s=5.0,
+        )
+        spec = ReplicaSpec(replica_id=f"real-{self._started}", engine="vllm", replica=replica)
+        running = await self.runtime.start(spec)
+        assert isinstance(running, RunningReplica), running
+        ended = asyncio.create_task(self.runtime.wait(running.runtime_ref))
+        while not (await ENGINE.probe(self.client, running.endpoint, timeout_s=30)).ready:
+            await asyncio.wait({ended}, timeout=0.5)
+            assert not ended.done(), await self.runtime.log_tail(running.runtime_ref)
+        ended.cancel()
+        return running
+
+
+async def _break_them(world: _World) -> None:
+    rng = random.Random(7)
+    async with world.opened():
+        engine = await world.start()
+        try:
+            await _cut_them(world, engine, rng)
+            await _kill_them(world, engine, rng)
+        finally:
+            for replica in await world.runtime.adopt():
+                await world.runtime.stop(replica.runtime_ref, grace_s=0)
+
+
+async def _cut_them(world: _World, engine: RunningReplica, rng: random.Random) -> None:
+    port, cuts = engine.endpoint.port, world.cuts
+    async with cutting_proxy(port, cuts) as one, cutting_proxy(port, cuts) as two:
+        state = agent_state(world.directory / "cut-agent", one, two)
+        _speak_vllm(state, one, two)
+        async with gateway(world.directory / "cut", state, ejection_s=0.01) as running:
+            whole = {
+                (kind, prompt): await _ask(running, kind, prompt) for kind in PATHS for prompt in PROMPTS
+            }
+            resumed = 0
+            for number in range(CUTS):
+                kind, prompt = ("chat", "completions")[number % 2], PROMPTS[number // 2 % len(PROMPTS)]
+                after = rng.randrange(1, TOKENS)
+                cuts.after_events, cuts.half = [after], rng.randrange(40)
+                joined = await _ask(running, kind, prompt)
+                assert cuts.done == number + 1
+                _is_unbroken(joined, whole[kind, prompt], f"{kind} {prompt!r} cut after {after}")
+                resumed += joined.raw.count(b": resumed\n")
+            # Where an engine put several tokens into one event, a late cut met an answer that was complete.
+            assert resumed > CUTS * 3 // 4
+
+
+async def _kill_them(world: _World, engine: RunningReplica, rng: random.Random) -> None:
+    living = [engine, await world.start()]
+    for number in range(KILLS):
+        kind, prompt = ("chat", "completions", "chat")[number], PROMPTS[number]
+        ports = [each.endpoint.port for each in living]
+        state = agent_state(world.directory / f"kill-agent-{number}", *ports)
+        _speak_vllm(state, *ports)
+        async with gateway(world.directory / f"kill-{number}", state) as running:
+            whole = await _ask(running, kind, prompt)
+            after = rng.randrange(2, TOKENS // 2)
+
+            async def kill(told: Told, after: int = after) -> None:
+                if len(told.events) == after:
+                    victim = living.pop(int(told.replica[-1]) - 1)
+                    await world.runtime.stop(victim.runtime_ref, grace_s=0)
+
+            joined = await _ask(running, kind, prompt, kill)
+            assert len(living) == 1
+            _is_unbroken(joined, whole, f"{kind} {prompt!r} killed after {after}")
+            assert joined.raw.count(b": resumed\n") == 1
+        if number < KILLS - 1:
+            living.append(await world.start())
+
+
+def _speak_vllm(state: AgentState, *ports: int) -> None:
+    """The endpoints as the agent would write them for this engine."""
+    known = endpoints(2, *ports)
+    engines = tuple(msgspec.structs.replace(each, engine="vllm") for each in known.endpoints)
+    known = EndpointSet(endpoint_generation=2, endpoints=engines)
+    write_state(state.directory / "endpoints.json", msgspec.json.encode(known))
+
+
+async def _ask(running: Running, kind: str, prompt: str, watch: Any = None) -> Told:
+    async with (
+        httpx.AsyncClient(timeout=120) as client,
+        client.stream(
+            "POST", running.url + PATHS[kind], json=body(kind, prompt), headers=AUTHORIZED
+        ) as answer,
+    ):
+        assert answer.status_code == 200, await answer.aread()
+        told = Told(answer.headers["x-meridian-replica"], b"")
+        async for line in answer.aiter_lines():
+            told.raw += line.encode() + b"\n"
+            if line.startswith("data: {"):
+                told.events.append(json.loads(line[6:]))
+                if watch is not None:
+                    await watch(told)
+    return told
+
+
+def _is_unbroken(joined: Told, whole: Told, what: str) -> None:
+    assert joined.text == whole.text, what
+    assert joined.raw.rstrip().endswith(b"data: [DONE]"), what
+    assert len({event["id"] for event in joined.events}) == 1, what
+    assert joined.reasons == whole.reasons == ["length"], what
+    assert joined.counts == whole.counts, what

@@ -1,0 +1,103 @@
+"""What an attempt's course says about the replica or peer that it was sent to, and whether it may be sent again.
+
+Of a peer only its connections count: what its answers say is about its replicas. A client's fault is no evidence.
+"""
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from workloadplane.gateway.answer import AnswerWriter
+from workloadplane.gateway.attempt import Attempt, Inquiry
+from workloadplane.gateway.ejections import stuck_after
+from workloadplane.gateway.routes import RESPONSES
+from workloadplane.health.ejection import Event
+
+if TYPE_CHECKING:
+    from workloadplane.gateway.context import GatewayContext
+
+_LOST: dict[str, Event] = {
+    "connect": "unreachable",
+    "reset": "broken",
+    "cut": "broken",
+    "status": "broken",
+    "stuck": "stuck",
+}
+
+
+def note_sent(context: "GatewayContext", attempt: Attempt, now_s: float) -> None:
+    """It is on its way."""
+    ejections = context.registry.ejections
+    attempt.sent_s = now_s
+    if attempt.peer is None:
+        attempt.vitals = ejections.vitals(attempt.name)
+    if attempt.name in ejections.states:
+        ejections.note(attempt.name, "sent", now_s)
+
+
+def note_head(context: "GatewayContext", attempt: Attempt, status: int) -> None:
+    """An answer has begun."""
+    ejections = context.registry.ejections
+    failed = status >= 500 and attempt.peer is None
+    if failed or attempt.name in ejections.states:
+        # A refusal shows neither that it works nor that it does not.
+        event: Event = "failed" if failed else "answered" if status < 400 else "withdrawn"
+        ejections.note(attempt.name, event, monotonic())
+
+
+def note_lost(context: "GatewayContext", attempt: Attempt, cause: str) -> None:
+    """It could not be sent, or its answer broke off. ``cause``: connect | reset | cut | status | stuck."""
+    context.registry.ejections.note(attempt.name, _LOST[cause], monotonic())
+
+
+def note_withdrawn(context: "GatewayContext", attempt: Attempt | None) -> None:
+    """Its client left before anything was known."""
+    if attempt is not None and not attempt.answered and attempt.name in context.registry.ejections.states:
+        context.registry.ejections.note(attempt.name, "withdrawn", monotonic())
+
+
+def note_usual(attempt: Attempt, answer: AnswerWriter, now_s: float) -> None:
+    """A whole answer: how long this replica usually takes."""
+    vitals, stream = attempt.vitals, answer.stream
+    if vitals is None or answer.status != 200 or answer.rewriter is not None:
+        return
+    if stream is None:
+        vitals.whole.observe(now_s - attempt.sent_s)
+    elif stream.first_event_s is not None:
+        vitals.first_token.observe(max(0.0, stream.first_event_s - attempt.sent_s))
+        if stream.gap_s_max is not None:
+            vitals.gap.observe(stream.gap_s_max)
+
+
+def is_stuck(
+    context: "GatewayContext", attempt: Attempt, answer: AnswerWriter, *, streams: bool, now_s: float
+) -> bool:
+    """Whether the replica has given nobody anything for too long, while this request waits for it."""
+    vitals = attempt.vitals
+    if vitals is None:
+        return False
+    limits = context.limits
+    stream = answer.stream
+    silent_s = now_s - max(attempt.sent_s, vitals.heard_s)
+    floor_s = min(limits.stuck_stream_s, limits.stuck_first_token_s)
+    if silent_s < floor_s:
+        return False
+    if stream is not None and attempt.answered and stream.first_event_s is not None:
+        return silent_s > stuck_after(vitals.gap, limits.stuck_stream_s)
+    usual = vitals.first_token if streams else vitals.whole
+    return silent_s > stuck_after(usual, limits.stuck_first_token_s)
+
+
+def may_send_again(context: "GatewayContext", inquiry: Inquiry) -> bool:
+    """Whether a request that reached a replica, and of whose answer nothing was told, may be sent once more.
+
+    Generating again is harmless as long as nobody has seen anything of it; storing a response again is not,
+    unless the client gave a key by which it can be known again. Then the budget decides.
+    """
+    request = inquiry.request
+    if inquiry.route_class is RESPONSES and inquiry.body.store is not False:
+        if b"idempotency-key" not in request.headers:
+            return False
+    elif request.method not in (b"POST", b"GET") or request.path.endswith(b"/cancel"):
+        return False
+    now_s = monotonic()
+    return context.registry.ejections.budget(inquiry.route.deployment_id, now_s).retry(now_s)
