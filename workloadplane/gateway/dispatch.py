@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Protocol
 from urllib.parse import unquote
 
 import msgspec
@@ -35,7 +36,16 @@ _MODEL = b"/v1/models/"
 _JSON = b"content-type: application/json\r\n"
 _LocalRoute = Callable[[ClientConnection, Request], None]
 Network = IPv4Network | IPv6Network
-Divert = Callable[[ClientConnection, Request, str], bool]
+
+
+class Siblings(Protocol):
+    """Further processes that share the port."""
+
+    def divert(self, connection: ClientConnection, request: Request, deployment_id: str) -> bool:
+        """Pass a request to the process that owns its deployment's queue; whether it is on its way there."""
+
+    def pass_to(self, connection: ClientConnection, request: Request, index: int) -> bool:
+        """Pass a request to the process with this index; whether it is on its way there."""
 
 
 class Gateway:
@@ -45,16 +55,15 @@ class Gateway:
         self,
         context: GatewayContext,
         operator_networks: tuple[Network, ...],
-        divert: Divert | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
-        """``divert``: passes a request to the process that owns its deployment, if that is not this one."""
         self.limits = context.limits
         self.connections: set[ClientConnection] = set()
         self.body_bytes = 0
         self.draining = False
         self._context = context
         self._operator_networks = operator_networks
-        self._divert = divert
+        self._siblings = siblings
         self._local: dict[bytes, _LocalRoute] = {
             b"/livez": self._live,
             b"/readyz": self._ready,
@@ -90,7 +99,8 @@ class Gateway:
         if isinstance(inquiry, Failure):
             self._refuse(connection, request, inquiry)
             return
-        if self._divert is not None and self._divert(connection, request, inquiry.route.deployment_id):
+        siblings, deployment_id = self._siblings, inquiry.route.deployment_id
+        if siblings is not None and siblings.divert(connection, request, deployment_id):
             return
         charge = rate_charge(self._context, inquiry, request.began_s)
         if isinstance(charge, Failure):
@@ -113,10 +123,11 @@ class Gateway:
         self, connection: ClientConnection, request: Request, upgrade: handshake.Upgrade, caller: Caller
     ) -> bool:
         """A session that names its model only later stays where it is."""
-        if self._divert is None or upgrade.model is None:
+        siblings = self._siblings
+        if siblings is None or upgrade.model is None:
             return False
         route = self._context.registry.route(caller.api_key.project_id, upgrade.model)
-        return route is not None and self._divert(connection, request, route.deployment_id)
+        return route is not None and siblings.divert(connection, request, route.deployment_id)
 
     def _refuse(self, connection: ClientConnection, request: Request, failure: Failure) -> None:
         """Answer with an error and the request's id, by which support can be asked."""
@@ -161,8 +172,13 @@ class Gateway:
         connection.respond(503 if missing else 200, _JSON, told)
 
     def _metrics(self, connection: ClientConnection, request: Request) -> None:
+        """Of this process, or with ``?process=<index>`` of one of those that share its port."""
         if not self._is_operator(connection.remote):
             self._refuse(connection, request, errors.unknown_route("GET", "/metrics"))
+            return
+        named = request.query.removeprefix(b"process=")
+        wanted = int(named) if named.isdigit() and len(named) < 4 else -1
+        if self._siblings is not None and self._siblings.pass_to(connection, request, wanted):
             return
         context = self._context
         gauges = {

@@ -16,26 +16,33 @@ import structlog
 import uvloop
 
 from workloadplane.gateway import limits
+from workloadplane.gateway.handover.family import SUCCEEDED, Family, child_command
 from workloadplane.gateway.process import GatewayProcess, Options
+
+_PROCESSES_MAX = 64
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; the exit status."""
     parser = _parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
     given = parser.parse_args(arguments)
     if (given.tls_certificate is None) != (given.tls_key is None):
         parser.error("--tls-certificate and --tls-key: give both, or neither to serve without TLS")
+    index: int | None = given.process_index
     try:
         options = Options(
             agent_state_dir=given.agent_state_dir.absolute(),
             state_dir=given.state_dir.absolute(),
             host=given.host,
             port=given.port,
-            share_port=given.share_port,
+            share_port=given.share_port or index is not None,
             take_over=given.take_over,
             tls_certificate=_absolute(given.tls_certificate),
             tls_key=_absolute(given.tls_key),
             tls_ca=_absolute(given.tls_ca),
+            process_index=_index(index, given.processes),
+            process_count=given.processes,
             operator_networks=tuple(ip_network(each.strip()) for each in given.operator_networks.split(",")),
             limits=limits.from_arguments(given),
         )
@@ -43,12 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(str(error))
     _log_as_json()
     try:
-        uvloop.run(_run(options))
+        if given.processes > 1 and index is None:
+            return asyncio.run(_run_family(options, child_command(arguments)))
+        succeeded = uvloop.run(_run(options))
     except OSError as error:
         where = f"{options.host}:{options.port}, {options.state_dir} or a TLS file"
         sys.stderr.write(f"gateway: {where}: {error}\n")
         return 1
-    return 0
+    return SUCCEEDED if succeeded and index is not None else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,6 +71,14 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let further gateway processes listen on the same port (SO_REUSEPORT)",
     )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="run as this many processes on the port, each the owner of some deployments' queues (default 1)",
+    )
+    parser.add_argument("--process-index", type=int, default=None, help=argparse.SUPPRESS)
     parser.add_argument(
         "--take-over",
         action="store_true",
@@ -91,7 +108,27 @@ def _absolute(path: Path | None) -> Path | None:
     return path.absolute() if path is not None else None
 
 
-async def _run(options: Options) -> None:
+def _index(index: int | None, processes: int) -> int:
+    if not 1 <= processes <= _PROCESSES_MAX:
+        raise ValueError(f"--processes: {processes} is not in 1 ... {_PROCESSES_MAX}")
+    if index is not None and not 0 <= index < processes:
+        raise ValueError(f"--process-index: {index} is not below --processes {processes}")
+    return index or 0
+
+
+async def _run_family(options: Options, command: list[str]) -> int:
+    family = Family(
+        command,
+        count=options.process_count,
+        host=options.host,
+        port=options.port,
+        state_dir=options.state_dir,
+    )
+    return await family.run(takes_over=options.take_over)
+
+
+async def _run(options: Options) -> bool:
+    """Whether it ended because a successor serves."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -100,7 +137,7 @@ async def _run(options: Options) -> None:
     # What lives as long as the process need not be looked at by every collection.
     gc.collect()
     gc.freeze()
-    await process.serve(stop)
+    return await process.serve(stop)
 
 
 def _log_as_json() -> None:

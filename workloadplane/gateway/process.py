@@ -132,16 +132,19 @@ class GatewayProcess:
         self._neighbours = Neighbours(
             options.state_dir, options.process_index, options.process_count, self._on_succeeded
         )
-        divert = self._neighbours.divert if options.process_count > 1 else None
-        self._gateway = Gateway(self._context, options.operator_networks, divert)
+        siblings = self._neighbours if options.process_count > 1 else None
+        self._gateway = Gateway(self._context, options.operator_networks, siblings)
         self._link = AgentLink(self._context, options.agent_state_dir, self._context.turns.soon_for_all)
         self._window_began_s = monotonic()
         self._spool_refused = False
         self._log_writing: asyncio.Future[None] | None = None
         self.address: tuple[str, int] | None = None
 
-    async def serve(self, stop: asyncio.Event) -> None:
-        """Serve until ``stop`` is set, then finish what runs. Raises OSError if the port can't be had."""
+    async def serve(self, stop: asyncio.Event) -> bool:
+        """Serve until ``stop`` is set, then finish what runs; whether a successor serves now.
+
+        Raises OSError if the port can't be had.
+        """
         self._stop = stop
         options = self._options
         listener = await self._neighbours.take_over(options.host, options.port) if options.take_over else None
@@ -183,6 +186,7 @@ class GatewayProcess:
         self._end()
         if self._log_writing is not None:
             await self._log_writing
+        return self._neighbours.has_successor
 
     async def _hear_agent(self) -> None:
         """A successor serves what only the agent's word allows (the lease), too: wait for it, but not for ever."""

@@ -123,6 +123,14 @@ class Neighbours:
         self._pass(connection, request, owner, otherwise)
         return True
 
+    def pass_to(self, connection: ClientConnection, request: Request, index: int) -> bool:
+        """Pass a request to the process with this index; whether it is on its way there."""
+        count = self._shards.count if self._shards is not None else 1
+        if request.was_passed or index == self._index or not (0 <= index < count and connection.can_pass):
+            return False
+        self._pass(connection, request, index, connection.abort)
+        return True
+
     def pass_idle(self, connection: ClientConnection) -> None:
         """Give an idle connection to the successor; close it if that can't be."""
         if not connection.can_pass:

@@ -51,7 +51,7 @@ class Passing:
         copy = os.dup(self._connection.fileno())
         try:
             with connect(self._path, None) as other:
-                told = encode(Pass(remote=self._connection.remote, request=_packed(self._request)))
+                told = encode(Pass(request=_packed(self._request)))
                 sent = socket.send_fds(other, [told[:65536]], [copy])
                 await loop.sock_sendall(other, told[sent:])
                 reader = Reader()

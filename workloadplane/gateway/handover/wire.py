@@ -54,7 +54,6 @@ class PassedRequest(msgspec.Struct, frozen=True, kw_only=True):
 class Pass(msgspec.Struct, frozen=True, kw_only=True, tag="pass"):
     """A client's connection, whose descriptor comes with this; without a request it is idle."""
 
-    remote: str
     request: PassedRequest | None
 
 
