@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from workloadplane.gateway.answer import AnswerWriter
 from workloadplane.gateway.attempt import Attempt, Inquiry
+from workloadplane.gateway.body import ResponsesBody
 from workloadplane.gateway.ejections import stuck_after
-from workloadplane.gateway.routes import RESPONSES
 from workloadplane.health.ejection import Event
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def may_send_again(context: "GatewayContext", inquiry: Inquiry) -> bool:
     unless the client gave a key by which it can be known again. Then the budget decides.
     """
     request = inquiry.request
-    if inquiry.route_class is RESPONSES and inquiry.body.store is not False:
+    if isinstance(inquiry.body, ResponsesBody) and inquiry.body.store is not False:
         if b"idempotency-key" not in request.headers:
             return False
     elif request.method not in (b"POST", b"GET") or request.path.endswith(b"/cancel"):
