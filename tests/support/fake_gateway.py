@@ -58,7 +58,10 @@ class FakeGateway:
         )
 
     def report(
-        self, *loads: tuple[str, str, int, int], in_flight_by_replica: dict[str, int] | None = None
+        self,
+        *loads: tuple[str, str, int, int],
+        in_flight_by_replica: dict[str, int] | None = None,
+        ejected: dict[str, str] | None = None,
     ) -> None:
         """Each load: deployment, revision, in flight, waiting."""
         deployments = tuple(
@@ -69,6 +72,7 @@ class FakeGateway:
                 gateway_instance=self.instance,
                 deployments=deployments,
                 in_flight_by_replica=in_flight_by_replica or {},
+                ejected=ejected or {},
             )
         )
 

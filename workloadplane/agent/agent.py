@@ -273,6 +273,7 @@ class Agent:
         self._publish_endpoints(always=True)
 
     def _on_load(self) -> None:
+        self._fleet.suspect(self._hub.avoided())
         desired = self._tables.desired
         if desired is not None and self._conductor.observe_load(desired):
             self._wake()

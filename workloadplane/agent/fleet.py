@@ -179,6 +179,13 @@ class Fleet:
             _log.warning("drain limit passed", replica_id=replica_id, limit_s=record.drain_limit_s)
         self._spawn(self._stop(record.running.runtime_ref))
 
+    def suspect(self, replica_ids: Set[str]) -> None:
+        """Gateways avoid these: look at them at once, and with less patience."""
+        for record in self.records.values():
+            was, record.suspected = record.suspected, record.replica_id in replica_ids
+            if record.suspected and not was:
+                record.suspicion.set()
+
     def forget_ended(self, reported: Callable[[str], bool]) -> None:
         """Drop ended replicas that were reported long enough ago, and the oldest beyond a bound."""
         now = time.monotonic()

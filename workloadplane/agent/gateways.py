@@ -150,6 +150,10 @@ class GatewayHub:
         """Requests that gateways say they have on a replica."""
         return sum(link.load.in_flight_by_replica.get(replica_id, 0) for link in self._links if link.load)
 
+    def avoided(self) -> set[str]:
+        """Replicas that some gateway avoids, by what it has seen of them."""
+        return {name for link in self._links if link.load for name in link.load.ejected}
+
     def loads(self) -> dict[tuple[str, str], RevisionLoad] | None:
         """(deployment, revision) -> load; a revision without one is idle. None: no gateway is connected."""
         if not self._links:

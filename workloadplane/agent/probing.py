@@ -5,6 +5,7 @@ answered: a probe costs a token and a place in its queue.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -62,9 +63,17 @@ class Prober:
                 pause_s = start_pause_s if record.state == "starting" else timings.liveness_s
             elif record.state == "ready":
                 await self._probe_living()
-                if not (record.evidence[-1].answered or record.evidence[-1].progressed):
+                is_silent = not (record.evidence[-1].answered or record.evidence[-1].progressed)
+                if is_silent or record.suspected:
                     pause_s = min(_SILENT_PAUSE_S, timings.liveness_s)
-            await asyncio.sleep(pause_s)
+            await self._pause(pause_s)
+
+    async def _pause(self, pause_s: float) -> None:
+        """Wait, unless a gateway begins to avoid the replica."""
+        suspicion = self._record.suspicion
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(suspicion.wait(), pause_s)
+        suspicion.clear()
 
     async def scrape_on(self) -> None:
         """Read the metrics until the replica has ended."""
@@ -102,13 +111,30 @@ class Prober:
         if progressed:
             result = ProbeResult(at=time.monotonic(), answered=False, progressed=True)
         else:
-            result = await self._ask(self._timings.liveness_timeout_s)
+            result = await self._ask_soon()
         # The probe's own token must not look like somebody else's next time.
         self._tokens_before = None if tokens is None else tokens + (1 if result.answered else 0)
         if record.state != "ready":
             return
         record.evidence.append(result)
         self._judge()
+
+    async def _ask_soon(self) -> ProbeResult:
+        """Ask with the patience that it deserves; less from when a gateway begins to avoid it."""
+        timings, record = self._timings, self._record
+        if not record.suspected:
+            record.suspicion.clear()
+            asking = asyncio.create_task(self._ask(timings.liveness_timeout_s))
+            suspecting = asyncio.create_task(record.suspicion.wait())
+            try:
+                await asyncio.wait({asking, suspecting}, return_when=asyncio.FIRST_COMPLETED)
+                if asking.done():
+                    return await asking
+            finally:
+                suspecting.cancel()
+                if not asking.done():
+                    asking.cancel()
+        return await self._ask(min(timings.suspected_timeout_s, timings.liveness_timeout_s))
 
     async def _ask(self, timeout_s: float) -> ProbeResult:
         readiness = await self._engine.probe(self._client, self._running.endpoint, timeout_s=timeout_s)

@@ -1,5 +1,6 @@
 """One replica as the agent holds it, and its faces: to the gateways, to the control plane, to the decisions."""
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -134,6 +135,7 @@ class ReplicaRecord:
     start_was_seen:   False if it was found without a record: how long its start took is not known
     drained_from:     its state when its drain began: from ready it can be recalled
     drain_is_final:   its place is promised to another replica
+    suspected:        a gateway avoids it; ``suspicion`` is set when one begins to
     """
 
     facts: Facts
@@ -157,6 +159,8 @@ class ReplicaRecord:
     drained_from: ReplicaState | None = None
     drain_is_final: bool = False
     stop_ordered: bool = False
+    suspected: bool = False
+    suspicion: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def replica_id(self) -> str:

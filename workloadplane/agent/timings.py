@@ -15,6 +15,7 @@ class AgentTimings:
     start_probe_timeout_s: for its first token; engines compile at their first request
     liveness_s:            between two checks of a ready replica that is idle
     liveness_timeout_s:    for its one token; errs on the patient side, as a false alarm costs a cold start
+    suspected_timeout_s:   the same for one that a gateway avoids, as it has evidence of its own
     sync_wait_s:           how long the control plane may hold a sync that has nothing new
     slow_sync_s:           between syncs of an agent that has been superseded or fenced
     back_off_base_s, back_off_cap_s: pauses between calls home that fail
@@ -28,6 +29,7 @@ class AgentTimings:
     start_probe_timeout_s: float = 60.0
     liveness_s: float = 5.0
     liveness_timeout_s: float = 10.0
+    suspected_timeout_s: float = 3.0
     sync_wait_s: float = 2.0
     slow_sync_s: float = 10.0
     back_off_base_s: float = 0.5

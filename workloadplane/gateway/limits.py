@@ -39,7 +39,7 @@ class Limits:
     hold_bytes_per_project_max: int = _count(128 * 1024 * 1024, "bodies of one project's held requests")
     hold_comment_interval_s: float = _limit(10.0, "between keep-alive comments to a held client of a stream")
     ejection_s: float = _limit(1.0, "a replica or peer that broke a connection is avoided, at first")
-    stuck_first_token_s: float = _limit(15.0, "of silence, at least, make a replica stuck before an answer")
+    stuck_first_token_s: float = _limit(10.0, "of silence, at least, make a replica stuck before an answer")
     stuck_stream_s: float = _limit(5.0, "of silence, at least, make a replica stuck in mid-stream")
     websockets_max: int = _count(10_000, "WebSocket sessions open at once")
     websocket_message_bytes_max: int = _count(32 * 1024 * 1024, "one WebSocket message")

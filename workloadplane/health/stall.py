@@ -57,7 +57,7 @@ class StallPolicy:
 
     times: float = 8.0
     samples_min: int = 20
-    unknown_times: float = 4.0
+    unknown_times: float = 2.0
 
 
 def stuck_after_s(usual: Usual, floor_s: float, policy: StallPolicy) -> float:

@@ -339,6 +339,19 @@ def test_a_silent_replica_is_replaced(cluster: Cluster) -> None:
     eventually(lambda: first not in cluster.plane.replicas, within_s=60.0, what="the old one is forgotten")
 
 
+def test_a_replica_that_gateways_avoid_is_looked_at_sooner(cluster: Cluster) -> None:
+    """What a gateway has seen shortens the agent's patience: replaced in a third of the usual time."""
+    cluster.want(assignment())
+    cluster.start_agent()
+    (first,) = cluster.until_ready(1)
+    with cluster.gateway() as gateway:
+        eventually(lambda: gateway.heard_at)
+        os.kill(cluster.replica_pids()[first], signal.SIGSTOP)
+        gateway.report(ejected={first: "stuck"})
+
+        eventually(lambda: first not in gateway.ready(), within_s=20.0, what="taken from the gateways")
+
+
 def test_damaged_state_files_cost_nothing_that_runs(cluster: Cluster) -> None:
     """Torn and flipped files are passed over: the replica serves on, under the same id, and is reported again."""
     cluster.want(assignment())

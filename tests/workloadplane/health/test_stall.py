@@ -22,7 +22,7 @@ def test_the_percentile_is_within_a_bucket_of_the_true_one(values: list[float]) 
 def test_a_slow_replica_is_given_more_time_and_an_unknown_one_too() -> None:
     """Several times its own percentile, at least the floor; without enough samples a multiple of the floor."""
     usual = Usual()
-    assert stuck_after_s(usual, 5.0, POLICY) == 20.0
+    assert stuck_after_s(usual, 5.0, POLICY) == 10.0
     for _ in range(100):
         usual.observe(0.05)
     assert stuck_after_s(usual, 5.0, POLICY) == 5.0
