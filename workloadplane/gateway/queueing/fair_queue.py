@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 from workloadplane.gateway.queueing.priority import CLASSES
 
 PASSES_MAX = 16
-CREDIT_REQUESTS = 16
+CREDIT_REQUESTS = 24
 _COST_SHARE = 0.01  # of a new request in the mean
 _TENANTS_KEPT = 1024
 _STALE_ENTRIES_MAX = 64

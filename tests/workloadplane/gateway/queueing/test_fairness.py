@@ -104,7 +104,7 @@ def test_a_tenant_at_100_times_its_share_hardly_moves_the_others(seed: int) -> N
 
 
 def test_first_come_first_served_would_let_the_greedy_one_have_its_way() -> None:
-    """The same world with one line for everybody: the others wait ten times as long and are refused."""
+    """The same world with one line for everybody: the others wait over five times as long and are refused."""
     calm = World(rates(0.9), 600)
     unfair = World(rates(0.9, greed=100), 600, fair=False)
     assert unfair.p99_s() > 5 * calm.p99_s()
