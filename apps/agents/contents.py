@@ -20,6 +20,7 @@ from apps.fleet.models import Cluster, GpuPool, Region
 from apps.placements.models import Assignment
 from controlplane.failover import Seat
 from workloadplane.protocol.desired import (
+    AdapterSource,
     AutoscalingBounds,
     DesiredAssignment,
     DesiredHeader,
@@ -127,6 +128,7 @@ def _desired_assignment(row: Assignment) -> DesiredAssignment:
             image_digest=image.digest,
             arguments={name: str(value) for name, value in image.arguments.items()},
         ),
+        adapters=tuple(AdapterSource(**adapter) for adapter in revision.adapters),
         draining=row.draining,
     )
 
@@ -219,17 +221,35 @@ def _route(deployment: Deployment, rows: Sequence[Assignment], ready_revision_id
         _revision_route(revision, rows, weight=100 if revision.pk == weighted else 0)
         for revision in sorted(revisions.values(), key=lambda revision: -revision.number)
     )
-    return _route_of(deployment, revisions[weighted].model_version.model.name, shares)
+    return _route_of(
+        deployment,
+        revisions[weighted].model_version.model.name,
+        shares,
+        adapters=_adapters(revisions.values()),
+    )
+
+
+def _adapters(revisions: Iterable[Revision]) -> tuple[str, ...]:
+    """Of all live revisions: a gateway asks only replicas that have the one it wants."""
+    return tuple(sorted({adapter["name"] for revision in revisions for adapter in revision.adapters}))
 
 
 def _nowhere_route(deployment: Deployment, refusal: Refusal) -> Route:
     """It exists, so nobody is told otherwise; it runs nowhere, and this is why."""
     revision = deployment.current_revision
     model = revision.model_version.model.name if revision is not None else ""
-    return msgspec.structs.replace(_route_of(deployment, model, ()), placed=False, refusal=refusal)
+    adapters = _adapters([revision]) if revision is not None else ()
+    unplaced = _route_of(deployment, model, (), adapters=adapters)
+    return msgspec.structs.replace(unplaced, placed=False, refusal=refusal)
 
 
-def _route_of(deployment: Deployment, model: str, revisions: tuple[RevisionRoute, ...]) -> Route:
+def _route_of(
+    deployment: Deployment,
+    model: str,
+    revisions: tuple[RevisionRoute, ...],
+    *,
+    adapters: tuple[str, ...] = (),
+) -> Route:
     return Route(
         deployment_id=str(deployment.pk),
         deployment=deployment.name,
@@ -243,6 +263,7 @@ def _route_of(deployment: Deployment, model: str, revisions: tuple[RevisionRoute
         scale_to_zero=deployment.autoscaling.min_replicas == 0,
         revisions=revisions,
         created_at=int(deployment.created_at.timestamp()),
+        adapters=adapters,
     )
 
 

@@ -46,17 +46,22 @@ class DeploymentDocument:
     residency_ingress: str = "forward"
     priority: int = 0
     slo: SloDocument = SloDocument()
+    adapters: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The document as it is sent; ``slo`` is left out where nothing is stated."""
+        """The document as it is sent; ``slo`` and ``adapters`` are left out where nothing is stated."""
         document = {name: getattr(self, name) for name in _PLAIN_FIELDS}
         document["autoscaling"] = dict(vars(self.autoscaling))
         document["residency"] = list(self.residency)
+        if self.adapters:
+            document["adapters"] = list(self.adapters)
         stated = {name: value for name, value in vars(self.slo).items() if value is not None}
         return {**document, "slo": stated} if stated else document
 
 
-_PLAIN_FIELDS = tuple(field.name for field in fields(DeploymentDocument) if field.name != "slo")
+_PLAIN_FIELDS = tuple(
+    field.name for field in fields(DeploymentDocument) if field.name not in ("slo", "adapters")
+)
 
 
 def document_read(raw: Any) -> DeploymentDocument:
@@ -106,9 +111,10 @@ def _from_valid(data: Mapping[str, Any]) -> DeploymentDocument:
     if "max_replicas" not in autoscaling:
         autoscaling["max_replicas"] = max(1, autoscaling.get("min_replicas", 1))
     return DeploymentDocument(
-        **{name: value for name, value in given.items() if name not in ("slo", "residency")},
+        **{name: value for name, value in given.items() if name not in ("slo", "residency", "adapters")},
         autoscaling=AutoscalingDocument(**autoscaling),
         residency=tuple(given.get("residency", ())),
+        adapters=tuple(given.get("adapters", ())),
         slo=SloDocument(**(given.get("slo") or {})),
     )
 
@@ -141,6 +147,7 @@ def document_of(deployment: Deployment) -> DeploymentDocument:
             ttft_s_p95=deployment.slo_ttft_s_p95,
             inter_token_latency_s_p95=deployment.slo_inter_token_latency_s_p95,
         ),
+        adapters=tuple(adapter["name"] for adapter in revision.adapters),
     )
 
 

@@ -141,6 +141,8 @@ class Revision(models.Model):
     number = models.PositiveIntegerField()
     model_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+")
     engine_image = models.ForeignKey(EngineImage, on_delete=models.PROTECT, related_name="+")
+    # Pinned by value, {name, digest, source_uri, rank} each, so that the catalog may forget an adapter that still runs.
+    adapters = models.JSONField(default=list)
     rolled_back_from = models.ForeignKey(
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )

@@ -56,6 +56,7 @@ _LISTED = (
     "autoscaling__scale_down_delay_s", "autoscaling__concurrency_target",
     "current_revision__number", "current_revision__model_version__version",
     "current_revision__model_version__model__name", "current_revision__engine_image__engine",
+    "current_revision__adapters",
 )  # fmt: skip
 
 

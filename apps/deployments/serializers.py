@@ -17,7 +17,7 @@ from apps.api.validation import (
     StrictIntegerField,
     StrictSerializer,
 )
-from apps.catalog.models import EngineName
+from apps.catalog.models import MODEL_NAME_PATTERN, EngineName
 from apps.deployments.documents import document_of
 from apps.deployments.models import (
     ConditionType,
@@ -114,6 +114,19 @@ class DeploymentDocumentSerializer(StrictSerializer):
         min_value=-100, max_value=100, required=False, help_text="Higher is placed first. Default 0."
     )
     slo = SloSerializer(required=False, allow_null=True)
+    adapters = serializers.ListField(
+        child=PatternField(
+            pattern=MODEL_NAME_PATTERN, form="The name of an adapter in the catalog is wanted.", max_length=63
+        ),
+        required=False,
+        max_length=64,
+        help_text="LoRA adapters of the model; clients ask for `name:adapter`. Changing them is a new revision.",
+    )
+
+    def validate_adapters(self, value: list[str]) -> list[str]:
+        if len(set(value)) != len(value):
+            raise ValidationError("Names an adapter twice: give each once.")
+        return value
 
     def validate_residency(self, value: list[str]) -> list[str]:
         if len(set(value)) != len(value):
@@ -210,6 +223,7 @@ class DeploymentSerializer(StatusSerializer):
     residency_ingress = serializers.ChoiceField(choices=ResidencyIngress.choices)
     priority = serializers.IntegerField()
     slo = SloSerializer(required=False)
+    adapters = serializers.ListField(child=serializers.CharField(), required=False)
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
 

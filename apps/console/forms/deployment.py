@@ -56,6 +56,7 @@ class DeploymentForm(DocumentForm):
         "/residency": "residency",
         "/residency_ingress": "residency_ingress",
         "/priority": "priority",
+        "/adapters": "adapters",
         "/slo/ttft_s_p95": "slo_ttft_s_p95",
         "/slo/inter_token_latency_s_p95": "slo_inter_token_latency_s_p95",
         "/slo": "slo_ttft_s_p95",
@@ -66,6 +67,11 @@ class DeploymentForm(DocumentForm):
     )
     model = forms.ChoiceField()
     engine = forms.ChoiceField(help_text="The newest image of it is pinned into the revision.")
+    adapters = forms.CharField(
+        label="LoRA adapters",
+        required=False,
+        help_text="Names, with commas between. Clients send name:adapter.",
+    )
     min_replicas = forms.IntegerField(label="Minimum", initial=1, help_text="0 scales to zero when idle.")
     max_replicas = forms.IntegerField(label="Maximum", initial=4)
     concurrency_target = forms.FloatField(
@@ -131,6 +137,7 @@ class DeploymentForm(DocumentForm):
             for goal in ("ttft_s_p95", "inter_token_latency_s_p95")
             if data[f"slo_{goal}"] is not None
         }
+        adapters = [name.strip() for name in data["adapters"].split(",") if name.strip()]
         return {
             "name": self.fixed_name or data["name"],
             "model": data["model"],
@@ -148,6 +155,7 @@ class DeploymentForm(DocumentForm):
             "residency_ingress": data["residency_ingress"],
             "priority": data["priority"],
             **({"slo": goals} if goals else {}),
+            **({"adapters": adapters} if adapters else {}),
         }
 
 
@@ -155,7 +163,8 @@ def form_values(document: Mapping[str, Any]) -> dict[str, Any]:
     """A document as the form's initial values: the reverse of ``DeploymentForm.document``."""
     goals = document.get("slo") or {}
     return {
-        **{name: value for name, value in document.items() if name not in ("autoscaling", "slo")},
+        **{name: document[name] for name in document if name not in ("autoscaling", "slo", "adapters")},
+        "adapters": ", ".join(document.get("adapters", ())),
         **{name: _plain(value) for name, value in document["autoscaling"].items()},
         **{f"slo_{goal}": value for goal, value in goals.items()},
     }

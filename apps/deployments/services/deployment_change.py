@@ -1,6 +1,7 @@
 """Changing a deployment: what runs (a new revision) or how (other policy). Either raises its generation."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,6 @@ from apps.api.etags import etag_of_generation, precondition_check
 from apps.api.problems import Problem, field_problem, not_found
 from apps.api.services import audit_record, one_transaction
 from apps.catalog import selectors as catalog
-from apps.catalog.models import EngineImage, ModelVersion
 from apps.deployments import selectors
 from apps.deployments.documents import (
     DeploymentDocument,
@@ -66,7 +66,7 @@ def deployment_rollback(
     if earlier.pk == locked.current_revision_id:
         raise Problem("conflict", f"revision {revision} is what runs; choose an earlier one")
     before = document_of(locked)
-    _revision_add(actor, locked, earlier.model_version, earlier.engine_image, rolled_back_from=earlier)
+    _revision_add(actor, locked, Resolved.of(earlier), rolled_back_from=earlier)
     return _stored(actor, locked, before, action="rolled_back")
 
 
@@ -83,7 +83,7 @@ def deployment_redeploy(*, actor: Actor, deployment: Deployment, if_match: str |
     if newest.pk == current.engine_image_id:
         raise Problem("conflict", f"the newest image, {newest}, is what runs; add a newer one first")
     before = document_of(locked)
-    _revision_add(actor, locked, current.model_version, newest)
+    _revision_add(actor, locked, replace(Resolved.of(current), engine_image=newest))
     return _stored(actor, locked, before, action="redeployed")
 
 
@@ -109,27 +109,24 @@ def _adopt(actor: Actor, locked: Deployment, wanted: DeploymentDocument, *, acti
     current = locked.current_revision
     resolved = deployment_resolve(document=wanted, project_id=locked.project_id, current=current)
     policy_write(wanted, locked, locked.autoscaling)
-    runs_the_same = current is not None and resolved == Resolved(current.model_version, current.engine_image)
+    runs_the_same = current is not None and resolved == Resolved.of(current)
     if runs_the_same and document_of(locked) == before:
         return selectors.deployment_get(actor=actor, name=locked.name)
     if not runs_the_same:
-        _revision_add(actor, locked, resolved.model_version, resolved.engine_image)
+        _revision_add(actor, locked, resolved)
     return _stored(actor, locked, before, action=action)
 
 
 def _revision_add(
-    actor: Actor,
-    locked: Deployment,
-    model_version: ModelVersion,
-    engine_image: EngineImage,
-    rolled_back_from: Revision | None = None,
+    actor: Actor, locked: Deployment, runs: Resolved, rolled_back_from: Revision | None = None
 ) -> None:
     newest = selectors.revisions(deployment=locked).order_by("-number").first()
     locked.current_revision = Revision.objects.create(
         deployment=locked,
         number=newest.number + 1 if newest else 1,
-        model_version=model_version,
-        engine_image=engine_image,
+        model_version=runs.model_version,
+        engine_image=runs.engine_image,
+        adapters=list(runs.adapters),
         rolled_back_from=rolled_back_from,
         created_by_id=actor.user_id,
     )

@@ -34,6 +34,7 @@ def deployment_create(*, actor: Actor, document: Any) -> Deployment:
         number=1,
         model_version=resolved.model_version,
         engine_image=resolved.engine_image,
+        adapters=list(resolved.adapters),
         created_by_id=actor.user_id,
     )
     deployment.save(update_fields=["current_revision"])

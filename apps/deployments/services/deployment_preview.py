@@ -71,12 +71,13 @@ def _placed(
     row.autoscaling = AutoscalingPolicy(deployment=row)
     policy_write(wanted, row, row.autoscaling)
     current = deployment.current_revision if deployment else None
-    if current is None or resolved != Resolved(current.model_version, current.engine_image):
+    if current is None or resolved != Resolved.of(current):
         current = Revision(
             deployment=row,
             number=current.number + 1 if current else 1,
             model_version=resolved.model_version,
             engine_image=resolved.engine_image,
+            adapters=list(resolved.adapters),
         )
     row.current_revision = current
     preview = placement_preview(

@@ -1,6 +1,8 @@
 """What a document's names mean in this project and fleet."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from apps.api.problems import FieldError, Problem
@@ -17,6 +19,12 @@ class Resolved:
 
     model_version: ModelVersion
     engine_image: EngineImage
+    adapters: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, revision: Revision) -> "Resolved":
+        """What a revision runs."""
+        return cls(revision.model_version, revision.engine_image, tuple(revision.adapters))
 
 
 def deployment_resolve(
@@ -46,10 +54,43 @@ def deployment_resolve(
         engine_image = engine_image or catalog.engine_image_resolve(engine=document.engine)
     except Problem as problem:
         errors.extend(problem.errors)
+    adapters: list[Mapping[str, Any]] = []
+    if model_version is not None:
+        adapters = _adapters(document, model_version, current, errors)
     if errors or model_version is None or engine_image is None:
         detail = "; ".join(f"{error.pointer}: {error.detail}" for error in errors[:3])
         raise Problem("invalid_document", detail, errors=errors)
-    return Resolved(model_version, engine_image)
+    return Resolved(model_version, engine_image, tuple(adapters))
+
+
+def _adapters(
+    document: DeploymentDocument, version: ModelVersion, current: Revision | None, errors: list[FieldError]
+) -> list[Mapping[str, Any]]:
+    """Pinned as ``current`` has them, if it runs the same model version, else as the catalog has them now."""
+    if not document.adapters:
+        return []
+    known = {
+        adapter.name: {
+            "name": adapter.name,
+            "digest": adapter.digest,
+            "source_uri": adapter.source_uri,
+            "rank": adapter.rank,
+        }
+        for adapter in catalog.adapters(model_version=version)
+    }
+    if current is not None and current.model_version_id == version.pk:
+        known |= {adapter["name"]: adapter for adapter in current.adapters}
+    for index, name in enumerate(document.adapters):
+        if name not in known:
+            errors.append(
+                FieldError(
+                    pointer=f"/adapters/{index}",
+                    detail=f"{version} has no such adapter",
+                    value=name,
+                    remedy=f"use one of: {', '.join(sorted(known)) or 'none yet; add one to the model version first'}",
+                )
+            )
+    return [known[name] for name in document.adapters if name in known]
 
 
 def _unknown_jurisdictions(document: DeploymentDocument) -> list[FieldError]:
