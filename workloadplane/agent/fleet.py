@@ -261,6 +261,7 @@ class Fleet:
         )
         self._spawn(prober.probe_on())
         self._spawn(prober.scrape_on())
+        self._spawn(prober.hear_kv_events())
 
     async def _await_end(self, record: ReplicaRecord, runtime_ref: str) -> None:
         ended = await self._runtime.wait(runtime_ref)

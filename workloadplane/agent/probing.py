@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import httpx
 
+from workloadplane.agent import kv_listening
 from workloadplane.agent.record import ReplicaRecord
 from workloadplane.agent.timings import AgentTimings
 from workloadplane.engines.base import Engine
@@ -85,6 +86,18 @@ class Prober:
                 record.metrics_since = time.monotonic()
             await asyncio.sleep(self._timings.scrape_s)
         record.metrics = None
+
+    async def hear_kv_events(self) -> None:
+        """Count what the engine publishes of its KV cache, until the replica has ended."""
+        address = self._running.endpoint.kv_events
+        if not address:
+            return
+        listening = asyncio.create_task(kv_listening.listen(address, self._record.kv))
+        try:
+            while not self._record.ended and not listening.done():
+                await asyncio.wait({listening}, timeout=self._timings.scrape_s)
+        finally:
+            listening.cancel()
 
     async def _probe_start(self) -> None:
         record = self._record

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from workloadplane.agent.reconcile import DRAIN_LIMIT_S, HeldReplica
 from workloadplane.engines.base import EngineMetrics
+from workloadplane.engines.kv_events import KvCounts
 from workloadplane.health.probes import ProbeResult
 from workloadplane.health.replica import ENDED, ReplicaState
 from workloadplane.protocol.desired import DesiredAssignment
@@ -153,6 +154,7 @@ class ReplicaRecord:
     evidence: deque[ProbeResult] = field(default_factory=lambda: deque(maxlen=16))
     metrics: EngineMetrics | None = None
     metrics_since: float = 0.0
+    kv: KvCounts = field(default_factory=KvCounts)
     drain_since: float | None = None
     drain_limit_s: float = DRAIN_LIMIT_S
     drain_generation: int | None = None
@@ -245,6 +247,8 @@ class ReplicaRecord:
             waiting=metrics.waiting or 0,
             kv_cache_usage=metrics.kv_cache_usage,
             kv_capacity_tokens=metrics.kv_capacity_tokens or 0,
+            kv_stored_tokens_total=self.kv.stored_tokens if self.kv.heard else None,
+            kv_clears=self.kv.clears,
         )
 
     def held(self, *, in_flight: int, clear: bool) -> HeldReplica:

@@ -61,6 +61,7 @@ class EnginePlace:
     """Where a runtime lets a replica run.
 
     interpreter: the Python of the engine's own environment, as seen from inside
+    kv_events:   where to publish KV events (an address of ZeroMQ); empty = nowhere
     cache_dir:   kept between replicas of this cluster: compile caches; each engine uses a folder of its own
     """
 
@@ -68,6 +69,7 @@ class EnginePlace:
     port: int
     interpreter: str
     cache_dir: str
+    kv_events: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +83,13 @@ class EngineCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineEndpoint:
-    """How to reach one replica."""
+    """How to reach one replica. ``kv_events``: where it publishes what happens in its KV cache, if it does."""
 
     host: str
     port: int
     served_model: str
     engine_key: str = field(repr=False)
+    kv_events: str = ""
 
     @property
     def base_url(self) -> str:

@@ -110,6 +110,7 @@ class VllmEngine:
             "--no-enable-log-requests",
             "--disable-uvicorn-access-log",
             *as_options(arguments),
+            *_kv_event_options(replica, place),
             *adapters,
         )
         return EngineCommand(
@@ -163,6 +164,13 @@ def _environment(place: EnginePlace, cpu_kv_cache_gib: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "NO_COLOR": "1",
     }
+
+
+def _kv_event_options(replica: EngineReplica, place: EnginePlace) -> list[str]:
+    if not place.kv_events or replica.arguments.get("enable_prefix_caching") == "false":
+        return []
+    events = {"enable_kv_cache_events": True, "publisher": "zmq", "endpoint": place.kv_events}
+    return [f"--kv-events-config={json.dumps(events, separators=(',', ':'))}"]
 
 
 def _adapter_options(replica: EngineReplica) -> list[str] | Refusal:

@@ -12,13 +12,23 @@ from typing import Protocol
 
 from workloadplane.gateway.body import InferenceBody
 from workloadplane.gateway.registry import Registry
-from workloadplane.protocol.local import EngineLoads
+from workloadplane.protocol.local import EngineLoad, EngineLoads
 from workloadplane.protocol.routing import Route
 from workloadplane.routing import Policy, RequestFacts, Snapshot, ToReplica, adapters
 from workloadplane.routing.adapters import AdapterSlots
 from workloadplane.routing.blocks import chain, prompt_text, seed_of
 from workloadplane.routing.places import Places
-from workloadplane.routing.prefix import Bounds, Cleared, Event, Fleet, PrefixIndex, Routed, shrink, step
+from workloadplane.routing.prefix import (
+    Bounds,
+    Cleared,
+    Event,
+    Fleet,
+    PrefixIndex,
+    Routed,
+    Turned,
+    shrink,
+    step,
+)
 from workloadplane.routing.scoring import pressure_of
 
 #: Of all deployments together.
@@ -85,6 +95,7 @@ class Affinity:
         self._deployments: dict[str, _Deployment] = {}
         self._loads_at_s: dict[str, float] = {}
         self._kv_tokens: dict[str, int] = {}
+        self._kv_told: dict[str, EngineLoad] = {}
         self._faded_at_s = 0.0
         self._in_flight_lately: deque[tuple[float, dict[str, int]]] = deque(maxlen=_SAMPLES)
 
@@ -145,7 +156,6 @@ class Affinity:
         place = held.places.place_of.get(replica_id) if held is not None else None
         if held is not None and place is not None:
             step(held.index, Cleared(place), now_s)
-            adapters.step(held.adapters, adapters.Emptied(place), now_s)
 
     def put_on(self, replica_id: str, anew_bytes: int) -> float:
         """So much of a prompt must be computed there; give what comes back to ``lift`` once it is."""
@@ -190,12 +200,30 @@ class Affinity:
                 registry.pressure[load.replica_id] = pressure
             else:
                 registry.pressure.pop(load.replica_id, None)
+            self._take_kv(endpoint.deployment_id, load, now_s)
             if load.kv_capacity_tokens and load.kv_capacity_tokens != self._kv_tokens.get(load.replica_id):
                 self._kv_tokens[load.replica_id] = load.kv_capacity_tokens
                 learned = True
         if learned:
             for held in self._deployments.values():
                 step(held.index, _fleet(held.places, self._kv_tokens), held.index.used_at_s)
+
+    def _take_kv(self, deployment_id: str, load: EngineLoad, now_s: float) -> None:
+        """What has come into an engine's cache since its last word drives out what is believed of it."""
+        before = self._kv_told.get(load.replica_id)
+        self._kv_told[load.replica_id] = load
+        if before is None:
+            return
+        if load.kv_clears != before.kv_clears:
+            self.cleared(deployment_id, load.replica_id, now_s)
+        stored, stored_before = load.kv_stored_tokens_total, before.kv_stored_tokens_total
+        held = self._deployments.get(deployment_id)
+        place = held.places.place_of.get(load.replica_id) if held is not None else None
+        if held is None or place is None or stored is None or stored_before is None:
+            return
+        if load.kv_capacity_tokens:
+            share = max(0, stored - stored_before) / load.kv_capacity_tokens
+            step(held.index, Turned(place, share), now_s)
 
     def sweep(self, now_s: float) -> None:
         """Forget loads that are old, deployments that are in no table any more, and of the longest unused when
@@ -209,6 +237,8 @@ class Affinity:
             registry.pressure.pop(name, None)
         for name in [name for name in self._kv_tokens if name not in registry.endpoints]:
             del self._kv_tokens[name]
+        for name in [name for name in self._kv_told if name not in registry.endpoints]:
+            del self._kv_told[name]
         deployments = self._registry.deployments
         for name in [name for name in self._deployments if name not in deployments]:
             del self._deployments[name]

@@ -88,6 +88,8 @@ class EngineLoad(msgspec.Struct, frozen=True, kw_only=True):
     running, waiting: requests, whoever sent them
     kv_cache_usage:   in [0, 1]; ``None`` = it does not tell
     kv_capacity_tokens: what its KV cache holds; 0 = it does not tell
+    kv_stored_tokens_total: what has been put into it since it was first heard; ``None`` = it does not publish that
+    kv_clears:        how often all in it was lost, or may have been
     """
 
     replica_id: str
@@ -96,6 +98,8 @@ class EngineLoad(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
     kv_cache_usage: float | None = None
     kv_capacity_tokens: int = 0
+    kv_stored_tokens_total: int | None = None
+    kv_clears: int = 0
 
 
 class EngineLoads(msgspec.Struct, frozen=True, kw_only=True, tag="engine_loads"):

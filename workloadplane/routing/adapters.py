@@ -26,13 +26,6 @@ class Used:
     adapter: str
 
 
-@dataclass(frozen=True, slots=True)
-class Emptied:
-    """The replica at this place has none loaded: it restarted."""
-
-    place: int
-
-
 @dataclass(slots=True)
 class _Replica:
     replica_id: str | None
@@ -63,16 +56,12 @@ class AdapterSlots:
         )
 
 
-def step(state: AdapterSlots, event: Slots | Used | Emptied, now_s: float) -> None:
+def step(state: AdapterSlots, event: Slots | Used, now_s: float) -> None:
     """Take the event into account."""
     replicas = state._replicas
     if isinstance(event, Slots):
         _on_slots(state, event)
-    elif event.place >= len(replicas):
-        return
-    elif isinstance(event, Emptied):
-        replicas[event.place].loaded.clear()
-    else:
+    elif event.place < len(replicas):
         each = replicas[event.place]
         if event.adapter in each.loaded:
             each.loaded.move_to_end(event.adapter)

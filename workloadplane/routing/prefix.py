@@ -62,7 +62,18 @@ class Lost:
     kept: int
 
 
-Event = Fleet | Routed | Cleared | Lost
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """The engine at this place said that it has stored this share of its cache's capacity anew, for whomever.
+
+    From then on what is believed of it ages by its own word and not by what was sent from here.
+    """
+
+    place: int
+    share: float
+
+
+Event = Fleet | Routed | Cleared | Lost | Turned
 
 
 @dataclass(slots=True)
@@ -74,6 +85,7 @@ class _Held:
     generations: list[set[int]] = field(default_factory=lambda: [set()])
     newest_bytes: int = 0
     blocks: int = 0
+    turned: float | None = None
 
 
 @dataclass(slots=True)
@@ -128,6 +140,8 @@ def step(index: PrefixIndex, event: Event, now_s: float) -> None:
         held = index._held[event.place]
         if isinstance(event, Cleared):
             _forget(index, event.place, held)
+        elif isinstance(event, Turned):
+            _on_turned(index, held, event)
         else:
             _lose(index, event.place, held, event.hashes[event.kept :])
 
@@ -153,6 +167,7 @@ def _on_fleet(index: PrefixIndex, event: Fleet) -> None:
         if each.replica_id != replica_id:
             _forget(index, place, each)
             each.replica_id = replica_id
+            each.turned = None
     del held[len(event.replica_ids) :]
 
 
@@ -179,8 +194,16 @@ def _on_routed(index: PrefixIndex, event: Routed) -> None:
     index.blocks += added
     held.newest_bytes += BLOCK_ENDS[len(hashes) - 1] - (BLOCK_ENDS[begin - 1] if begin else 0)
     share = index.bounds.blocks_max // max(1, len(index._held))
-    if held.newest_bytes * _GENERATIONS >= held.capacity_bytes or len(newest) * _GENERATIONS >= share:
+    full = held.turned is None and held.newest_bytes * _GENERATIONS >= held.capacity_bytes
+    if full or len(newest) * _GENERATIONS >= share:
         _begin_generation(index, event.place, held)
+
+
+def _on_turned(index: PrefixIndex, held: _Held, event: Turned) -> None:
+    turned = (held.turned or 0.0) + event.share
+    for _ in range(min(int(turned * _GENERATIONS), _GENERATIONS)):
+        _begin_generation(index, event.place, held)
+    held.turned = turned % (1.0 / _GENERATIONS)
 
 
 def _begin_generation(index: PrefixIndex, place: int, held: _Held) -> None:

@@ -12,6 +12,7 @@ in threads, one start at a time.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import re
@@ -29,6 +30,7 @@ from workloadplane.engines.base import EngineEndpoint, EnginePlace
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.runtimes import processes
 from workloadplane.runtimes.base import ReplicaExit, ReplicaSpec, RunningReplica, RuntimeBusyError
+from workloadplane.runtimes.event_sockets import event_address, forget_event_address
 from workloadplane.runtimes.ports import free_port
 from workloadplane.runtimes.process_records import ProcessRecord, ProcessRecords
 from workloadplane.runtimes.replica_logs import ReplicaLogs
@@ -170,6 +172,7 @@ class ProcessRuntime:
                 port=record.port,
                 served_model=record.spec.replica.served_model,
                 engine_key=record.spec.replica.engine_key,
+                kv_events=event_address(record.spec.replica_id),
             ),
             started_at=record.started_at,
             adopted=child is None,
@@ -191,7 +194,13 @@ class ProcessRuntime:
         if port is None:
             return _refusal("port_free", "port", HOST, "end some replicas: every port for them is in use")
         cache_dir = str(self._cache_dir.absolute())
-        place = EnginePlace(host=HOST, port=port, interpreter=str(interpreter), cache_dir=cache_dir)
+        place = EnginePlace(
+            host=HOST,
+            port=port,
+            interpreter=str(interpreter),
+            cache_dir=cache_dir,
+            kv_events=event_address(spec.replica_id),
+        )
         command = engine.command(spec.replica, place)
         if isinstance(command, Refusal):
             return command
@@ -275,6 +284,8 @@ class ProcessRuntime:
         except OSError as error:
             # Harmless: its process is gone, so the next adopt drops the record.
             _log.warning("replica record not removed", replica_id=replica_id, error=str(error))
+        with contextlib.suppress(OSError):
+            forget_event_address(replica_id)
 
     def _kill_session(self, leader: int, replica_id: str) -> bool:
         return processes.kill_session(leader, state_dir=self._state_dir, replica_id=replica_id)

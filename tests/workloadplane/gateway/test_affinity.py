@@ -156,6 +156,56 @@ def test_what_engines_report_of_others_load_counts_while_it_is_fresh(tmp_path: P
     run(scenario())
 
 
+def test_a_cache_that_was_lost_is_not_believed(tmp_path: Path) -> None:
+    """When an engine says that its cache is gone, or has turned over, its conversations may go anywhere."""
+
+    async def answer(received: Received, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(json_answer(ANSWER))
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            engines = [await stack.enter_async_context(upstream(answer)) for _ in range(2)]
+            state = agent_state(tmp_path / "agent", *(engine.port for engine in engines))
+            told = await stack.enter_async_context(agent(state.directory))
+            running = await stack.enter_async_context(gateway(tmp_path / "gateway", state))
+            client = await stack.enter_async_context(httpx.AsyncClient())
+            await eventually_async(lambda: told.writers, what="the gateway at the agent's socket")
+            path = "/v1/chat/completions"
+            affinity = running.process._context.affinity
+
+            def push(stored: int, clears: int) -> None:
+                told.push(
+                    EngineLoads(
+                        loads=tuple(
+                            EngineLoad(
+                                replica_id=f"replica-{number}",
+                                at_monotonic_s=monotonic(),
+                                running=0,
+                                waiting=0,
+                                kv_capacity_tokens=10_000,
+                                kv_stored_tokens_total=stored,
+                                kv_clears=clears,
+                            )
+                            for number in (1, 2)
+                        )
+                    )
+                )
+
+            push(0, 0)
+            await served_by(client, running, conversation("x", 3), path)
+            assert affinity.blocks > 0
+            push(0, 1)
+            await eventually_async(lambda: affinity.blocks == 0, what="the cleared cache forgotten")
+            await served_by(client, running, conversation("x", 3), path)
+            push(4_000, 1)
+            push(8_000, 1)
+            await asyncio.sleep(0)
+            push(12_000, 1)
+            await eventually_async(lambda: affinity.blocks == 0, what="the turned cache forgotten")
+
+    run(scenario())
+
+
 def test_a_body_lets_go_of_its_bytes() -> None:
     """Once the prompt is hashed nothing of it is kept: neither text nor the buffer that it came in."""
     body = parse(json.dumps(conversation("x", 4)).encode())

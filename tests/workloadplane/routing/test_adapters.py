@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.workloadplane.routing.test_pick import snapshot
 from workloadplane.routing import Policy, ReplicaFacts, RequestFacts, ToReplica, Wait, pick
-from workloadplane.routing.adapters import AdapterSlots, Emptied, Slots, Used, step
+from workloadplane.routing.adapters import AdapterSlots, Slots, Used, step
 
 BOTH = frozenset({"sql", "law"})
 
@@ -74,9 +74,6 @@ def test_slots_follow_what_was_asked_for_last() -> None:
     assert state.open(5.0) == 0b010
     assert state.open(9.5) == 0b011
     step(state, Slots(("new", "b", None), (2, 1, 0)), 10.0)
-    assert state.warm("x") == 0
-    step(state, Used(1, "x"), 11.0)
-    step(state, Emptied(1), 12.0)
     assert state.warm("x") == 0
 
 

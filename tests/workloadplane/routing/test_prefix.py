@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from workloadplane.routing.blocks import bytes_of
-from workloadplane.routing.prefix import Bounds, Cleared, Fleet, Lost, PrefixIndex, Routed, shrink, step
+from workloadplane.routing.prefix import (
+    Bounds,
+    Cleared,
+    Fleet,
+    Lost,
+    PrefixIndex,
+    Routed,
+    Turned,
+    shrink,
+    step,
+)
 
 
 def hashes(name: int, count: int, shared: int = 0) -> list[int]:
@@ -75,6 +85,24 @@ def test_belief_reaches_as_far_back_as_the_cache_does() -> None:
     assert index.match(hashes(2, 8)) == []
     assert index.match(hashes(29, 8)) == [(bytes_of(8), 1)]
     assert bytes_of(index.blocks) <= capacity * 5 // 4
+
+
+def test_an_engine_that_says_how_much_it_stores_is_believed() -> None:
+    """What was not used for one turn of its cache is forgotten, whoever filled it; what was used since stays."""
+    index = index_of("a")
+    step(index, Routed(0, hashes(1, 8)), 0.0)
+    step(index, Routed(0, hashes(2, 8)), 0.0)
+    for _ in range(9):
+        step(index, Turned(0, 0.1), 0.0)
+        step(index, Routed(0, hashes(1, 8)), 0.0)
+    assert index.match(hashes(2, 8)) == [(bytes_of(8), 1)]
+    for _ in range(2):
+        step(index, Turned(0, 0.1), 0.0)
+        step(index, Routed(0, hashes(1, 8)), 0.0)
+    assert index.match(hashes(2, 8)) == []
+    assert index.match(hashes(1, 8)) == [(bytes_of(8), 1)]
+    step(index, Turned(0, 7.5), 0.0)
+    assert index.blocks == 0
 
 
 def test_the_bound_holds_and_shrinking_ends_at_nothing() -> None:

@@ -44,6 +44,10 @@ async def serve(settings: Settings) -> int:
         if duration_s > 0:
             _log(event, seconds=duration_s)
     serving = Serving(settings, loop)
+    if settings.kv_events:
+        from workloadplane.engines.simulator.kv_publishing import KvPublisher  # ZeroMQ only for those who ask
+
+        serving.publish_kv_events(KvPublisher(settings.kv_events, block_tokens=settings.model.block_tokens))
     routes = Routes(serving)
     connections = Connections()
     try:

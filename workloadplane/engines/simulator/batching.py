@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from workloadplane.engines.simulator.kvcache import KvCache
+from workloadplane.engines.simulator.kvcache import CacheEvent, KvCache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +96,15 @@ class ContinuousBatch:
         self._running: list[_Sequence] = []
         self._by_id: dict[int, _Sequence] = {}
         self._step_ends_s: float | None = None
+
+    def tell_events(self) -> None:
+        """From now on keep what comes into the prefix cache and goes from it, for ``take_events``."""
+        self._cache.events = []
+
+    def take_events(self) -> list[CacheEvent]:
+        """What has come and gone since the last call."""
+        events, self._cache.events = self._cache.events or [], []
+        return events
 
     @property
     def next_at_s(self) -> float | None:

@@ -77,6 +77,7 @@ class SimulatorEngine:
             f"--max-model-len={replica.max_context_tokens}",
             f"--shutdown-timeout-s={replica.shutdown_timeout_s:g}",
             *as_options(arguments),
+            *([f"--kv-events={place.kv_events}"] if place.kv_events else []),
             *(f"--adapter={adapter.served_model}" for adapter in replica.adapters),
         )
         return EngineCommand(

@@ -9,6 +9,9 @@ hashes and counts.
 from collections import OrderedDict
 from collections.abc import Sequence
 
+CacheEvent = tuple[str, int]
+"""``stored`` or ``removed``, and the block's hash."""
+
 
 class KvCache:
     """``capacity_blocks`` blocks; each is private to one sequence, shared by hash, or idle but still findable."""
@@ -20,6 +23,7 @@ class KvCache:
         self._private_blocks = 0
         self._users_by_hash: dict[int, int] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()
+        self.events: list[CacheEvent] | None = None  # a list, for those who want to know what comes and goes
 
     @property
     def used_blocks(self) -> int:
@@ -50,11 +54,15 @@ class KvCache:
             self._users_by_hash[block_hash] = self._users_by_hash.get(block_hash, 0) + 1
         self._private_blocks += private_blocks
         while self.used_blocks + len(self._idle) > self.capacity_blocks:
-            self._idle.popitem(last=False)
+            block_hash, _ = self._idle.popitem(last=False)
+            if self.events is not None:
+                self.events.append(("removed", block_hash))
 
     def publish(self, block_hash: int) -> None:
         """A private block is full: from now on others may find it. An equal block is merged with it."""
         self._private_blocks -= 1
+        if self.events is not None and block_hash not in self._idle and block_hash not in self._users_by_hash:
+            self.events.append(("stored", block_hash))
         self._idle.pop(block_hash, None)
         self._users_by_hash[block_hash] = self._users_by_hash.get(block_hash, 0) + 1
 

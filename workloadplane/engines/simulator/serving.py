@@ -11,7 +11,7 @@ import signal
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from workloadplane.engines.simulator.answers import Usage
 from workloadplane.engines.simulator.batching import ContinuousBatch, Emission, Work
@@ -19,6 +19,9 @@ from workloadplane.engines.simulator.faults import Faults
 from workloadplane.engines.simulator.metrics import EngineMetrics
 from workloadplane.engines.simulator.settings import Settings
 from workloadplane.engines.simulator.text import Answer, block_hashes, split_tokens
+
+if TYPE_CHECKING:
+    from workloadplane.engines.simulator.kv_publishing import KvPublisher
 
 # Between the last token before a crash and the crash: long enough for the socket to have taken its bytes.
 _CRASH_DELAY_S = 0.005
@@ -81,7 +84,13 @@ class Serving:
         self._asked = 0
         self._loaded: OrderedDict[str, None] = OrderedDict()
         self._parked: list[Callable[[], None]] = []
+        self._kv_publisher: KvPublisher | None = None
         self.set_faults(settings.faults)
+
+    def publish_kv_events(self, publisher: "KvPublisher") -> None:
+        """From now on tell what comes into the prefix cache and goes from it."""
+        self._kv_publisher = publisher
+        self.batch.tell_events()
 
     def set_faults(self, faults: Faults) -> None:
         """Put switches in force; their counts begin anew."""
@@ -198,7 +207,14 @@ class Serving:
             self._deliver(emission)
             if self._frozen_since_s is not None:
                 return
+        self._publish_kv_events()
         self._set_timer()
+
+    def _publish_kv_events(self) -> None:
+        if self._kv_publisher is not None:
+            events = self.batch.take_events()
+            if events:
+                self._kv_publisher.publish(events)
 
     def _deliver(self, emission: Emission) -> None:
         entry = self._jobs.get(emission.work_id)

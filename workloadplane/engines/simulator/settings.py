@@ -24,6 +24,7 @@ class Settings:
     seed: int
     embedding_dimensions: int
     adapters: tuple[str, ...]
+    kv_events: str
     max_loras: int
     adapter_load_s: float
     weight_load_s: float
@@ -59,6 +60,7 @@ def parse_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envi
         seed=options.seed,
         embedding_dimensions=options.embedding_dimensions,
         adapters=tuple(options.adapter),
+        kv_events=options.kv_events,
         max_loras=options.max_loras,
         adapter_load_s=options.adapter_load_s,
         weight_load_s=options.weight_load_s,
@@ -120,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--adapter", action="append", default=[], help="a LoRA adapter, by the model's name that asks for it")
     add("--max-loras", type=int, default=4, help="adapters loaded at once")
     add("--adapter-load-s", type=float, default=0.05, help="the engine stands still while it loads one")
+    add("--kv-events", default="", metavar="ADDRESS", help="publish KV events there, as vLLM does (ZeroMQ)")
     add("--seed", type=int, default=0, help="another seed is another model")
     add("--weight-load-s", type=float, default=0.0, help="simulated time before the port opens")
     add("--engine-start-s", type=float, default=0.0, help="simulated time after that, still before it opens")
