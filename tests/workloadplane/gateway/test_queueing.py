@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +118,13 @@ def test_a_full_replica_gets_the_next_request_when_one_has_ended(tmp_path: Path)
             plane.push(seats_for(engine.port, 2, generation=2))
             await plane.hears(lambda m: getattr(m, "generation", 0) == 2, "acknowledgement")
             asked = []
+
+            def has_met(requests: int) -> bool:
+                return len(seats.order) + waiting(running) == requests
+
             for number in range(5):
                 asked.append(asyncio.create_task(client.post(URL, json=chat(str(number)))))
-                await eventually_async(lambda n=number: len(seats.order) + waiting(running) == n + 1)
+                await eventually_async(partial(has_met, number + 1))
             assert seats.order == ["0", "1"]
             await plane.hears(
                 lambda m: isinstance(m, LoadReport) and any(d.waiting == 3 for d in m.deployments),

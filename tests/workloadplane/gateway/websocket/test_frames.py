@@ -1,5 +1,7 @@
 """Frame headers: what is sound goes on untouched however it is cut, and nothing of a wrong frame does."""
 
+from itertools import count
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,6 +93,7 @@ GOOD = frame(TEXT, b"good", masked=True)
             TOO_BIG,
         ),
     ],
+    ids=count(),
 )
 def test_wrong_frames_stop_the_stream_before_them(wrong: bytes, code: int) -> None:
     """Each kind of wrong frame ends the stream at the last sound one, with the code that says so."""
