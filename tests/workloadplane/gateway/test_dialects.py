@@ -154,3 +154,17 @@ def test_a_broken_stream_ends_in_its_own_apis_words() -> None:
     message = dialects.error_event(asked(b"/v1/messages"), failure, b"")
     assert message.startswith(b"event: error\ndata: ")
     assert json.loads(message.split(b"data: ")[1])["error"]["type"] == "api_error"
+
+
+def test_an_engines_error_body_ends_a_begun_stream_in_the_apis_words() -> None:
+    """As it came where its shape is the API's own; as an event of Responses where that API has another one."""
+    body = b'{"error":{"message":"too long",\n"type":"invalid_request_error","param":"input","code":"c"}}'
+    chat = dialects.event_of_error_body(asked(b"/v1/chat/completions"), body)
+    assert chat.count(b"\n") == 3
+    assert json.loads(chat.split(b"data: ")[1])["error"]["message"] == "too long"
+    told = json.loads(dialects.event_of_error_body(asked(b"/v1/responses"), body).split(b"data: ")[1])
+    assert (told["type"], told["message"], told["param"], told["code"]) == ("error", "too long", "input", "c")
+    for odd in (b"", b"<html>", b"[1]", b'{"error":1}', b'{"detail":"no"}'):
+        assert (
+            dialects.event_of_error_body(asked(b"/v1/responses"), odd) == b"event: error\ndata: %s\n\n" % odd
+        )

@@ -1,6 +1,7 @@
 """Forms with a file: their model is found where it lies, nothing of the file is touched."""
 
 import os
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.gateway import AUTHORIZED, agent_state, gateway, json_answer, run, sends, upstream
+from tests.support.tables import revision, route
+from tests.workloadplane.gateway.test_peering import World
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.multipart import Form, parse, with_model
 
@@ -60,6 +63,30 @@ def test_a_form_that_does_not_say_its_model_once_is_refused(
     answer = parse(body, content_type)
     assert isinstance(answer, Failure)
     assert (answer.status, answer.param) == (400, param)
+
+
+def test_a_form_passes_another_region_byte_for_byte(tmp_path: Path) -> None:
+    """Both gateways read its model; the engine's name for it is put in where the engine is."""
+
+    async def scenario() -> None:
+        form = field("file", b"\r\n--edg" * 999, FILE) + field("model", b"chat") + END
+        async with upstream(sends(json_answer(b'{"text":"hello"}'))) as engine, AsyncExitStack() as stack:
+            world = World(tmp_path, stack)
+            shared = [route(revisions=(revision(("c-us",)),))]
+            await world.start("c-us", engine.port, routes=shared, peers=(world.peer("c-eu", 1),))
+            near = await world.start("c-eu", routes=shared)
+            async with httpx.AsyncClient(base_url=near.url, headers=AUTHORIZED) as client:
+                headers = {"content-type": TYPE.decode()}
+                url = "/v1/audio/translations"
+                answer = await client.post(url, content=form, headers=headers)
+                assert answer.headers["x-meridian-served-region"] == "us-east"
+                assert answer.json() == {"text": "hello"}
+                assert engine.received[0].body == form
+                absent = form.replace(b"\r\nchat\r\n", b"\r\nother\r\n")
+                refused = await client.post(url, content=absent, headers=headers)
+                assert refused.json()["error"]["code"] == "model_not_found"
+
+    run(scenario())
 
 
 def test_a_recording_reaches_the_engine_byte_for_byte(tmp_path: Path) -> None:
