@@ -107,6 +107,19 @@ def rate_charge(context: "GatewayContext", inquiry: "Inquiry", now_s: float) -> 
     return charge
 
 
+class _Nobody:
+    """Holds the place of what has ended."""
+
+    def take_turn(self) -> bool:
+        return True
+
+    def displace(self, retry_after_s: int) -> None:
+        pass
+
+
+_NOBODY = _Nobody()
+
+
 class Entry:
     """One request's. It may wait several times; its time counts from its arrival."""
 
@@ -224,6 +237,11 @@ class Entry:
         if self._traffic is not None:
             self._traffic.end_waiting()
             self._traffic = None
+
+    def close(self) -> None:
+        """The request has ended: let go of it, so that none of it is left to the garbage collector."""
+        self.leave()
+        self.ticket.item = _NOBODY
 
     def displaced(self) -> None:
         """The room has let go of it."""

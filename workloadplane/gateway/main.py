@@ -20,6 +20,7 @@ from workloadplane.gateway.handover.family import SUCCEEDED, Family, child_comma
 from workloadplane.gateway.process import GatewayProcess, Options
 
 _PROCESSES_MAX = 64
+_GC_YOUNG_OBJECTS = 50_000
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -137,6 +138,8 @@ async def _run(options: Options) -> bool:
     # What lives as long as the process need not be looked at by every collection.
     gc.collect()
     gc.freeze()
+    # Requests leave no cycles behind, so what is young goes by itself; looking for it every few requests only costs.
+    gc.set_threshold(_GC_YOUNG_OBJECTS, 10, 10)
     return await process.serve(stop)
 
 

@@ -413,6 +413,8 @@ class Relay:
                 ended_at=time.time(),
             ),
         )
+        self._entry.close()
+        self._sending.close()
 
     # The client's and the process's calls
 

@@ -27,6 +27,22 @@ class Owner(Protocol):
         """The connection could not be had (``connect``) or ended before the answer did (``reset``)."""
 
 
+class _Nobody:
+    """Owns what has ended."""
+
+    def on_sent(self) -> None:
+        pass
+
+    def on_answer(self, attempt: Attempt, head: ResponseHead | None, data: bytes, complete: bool) -> None:
+        pass
+
+    def on_attempt_lost(self, failure: Failure, cause: str) -> None:
+        pass
+
+
+_NOBODY = _Nobody()
+
+
 class Sending:
     """See the module. ``attempt``: the one under way, from ``begin`` to ``end``."""
 
@@ -34,7 +50,7 @@ class Sending:
 
     def __init__(self, context: GatewayContext, owner: Owner) -> None:
         self._context = context
-        self._owner = owner
+        self._owner: Owner = owner
         self._upstream: UpstreamConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self.attempt: Attempt | None = None
@@ -70,6 +86,11 @@ class Sending:
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()
+
+    def close(self) -> None:
+        """Its owner has ended: let go of it, so that both go at once and none is left to the garbage collector."""
+        self.end()
+        self._owner = _NOBODY
 
     def pause(self) -> None:
         if self._upstream is not None:

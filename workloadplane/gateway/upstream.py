@@ -46,10 +46,11 @@ class Target(NamedTuple):
 class ResponseHead:
     """Status and headers of an answer, names in lower case. ``delimited``: its end is told by its framing.
 
+    ``is_stream``: server-sent events follow.
     Raises ValueError for a status or a transfer coding that cannot be passed on.
     """
 
-    __slots__ = ("_first", "content_length", "delimited", "headers", "status")
+    __slots__ = ("_first", "content_length", "delimited", "headers", "is_stream", "status")
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         if status > 599:
@@ -64,11 +65,8 @@ class ResponseHead:
         ):
             raise ValueError("content in a coding that nobody asked for")
         self.delimited = self.content_length is not None or coding is not None
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether server-sent events follow."""
-        return self.status == 200 and (self.get(b"content-type") or b"").startswith(b"text/event-stream")
+        content_type = self._first.get(b"content-type", b"")
+        self.is_stream = status == 200 and content_type.startswith(b"text/event-stream")
 
     def get(self, name: bytes) -> bytes | None:
         """The first value under this name."""

@@ -3,6 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.routing.places import Places
 
@@ -10,8 +12,7 @@ from workloadplane.routing.places import Places
 Reasons = tuple[str | int | float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFacts:
+class RequestFacts(msgspec.Struct, frozen=True, gc=False):
     """What is known of a request before it is sent anywhere.
 
     session:     what belongs together and shall meet the same revision; ``None`` = nothing known
@@ -142,8 +143,7 @@ class Policy:
     adapter_cost: float = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class ToReplica:
+class ToReplica(msgspec.Struct, frozen=True, gc=False):
     """Send to this replica of this cluster. ``known_bytes``: of the prompt, in its cache as far as is known."""
 
     replica_id: str
