@@ -4,6 +4,7 @@ The parser is python-multipart's, fed with the body as it lies in memory; where 
 its bytes alone are replaced.
 """
 
+import logging
 from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
@@ -12,6 +13,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from workloadplane.gateway import errors
 from workloadplane.gateway.body import InferenceBody
 from workloadplane.gateway.errors import Failure
+
+# What is wrong with a form is its client's to hear, not the log's.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 _FIELD_BYTES_MAX = 1024
 _PARTS_MAX = 64

@@ -57,12 +57,13 @@ def test_the_model_is_found_beside_any_file(content: bytes, model: str) -> None:
     ],
 )
 def test_a_form_that_does_not_say_its_model_once_is_refused(
-    body: bytes, content_type: bytes | None, param: str | None
+    body: bytes, content_type: bytes | None, param: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One line says what to mend; nothing is guessed."""
+    """One line says what to mend; nothing is guessed, and nothing of it is logged."""
     answer = parse(body, content_type)
     assert isinstance(answer, Failure)
     assert (answer.status, answer.param) == (400, param)
+    assert not caplog.records
 
 
 def test_a_form_passes_another_region_byte_for_byte(tmp_path: Path) -> None:
