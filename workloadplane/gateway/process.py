@@ -85,7 +85,7 @@ class GatewayProcess:
     def __init__(self, options: Options) -> None:
         """Open the spool. Raises OSError when the state directory or a TLS file refuses."""
         self._options = options
-        self._client_tls = client_tls(options.tls_ca)
+        self._client_tls = client_tls(options.tls_ca) if options.tls_ca is not None else None
         self._server_tls = (
             ServerTls(options.tls_certificate, options.tls_key)
             if options.tls_certificate is not None and options.tls_key is not None
@@ -260,7 +260,8 @@ class GatewayProcess:
             self._close_windows()
 
     def _look_at_tls_files(self) -> None:
-        self._client_tls.reload_if_changed()
+        if self._client_tls is not None:
+            self._client_tls.reload_if_changed()
         if self._server_tls is not None:
             self._server_tls.reload_if_changed()
 

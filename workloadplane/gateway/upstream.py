@@ -285,7 +285,7 @@ class UpstreamPool:
         self._idle_connections_max = idle_connections_max
         self._idle: dict[Target, deque[UpstreamConnection]] = {}
         self._loop = asyncio.get_running_loop()
-        self._tls = tls or client_tls(None)
+        self._tls = tls
 
     def take(self, target: Target) -> UpstreamConnection | None:
         """An idle connection that seems alive, if there is one."""
@@ -310,6 +310,8 @@ class UpstreamPool:
             if not target.tls:
                 _, connection = await self._loop.create_connection(protocol, target.host, target.port)
                 return connection
+            if self._tls is None:
+                self._tls = client_tls(None)  # only now: the system's authorities take time and memory
             name = target.name or target.host
             try:
                 _, connection = await self._loop.create_connection(

@@ -277,6 +277,23 @@ def test_slow_senders_are_cut_off(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_what_was_sent_ahead_has_its_time_too(tmp_path: Path) -> None:
+    """Half a head, or half a body, behind a whole request is not given the time of an idle connection."""
+
+    async def scenario() -> None:
+        async with upstream(sends(json_answer(b"{}"))) as engine:
+            state = agent_state(tmp_path / "agent", engine.port)
+            async with gateway(
+                tmp_path / "gateway", state, header_timeout_s=0.3, body_timeout_s=0.3, keep_alive_timeout_s=60
+            ) as running:
+                for begun in (b"GET /livez HTTP/1.1\r\nhost", post(CHAT)[:-3]):
+                    answer = await raw(running.port, post(CHAT, close=False) + begun)
+                    first, second = answer.split(b"HTTP/1.1 ")[1:]
+                    assert (first[:3], second[:3]) == (b"200", b"408")
+
+    run(scenario())
+
+
 def test_a_client_that_drips_headers_is_cut_off_too(tmp_path: Path) -> None:
     """A byte now and then does not renew the time for a request's headers."""
 
