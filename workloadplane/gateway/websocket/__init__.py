@@ -3,9 +3,13 @@
     handshake  pure: what an upgrade must look like, whose it is, which model it names
     opening    pure: the model out of the first message, where the handshake names none
     frames     pure: frame headers, for sanity, idleness and accounting; payloads are never looked at
-    session    one session's life: choose, connect, shake hands, tunnel, end, written down
+    asking     from the model to what is asked
+    attempts   what is sent to one replica or peer
+    shaking    the attempts, one at a time
+    session    one session's life: choose, connect, shake hands, tunnel, end
     tunnel     the bytes of both directions, half-closes, and an end that is said
     engine     the socket to the replica or to a peer's gateway
+    record     an ended session, written down
 
 Nothing is framed anew and nothing is compressed here: extensions are the two ends' business. The only bytes of
 our own in a session are the Close frame with which we end one.

@@ -12,7 +12,6 @@ there, the 101 comes from there. Where it does not, we answer it ourselves (offe
 of the first message and then shake hands with the engine alone.
 """
 
-import asyncio
 import time
 from dataclasses import replace
 from time import monotonic
@@ -20,10 +19,9 @@ from time import monotonic
 from workloadplane.gateway import errors, heads
 from workloadplane.gateway.admission import Caller
 from workloadplane.gateway.attempt import Attempt, Inquiry
-from workloadplane.gateway.body import InferenceBody
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.dialects import request_id_lines
-from workloadplane.gateway.entry import Entry, rate_charge, wish_of
+from workloadplane.gateway.entry import Entry
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.evidence import note_lost
 from workloadplane.gateway.heads import Served
@@ -31,8 +29,8 @@ from workloadplane.gateway.reader import Request
 from workloadplane.gateway.routes import REALTIME
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.upstream import ResponseHead
+from workloadplane.gateway.websocket.asking import inquire
 from workloadplane.gateway.websocket.attempts import shake_with_peer, shake_with_replica
-from workloadplane.gateway.websocket.engine import EngineSocket
 from workloadplane.gateway.websocket.frames import (
     INTERNAL,
     POLICY,
@@ -47,6 +45,7 @@ from workloadplane.gateway.websocket.handshake import (
 )
 from workloadplane.gateway.websocket.opening import Opening
 from workloadplane.gateway.websocket.record import Ended, record
+from workloadplane.gateway.websocket.shaking import Shaking
 from workloadplane.gateway.websocket.tunnel import Tunnel
 from workloadplane.routing import Choice, Reasons, ToPeer, ToReplica, Wait, pick
 
@@ -81,10 +80,7 @@ class WebSocketSession:
         self._early = b""
         self._answered = False
         self._entry: Entry | None = None
-        self._attempt: Attempt | None = None
-        self._expected_accept = b""
-        self._connecting: asyncio.Task[None] | None = None
-        self._engine: EngineSocket | None = None
+        self._shaking = Shaking(context, self)
         self._tunnel: Tunnel | None = None
         self._attempts = 0
         self._resent = 0
@@ -115,27 +111,16 @@ class WebSocketSession:
             self.on_client_data(early)
 
     def _find_route(self, model: str) -> None:
-        caller = self._caller
-        route = self._context.registry.route(caller.api_key.project_id, model)
-        if route is None:
-            failure = errors.model_not_found(model)
-            self._fail(replace(failure, unready=True) if caller.statement else failure)
+        asked = inquire(self._context, self._request, self._caller, model)
+        if isinstance(asked, Failure):
+            self._fail(asked)
             return
-        body = InferenceBody(model=model)
-        wish = wish_of(self._request, body, caller)
-        if isinstance(wish, Failure):
-            self._fail(wish)
-            return
-        inquiry = Inquiry(self._request, REALTIME, caller, body, route, wish)
-        charge = rate_charge(self._context, inquiry, self._request.began_s)
-        if isinstance(charge, Failure):
-            self._fail(charge)
-            return
-        self._inquiry = inquiry
+        self._inquiry, charge = asked
+        inquiry = self._inquiry
         self._entry = Entry(self._context, inquiry, self, charge)
         choice = self._pick(inquiry, frozenset())
-        if isinstance(choice, ToReplica | ToPeer) and self._context.room.waits(route.deployment_id):
-            self._context.turns.soon(route.deployment_id)
+        if isinstance(choice, ToReplica | ToPeer) and self._context.room.waits(inquiry.route.deployment_id):
+            self._context.turns.soon(inquiry.route.deployment_id)
             choice = _BEHIND_OTHERS
         self._follow(inquiry, choice)
 
@@ -209,57 +194,25 @@ class WebSocketSession:
     # Connecting and shaking hands
 
     def _begin_attempt(self, attempt: Attempt, expected_accept: bytes) -> None:
-        self._attempt = attempt
-        self._expected_accept = expected_accept
         self._attempts += 1
         if self._entry is not None:
             self._entry.go(monotonic())
-        if attempt.traffic is not None:
-            attempt.traffic.begin()
-            in_flight = self._context.registry.in_flight
-            in_flight[attempt.name] = in_flight.get(attempt.name, 0) + 1
-        self._connecting = self._context.loop.create_task(self._connect(attempt))
+        self._shaking.begin(attempt, expected_accept)
 
-    async def _connect(self, attempt: Attempt) -> None:
-        try:
-            engine = await self._context.pool.open(attempt.target, lambda: EngineSocket(self))
-        except (OSError, ValueError):  # the latter: a host name that cannot even be looked up
-            self._connecting = None
-            self._attempt_failed(errors.upstream_unreachable(), "connect")
-            return
-        if self._attempt is not attempt:
-            engine.abort()
-            return
-        self._connecting = None
-        self._engine = engine
+    def on_sent(self, attempt: Attempt) -> None:
         now_s = monotonic()
         if self._sent_s is None:
             self._sent_s = now_s
         patience_s = self._context.limits.hold_timeout_s if attempt.may_hold else 0.0
         self._deadline_s = now_s + self._context.limits.header_timeout_s + patience_s
-        attempt.was_sent = True
-        engine.write(attempt.head)
 
     def _end_attempt(self) -> None:
-        """Let go of the engine's socket and of the load that was counted for it."""
-        attempt, self._attempt = self._attempt, None
-        if attempt is not None and attempt.traffic is not None:
-            attempt.traffic.end()
-            in_flight = self._context.registry.in_flight
-            in_flight[attempt.name] -= 1
-            if not in_flight[attempt.name]:
-                del in_flight[attempt.name]
-        engine, self._engine = self._engine, None
-        if engine is not None and self._tunnel is None:
-            engine.abort()
-        connecting, self._connecting = self._connecting, None
-        if connecting is not None:
-            connecting.cancel()
+        self._shaking.end(abort=self._tunnel is None)
         self._deadline_s = _NEVER_S
 
-    def _attempt_failed(self, failure: Failure, cause: str) -> None:
+    def on_attempt_lost(self, failure: Failure, cause: str) -> None:
         """A handshake has no effect at an engine until it is answered, so it may be tried elsewhere."""
-        attempt, inquiry = self._attempt, self._inquiry
+        attempt, inquiry = self._shaking.attempt, self._inquiry
         self._end_attempt()
         if attempt is None or inquiry is None:
             return
@@ -279,11 +232,11 @@ class WebSocketSession:
             self._fail(failure)
 
     def on_upgraded(self, headers: dict[bytes, bytes], early: bytes) -> None:
-        attempt, engine = self._attempt, self._engine
+        attempt, engine = self._shaking.attempt, self._shaking.engine
         if attempt is None or engine is None:
             return
-        if not is_sound_answer(self._upgrade, headers, self._expected_accept):
-            self._attempt_failed(errors.upstream_invalid(), "reset")
+        if not is_sound_answer(self._upgrade, headers, self._shaking.expected_accept):
+            self.on_attempt_lost(errors.upstream_invalid(), "reset")
             return
         attempt.answered = True
         if attempt.peer is not None:
@@ -325,10 +278,9 @@ class WebSocketSession:
 
     def on_declined(self, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
         """The engine, or the peer's gateway, does not switch."""
-        attempt, inquiry = self._attempt, self._inquiry
+        attempt, inquiry = self._shaking.attempt, self._inquiry
         if attempt is None or inquiry is None:
             return
-        self._engine = None
         context = self._context
         if attempt.peer is not None and not attempt.may_hold and heads.UNREADY in headers:
             unready = context.registry.unready(inquiry.route.deployment_id)
@@ -372,8 +324,7 @@ class WebSocketSession:
         if self._tunnel is not None:
             self._tunnel.engine_gone()
         else:
-            self._engine = None
-            self._attempt_failed(errors.upstream_unreachable(), "reset")
+            self.on_attempt_lost(errors.upstream_unreachable(), "reset")
 
     def on_engine_full(self) -> None:
         self._connection.pause()
@@ -424,12 +375,10 @@ class WebSocketSession:
             self._close("client_gone", 499)
 
     def on_client_full(self) -> None:
-        if self._engine is not None:
-            self._engine.pause()
+        self._shaking.pause()
 
     def on_client_ready(self) -> None:
-        if self._engine is not None:
-            self._engine.resume()
+        self._shaking.resume()
 
     # The process's calls
 
@@ -445,7 +394,7 @@ class WebSocketSession:
                 self._close_answered(POLICY, "no message named a model in time; name it as ?model=")
                 self._close("refused", 408)
             else:
-                self._attempt_failed(errors.upstream_timeout(limits.header_timeout_s), "reset")
+                self.on_attempt_lost(errors.upstream_timeout(limits.header_timeout_s), "reset")
 
     def on_drain_over(self) -> None:
         """The process's time is over: end honestly."""

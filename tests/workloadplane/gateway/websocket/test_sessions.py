@@ -395,8 +395,8 @@ def test_a_slow_reader_slows_the_other_end(tmp_path: Path) -> None:
                     return sent == before and all(sent.values())
 
                 await eventually_async(settled, what="both senders held back")
-                assert session._engine is not None and session._engine._transport is not None
-                held = session._engine._transport.get_write_buffer_size()
+                assert session._shaking.engine is not None and session._shaking.engine._transport is not None
+                held = session._shaking.engine._transport.get_write_buffer_size()
                 held += session._connection._transport.get_write_buffer_size()  # type: ignore[union-attr]
                 assert held < 2 * (256 * 1024 + 256 * 1024 + 70_000)
                 flooding.cancel()
