@@ -28,7 +28,7 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: a minute or two")
     parser.add_argument("--runs", type=int, help="rounds, of which the median is told (default 5)")
-    parser.add_argument("--seconds", type=float, help="of each round (default 3)")
+    parser.add_argument("--seconds", type=float, help="of each round (default 2)")
     parser.add_argument(
         "--rows", help=f"which of {', '.join(ROWS)}, turns, trace (default all; trace if there is one)"
     )
@@ -53,7 +53,7 @@ def main() -> int:
     plan = Plan(
         cores=cores(),
         runs=options.runs or (1 if options.quick else 5),
-        seconds=options.seconds or (1.0 if options.quick else 3.0),
+        seconds=options.seconds or (1.0 if options.quick else 2.0),
         idle_connections=1_000 if options.quick else 10_000,
         with_peers=not options.no_peers,
     )

@@ -207,7 +207,7 @@ def _row(name: str, title: str, asked: Sequence[Conversation], plan: Plan) -> Ro
 def trace(plan: Plan, path: Path) -> Row:
     """A recorded trace."""
     quick = plan.runs == 1
-    asked = of_trace(path, within_s=75.0, limit=800 if quick else None)
+    asked = of_trace(path, within_s=60.0, limit=800 if quick else None)
     title = f"routing {len(asked):,} requests of {path.name} over {REPLICAS} replicas"
     return _row("trace", title, asked, plan)
 

@@ -261,6 +261,23 @@ def large_prompts(plan: Plan) -> Row:
     return row
 
 
+def picker(plan: Plan) -> Row:
+    """The choice alone, as ``bench_picker`` measures it, on the gateway's core."""
+    row = Row("picker", "picker alone, 500 replicas × 8k-token prompt", ("median_us",))
+    command = [sys.executable, "-m", "tests.benchmarks.bench_picker"]
+    with running(spawn(command, plan.cores.gateway, stdout=subprocess.PIPE)) as process:
+        assert process.stdout is not None
+        for line in process.stdout.read().decode().splitlines():
+            cells = [cell.strip() for cell in line.split("|")]
+            if len(cells) > 2 and cells[1] == "hash, match and choose":
+                row.figures[MERIDIAN] = {"median_us": float(cells[2].replace(",", ""))}
+    if MERIDIAN in row.figures:
+        row.goals.append(Goal("median ≤ 150 µs", row.figures[MERIDIAN]["median_us"], 150.0))
+    else:
+        row.faults.append("bench_picker told no median")
+    return row
+
+
 def _all(plan: Plan) -> tuple[str, ...]:
     return (MERIDIAN, *PEERS) if plan.with_peers else (MERIDIAN,)
 
@@ -272,4 +289,5 @@ ROWS: dict[str, Callable[[Plan], Row]] = {
     "paced": paced_streams,
     "idle": idle_connections,
     "large": large_prompts,
+    "picker": picker,
 }
