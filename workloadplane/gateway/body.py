@@ -115,7 +115,7 @@ def parse(body: bytes, kind: type[InferenceBody] = InferenceBody) -> InferenceBo
 
 def with_usage_asked(body: bytes, parsed: InferenceBody) -> bytes:
     """The body with ``stream_options.include_usage`` set."""
-    if parsed.stream_options is None and b'"stream_options"' not in body:
+    if parsed.stream_options is None and body.rfind(b'"stream_options"') < 0:
         return _with_last(body, b'"stream_options":{"include_usage":true}')
     members = msgspec.json.decode(body)
     options = members.get("stream_options") or {}
@@ -134,7 +134,7 @@ def with_model(body: bytes, model: str) -> bytes:
 
 def with_request_id(body: bytes, request_id: str) -> bytes:
     """The body with ``request_id``: what an engine shall call the response that it makes of it."""
-    if b'"request_id"' not in body:
+    if body.rfind(b'"request_id"') < 0:
         return _with_last(body, b'"request_id":"%s"' % request_id.encode())
     return _with_member(body, msgspec.json.decode(body), "request_id", request_id)
 
