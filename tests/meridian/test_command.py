@@ -22,6 +22,7 @@ from meridian.errors import UNSPECIFIC_REMEDY, ApiError, ExitCode, NotLoggedIn, 
 MERIDIAN = Path(sys.executable).with_name("meridian")
 
 Answers = Mapping[str, tuple[int, Mapping[str, Any]]]
+ECHO: Mapping[str, Any] = {}  # an answer that is what was sent
 
 
 @pytest.fixture
@@ -33,13 +34,14 @@ def server() -> Iterator[Callable[[Answers], str]]:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 status, document = answers.get(self.path.split("?")[0], (404, {"detail": "nothing here"}))
-                body = json.dumps(document).encode()
+                sent = self.rfile.read(int(self.headers.get("content-length", "0")))
+                body = sent if document is ECHO else json.dumps(document).encode()
                 self.send_response(status)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_DELETE = do_POST = do_GET  # noqa: N815
+            do_DELETE = do_PATCH = do_POST = do_GET  # noqa: N815
 
             def log_message(self, *_: Any) -> None:
                 """Quietly."""
@@ -116,6 +118,16 @@ def test_retiring_a_cluster_asks_first(server: Callable[[Answers], str], tmp_pat
     )
     done = _run(url, "clusters", "retire", "eu-west", "--yes", home=tmp_path)
     assert (done.returncode, done.stdout.split(";")[0]) == (ExitCode.OK, "eu-west is retired"), done.stderr
+
+
+def test_limits_of_a_key_are_set_and_taken_away(server: Callable[[Answers], str], tmp_path: Path) -> None:
+    """Only what is given is sent; 0 takes a limit away."""
+    api_url = server({"/api/v1/api-keys/app": (200, ECHO)})
+    changed = _run(api_url, "keys", "limit", "app", "--rpm", "60", "--tpm", "0", home=tmp_path)
+    assert (changed.returncode, changed.stderr) == (0, "")
+    assert changed.stdout.splitlines() == ["requests_per_minute: 60", "tokens_per_minute: null"]
+    changed = _run(api_url, "keys", "limit", "app", "--max-priority", "high", home=tmp_path)
+    assert changed.stdout.splitlines() == ["max_priority: high"]
 
 
 def test_a_remedy_that_says_nothing_is_left_out() -> None:

@@ -1,6 +1,7 @@
 """The order of one deployment's queue: first come first served, fair between tenants, nobody starves."""
 
 from collections import Counter, defaultdict
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +83,26 @@ def test_those_given_back_go_first_in_the_order_they_came() -> None:
     for each in (sent[1], sent[2], sent[0]):
         queue.give_back(each)
     assert [each.item for each in drained(queue)] == [0, 1, 2, 3, 4]
+
+
+def test_a_higher_class_goes_first_but_lets_no_lower_one_starve() -> None:
+    """However many of it come, each lower class that waits gets one turn in so many, and no more than that."""
+    queue: FairQueue[int] = FairQueue()
+    for priority in (LOW, NORMAL):
+        for _ in range(10):
+            queue.join(ticket("a", priority))
+    order = []
+    for _ in range(4 * (PASSES_MAX + 2)):
+        queue.join(ticket("b", HIGH))
+        due = queue.peek()
+        assert due is not None
+        queue.take(due)
+        order.append(due.priority)
+    assert order[:PASSES_MAX] == [HIGH] * PASSES_MAX
+    for lower in (LOW, NORMAL):
+        assert 3 <= order.count(lower) <= 4
+        turns = [place for place, priority in enumerate(order) if priority == lower]
+        assert max(later - sooner for sooner, later in pairwise(turns)) <= PASSES_MAX + 2
 
 
 def test_the_youngest_of_the_lowest_class_makes_room_first() -> None:
