@@ -288,3 +288,24 @@ SAMPLES: dict[str, msgspec.Struct] = {
         ),
     ),
 }
+
+SAMPLES |= {
+    "route_of_what_runs_nowhere": routing.Route(
+        deployment_id=_UUID.format(2),
+        deployment="chat",
+        project_id=_UUID.format(8),
+        model="tiny-llama",
+        residency=(),
+        residency_ingress="forward",
+        priority=0,
+        posture="active_passive",
+        concurrency_target=8.0,
+        scale_to_zero=False,
+        revisions=(),
+        created_at=1790000000,
+        placed=False,
+        refusal=_REFUSAL,
+    ),
+    "plane_heard_with_a_table": local.PlaneHeard(at_monotonic_s=12.5, routing_generation=7),
+    "cluster_facts_with_gateways": msgspec.structs.replace(_DELTA.facts, gateway_generations={"routing": 6}),
+}
