@@ -116,9 +116,8 @@ class GatewayHub:
         if isinstance(message, EndpointSet):
             self._endpoint_generation = message.endpoint_generation
         elif isinstance(message, TablePush) and kind == ROUTING:
-            header = msgspec.json.decode(message.table.contents().header, type=RoutingHeader)
             self._routing_generation = message.table.generation
-            self._lease_s = max(self._lease_s, header.hard_ttl_s)
+            self._lease_s = max(self._lease_s, _lease_s(message))
         line = msgspec.json.encode(message) + b"\n"
         self._latest[kind] = line
         for link in self._links:
@@ -246,6 +245,14 @@ def _kind(message: EndpointSet | TablePush | Identity | PlaneHeard | EngineLoads
     if isinstance(message, EngineLoads):
         return ENGINE_LOADS
     return ENDPOINTS if isinstance(message, EndpointSet) else "identity"
+
+
+def _lease_s(message: TablePush) -> float:
+    """For how long gateways serve by a routing table after the plane was heard; not at all by one they can't read."""
+    try:
+        return msgspec.json.decode(message.table.contents().header, type=RoutingHeader).hard_ttl_s
+    except msgspec.DecodeError:
+        return 0.0
 
 
 def _mail(link: _Link, kind: str, line: bytes) -> None:
