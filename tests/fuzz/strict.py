@@ -4,7 +4,8 @@ Whatever the gateway takes for a request must be one here too, with the same end
 bytes disagree on where a message ends, requests can be smuggled.
 
 Lenient where it is without danger, as nothing of it is passed on: line ends before a message, more than one space
-in a request line, anything in a reason phrase, and whatever version an answer says it has.
+in a request line, zeros before a chunk's size, anything in a reason phrase, and whatever version an answer says it
+has.
 """
 
 import re
@@ -15,7 +16,7 @@ _STATUS_LINE = re.compile(rb"HTTP/([0-9.]{3}) ([1-5][0-9]{2})(?: [^\r\n]*)?")
 _HEADER = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t ]*((?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?)[\t ]*"
 )
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[\t ]*;[\t -~\x80-\xff]*)?")
+_CHUNK = re.compile(rb"(0*[0-9A-Fa-f]{1,16})(?:[\t ]*;[\t -~\x80-\xff]*)?")
 
 
 class NotHttpError(Exception):
