@@ -71,11 +71,12 @@ class _Engine:
             framed = head + b"transfer-encoding: chunked\r\n\r\n" + chunks + chunk(b"")
         else:
             framed = head + b"content-length: %d\r\n\r\n" % len(content) + content
+        alone = rng.random() < 0.5
         for piece in pieces(rng, framed):  # not where the chunks are cut, so their headers are cut as well
             writer.write(piece)
             self.chunks += 1
-            if rng.random() < 0.2:
-                await asyncio.sleep(0)
+            if alone or rng.random() < 0.2:
+                await asyncio.sleep(0)  # else the loop sends it with the next one
         await writer.drain()
 
 
