@@ -264,6 +264,7 @@ def _route_of(
         revisions=revisions,
         created_at=int(deployment.created_at.timestamp()),
         adapters=adapters,
+        resume=deployment.resume,
     )
 
 

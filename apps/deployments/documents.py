@@ -45,6 +45,7 @@ class DeploymentDocument:
     residency: tuple[str, ...] = ()
     residency_ingress: str = "forward"
     priority: int = 0
+    resume: bool = True
     slo: SloDocument = SloDocument()
     adapters: tuple[str, ...] = ()
 
@@ -143,6 +144,7 @@ def document_of(deployment: Deployment) -> DeploymentDocument:
         residency=tuple(deployment.residency),
         residency_ingress=deployment.residency_ingress,
         priority=deployment.priority,
+        resume=deployment.resume,
         slo=SloDocument(
             ttft_s_p95=deployment.slo_ttft_s_p95,
             inter_token_latency_s_p95=deployment.slo_inter_token_latency_s_p95,
@@ -158,6 +160,7 @@ def policy_write(document: DeploymentDocument, deployment: Deployment, policy: A
     deployment.residency = list(document.residency)
     deployment.residency_ingress = document.residency_ingress
     deployment.priority = document.priority
+    deployment.resume = document.resume
     deployment.slo_ttft_s_p95 = document.slo.ttft_s_p95
     deployment.slo_inter_token_latency_s_p95 = document.slo.inter_token_latency_s_p95
     for name, value in asdict(document.autoscaling).items():

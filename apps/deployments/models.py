@@ -48,6 +48,7 @@ class Deployment(models.Model):
         max_length=8, choices=ResidencyIngress.choices, default=ResidencyIngress.FORWARD
     )
     priority = models.SmallIntegerField(default=0)
+    resume = models.BooleanField(default=True, db_default=True)
     slo_ttft_s_p95 = models.FloatField(null=True, blank=True)
     slo_inter_token_latency_s_p95 = models.FloatField(null=True, blank=True)
     deletion_requested_at = models.DateTimeField(null=True, blank=True)

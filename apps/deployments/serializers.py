@@ -11,6 +11,7 @@ from apps.api.refusals import RefusalSerializer
 from apps.api.validation import (
     NameField,
     PatternField,
+    StrictBooleanField,
     StrictCharField,
     StrictChoiceField,
     StrictFloatField,
@@ -112,6 +113,10 @@ class DeploymentDocumentSerializer(StrictSerializer):
     )
     priority = StrictIntegerField(
         min_value=-100, max_value=100, required=False, help_text="Higher is placed first. Default 0."
+    )
+    resume = StrictBooleanField(
+        required=False,
+        help_text="Whether a stream whose replica is lost goes on from another one. Default true.",
     )
     slo = SloSerializer(required=False, allow_null=True)
     adapters = serializers.ListField(
@@ -222,6 +227,7 @@ class DeploymentSerializer(StatusSerializer):
     residency = serializers.ListField(child=serializers.CharField())
     residency_ingress = serializers.ChoiceField(choices=ResidencyIngress.choices)
     priority = serializers.IntegerField()
+    resume = serializers.BooleanField()
     slo = SloSerializer(required=False)
     adapters = serializers.ListField(child=serializers.CharField(), required=False)
     created_at = serializers.DateTimeField()

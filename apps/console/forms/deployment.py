@@ -20,6 +20,7 @@ _POSTURES = (
     (Posture.ACTIVE_ACTIVE, "active-active: all regions serve"),
     (Posture.ACTIVE_PASSIVE, "active-passive: one region serves"),
 )
+_RESUMES = [("true", "go on from another one"), ("false", "end with an error")]
 _INGRESS = (
     (ResidencyIngress.FORWARD, "forwarded inside"),
     (ResidencyIngress.REFUSE, "refused"),
@@ -55,6 +56,7 @@ class DeploymentForm(DocumentForm):
         "/survivability": "survivability",
         "/residency": "residency",
         "/residency_ingress": "residency_ingress",
+        "/resume": "resume",
         "/priority": "priority",
         "/adapters": "adapters",
         "/slo/ttft_s_p95": "slo_ttft_s_p95",
@@ -93,6 +95,7 @@ class DeploymentForm(DocumentForm):
     survivability = forms.ChoiceField(label="Must survive", choices=_SURVIVES)
     posture = forms.ChoiceField(choices=_POSTURES)
     priority = forms.IntegerField(initial=0, help_text="-100 to 100; higher is placed first.")
+    resume = forms.ChoiceField(label="Streams that lose their replica", required=False, choices=_RESUMES)
     slo_ttft_s_p95 = forms.FloatField(label="First token within (s)", required=False)
     slo_inter_token_latency_s_p95 = forms.FloatField(label="Between tokens (s)", required=False)
 
@@ -154,6 +157,7 @@ class DeploymentForm(DocumentForm):
             "residency": data["residency"],
             "residency_ingress": data["residency_ingress"],
             "priority": data["priority"],
+            "resume": (data["resume"] or self.initial.get("resume", "true")) == "true",
             **({"slo": goals} if goals else {}),
             **({"adapters": adapters} if adapters else {}),
         }
@@ -166,6 +170,7 @@ def form_values(document: Mapping[str, Any]) -> dict[str, Any]:
         **{name: document[name] for name in document if name not in ("autoscaling", "slo", "adapters")},
         "adapters": ", ".join(document.get("adapters", ())),
         **{name: _plain(value) for name, value in document["autoscaling"].items()},
+        "resume": "true" if document["resume"] else "false",
         **{f"slo_{goal}": value for goal, value in goals.items()},
     }
 

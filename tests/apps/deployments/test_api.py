@@ -50,6 +50,7 @@ FULL = {
     "residency": ["eu"],
     "residency_ingress": "refuse",
     "priority": 3,
+    "resume": False,
     "slo": {"ttft_s_p95": 1.0, "inter_token_latency_s_p95": 0.1},
 }
 

@@ -10,12 +10,12 @@ _NULL = b"null"
 class _Delta(msgspec.Struct):
     content: str | None = None
     role: str | None = None
-    tool_calls: msgspec.Raw = msgspec.Raw(_NULL)
-    function_call: msgspec.Raw = msgspec.Raw(_NULL)
+    tool_calls: Any = None
+    function_call: Any = None
     reasoning: str | None = None
     reasoning_content: str | None = None
     refusal: str | None = None
-    audio: msgspec.Raw = msgspec.Raw(_NULL)
+    audio: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -23,7 +23,7 @@ class _Choice(msgspec.Struct):
     delta: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
-    logprobs: msgspec.Raw = msgspec.Raw(_NULL)
+    logprobs: Any = None
     token_ids: list[int] | None = None
     prompt_token_ids: msgspec.Raw = msgspec.Raw(_NULL)
 
@@ -34,7 +34,7 @@ class _Event(msgspec.Struct):
     created: int | None = None
     model: str | None = None
     choices: list[_Choice] | None = None
-    usage: msgspec.Raw = msgspec.Raw(_NULL)
+    usage: Any = None
     prompt_token_ids: msgspec.Raw = msgspec.Raw(_NULL)
 
 
@@ -53,7 +53,6 @@ class Told:
 
     __slots__ = (
         "_text",
-        "_text_bytes",
         "bare_events",
         "facts",
         "finish_reason",
@@ -70,8 +69,7 @@ class Told:
     )
 
     def __init__(self) -> None:
-        self._text: list[str] = []
-        self._text_bytes = 0
+        self._text = bytearray()
         self.facts: dict[str, Any] | None = None
         self.has_role = False
         self.has_usage = False
@@ -88,12 +86,12 @@ class Told:
 
     @property
     def text(self) -> str:
-        return "".join(self._text)
+        return self._text.decode()
 
     @property
     def kept_bytes(self) -> int:
-        """About what it takes in memory."""
-        return self._text_bytes + len(self.token_ids) + len(self.prompt_ids or b"")
+        """What it takes in memory."""
+        return len(self._text) + len(self.token_ids) + len(self.prompt_ids or b"")
 
     @property
     def has_ids(self) -> bool:
@@ -139,15 +137,17 @@ class Told:
                 "created": event.created,
                 "model": event.model,
             }
-        self._note_prompt(event.prompt_token_ids)
-        if event.choices == [] and bytes(event.usage) != _NULL:
+        if self.prompt_ids is None:
+            self._note_prompt(event.prompt_token_ids)
+        if event.usage is not None and event.choices == []:
             self.has_usage = True
         for choice in event.choices or ():
             if choice.index != 0:
                 self.unfit = "several choices"
                 continue
-            self._note_prompt(choice.prompt_token_ids)
-            if bytes(choice.logprobs) != _NULL:
+            if self.prompt_ids is None:
+                self._note_prompt(choice.prompt_token_ids)
+            if choice.logprobs is not None:
                 self.unfit = "log probabilities"
             self._add_choice(choice)
 
@@ -159,13 +159,13 @@ class Told:
             text = delta.content
             self._note_unfit(delta)
         if text:
-            self._text.append(text)
-            self._text_bytes += 64 + len(text)  # a string's own bytes count too
-        if choice.token_ids is not None:
-            if choice.token_ids:
-                self.token_ids += b"%s," % ",".join(map(str, choice.token_ids)).encode()
-                self.tokens += len(choice.token_ids)
-                self.token_events += 1
+            self._text += text.encode()
+        ids = choice.token_ids
+        if ids is not None:
+            for number in ids:
+                self.token_ids += b"%d," % number
+            self.tokens += len(ids)
+            self.token_events += bool(ids)
         elif text:
             self.bare_events += 1
             self.token_events += 1
@@ -177,15 +177,14 @@ class Told:
             self.finish_reason = choice.finish_reason
 
     def _note_unfit(self, delta: _Delta) -> None:
-        if bytes(delta.tool_calls) not in (_NULL, b"[]") or bytes(delta.function_call) != _NULL:
+        if delta.tool_calls or delta.function_call is not None:
             self.unfit = "a tool call"
         elif delta.reasoning or delta.reasoning_content:
             self.unfit = "reasoning apart from the answer"
-        elif delta.refusal or bytes(delta.audio) != _NULL:
+        elif delta.refusal or delta.audio is not None:
             self.unfit = "something other than text"
 
     def _note_prompt(self, ids: msgspec.Raw) -> None:
-        if self.prompt_ids is None:
-            raw = bytes(ids)
-            if raw.startswith(b"[") and len(raw) > 2:
-                self.prompt_ids = raw[1:-1].replace(b" ", b"")
+        raw = bytes(ids)
+        if raw.startswith(b"[") and len(raw) > 2:
+            self.prompt_ids = raw[1:-1].replace(b" ", b"")
