@@ -64,16 +64,6 @@ def chain(text: bytes, seed: int) -> list[int]:
     return [seed := xxh3_64_intdigest(text[begin:end], seed) for begin, end in spans]
 
 
-def bytes_of(blocks: int) -> int:
-    """How many bytes the first ``blocks`` blocks cover."""
-    return BLOCK_ENDS[blocks - 1] if blocks else 0
-
-
-def blocks_within(size: int) -> int:
-    """How many blocks end within the first ``size`` bytes."""
-    return bisect_right(BLOCK_ENDS, size)
-
-
 def _with_digests(text: bytes) -> bytes:
     """Long base64 replaced by its digest. What ends no string is left: half a picture has no meaning."""
     parts: list[bytes] = []

@@ -54,15 +54,6 @@ class Cleared:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """Of the chain ``hashes`` the replica at this place holds no more than the first ``kept`` blocks."""
-
-    place: int
-    hashes: Sequence[int]
-    kept: int
-
-
-@dataclass(frozen=True, slots=True)
 class Turned:
     """The engine at this place said that it has stored this share of its cache's capacity anew, for whomever.
 
@@ -73,7 +64,7 @@ class Turned:
     share: float
 
 
-Event = Fleet | Routed | Cleared | Lost | Turned
+Event = Fleet | Routed | Cleared | Turned
 
 
 @dataclass(slots=True)
@@ -116,18 +107,6 @@ class PrefixIndex:
         levels.reverse()
         return levels
 
-    def known_blocks(self, place: int, hashes: Sequence[int]) -> int:
-        """How many blocks from the beginning the replica at this place is believed to hold."""
-        bit = 1 << place
-        for count, each in enumerate(hashes):
-            if not self._masks.get(each, 0) & bit:
-                return count
-        return len(hashes)
-
-    def blocks_at(self, place: int) -> int:
-        """How many blocks the replica at this place is believed to hold."""
-        return self._held[place].blocks if place < len(self._held) else 0
-
 
 def step(index: PrefixIndex, event: Event, now_s: float) -> None:
     """Take the event into account."""
@@ -140,10 +119,8 @@ def step(index: PrefixIndex, event: Event, now_s: float) -> None:
         held = index._held[event.place]
         if isinstance(event, Cleared):
             _forget(index, event.place, held)
-        elif isinstance(event, Turned):
-            _on_turned(index, held, event)
         else:
-            _lose(index, event.place, held, event.hashes[event.kept :])
+            _on_turned(index, held, event)
 
 
 def shrink(index: PrefixIndex) -> None:
@@ -219,19 +196,13 @@ def _drop_oldest(index: PrefixIndex, place: int, held: _Held) -> None:
     _take_back(index, place, held, oldest)
 
 
-def _lose(index: PrefixIndex, place: int, held: _Held, hashes: Sequence[int]) -> None:
-    _take_back(index, place, held, hashes)
-    for generation in held.generations:
-        generation.difference_update(hashes)
-
-
 def _forget(index: PrefixIndex, place: int, held: _Held) -> None:
     _take_back(index, place, held, set().union(*held.generations))
     held.generations = [set()]
     held.newest_bytes = 0
 
 
-def _take_back(index: PrefixIndex, place: int, held: _Held, hashes: Sequence[int] | set[int]) -> None:
+def _take_back(index: PrefixIndex, place: int, held: _Held, hashes: set[int]) -> None:
     masks = index._masks
     bit = 1 << place
     gone = 0

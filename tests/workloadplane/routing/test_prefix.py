@@ -7,18 +7,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from workloadplane.routing.blocks import bytes_of
+from workloadplane.routing.blocks import BLOCK_ENDS
 from workloadplane.routing.prefix import (
     Bounds,
     Cleared,
     Fleet,
-    Lost,
     PrefixIndex,
     Routed,
     Turned,
     shrink,
     step,
 )
+
+
+def bytes_of(blocks: int) -> int:
+    return BLOCK_ENDS[blocks - 1] if blocks else 0
 
 
 def hashes(name: int, count: int, shared: int = 0) -> list[int]:
@@ -59,17 +62,6 @@ def test_a_replica_that_goes_takes_what_it_held_with_it() -> None:
     assert not index._masks
     step(index, Routed(7, hashes(1, 5)), 0.0)
     assert index.blocks == 0, "nobody is at that place"
-
-
-def test_what_was_evicted_is_not_believed_and_can_come_back() -> None:
-    """An engine's word shortens what we believe; the next request there restores it."""
-    index = index_of("a")
-    step(index, Routed(0, hashes(1, 8)), 0.0)
-    step(index, Lost(0, hashes(1, 8), kept=3), 0.0)
-    assert index.match(hashes(1, 8)) == [(bytes_of(3), 1)]
-    assert index.known_blocks(0, hashes(1, 8)) == 3
-    step(index, Routed(0, hashes(1, 8)), 0.0)
-    assert index.match(hashes(1, 8)) == [(bytes_of(8), 1)]
 
 
 def test_belief_reaches_as_far_back_as_the_cache_does() -> None:
@@ -136,12 +128,6 @@ class Believed(RuleBasedStateMachine):
         sent = hashes(name, max(length, shared), shared)
         step(self.index, Routed(place, sent), 0.0)
         self.model[place] |= set(sent)
-
-    @rule(place=st.integers(0, 2), name=st.integers(1, 4), length=st.integers(0, 30), kept=st.integers(0, 30))
-    def lose(self, place: int, name: int, length: int, kept: int) -> None:
-        chain = hashes(name, length)
-        step(self.index, Lost(place, chain, kept), 0.0)
-        self.model[place] -= set(chain[kept:])
 
     @rule(place=st.integers(0, 2))
     def clear(self, place: int) -> None:
