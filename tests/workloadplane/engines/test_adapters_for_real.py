@@ -69,7 +69,7 @@ async def _serve_once(tmp_path: Path, cache_dir: Path) -> None:
         precision="fp32",
         max_context_tokens=512,
         engine_version=VERSION,
-        arguments={"max_num_seqs": "8", "enforce_eager": "true", "block_size": "16"},
+        arguments={"max_num_seqs": "8", "enforce_eager": "true", "block_size": "32"},
         engine_key="key-of-this-replica",
         shutdown_timeout_s=5.0,
         adapters=tuple(
@@ -95,7 +95,7 @@ async def _serve_once(tmp_path: Path, cache_dir: Path) -> None:
             await _is_ready(runtime, client, running)
 
             async def said(name: str) -> str:
-                body = {"model": name, "prompt": "the river " * 30, "max_tokens": 12, "temperature": 0}
+                body = {"model": name, "prompt": "the river " * 40, "max_tokens": 12, "temperature": 0}
                 response = await client.post(running.endpoint.base_url + "/v1/completions", json=body)
                 assert response.status_code == 200, response.text
                 return str(response.json()["choices"][0]["text"])
