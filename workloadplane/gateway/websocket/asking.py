@@ -26,6 +26,7 @@ def inquire(
     wish = wish_of(request, body, caller)
     if isinstance(wish, Failure):
         return wish
-    inquiry = Inquiry(request, REALTIME, caller, body, route, wish)
+    adapter = None if model == route.deployment else model[len(route.deployment) + 1 :]
+    inquiry = Inquiry(request, REALTIME, caller, body, route, wish, adapter=adapter)
     charge = rate_charge(context, inquiry, request.began_s)
     return charge if isinstance(charge, Failure) else (inquiry, charge)

@@ -20,7 +20,9 @@ def shake_with_replica(
     target = Target(endpoint.host, endpoint.port, endpoint.tls, endpoint.tls_name)
     head, expected = request_head(
         upgrade,
-        model=endpoint.served_model,
+        model=endpoint.served_model
+        if inquiry.adapter is None
+        else f"{endpoint.served_model}:{inquiry.adapter}",
         authority=target.authority,
         credential=b"Bearer " + endpoint.engine_key.encode(),
         headers=inquiry.request.headers,

@@ -22,7 +22,7 @@ from tests.support.gateway import (
     sends,
     upstream,
 )
-from tests.support.tables import AgentState, Signer, api_key, raw_public_key, revision, route
+from tests.support.tables import AgentState, Signer, api_key, endpoint, raw_public_key, revision, route
 from tests.support.waiting import eventually_async
 from tests.support.websocket import (
     BINARY,
@@ -39,6 +39,7 @@ from tests.support.websocket import (
     handshake,
     next_frame,
 )
+from workloadplane.protocol.local import EndpointSet
 from workloadplane.protocol.routing import Peer
 
 
@@ -135,6 +136,26 @@ def test_who_may_and_where_it_goes(tmp_path: Path) -> None:
                     assert head.startswith(b"HTTP/1.1 101 ")
                     assert server.received[-1].line.startswith("GET /v1/realtime?model=chat")
                     other.close()
+                writer.close()
+
+    run(scenario())
+
+
+def test_an_adapter_is_named_as_elsewhere(tmp_path: Path) -> None:
+    """``<deployment>:<adapter>`` goes to a replica, which is told which of its adapters to use."""
+
+    async def scenario() -> None:
+        engine = Engine(echo)
+        async with upstream(engine.script) as server:
+            routes = [route(revisions=(revision(("c-eu",)),), adapters=("fr",))]
+            state = agent_state(tmp_path / "agent", server.port, routes=routes)
+            async with gateway(tmp_path / "gateway", state) as running:
+                replica = endpoint(server.port, adapters=("fr",))
+                endpoint_set = EndpointSet(endpoint_generation=2, endpoints=(replica,))
+                running.process._context.registry.adopt_endpoints(endpoint_set)
+                head, _, writer = await connect(running.port, handshake("/v1/realtime?model=chat:fr"))
+                assert head.startswith(b"HTTP/1.1 101 ")
+                assert server.received[0].line == "GET /v1/realtime?model=chat%3Afr HTTP/1.1"
                 writer.close()
 
     run(scenario())
