@@ -17,7 +17,7 @@ def _connect(engine: Simulator, **options: Any) -> Any:
 
 async def _until(client: Any, kind: str) -> list[dict[str, Any]]:
     """All events up to the first of this kind."""
-    events = []
+    events: list[dict[str, Any]] = []
     while not events or events[-1]["type"] != kind:
         events.append(json.loads(await client.recv()))
     return events

@@ -1,5 +1,6 @@
 """How a tunnel ends, from bytes alone: nothing is cut in mid-frame, and both ends are told exactly once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -113,7 +114,7 @@ def test_how_it_went_is_told_once(steps: tuple[str, ...], outcome: str) -> None:
     """Who ended it without a Close frame is who broke off."""
     world = World()
     tunnel = world.tunnel
-    acts = {
+    acts: dict[str, Callable[[], None]] = {
         "client_gone": tunnel.client_gone,
         "engine_gone": tunnel.engine_gone,
         "client_eof": tunnel.client_eof,
