@@ -17,6 +17,7 @@ PURE_ROOMS = (
     "controlplane/costing",
     "controlplane/failover",
     "workloadplane/routing",
+    "workloadplane/gateway/queueing",
     "workloadplane/health",
     "workloadplane/autoscaling",
 )
