@@ -9,6 +9,7 @@ from typer.exceptions import Abort, TyperException
 from meridian.cli import chat, clusters, deploy, deployments, fleet, keys, session
 from meridian.cli.local import down, reset, restart, status, up
 from meridian.cli.output import errors
+from meridian.cli.top import top
 from meridian.errors import ExitCode, MeridianError
 
 EPILOG = "Exit codes: " + ", ".join(
@@ -35,6 +36,7 @@ app.add_typer(deployments.app, name="deployments", rich_help_panel=WORK)
 app.command(rich_help_panel=WORK)(deployments.replicas)
 app.command(rich_help_panel=WORK)(deployments.events)
 app.command(rich_help_panel=WORK)(chat.chat)
+app.command(rich_help_panel=WORK)(top)
 app.command(rich_help_panel=FLEET)(fleet.fleet)
 app.add_typer(clusters.app, name="clusters", rich_help_panel=FLEET)
 app.add_typer(keys.app, name="keys", rich_help_panel=FLEET)

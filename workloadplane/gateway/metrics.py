@@ -95,6 +95,12 @@ def _of_traffic(traffic: TrafficBook) -> Iterator[Metric]:
         for each, values, _ in revisions:
             gauge.add_metric(values, getattr(each, attribute))
         yield gauge
+    failed = CounterMetricFamily(
+        "meridian_gateway_errors", "Requests that a fault of ours ended", labels=labels
+    )
+    for _, values, total in revisions:
+        failed.add_metric(values, total.errors)
+    yield failed
     tokens = CounterMetricFamily("gen_ai_server_tokens", "Tokens", labels=[*labels, "type"])
     for _, values, total in revisions:
         for kind, attribute in _TOKENS:
