@@ -37,6 +37,8 @@ class AccessLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     input_tokens: int
     output_tokens: int
     tunnel: TunnelFigures | None = None
+    cached_tokens: int = 0
+    trace_id: str | None = None
 
 
 _encoder = msgspec.json.Encoder()

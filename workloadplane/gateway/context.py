@@ -18,6 +18,7 @@ from workloadplane.gateway.queueing import WaitingRoom
 from workloadplane.gateway.queueing.rate_limits import RateLimiter
 from workloadplane.gateway.registry import Registry
 from workloadplane.gateway.stored import ResponseIds
+from workloadplane.gateway.tracing import Tracer
 from workloadplane.gateway.turns import Turns
 from workloadplane.gateway.upstream import UpstreamPool
 from workloadplane.gateway.usage import RevisionTraffic, TrafficBook
@@ -54,6 +55,7 @@ class GatewayContext:
     rng: Random
     affinity: Affinity
     explained: Explained
+    tracer: Tracer
     private_key: Ed25519PrivateKey | None = None
     ways: Ways = field(default_factory=Ways)
     response_ids: ResponseIds = field(default_factory=ResponseIds)

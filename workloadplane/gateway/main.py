@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
             tls_certificate=_absolute(given.tls_certificate),
             tls_key=_absolute(given.tls_key),
             tls_ca=_absolute(given.tls_ca),
+            otlp_endpoint=_http_url(given.otlp_endpoint),
+            trace_ratio=_ratio(given.trace_ratio),
             process_index=_index(index, given.processes),
             process_count=given.processes,
             operator_networks=tuple(ip_network(each.strip()) for each in given.operator_networks.split(",")),
@@ -101,12 +103,36 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="hold replicas and peers that speak TLS to these authorities alone (default: the system's)",
     )
+    parser.add_argument(
+        "--otlp-endpoint",
+        metavar="URL",
+        help="send spans to this OTLP/HTTP collector, as http://127.0.0.1:4318 (default: no spans)",
+    )
+    parser.add_argument(
+        "--trace-ratio",
+        type=float,
+        default=0.01,
+        metavar="RATIO",
+        help="of the requests that bring no trace context, how many begin a trace: 0 ... 1 (default 0.01)",
+    )
     limits.add_arguments(parser)
     return parser
 
 
 def _absolute(path: Path | None) -> Path | None:
     return path.absolute() if path is not None else None
+
+
+def _http_url(url: str | None) -> str | None:
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise ValueError(f"--otlp-endpoint: {url!r} is no http:// or https:// URL")
+    return url
+
+
+def _ratio(ratio: float) -> float:
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"--trace-ratio: {ratio} is not in 0 ... 1")
+    return ratio
 
 
 def _index(index: int | None, processes: int) -> int:

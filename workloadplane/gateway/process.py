@@ -36,6 +36,7 @@ from workloadplane.gateway.queueing.rate_limits import RateLimiter
 from workloadplane.gateway.registry import Registry
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.tls import ServerTls, client_tls
+from workloadplane.gateway.tracing import Tracer
 from workloadplane.gateway.turns import Turns
 from workloadplane.gateway.upstream import UpstreamPool
 from workloadplane.gateway.usage import WINDOW_S, TrafficBook
@@ -47,6 +48,8 @@ _SWEEP_S = 0.5
 _REPORT_S = 0.25
 _FLUSH_S = 0.1
 _TLS_FILES_S = 1.0
+_SPANS_S = 0.5
+_LAST_SPANS_S = 3.0
 _HELD_RETRY_S = 1.0
 _BACKLOG = 4096
 _SAY_CLOSE_S = 1.0
@@ -61,6 +64,7 @@ class Options:
     take_over:     from the process that serves this state directory with this index, if there is one
     tls_certificate, tls_key: what clients are served with; ``None`` = plain
     tls_ca:        authorities that replicas and peers are held to; ``None`` = the system's
+    otlp_endpoint: where spans go; ``None`` = nowhere. ``trace_ratio``: of requests without a trace, 0 ... 1
     process_index: of ``process_count`` that share the port, and each deployment's queue among them
     """
 
@@ -75,6 +79,8 @@ class Options:
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     tls_ca: Path | None = None
+    otlp_endpoint: str | None = None
+    trace_ratio: float = 0.0
     operator_networks: tuple[Network, ...]
     limits: Limits
 
@@ -123,6 +129,12 @@ class GatewayProcess:
             rate_limiter=RateLimiter(),
             access_log=AccessLog(),
             explained=Explained(requests_max=limits.explained_requests_max, one_in=limits.explained_one_in),
+            tracer=Tracer(
+                options.otlp_endpoint,
+                ratio=options.trace_ratio,
+                rng=Random(),  # noqa: S311  names spans, guards nothing
+                instance=instance,
+            ),
             affinity=Affinity(registry, secret=secrets.randbits(64)),
             loop=self._loop,
             wake=self._wake,
@@ -168,6 +180,7 @@ class GatewayProcess:
             asyncio.create_task(self._every(_SWEEP_S, self._sweep)),
             asyncio.create_task(self._every(_REPORT_S, self._link.report_load)),
             asyncio.create_task(self._every(_FLUSH_S, self._flush)),
+            asyncio.create_task(self._every(_SPANS_S, self._context.tracer.flush)),
             asyncio.create_task(self._every(_TLS_FILES_S, self._look_at_tls_files)),
             asyncio.create_task(self._every(_HELD_RETRY_S, self._context.turns.soon_for_all)),
         ]
@@ -184,6 +197,7 @@ class GatewayProcess:
         if self._log_writing is not None:
             await self._log_writing
         self._end()
+        await self._context.tracer.close(_LAST_SPANS_S)
         if self._log_writing is not None:
             await self._log_writing
         return self._neighbours.has_successor

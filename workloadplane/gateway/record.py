@@ -9,6 +9,7 @@ from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.entry import Entry
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.sse import SseScanner
+from workloadplane.gateway.tracing import Attribute, EndedSpan, Span
 from workloadplane.gateway.usage import Tally
 from workloadplane.protocol.routing import Route
 from workloadplane.protocol.usage import UsageRecord
@@ -30,6 +31,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: int
     outcome: str
     served: Served | None
+    span: Span | None
     reasons: Reasons
     attempts: int
     began_s: float
@@ -64,6 +66,8 @@ def record(context: GatewayContext, done: Finished) -> None:
             traffic = context.waiting_traffic(done.route)
         _add_to_window(traffic.window, done, figures, stream)
         context.spool.append_usage(_usage_record(context, done, figures, traffic.revision_id))
+    if done.span is not None:
+        context.tracer.end(_ended(done.span, done, figures))
     context.access_log.add(_access_line(done, figures))
 
 
@@ -168,4 +172,50 @@ def _access_line(done: Finished, figures: _Figures) -> AccessLine:
         duration_s=figures.duration_s,
         input_tokens=figures.input_tokens,
         output_tokens=figures.output_tokens,
+        cached_tokens=figures.cached_tokens,
+        trace_id=done.span.trace_id if done.span is not None else None,
+    )
+
+
+_OPERATIONS = {
+    "chat": "chat",
+    "messages": "chat",
+    "responses": "chat",
+    "completions": "text_completion",
+    "embeddings": "embeddings",
+}
+
+
+def _ended(span: Span, done: Finished, figures: _Figures) -> EndedSpan:
+    """Named by OpenTelemetry's GenAI conventions where they have a word for it."""
+    operation = _OPERATIONS.get(done.route_class, done.route_class)
+    told: list[tuple[str, Attribute]] = [
+        ("gen_ai.operation.name", operation),
+        ("gen_ai.request.model", done.route.deployment),
+        ("gen_ai.response.model", done.route.model),
+        ("gen_ai.usage.input_tokens", figures.input_tokens),
+        ("gen_ai.usage.output_tokens", figures.output_tokens),
+        ("gen_ai.usage.cache_read.input_tokens", figures.cached_tokens),
+        ("http.response.status_code", done.status),
+        ("meridian.request_id", done.request_id),
+        ("meridian.outcome", done.outcome),
+        ("meridian.attempts", done.attempts),
+        ("meridian.queue_s", figures.queue_s),
+    ]
+    if figures.ttft_s is not None:
+        told.append(("gen_ai.response.time_to_first_chunk", figures.ttft_s))
+    failed = done.outcome == "upstream_error" or done.status >= 500
+    if failed:
+        told.append(("error.type", str(done.status)))
+    if done.served is not None:
+        told += [("meridian.served_region", done.served.region), ("server.address", done.served.cluster_id)]
+        if done.served.replica_id is not None:
+            told[-1] = ("server.address", done.served.replica_id)
+    return EndedSpan(
+        span,
+        f"{operation} {done.route.deployment}",
+        done.ended_at - figures.duration_s,
+        done.ended_at,
+        failed,
+        tuple(told),
     )

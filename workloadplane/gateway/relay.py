@@ -77,6 +77,7 @@ class Relay:
             headers=self._entry.headers,
         )
         self._sending = Sending(context, self)
+        self._span = context.tracer.begin(inquiry.request)
         self._attempts = 0
         self._served: Served | None = None
         self._reasons: Reasons = ()
@@ -405,6 +406,7 @@ class Relay:
                 status=status or self._answer.status,
                 outcome=outcome,
                 served=self._served,
+                span=self._span,
                 reasons=self._reasons,
                 attempts=self._attempts,
                 began_s=inquiry.request.began_s,

@@ -1,0 +1,216 @@
+"""W3C trace context in, one span a sampled request, OTLP out. Nothing of what was said.
+
+A request whose client samples it (``traceparent``) is followed; of those that come without a trace every so
+many-th is. The engine, or the peer, is told our span as its parent. Finished spans wait in a bounded queue; a
+thread of its own encodes and sends them, so a collector that is slow or away costs spans, never a request.
+"""
+
+import asyncio
+import contextlib
+import urllib.error
+import urllib.request
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from random import Random
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Status
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
+
+from workloadplane.gateway.reader import Request
+
+_TRACEPARENT = b"traceparent"
+_TRACESTATE = b"tracestate"
+_SAMPLED = 0x01
+_STATE_BYTES_MAX = 512
+_BATCH_SPANS = 512
+_SEND_TIMEOUT_S = 5.0
+_HEX = frozenset(b"0123456789abcdef")
+
+Attribute = str | int | float
+
+
+@dataclass(slots=True)
+class Parent:
+    """What a valid ``traceparent`` says. Ids in hexadecimal."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool
+
+
+@dataclass(slots=True)
+class Span:
+    """One request's, while it runs. Ids in hexadecimal; ``parent_id`` is empty for the first of its trace."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    state: str
+
+
+@dataclass(slots=True)
+class EndedSpan:
+    """Times in seconds since 1970."""
+
+    span: Span
+    name: str
+    began_at: float
+    ended_at: float
+    failed: bool
+    attributes: tuple[tuple[str, Attribute], ...]
+
+
+def parse_traceparent(value: bytes) -> Parent | None:
+    """By the rules of W3C Trace Context; ``None``: what is no valid one, and starts no trace."""
+    parts = value.split(b"-")
+    if len(parts) < 4 or [len(part) for part in parts[:4]] != [2, 32, 16, 2]:
+        return None
+    version, trace_id, span_id, flags = parts[:4]
+    if not _HEX.issuperset(version + trace_id + span_id + flags) or version == b"ff":
+        return None
+    if version == b"00" and len(parts) != 4:
+        return None
+    if trace_id == b"0" * 32 or span_id == b"0" * 16:
+        return None
+    return Parent(trace_id.decode(), span_id.decode(), bool(int(flags, 16) & _SAMPLED))
+
+
+class Tracer:
+    """Of one process. Without an endpoint it makes no spans, and trace context passes as it came.
+
+    endpoint: of an OTLP/HTTP collector, without ``/v1/traces``
+    ratio:    of the requests that come without a trace, how many are followed: 0 ... 1
+    """
+
+    def __init__(
+        self, endpoint: str | None, *, ratio: float, rng: Random, instance: str, spans_max: int = 4096
+    ) -> None:
+        self._url = endpoint.rstrip("/") + "/v1/traces" if endpoint else None
+        self._ratio = ratio
+        self._rng = rng
+        self._resource = _attributes(
+            (("service.name", "meridian-gateway"), ("service.instance.id", instance))
+        )
+        self._ended: deque[EndedSpan] = deque()
+        self._spans_max = spans_max
+        self._thread = ThreadPoolExecutor(1, "otlp") if self._url else None
+        self._sending: asyncio.Future[bool] | None = None
+        self._sending_spans = 0
+        self.sent_spans = 0
+        self.lost_spans = 0
+
+    def begin(self, request: Request) -> Span | None:
+        """The request's span if it is to be followed; its headers then name it to whoever is asked next."""
+        headers = request.headers
+        given = headers.get(_TRACEPARENT)
+        if given is None:
+            if self._url is None or self._rng.random() >= self._ratio:
+                return None
+            parent = None
+        else:
+            parent = parse_traceparent(given)
+            if parent is None:
+                del headers[_TRACEPARENT]
+                headers.pop(_TRACESTATE, None)
+            if self._url is None or (not parent.sampled if parent else self._rng.random() >= self._ratio):
+                return None
+        state = headers.get(_TRACESTATE, b"") if parent is not None else b""
+        span = Span(
+            parent.trace_id if parent else f"{self._rng.getrandbits(128) or 1:032x}",
+            f"{self._rng.getrandbits(64) or 1:016x}",
+            parent.span_id if parent else "",
+            state.decode("latin-1") if len(state) <= _STATE_BYTES_MAX else "",
+        )
+        headers[_TRACEPARENT] = f"00-{span.trace_id}-{span.span_id}-01".encode()
+        return span
+
+    def end(self, ended: EndedSpan) -> None:
+        """To be exported, unless too many wait already."""
+        if len(self._ended) >= self._spans_max:
+            self.lost_spans += 1
+        else:
+            self._ended.append(ended)
+
+    def flush(self) -> None:
+        """Begin to export what waits, if nothing is on its way. Never blocks."""
+        if self._sending is not None and self._sending.done():
+            if not self._sending.cancelled() and self._sending.result():
+                self.sent_spans += self._sending_spans
+            else:
+                self.lost_spans += self._sending_spans
+            self._sending = None
+        if self._sending is None and self._ended and self._thread is not None and self._url is not None:
+            batch = [self._ended.popleft() for _ in range(min(_BATCH_SPANS, len(self._ended)))]
+            self._sending_spans = len(batch)
+            loop = asyncio.get_running_loop()
+            self._sending = loop.run_in_executor(self._thread, _send, self._url, self._resource, batch)
+
+    async def close(self, within_s: float) -> None:
+        """Export what waits, for so long; the rest is lost."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._ended or self._sending is not None:
+                    self.flush()
+                    if self._sending is not None:
+                        await asyncio.wait([self._sending])
+                        self.flush()
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _send(url: str, resource: list[KeyValue], batch: list[EndedSpan]) -> bool:
+    """In the thread: one POST; whether the collector took it."""
+    body = encode(resource, batch)
+    request = urllib.request.Request(  # noqa: S310  the operator's own URL, its scheme checked at the start
+        url, data=body, headers={"content-type": "application/x-protobuf"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_SEND_TIMEOUT_S) as answer:  # noqa: S310
+            answer.read(65536)
+    except (OSError, ValueError, urllib.error.URLError):
+        return False
+    return True
+
+
+def encode(resource: list[KeyValue], batch: list[EndedSpan]) -> bytes:
+    """The spans as an OTLP export request."""
+    asked = ExportTraceServiceRequest()
+    spans = ResourceSpans()
+    spans.resource.attributes.extend(resource)
+    scope = ScopeSpans()
+    scope.scope.name = "meridian.gateway"
+    scope.spans.extend(_wire(ended) for ended in batch)
+    spans.scope_spans.append(scope)
+    asked.resource_spans.append(spans)
+    return bytes(asked.SerializeToString())
+
+
+def _wire(ended: EndedSpan) -> WireSpan:
+    span = ended.span
+    return WireSpan(
+        trace_id=bytes.fromhex(span.trace_id),
+        span_id=bytes.fromhex(span.span_id),
+        parent_span_id=bytes.fromhex(span.parent_id),
+        trace_state=span.state,
+        name=ended.name,
+        kind=WireSpan.SPAN_KIND_SERVER,
+        start_time_unix_nano=int(ended.began_at * 1e9),
+        end_time_unix_nano=int(ended.ended_at * 1e9),
+        attributes=_attributes(ended.attributes),
+        status=Status(code=Status.STATUS_CODE_ERROR if ended.failed else Status.STATUS_CODE_UNSET),
+    )
+
+
+def _attributes(pairs: tuple[tuple[str, Attribute], ...]) -> list[KeyValue]:
+    return [KeyValue(key=key, value=_value(value)) for key, value in pairs]
+
+
+def _value(value: Attribute) -> AnyValue:
+    if isinstance(value, int):
+        return AnyValue(int_value=value)
+    if isinstance(value, float):
+        return AnyValue(double_value=value)
+    return AnyValue(string_value=value)
