@@ -79,7 +79,7 @@ def parse_traceparent(value: bytes) -> Parent | None:
 
 
 class Tracer:
-    """Of one process. Without an endpoint it makes no spans, and trace context passes as it came.
+    """Of one process. Without an endpoint it makes no spans, and a valid trace context passes as it came.
 
     endpoint: of an OTLP/HTTP collector, without ``/v1/traces``
     ratio:    of the requests that come without a trace, how many are followed: 0 ... 1

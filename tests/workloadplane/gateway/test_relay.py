@@ -47,7 +47,12 @@ def test_an_answer_passes_unchanged_and_is_accounted_for(tmp_path: Path) -> None
 
     async def scenario() -> None:
         body = b'{ "model":"chat", "temperature": 1.0e-3, "messages":[] }'
-        headers = {**AUTHORIZED, "x-meridian-evil": "1", "cookie": "c=1", "traceparent": "00-ab-cd-01"}
+        headers = {
+            **AUTHORIZED,
+            "x-meridian-evil": "1",
+            "cookie": "c=1",
+            "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        }
         async with upstream(sends(json_answer(ANSWER, headers="x-meridian-inner: 1\r\n"))) as engine:
             state = agent_state(tmp_path / "agent", engine.port)
             async with gateway(tmp_path / "gateway", state) as running, httpx.AsyncClient() as client:
@@ -63,7 +68,9 @@ def test_an_answer_passes_unchanged_and_is_accounted_for(tmp_path: Path) -> None
                 assert seen.line == "POST /v1/chat/completions HTTP/1.1"
                 assert seen.body == body
                 assert seen.headers["authorization"] == "Bearer engine-secret"
-                assert seen.headers["traceparent"] == "00-ab-cd-01"
+                assert (
+                    seen.headers["traceparent"] == "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+                )
                 assert not {"cookie", "x-meridian-evil"} & set(seen.headers)
                 (record,) = await running.usage_of(1)
                 assert (record.input_tokens, record.output_tokens) == (3, 2)
