@@ -22,13 +22,15 @@ from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.entry import rate_charge
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.inquire import inquire
-from workloadplane.gateway.peers import PEER_HEADER
+from workloadplane.gateway.peers import PEER_HEADER, verify
 from workloadplane.gateway.reader import Request
+from workloadplane.gateway.regions import LOAD_PATH, loads_here
 from workloadplane.gateway.registry import names_of
 from workloadplane.gateway.relay import Relay
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.websocket import handshake
 from workloadplane.gateway.websocket.session import WebSocketSession
+from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.routing import Route
 from workloadplane.routing import can_serve
 
@@ -70,6 +72,7 @@ class Gateway:
             b"/health": self._ready,
             b"/metrics": self._metrics,
             b"/.well-known/meridian/regions": self._regions,
+            LOAD_PATH: self._load,
             b"/v1/models": self._models,
         }
 
@@ -254,6 +257,16 @@ class Gateway:
             ]
         told = {"generation": self._context.registry.generation("routing"), "regions": regions}
         connection.respond(200, _JSON + b"cache-control: max-age=10\r\n", msgspec.json.encode(told))
+
+    def _load(self, connection: ClientConnection, request: Request) -> None:
+        """What may be known of this region, for its peers alone."""
+        registry = self._context.registry
+        value = request.headers.get(PEER_HEADER, b"")
+        told = verify(value, audience=registry.cluster_id, now=time.time(), peer=registry.peer)
+        if isinstance(told, Refusal):
+            self._refuse(connection, request, errors.peer_refused(told))
+        else:
+            connection.respond(200, _JSON, msgspec.json.encode(loads_here(self._context)))
 
     def _models(self, connection: ClientConnection, request: Request) -> None:
         """The project's deployments that this gateway may take requests for."""

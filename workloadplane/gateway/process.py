@@ -33,6 +33,7 @@ from workloadplane.gateway.link import AgentLink
 from workloadplane.gateway.metrics import Counters
 from workloadplane.gateway.queueing import Bounds, WaitingRoom
 from workloadplane.gateway.queueing.rate_limits import RateLimiter
+from workloadplane.gateway.regions import ASK_EVERY_S, Regions
 from workloadplane.gateway.registry import Registry
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.tls import ServerTls, client_tls
@@ -147,6 +148,7 @@ class GatewayProcess:
         siblings = self._neighbours if options.process_count > 1 else None
         self._gateway = Gateway(self._context, options.operator_networks, siblings)
         self._link = AgentLink(self._context, options.agent_state_dir, self._context.turns.soon_for_all)
+        self._regions = Regions(self._context)
         self._window_began_s = monotonic()
         self._spool_refused = False
         self._log_writing: asyncio.Future[None] | None = None
@@ -179,6 +181,7 @@ class GatewayProcess:
             linking,
             asyncio.create_task(self._every(_SWEEP_S, self._sweep)),
             asyncio.create_task(self._every(_REPORT_S, self._link.report_load)),
+            asyncio.create_task(self._every(ASK_EVERY_S, self._regions.ask)),
             asyncio.create_task(self._every(_FLUSH_S, self._flush)),
             asyncio.create_task(self._every(_SPANS_S, self._context.tracer.flush)),
             asyncio.create_task(self._every(_TLS_FILES_S, self._look_at_tls_files)),
@@ -239,6 +242,7 @@ class GatewayProcess:
             connection.abort()
 
     def _end(self) -> None:
+        self._regions.close()
         self._context.pool.close()
         self._close_windows()
         self._flush()

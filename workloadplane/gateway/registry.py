@@ -113,6 +113,11 @@ class Registry:
         return self._routing.peers.get(cluster_id) if self._routing else None
 
     @property
+    def peer_facts(self) -> dict[str, PeerFacts]:
+        """What the routing room knows of peers; snapshots read it as it is now."""
+        return self._routing.peer_facts if self._routing else {}
+
+    @property
     def deployments(self) -> Mapping[str, Route]:
         """Routes by deployment id."""
         return self._routing.routes if self._routing else {}

@@ -7,6 +7,7 @@ import msgspec
 
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.routing.places import Places
+from workloadplane.routing.regions import RevisionLoad
 
 #: Why, as constants and numbers in turn: put into words only where somebody reads them.
 Reasons = tuple[str | int | float, ...]
@@ -64,12 +65,13 @@ VACANT = ReplicaFacts("", "", False, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class PeerFacts:
-    """Another cluster's gateway."""
+    """Another cluster's gateway. ``loads``: what it said lately, by revision; what is not there is not known."""
 
     cluster_id: str
     region: str
     jurisdiction: str
     rtt_ms: float
+    loads: Mapping[str, RevisionLoad] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from workloadplane.routing.facts import (
     Wait,
 )
 from workloadplane.routing.places import BYTES_PER_TOKEN_MAX, places_in
+from workloadplane.routing.regions import rank as rank_of
 from workloadplane.routing.scoring import best
 
 _FULL = ("every ready replica here has all the requests it can compute",)
@@ -55,11 +56,10 @@ def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -
         of_share = sound & places.of_revision.get(share.revision_id, 0)
         if of_share:
             return best(of_share, counts, facts, snapshot, policy, rng, why=why)
-        peer = _nearest(_serving_clusters(snapshot, share), facts, snapshot)
+        peer = _nearest(_serving_clusters(snapshot, share), facts, snapshot, revision_id=share.revision_id)
         if peer is not None:
-            return ToPeer(
-                peer.cluster_id, may_hold=False, reasons=(why, "no replica here", "nearest by round trip")
-            )
+            known = "soonest by round trip and queue" if peer.loads else "nearest by round trip"
+            return ToPeer(peer.cluster_id, may_hold=False, reasons=(why, "no replica here", known))
     if sound:
         return best(
             sound, counts, facts, snapshot, policy, rng, why="only a revision without weight is ready"
@@ -184,13 +184,15 @@ def _nearest(
     facts: RequestFacts,
     snapshot: Snapshot,
     *,
+    revision_id: str = "",
     unready: bool = False,
     unavailable: bool = False,
 ) -> PeerFacts | None:
-    """The nearest peer that may serve: a sound one, one that said it has none ready, or one that broke off."""
+    """The soonest peer that may serve: a sound one, one that has none ready, or one that broke off."""
     if not facts.may_forward:
         return None
     best: PeerFacts | None = None
+    least: tuple[tuple[int, float], str] = ((0, 0.0), "")
     for cluster_id in cluster_ids:
         peer = snapshot.peers.get(cluster_id)
         if peer is None or not _allowed(snapshot.residency, peer.jurisdiction):
@@ -199,8 +201,9 @@ def _nearest(
             continue
         if not unavailable and (cluster_id in snapshot.unready) != unready:
             continue
-        if best is None or (peer.rtt_ms, peer.cluster_id) < (best.rtt_ms, best.cluster_id):
-            best = peer
+        order = (rank_of(peer.loads.get(revision_id), peer.rtt_ms), cluster_id)
+        if best is None or order < least:
+            best, least = peer, order
     return best
 
 

@@ -1,0 +1,35 @@
+"""Gateways tell their peers what waits where, and nobody else."""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx
+
+from tests.support.gateway import json_answer, run, sends, upstream
+from tests.support.waiting import eventually_async
+from tests.workloadplane.gateway.test_peering import ANSWER, World, everywhere
+
+
+def test_peers_hear_of_replicas_and_measure_the_way(tmp_path: Path) -> None:
+    """Ready replicas and a measured round trip come by signed word; without it nothing is told; death is silence."""
+
+    async def scenario() -> None:
+        async with upstream(sends(json_answer(ANSWER))) as engine, AsyncExitStack() as stack:
+            inner = AsyncExitStack()
+            world = World(tmp_path, stack)
+            far = World.__new__(World)
+            far.__dict__ = {**world.__dict__, "_stack": inner}
+            us = await far.start("c-us", engine.port, routes=everywhere(), peers=(world.unstarted("c-eu"),))
+            eu = await world.start("c-eu", routes=everywhere())
+            facts = eu.process._context.registry.peer_facts
+            await eventually_async(lambda: facts["c-us"].loads, what="the peer's word")
+            assert facts["c-us"].loads["chat-1"].ready == 1
+            assert facts["c-us"].rtt_ms != 80.0
+            async with httpx.AsyncClient() as client:
+                unsigned = await client.get(us.url + "/.well-known/meridian/load")
+            assert unsigned.status_code in {401, 403}
+            await inner.aclose()
+            await eventually_async(lambda: not facts["c-us"].loads, what="silence noticed")
+            assert facts["c-us"].rtt_ms == 80.0
+
+    run(scenario())
