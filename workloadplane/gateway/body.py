@@ -2,7 +2,8 @@
 
 Where a member must differ for the engine (usage asked for by the gateway, another served name), the bytes of
 that member alone are replaced. A member is found by its quoted name: inside a JSON string the quotes would be
-escaped, so a match is a real name or value; where more than one place matches, the body is encoded anew.
+escaped, so a match is a real name or value; where more than one place matches, the body is put together anew
+from its members, each as it came.
 """
 
 import re
@@ -93,6 +94,10 @@ class MessagesBody(InferenceBody):
 
 
 _DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (InferenceBody, ResponsesBody, MessagesBody)}
+# Members as they came: a number that no float holds is the engine's business too.
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OPTIONS = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+_NULL = msgspec.Raw(b"null")
 _PLACE = re.compile(r"(?: - at `\$\.|missing required field `)([^`]+)`")
 
 
@@ -117,9 +122,8 @@ def with_usage_asked(body: bytes, parsed: InferenceBody) -> bytes:
     """The body with ``stream_options.include_usage`` set."""
     if parsed.stream_options is None and body.rfind(b'"stream_options"') < 0:
         return _with_last(body, b'"stream_options":{"include_usage":true}')
-    members = msgspec.json.decode(body)
-    options = members.get("stream_options") or {}
-    return _with_member(body, members, "stream_options", {**options, "include_usage": True})
+    options = _OPTIONS.decode(_MEMBERS.decode(body).get("stream_options", _NULL)) or {}
+    return _with_member(body, "stream_options", {**options, "include_usage": True})
 
 
 def with_token_ids_asked(body: bytes) -> bytes:
@@ -129,19 +133,19 @@ def with_token_ids_asked(body: bytes) -> bytes:
 
 def with_model(body: bytes, model: str) -> bytes:
     """The body with another ``model``."""
-    return _with_member(body, msgspec.json.decode(body), "model", model)
+    return _with_member(body, "model", model)
 
 
 def with_request_id(body: bytes, request_id: str) -> bytes:
     """The body with ``request_id``: what an engine shall call the response that it makes of it."""
     if body.rfind(b'"request_id"') < 0:
         return _with_last(body, b'"request_id":"%s"' % request_id.encode())
-    return _with_member(body, msgspec.json.decode(body), "request_id", request_id)
+    return _with_member(body, "request_id", request_id)
 
 
 def without_priority(body: bytes) -> bytes:
     """The body with ``priority`` 0, which is what engines take for none."""
-    return _with_member(body, msgspec.json.decode(body), "priority", 0)
+    return _with_member(body, "priority", 0)
 
 
 def _with_last(body: bytes, member: bytes) -> bytes:
@@ -153,11 +157,12 @@ def _with_last(body: bytes, member: bytes) -> bytes:
     return body[:cut] + b"," + member + body[cut:]
 
 
-def _with_member(body: bytes, members: dict[str, object], name: str, value: object) -> bytes:
-    old = msgspec.json.encode(members.get(name))
+def _with_member(body: bytes, name: str, value: object) -> bytes:
+    members = _MEMBERS.decode(body)
+    old = members.get(name, _NULL)
     quoted = re.escape(msgspec.json.encode(name))
     found = list(re.finditer(quoted + rb"\s*:\s*" + re.escape(old), body))
     if len(found) == 1 and len(re.findall(quoted, body)) == 1:
         end = found[0].end()
-        return body[: end - len(old)] + msgspec.json.encode(value) + body[end:]
+        return body[: end - len(bytes(old))] + msgspec.json.encode(value) + body[end:]
     return msgspec.json.encode({**members, name: value})
