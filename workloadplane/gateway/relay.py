@@ -162,7 +162,7 @@ class Relay:
             self._hold(choice)
         else:
             picks[choice.rule] += 1
-            self._fail(self._failure or errors.refused(choice))
+            self._fail(self._failure or errors.refused(choice, self._inquiry.route_class.prompt))
 
     def _hold(self, wait: Wait) -> None:
         failure = self._entry.begin(self._inquiry, monotonic(), ready=wait.full)

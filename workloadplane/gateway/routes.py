@@ -28,6 +28,7 @@ class RouteClass:
     body:             ``json``, ``multipart`` or ``none``: where the model's name is
     members:          which members of a JSON body the gateway reads
     stream:           what its events look like
+    prompt:           the member that holds the prompt
     """
 
     name: str
@@ -37,14 +38,17 @@ class RouteClass:
     body: str = JSON
     members: type[InferenceBody] = InferenceBody
     stream: StreamForm = CHAT_STREAM
+    prompt: str = "input"
 
 
-CHAT = RouteClass("chat", usage_on_request=True, keeps_prompts=True)
-COMPLETIONS = RouteClass("completions", usage_on_request=True, keeps_prompts=True)
+CHAT = RouteClass("chat", usage_on_request=True, keeps_prompts=True, prompt="messages")
+COMPLETIONS = RouteClass("completions", usage_on_request=True, keeps_prompts=True, prompt="prompt")
 EMBEDDINGS = RouteClass("embeddings")
 RESPONSES = RouteClass("responses", keeps_prompts=True, members=ResponsesBody, stream=RESPONSES_STREAM)
 STORED_RESPONSES = RouteClass("stored_responses", counts_usage=False, body=NO_BODY, stream=RESPONSES_STREAM)
-MESSAGES = RouteClass("messages", keeps_prompts=True, members=MessagesBody, stream=MESSAGES_STREAM)
+MESSAGES = RouteClass(
+    "messages", keeps_prompts=True, members=MessagesBody, stream=MESSAGES_STREAM, prompt="messages"
+)
 COUNT_TOKENS = RouteClass("count_tokens", counts_usage=False)
 SCORE = RouteClass("score")
 RERANK = RouteClass("rerank")
