@@ -44,6 +44,7 @@ class Seats:
         self.at_work: dict[str, asyncio.Event] = {}
         self.order: list[str] = []
         self.bodies: dict[str, bytes] = {}
+        self.began_s: dict[str, float] = {}
 
     async def script(
         self, received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -51,14 +52,20 @@ class Seats:
         name = json.loads(received.body)["user"]
         self.order.append(name)
         self.bodies[name] = received.body
+        self.began_s[name] = time.monotonic()
         self.at_work[name] = asyncio.Event()
         await self.at_work[name].wait()
         del self.at_work[name]
         usage = {"prompt_tokens": 10, "completion_tokens": 10}
         writer.write(json_answer(json.dumps({"usage": usage}).encode()))
 
-    async def end(self, name: str) -> None:
-        await eventually_async(lambda: name in self.at_work, what=f"{name} at work")
+    async def end(self, name: str, *, taking_s: float = 0.0) -> None:
+        """Answer it, once it is at work and has been so for as long as it shall be seen to take."""
+
+        def due() -> bool:
+            return name in self.at_work and time.monotonic() - self.began_s[name] >= taking_s
+
+        await eventually_async(due, what=f"{name} at work for {taking_s} s")
         self.at_work[name].set()
 
 
@@ -209,8 +216,7 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) -> Non
         seats = Seats()
         async with full_gateway(tmp_path, agent_state(tmp_path / "agent"), seats) as running:
             measured = await ask(running, "measured")
-            await asyncio.sleep(1.0)  # what the engine takes, so that it is measured
-            await seats.end("measured")
+            await seats.end("measured", taking_s=1.0)
             await measured
             await ask(running, "at work")
             patient = await ask(running, "patient")
