@@ -58,6 +58,7 @@ class _Asking:
         self._status = 0
         self._body = b""
         self.sent_s = monotonic()
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def on_response(self, head: ResponseHead | None, data: bytes, complete: bool) -> None:
         if head is not None:
@@ -66,11 +67,18 @@ class _Asking:
             self._status = 0
         else:
             self._body += data
-        if complete and self._status == 200:
-            self._regions.heard(self._peer, self._body, self.sent_s)
+        if complete:
+            self._end()
+            if self._status == 200:
+                self._regions.heard(self._peer, self._body, self.sent_s)
 
     def on_upstream_lost(self, *, valid_http: bool) -> None:
         """It says nothing: what it said before grows old."""
+        self._end()
+
+    def _end(self) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
 
 
 class Regions:
@@ -121,13 +129,24 @@ class Regions:
             PEER_HEADER,
             sign(statement, key),
         )
-        connection.send(_Asking(self, peer), head, b"")
+        asking = _Asking(self, peer)
+        try:
+            connection.send(asking, head, b"")
+            async with asyncio.timeout(_HOLDS_S):
+                await asking.over
+        except TimeoutError:
+            pass  # as good as away; the next question takes a connection of its own
+        finally:
+            if not asking.over.done() or asking.over.cancelled():
+                connection.abandon()
 
     def heard(self, peer: Peer, body: bytes, sent_s: float) -> None:
         """A peer's answer to what was asked at ``sent_s``."""
         try:
             loads = _answers.decode(body)
         except msgspec.DecodeError:
+            return
+        if any(load.ready < 0 or load.wait_s < 0 for load in loads.values()):
             return
         took_ms = 1000.0 * (monotonic() - sent_s)
         before = self._rtt_ms.get(peer.cluster_id, took_ms)

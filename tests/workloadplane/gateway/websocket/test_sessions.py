@@ -332,6 +332,7 @@ def test_a_closing_handshake_passes_and_is_an_orderly_end(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("wrong", "code"),
     [(frame(0x3, b"", masked=True), 1002), (frame(TEXT, b"x" * 2000, masked=True), 1009)],
+    ids=["unknown", "too long"],
 )
 def test_wrong_frames_end_the_session_and_say_why(tmp_path: Path, wrong: bytes, code: int) -> None:
     """What came before a wrong frame arrives, nothing of it does, and both ends get the Close frame."""
