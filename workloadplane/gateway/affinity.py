@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol
 
+import msgspec
+
 from workloadplane.gateway.body import InferenceBody
 from workloadplane.gateway.registry import Registry
 from workloadplane.protocol.local import EngineLoad, EngineLoads
@@ -42,13 +44,13 @@ _HALF_LIFE_S = 20.0
 _SAMPLES = 16
 #: What an engine said of itself counts for so long.
 _LOAD_HOLDS_S = 6.0
+_SEEDS_MAX = 4_096
 _IMAGE = b'"image'
 _AUDIO = b'"input_audio"'
 _NOTHING: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(msgspec.Struct, frozen=True, gc=False):
     """A prompt as the routing room sees it. ``modalities``: what it holds besides text."""
 
     size_bytes: int
@@ -97,6 +99,7 @@ class Affinity:
         self._kv_tokens: dict[str, int] = {}
         self._kv_told: dict[str, EngineLoad] = {}
         self._faded_at_s = 0.0
+        self._seeds: dict[tuple[str, str | None], int] = {}
         self._in_flight_lately: deque[tuple[float, dict[str, int]]] = deque(maxlen=_SAMPLES)
 
     def prompt_of(self, body: InferenceBody, project_id: str, adapter: str | None) -> Prompt:
@@ -110,8 +113,20 @@ class Affinity:
         body.forget_prompt()
         if not text:
             return NO_PROMPT
-        seed = seed_of(self._secret, project_id.encode(), (adapter or "").encode(), salt)
+        seed = self._seed(project_id, adapter) if not salt else self._seed_of(project_id, adapter, salt)
         return Prompt(len(text), chain(text, seed), _modalities(text))
+
+    def _seed(self, project_id: str, adapter: str | None) -> int:
+        """Without a salt: the same for all of a project's prompts."""
+        seed = self._seeds.get((project_id, adapter))
+        if seed is None:
+            if len(self._seeds) >= _SEEDS_MAX:
+                self._seeds.clear()
+            seed = self._seeds[project_id, adapter] = self._seed_of(project_id, adapter, b"")
+        return seed
+
+    def _seed_of(self, project_id: str, adapter: str | None, salt: bytes) -> int:
+        return seed_of(self._secret, project_id.encode(), (adapter or "").encode(), salt)
 
     def facts(self, asked: Asked, snapshot: Snapshot, tried: frozenset[str]) -> RequestFacts:
         """What the routing room must know of the request."""

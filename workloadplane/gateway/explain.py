@@ -7,7 +7,8 @@ session's name: sizes, counts and the constants of the routing room.
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.routing import Choice, RequestFacts, Snapshot, ToPeer, ToReplica
@@ -19,8 +20,7 @@ _CHOICES_MAX = 16
 _NAMES_MAX = 8
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
+class _Made(msgspec.Struct, frozen=True, gc=False):
     at: float
     deployment_id: str
     prompt_bytes: int

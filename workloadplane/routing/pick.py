@@ -32,10 +32,11 @@ _FULL = ("every ready replica here has all the requests it can compute",)
 
 def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -> Choice:
     """Where this request goes now. Deterministic for equal arguments and an equal state of ``rng``."""
-    refusal = can_serve(snapshot, may_forward=facts.may_forward)
-    if refusal is not None:
-        return refusal
-    if _lease_is_over(snapshot):
+    if snapshot.residency:
+        refusal = can_serve(snapshot, may_forward=facts.may_forward)
+        if refusal is not None:
+            return refusal
+    if snapshot.posture == "active_passive" and _lease_is_over(snapshot):
         return Refusal(
             rule="lease",
             subject="deployment",
@@ -96,8 +97,7 @@ def can_serve(snapshot: Snapshot, *, may_forward: bool = True) -> Refusal | None
 
 def _lease_is_over(snapshot: Snapshot) -> bool:
     """Of a pair of regions the serving one fails closed: two that serve would be worse than none."""
-    fenced = snapshot.posture == "active_passive" and not snapshot.lease_holds
-    return fenced and snapshot.cluster_id in _holders(snapshot)
+    return not snapshot.lease_holds and snapshot.cluster_id in _holders(snapshot)
 
 
 def _allowed(residency: frozenset[str], jurisdiction: str) -> bool:
@@ -112,7 +112,7 @@ def _serving_clusters(snapshot: Snapshot, share: RevisionShare) -> tuple[str, ..
 
 def _ready_here(facts: RequestFacts, snapshot: Snapshot) -> int:
     """Replicas of this cluster, as bits, that are ready and allowed to serve the request."""
-    if not _allowed(snapshot.residency, snapshot.jurisdiction):
+    if snapshot.residency and not _allowed(snapshot.residency, snapshot.jurisdiction):
         return 0
     if snapshot.posture == "active_passive" and snapshot.cluster_id not in _holders(snapshot):
         return 0

@@ -16,6 +16,8 @@ Memory: a block known of one replica takes about 110 bytes, each further replica
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from workloadplane.routing.blocks import BLOCK_ENDS
 
 _GENERATIONS = 4
@@ -38,8 +40,7 @@ class Fleet:
     capacities: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(msgspec.Struct, frozen=True, gc=False):
     """A prompt with these block hashes was sent to the replica at this place: soon it holds them."""
 
     place: int
