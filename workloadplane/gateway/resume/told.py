@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 
+from workloadplane.gateway.resume.shape import Batch, Shape, learn
+
 _NULL = b"null"
 
 
@@ -52,6 +54,7 @@ class Told:
     """
 
     __slots__ = (
+        "_shape",
         "_text",
         "bare_events",
         "facts",
@@ -70,6 +73,7 @@ class Told:
 
     def __init__(self) -> None:
         self._text = bytearray()
+        self._shape: Shape | None = None
         self.facts: dict[str, Any] | None = None
         self.has_role = False
         self.has_usage = False
@@ -122,12 +126,49 @@ class Told:
         """Read whole events. Events that are not understood make the answer unfit to be continued."""
         if b"\r" in events:
             events = events.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        for line in events.split(b"\n"):
+        if self._shape is not None and self._add_alike(self._shape, events):
+            return
+        learned = self._shape
+        lines = events.split(b"\n")
+        for number, line in enumerate(lines):
             if line.startswith(b"data:") and not line.startswith((b"data: [DONE]", b"data:[DONE]")):
                 try:
-                    self._add_event(_events.decode(line[5:]))
-                except (msgspec.DecodeError, RecursionError):
+                    event = _events.decode(line[5:])
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                     self.unfit = "an event that is not understood"
+                    continue
+                self._add_event(event)
+                if learned is None and _is_plain(event):
+                    learned = self._shape = learn(line, _text_of(event), _proves)
+                    rest = b"\n".join(lines[number + 2 :])
+                    if learned is not None and (not rest or self._add_alike(learned, rest)):
+                        return
+
+    def _add_alike(self, shape: Shape, events: bytes) -> bool:
+        """Read them at once, if they are all of this shape: as ``_add_choice`` would one by one."""
+        batch = shape.read(events)
+        if batch is None:
+            return False
+        self._text += b"".join(batch.texts)
+        if batch.ids is None:
+            told = len(batch.texts) - batch.texts.count(b"")
+            self.bare_events += told
+            self.token_events += told
+            if told:
+                self.shown, self.shown_ids_bytes, self.is_sure = self.tokens, len(self.token_ids), True
+        else:
+            self._add_ids(batch, batch.ids)
+        return True
+
+    def _add_ids(self, batch: Batch, ids: list[bytes]) -> None:
+        for text, numbers in zip(batch.texts, ids, strict=True):
+            tokens = numbers.count(b",") + 1
+            self.token_ids += numbers
+            self.token_ids += b","
+            self.tokens += tokens
+            if text:
+                self.shown, self.shown_ids_bytes, self.is_sure = self.tokens, len(self.token_ids), tokens < 2
+        self.token_events += len(ids)
 
     def _add_event(self, event: _Event) -> None:
         if self.facts is None:
@@ -188,3 +229,36 @@ class Told:
         raw = bytes(ids)
         if raw.startswith(b"[") and len(raw) > 2:
             self.prompt_ids = raw[1:-1].replace(b" ", b"")
+
+
+def _is_plain(event: _Event) -> bool:
+    """Whether it tells text, and numbers of tokens at most besides."""
+    if event.choices is None or len(event.choices) != 1 or bytes(event.prompt_token_ids) != _NULL:
+        return False
+    choice = event.choices[0]
+    delta = choice.delta
+    if choice.index or choice.logprobs is not None or choice.finish_reason is not None:
+        return False
+    if bytes(choice.prompt_token_ids) != _NULL or choice.token_ids == [] or not _text_of(event):
+        return False
+    if delta is None:
+        return True
+    return choice.text is None and delta == _Delta(content=delta.content, role=delta.role)
+
+
+def _text_of(event: _Event) -> bytes:
+    """Of an event with one choice."""
+    choice = (event.choices or (_Choice(),))[0]
+    return ((choice.delta.content if choice.delta is not None else choice.text) or "").encode()
+
+
+def _proves(line: bytes, text: bytes, ids: bytes | None) -> bool:
+    """As ``shape.learn`` asks."""
+    try:
+        event = _events.decode(line[5:])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    if not _is_plain(event) or _text_of(event) != text or event.choices is None:
+        return False
+    numbers = event.choices[0].token_ids
+    return (None if numbers is None else b",".join(b"%d" % each for each in numbers)) == ids
