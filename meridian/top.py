@@ -40,7 +40,7 @@ class Reading:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 deployment_id = sample.labels.get("deployment_id")
-                if deployment_id is not None:
+                if deployment_id:  # empty: of requests for none that exists
                     kind = sample.labels.get("le") or sample.labels.get("type") or ""
                     values[sample.name, deployment_id, kind] += sample.value
         return cls(read_at_s, dict(values))

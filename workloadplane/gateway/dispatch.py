@@ -134,7 +134,8 @@ class Gateway:
 
     def _refuse(self, connection: ClientConnection, request: Request, failure: Failure) -> None:
         """Answer with an error and the request's id, by which support can be asked."""
-        self._context.counters.requests[routes.class_name(request.path), str(failure.status), "refused"] += 1
+        key = ("", routes.class_name(request.path), "", str(failure.status), "refused")
+        self._context.counters.requests[key] += 1
         connection.fail(failure, self._request_id(request))
 
     def _find(self, request: Request) -> tuple[routes.Found, Caller] | Failure | None:
@@ -204,12 +205,22 @@ class Gateway:
                 "Access log lines that nobody read",
                 float(context.access_log.dropped_lines),
             ),
+            "meridian_gateway_spans_sent": (
+                "Spans that the collector took",
+                float(context.tracer.sent_spans),
+            ),
+            "meridian_gateway_spans_lost": (
+                "Spans that the collector did not take, or that found no room",
+                float(context.tracer.lost_spans),
+            ),
             "meridian_gateway_plane_stale": (
                 "1 while the control plane was not heard for longer than the table's soft time-to-live",
                 float(context.registry.is_plane_stale(time.monotonic())),
             ),
         }
-        text = metrics.render(context.counters, context.traffic, gauges=gauges)
+        text = metrics.render(
+            context.counters, context.traffic, gauges=gauges, standing=metrics.standing(context.registry)
+        )
         connection.respond(200, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n", text)
 
     def _explain(self, connection: ClientConnection, request: Request) -> None:

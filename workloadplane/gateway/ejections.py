@@ -29,25 +29,25 @@ class Vitals:
 
 
 class Ejections:
-    """One per process. ``counts``: ejections by cause; ``states``: of those that are not sound."""
+    """One per process. ``counts``: ejections by deployment and cause; ``states``: of those that are not sound."""
 
     __slots__ = ("_budgets", "_policy", "_vitals", "counts", "states")
 
-    def __init__(self, policy: EjectionPolicy, counts: Counter[str]) -> None:
+    def __init__(self, policy: EjectionPolicy, counts: Counter[tuple[str, ...]]) -> None:
         self._policy = policy
         self._vitals: dict[str, Vitals] = {}
         self._budgets: dict[str, RetryBudget] = {}
         self.counts = counts
         self.states: dict[str, Ejection] = {}
 
-    def note(self, name: str, event: Event, now_s: float) -> None:
-        """Evidence on a replica or peer, by its name."""
+    def note(self, name: str, event: Event, now_s: float, *, deployment_id: str = "") -> None:
+        """Evidence on a replica, of this deployment, or on a peer, by its name."""
         before = self.states.get(name, SOUND)
         after = step(before, event, now_s, self._policy)
         if after is before:
             return
         if after.phase == "ejected" and before.phase != "ejected" and event != "withdrawn":
-            self.counts[event] += 1
+            self.counts[deployment_id, event] += 1
         if after == SOUND:
             self.states.pop(name, None)
         else:

@@ -102,7 +102,7 @@ def rate_charge(context: "GatewayContext", inquiry: "Inquiry", now_s: float) -> 
         return None
     charge = context.rate_limiter.admit(key, sum(expected_tokens(context, inquiry)), now_s)
     if isinstance(charge, Limited):
-        context.counters.queue_refusals[charge.rule] += 1
+        context.counters.rate_limit_refusals[inquiry.route.deployment_id, charge.rule] += 1
         return errors.rate_limited(charge)
     return charge
 
@@ -206,10 +206,10 @@ class Entry:
             answer_s = 0.0
         joined = context.room.join(place, self.ticket, now_s=now_s, until_s=self.until_s, answer_s=answer_s)
         if isinstance(joined, NoRoom):
-            context.counters.queue_refusals[joined.rule] += 1
+            context.counters.queue_refusals[place.deployment_id, joined.rule] += 1
             return errors.no_room(joined)
         if joined.displaced is not None:
-            context.counters.queue_refusals["displaced"] += 1
+            context.counters.queue_refusals[place.deployment_id, "displaced"] += 1
             joined.displaced.item.displace(joined.retry_after_s)
         return None
 

@@ -41,12 +41,18 @@ def note_head(context: "GatewayContext", attempt: Attempt, status: int) -> None:
     if failed or attempt.name in ejections.states:
         # A refusal shows neither that it works nor that it does not.
         event: Event = "failed" if failed else "answered" if status < 400 else "withdrawn"
-        ejections.note(attempt.name, event, monotonic())
+        ejections.note(attempt.name, event, monotonic(), deployment_id=_owner(attempt))
 
 
 def note_lost(context: "GatewayContext", attempt: Attempt, cause: str) -> None:
     """It could not be sent, or its answer broke off. ``cause``: connect | reset | cut | status | stuck."""
-    context.registry.ejections.note(attempt.name, _LOST[cause], monotonic())
+    owner = _owner(attempt)
+    context.registry.ejections.note(attempt.name, _LOST[cause], monotonic(), deployment_id=owner)
+
+
+def _owner(attempt: Attempt) -> str:
+    """The deployment that its replica is of; a peer is of none."""
+    return attempt.traffic.deployment_id if attempt.traffic is not None else ""
 
 
 def note_withdrawn(context: "GatewayContext", attempt: Attempt | None) -> None:

@@ -6,7 +6,8 @@ table and are named by their id, outcomes and rules are few. No name that a tena
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -16,8 +17,11 @@ from prometheus_client.core import (
     Metric,
 )
 
+from workloadplane.gateway.registry import Registry
 from workloadplane.gateway.usage import Histogram, TrafficBook
+from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.usage import LATENCY_BUCKETS_S
+from workloadplane.routing import Choice
 
 _HISTOGRAMS = (
     ("gen_ai_server_time_to_first_token_seconds", "From a request's arrival to its first token", "ttft"),
@@ -28,17 +32,82 @@ _HISTOGRAMS = (
 _TOKENS = (("input", "input_tokens"), ("cached", "cached_tokens"), ("output", "output_tokens"))
 
 
+_BY_DEPLOYMENT = (
+    (
+        "meridian_gateway_requests",
+        "Finished requests",
+        ("route", "priority", "status", "outcome"),
+        "requests",
+    ),
+    ("meridian_gateway_picks", "Choices made", ("choice", "reason"), "picks"),
+    ("meridian_gateway_ejections", "Replicas and peers avoided for a while", ("cause",), "ejections"),
+    ("meridian_gateway_retries", "Requests sent again", ("cause",), "retries"),
+    ("meridian_gateway_resumes", "Broken streams by what became of them", ("outcome",), "resumes"),
+    ("meridian_gateway_queue_refusals", "Requests that could not wait", ("rule",), "queue_refusals"),
+    ("meridian_gateway_rate_limit_refusals", "Requests beyond a limit", ("rule",), "rate_limit_refusals"),
+    ("meridian_gateway_prompt_bytes", "Of prompts sent to replicas here", (), "prompt_bytes"),
+    ("meridian_gateway_prefix_known_bytes", "Of those, believed to be cached there", (), "known_bytes"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A deployment's replicas in this cluster. ``ejected``: of the ready ones, avoided for now."""
+
+    ready: int
+    ejected: int
+
+
+def standing(registry: Registry) -> dict[str, Standing]:
+    """How the replicas of every deployment that this cluster knows stand, by deployment."""
+    ready: Counter[str] = Counter(dict.fromkeys(registry.deployments, 0))
+    ejected: Counter[str] = Counter()
+    out = registry.ejections.ejected(registry.endpoints)
+    for endpoint in registry.endpoints.values():
+        if endpoint.state == "ready":
+            ready[endpoint.deployment_id] += 1
+            ejected[endpoint.deployment_id] += endpoint.replica_id in out
+    return {name: Standing(count, ejected[name]) for name, count in ready.items()}
+
+
 class Counters:
-    """Counts by label that belong to no revision."""
+    """Counts by label. All but ``refused_tables`` begin with the deployment's id; it is empty where a request
+    named none that exists, and where a peer was ejected.
+    """
 
     def __init__(self) -> None:
-        self.requests: Counter[tuple[str, str, str]] = Counter()  # route, status, outcome
-        self.picks: Counter[str] = Counter()  # replica | peer | wait | a refusal's rule
-        self.retries: Counter[str] = Counter()  # connect | reset | status
-        self.queue_refusals: Counter[str] = Counter()  # a bound or limit that was met
-        self.ejections: Counter[str] = Counter()  # unreachable | broken | failed | stuck
-        self.resumes: Counter[str] = Counter()  # begun | done | why not
+        self.requests: Counter[tuple[str, ...]] = Counter()  # route, priority, status, outcome
+        self.picks: Counter[tuple[str, ...]] = Counter()  # replica | peer | wait | a refusal's rule; why
+        self.retries: Counter[tuple[str, ...]] = Counter()  # connect | reset | cut | status | stuck
+        self.queue_refusals: Counter[tuple[str, ...]] = Counter()  # queue_full | deadline | displaced
+        self.rate_limit_refusals: Counter[tuple[str, ...]] = Counter()  # requests | tokens | concurrency
+        self.ejections: Counter[tuple[str, ...]] = Counter()  # unreachable | broken | failed | stuck
+        self.resumes: Counter[tuple[str, ...]] = Counter()  # begun | done | why not
+        self.prompt_bytes: Counter[tuple[str, ...]] = Counter()
+        self.known_bytes: Counter[tuple[str, ...]] = Counter()
         self.refused_tables: Counter[str] = Counter()
+
+    def picked(self, deployment_id: str, kind: str, choice: Choice) -> None:
+        """Count a choice. The second of its reasons, if there is one, tells most; it is one of few constants."""
+        if isinstance(choice, Refusal):
+            self.picks[deployment_id, choice.rule, ""] += 1
+        else:
+            reasons = choice.reasons
+            self.picks[deployment_id, kind, str(reasons[len(reasons) > 1])] += 1
+
+    def sent(self, deployment_id: str, prompt_bytes: int, known_bytes: int) -> None:
+        """A prompt went to a replica here."""
+        if prompt_bytes:
+            key = (deployment_id,)
+            self.prompt_bytes[key] += prompt_bytes
+            self.known_bytes[key] += known_bytes
+
+    def keep_only(self, deployments: Container[str]) -> None:
+        """Forget deployments that are no more."""
+        for *_, attribute in _BY_DEPLOYMENT:
+            counts: Counter[tuple[str, ...]] = getattr(self, attribute)
+            for key in [key for key in counts if key[0] and key[0] not in deployments]:
+                del counts[key]
 
 
 class _Collector:
@@ -54,34 +123,39 @@ def render(
     traffic: TrafficBook,
     *,
     gauges: dict[str, tuple[str, float]],
+    standing: Mapping[str, Standing],
 ) -> bytes:
-    """The text. ``gauges``: name -> (help, value)."""
+    """The text. ``gauges``: name -> (help, value); ``standing``: by deployment."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector([*_of_process(counters, gauges), *_of_traffic(traffic)]))
+    told = [*_of_process(counters, gauges), *_of_replicas(standing), *_of_traffic(traffic)]
+    registry.register(_Collector(told))
     return generate_latest(registry)
 
 
 def _of_process(counters: Counters, gauges: dict[str, tuple[str, float]]) -> Iterator[Metric]:
-    requests = CounterMetricFamily(
-        "meridian_gateway_requests", "Finished requests", labels=["route", "status", "outcome"]
-    )
-    for (route, status, outcome), count in counters.requests.items():
-        requests.add_metric([route, status, outcome], count)
-    yield requests
-    for name, text, label, counts in (
-        ("meridian_gateway_picks", "Choices made", "choice", counters.picks),
-        ("meridian_gateway_ejections", "Replicas and peers avoided for a while", "cause", counters.ejections),
-        ("meridian_gateway_retries", "Requests sent again", "cause", counters.retries),
-        ("meridian_gateway_queue_refusals", "Requests told to come again", "rule", counters.queue_refusals),
-        ("meridian_gateway_resumes", "Broken streams by what became of them", "outcome", counters.resumes),
-        ("meridian_gateway_tables_refused", "Tables not adopted", "rule", counters.refused_tables),
-    ):
-        family = CounterMetricFamily(name, text, labels=[label])
-        for value, count in counts.items():
-            family.add_metric([value], count)
+    for name, text, labels, attribute in _BY_DEPLOYMENT:
+        counts: Counter[tuple[str, ...]] = getattr(counters, attribute)
+        family = CounterMetricFamily(name, text, labels=["deployment_id", *labels])
+        for values, count in counts.items():
+            family.add_metric(values, count)
         yield family
+    refused = CounterMetricFamily("meridian_gateway_tables_refused", "Tables not adopted", labels=["rule"])
+    for rule, count in counters.refused_tables.items():
+        refused.add_metric([rule], count)
+    yield refused
     for name, (text, level) in gauges.items():
         yield GaugeMetricFamily(name, text, value=level)
+
+
+def _of_replicas(standing: Mapping[str, Standing]) -> Iterator[Metric]:
+    for name, text, attribute in (
+        ("meridian_gateway_ready_replicas", "Replicas of this cluster that are ready", "ready"),
+        ("meridian_gateway_ejected_replicas", "Of those, avoided for now", "ejected"),
+    ):
+        gauge = GaugeMetricFamily(name, text, labels=["deployment_id"])
+        for deployment_id, each in standing.items():
+            gauge.add_metric([deployment_id], getattr(each, attribute))
+        yield gauge
 
 
 def _of_traffic(traffic: TrafficBook) -> Iterator[Metric]:

@@ -286,6 +286,7 @@ class GatewayProcess:
     def _close_windows(self) -> None:
         context = self._context
         context.traffic.close_windows(time.time(), deployments=context.registry.deployments)
+        context.counters.keep_only(context.registry.deployments)
         context.room.forget(context.registry.deployments)
         context.rate_limiter.forget(monotonic())
 

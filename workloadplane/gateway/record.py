@@ -8,6 +8,7 @@ from workloadplane.gateway.answer import AnswerWriter
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.entry import Entry
 from workloadplane.gateway.heads import Served
+from workloadplane.gateway.queueing.priority import NAMES
 from workloadplane.gateway.sse import SseScanner
 from workloadplane.gateway.tracing import Attribute, EndedSpan, Span
 from workloadplane.gateway.usage import Tally
@@ -55,7 +56,9 @@ def record(context: GatewayContext, done: Finished) -> None:
     """Write it down. A request that a peer passed on is counted there, where its client was met."""
     stream = done.answer.stream
     figures = _figures(done, stream)
-    context.counters.requests[done.route_class, str(done.status), done.outcome] += 1
+    priority = NAMES[done.entry.ticket.priority]
+    key = (done.route.deployment_id, done.route_class, priority, str(done.status), done.outcome)
+    context.counters.requests[key] += 1
     done.entry.settle(
         figures.input_tokens, figures.cached_tokens, figures.output_tokens, _served_here_s(context, done)
     )

@@ -84,6 +84,7 @@ class Relay:
         self._sent_s: float | None = None
         self._tried: set[str] = set()
         self._resent = False
+        self._known_bytes = 0
         self._failure: Failure | None = None
         self._deadline_s = _NEVER_S
         self._client_full = False
@@ -145,23 +146,25 @@ class Relay:
         return choice
 
     def _follow(self, choice: Choice) -> None:
-        picks = self._context.counters.picks
+        counters, deployment_id = self._context.counters, self._inquiry.route.deployment_id
         if isinstance(choice, ToReplica):
-            picks["replica"] += 1
+            counters.picked(deployment_id, "replica", choice)
+            counters.sent(deployment_id, self._inquiry.prompt.size_bytes, choice.known_bytes)
+            self._known_bytes = choice.known_bytes
             self._reasons = choice.reasons
             attempt = attempt_at_replica(self._context, self._asked, choice.replica_id, self.request_id)
             attempt.anew_bytes = self._context.affinity.routed(self._inquiry, choice, monotonic())
             self._begin_attempt(attempt)
         elif isinstance(choice, ToPeer):
-            picks["peer"] += 1
+            counters.picked(deployment_id, "peer", choice)
             self._reasons = choice.reasons
             self._try_peer(choice)
         elif isinstance(choice, Wait):
-            picks["wait"] += 1
+            counters.picked(deployment_id, "wait", choice)
             self._reasons = choice.reasons
             self._hold(choice)
         else:
-            picks[choice.rule] += 1
+            counters.picked(deployment_id, "refuse", choice)
             self._fail(self._failure or errors.refused(choice, self._inquiry.route_class.prompt))
 
     def _hold(self, wait: Wait) -> None:
@@ -223,7 +226,7 @@ class Relay:
                 self._fail(failure)
                 return
             self._resent = True
-        self._context.counters.retries[cause] += 1
+        self._count_retry(cause)
         self._follow(self._pick(frozenset(self._tried)))
 
     # Answering
@@ -275,7 +278,7 @@ class Relay:
         if self._goes_elsewhere(attempt, head):
             return False
         if self._answer.rewriter is not None and not head.is_stream:
-            self._context.counters.resumes["not taken up"] += 1
+            self._count_resume("not taken up")
             self._fail(errors.stream_broken())
             return False
         if attempt.peer is not None:
@@ -302,7 +305,7 @@ class Relay:
             return False
         self._resent = True
         self._tried.add(attempt.name)
-        context.counters.retries["status"] += 1
+        self._count_retry("status")
         self._end_attempt()
         self._follow(choice)
         return True
@@ -310,18 +313,17 @@ class Relay:
     def _broken(self, attempt: Attempt, failure: Failure) -> None:
         """The answer broke off in the middle: go on elsewhere, or end honestly."""
         self._end_attempt()
-        resumes = self._context.counters.resumes
         plan = self._plan(attempt)
         if plan is None:
             self._fail(failure)
         elif isinstance(plan, Plan):
             self._go_on(plan, attempt, failure)
         elif isinstance(plan, bytes):
-            resumes["ended"] += 1
+            self._count_resume("ended")
             self._answer.end_with(plan, monotonic())
             self._finish(True)
         else:
-            resumes["refused"] += 1
+            self._count_resume("refused")
             self._fail(errors.not_resumable(plan))
 
     def _plan(self, attempt: Attempt) -> Plan | bytes | str | None:
@@ -332,7 +334,7 @@ class Relay:
         return self._resumption.plan(attempt.served.revision_id)
 
     def _go_on(self, plan: Plan, attempt: Attempt, failure: Failure) -> None:
-        self._context.counters.resumes["begun"] += 1
+        self._count_resume("begun")
         self._asked = plan.inquiry
         self._answer.go_on(plan.rewriter)
         self._tried = {attempt.name}
@@ -340,6 +342,12 @@ class Relay:
         self._failure = failure
         self._entry.goes_on(monotonic())
         self._follow(self._pick(frozenset(self._tried)))
+
+    def _count_retry(self, cause: str) -> None:
+        self._context.counters.retries[self._inquiry.route.deployment_id, cause] += 1
+
+    def _count_resume(self, outcome: str) -> None:
+        self._context.counters.resumes[self._inquiry.route.deployment_id, outcome] += 1
 
     def _leave_stuck(self, attempt: Attempt) -> None:
         """Its replica gives nobody anything: go elsewhere if there is anywhere, and nothing is lost by it."""
@@ -361,7 +369,7 @@ class Relay:
             self._resent = True
             self._tried.add(attempt.name)
             self._failure = failure
-            self._context.counters.retries["stuck"] += 1
+            self._count_retry("stuck")
             self._end_attempt()
             self._follow(self._pick(frozenset(self._tried)))
             return
@@ -392,7 +400,7 @@ class Relay:
         if self._resumption is not None:
             self._resumption.release()
             if outcome == "ok" and self._answer.rewriter is not None:
-                self._context.counters.resumes["done"] += 1
+                self._count_resume("done")
         inquiry = self._inquiry
         record(
             self._context,

@@ -181,7 +181,7 @@ def test_a_dead_replica_is_passed_over_and_avoided(tmp_path: Path) -> None:
                     assert response.status_code == 200
                     assert response.headers["x-meridian-replica"] == "replica-2"
                 metrics = (await client.get(running.url + "/metrics")).text
-                assert 'meridian_gateway_ejections_total{cause="unreachable"} 1.0' in metrics
+                assert 'ejections_total{cause="unreachable",deployment_id="project-1-chat"} 1.0' in metrics
 
     run(scenario())
 

@@ -10,6 +10,7 @@ from workloadplane.gateway.accesslog import AccessLine, TunnelFigures
 from workloadplane.gateway.attempt import Inquiry
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.heads import Served
+from workloadplane.gateway.queueing.priority import NAMES
 from workloadplane.gateway.routes import REALTIME
 from workloadplane.gateway.websocket.frames import FrameScanner
 from workloadplane.protocol.usage import UsageRecord
@@ -37,7 +38,9 @@ class Ended:
 
 def record(context: GatewayContext, done: Ended) -> None:
     """Write it down. A session that a peer passed on is counted there, where its client was met."""
-    context.counters.requests[REALTIME.name, str(done.status), done.outcome] += 1
+    priority = NAMES[done.inquiry.wish.priority]
+    deployment_id = done.inquiry.route.deployment_id
+    context.counters.requests[deployment_id, REALTIME.name, priority, str(done.status), done.outcome] += 1
     figures = None
     if done.up is not None and done.down is not None:
         figures = TunnelFigures(

@@ -158,14 +158,14 @@ class WebSocketSession:
 
     def _follow(self, inquiry: Inquiry, choice: Choice) -> None:
         context = self._context
-        picks = context.counters.picks
+        counters, deployment_id = context.counters, inquiry.route.deployment_id
         if isinstance(choice, ToReplica):
-            picks["replica"] += 1
+            counters.picked(deployment_id, "replica", choice)
             self._reasons = choice.reasons
             made = shake_with_replica(context, inquiry, self._upgrade, choice.replica_id, self.request_id)
             self._begin_attempt(*made)
         elif isinstance(choice, ToPeer):
-            picks["peer"] += 1
+            counters.picked(deployment_id, "peer", choice)
             self._reasons = choice.reasons
             asked = shake_with_peer(context, inquiry, self._upgrade, choice, self.request_id)
             if asked is None:
@@ -174,11 +174,11 @@ class WebSocketSession:
             else:
                 self._begin_attempt(*asked)
         elif isinstance(choice, Wait):
-            picks["wait"] += 1
+            counters.picked(deployment_id, "wait", choice)
             self._reasons = choice.reasons
             self._wait(inquiry, choice)
         else:
-            picks[choice.rule] += 1
+            counters.picked(deployment_id, "refuse", choice)
             self._fail(errors.refused(choice))
 
     def _wait(self, inquiry: Inquiry, wait: Wait) -> None:
@@ -224,7 +224,7 @@ class WebSocketSession:
                 self._fail(failure)
                 return
             self._resent += 1
-        context.counters.retries[cause] += 1
+        context.counters.retries[inquiry.route.deployment_id, cause] += 1
         choice = self._pick(inquiry, frozenset(self._tried))
         if isinstance(choice, ToReplica | ToPeer | Wait):
             self._follow(inquiry, choice)
@@ -296,7 +296,7 @@ class WebSocketSession:
         ):
             self._resent += 1
             self._tried.add(attempt.name)
-            context.counters.retries["status"] += 1
+            context.counters.retries[inquiry.route.deployment_id, "status"] += 1
             self._end_attempt()
             self._follow(inquiry, choice)
             return
@@ -434,7 +434,7 @@ class WebSocketSession:
         self._end_attempt()
         self._context.websockets.discard(self)
         if self._inquiry is None or self._entry is None:
-            self._context.counters.requests[REALTIME.name, str(status), outcome] += 1
+            self._context.counters.requests["", REALTIME.name, "", str(status), outcome] += 1
             return
         self._context.turns.soon(self._inquiry.route.deployment_id)  # its seat is free
         self._entry.settle(0, 0, 0, None)

@@ -593,7 +593,7 @@ def test_no_secret_is_logged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
                 await running.usage_of(1)
                 async with httpx.AsyncClient(headers=AUTHORIZED) as client:
                     metrics = (await client.get(running.url + "/metrics")).text
-                assert 'meridian_gateway_requests_total{outcome="client_gone",route="realtime"' in metrics
+                assert 'outcome="client_gone",priority="normal",route="realtime"' in metrics
                 assert secret not in metrics
 
     run(scenario())
