@@ -104,6 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
         "fresh",
         "idle_since_s",
         "kept_until_s",
+        "on_body",
         "target",
     )
 
@@ -115,6 +116,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._sink: ResponseSink | None = None
+        self._pieces: list[bytes] = []
+        #: httptools' callback for each piece: the list's own method, as a fast stream has one for every token.
+        self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)  # one for all answers: it begins anew by itself
         self._reset_answer()
 
@@ -122,7 +126,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._head: ResponseHead | None = None
         self._head_bytes = 0
-        self._pieces: list[bytes] = []
+        self._pieces.clear()
         self._complete = False
         self._reusable = False
 
@@ -259,9 +263,6 @@ class UpstreamConnection(asyncio.Protocol):
         if status >= 200:
             self._head = ResponseHead(status, self._headers)
         self._headers = []
-
-    def on_body(self, body: bytes) -> None:
-        self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         if self._head is not None:
