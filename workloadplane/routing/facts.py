@@ -128,9 +128,14 @@ class Policy:
     load_slack: replicas whose load (in flight / concurrency target) lies at most this far above the least
                 loaded one count as equal, so that gateways that cannot see each other do not all pick the same
     kv_usage_free, kv_pressure: a KV cache fuller than this weighs up to this load: requests there will be put back
-    bytes_per_load: so many bytes of prompt that must be computed weigh as much as a replica's whole target load
+    bytes_per_load: so many bytes of prompts that wait to be computed weigh as much as a replica's whole target load
+    anew_bytes_per_load: so many bytes that this request must have computed, as the replica does not know them, weigh
+                as much: more than those that wait, for they also drive out of a cache what others know
     hot_excess, hot_slack: what a replica knows counts for nothing while its load lies above the mean of all by
                 this share and this load: affinity never makes a hot replica
+    balance, balance_free: a replica that was lately sent more to compute than the mean, by more than this share,
+                weighs this load for each further mean; what is in flight cannot tell while little is
+    balance_bytes: a mean below this, in bytes for each request of the target, counts as this
     adapter_spread_load: an adapter is loaded on a further replica only when those that have it are this busy
     adapter_cost: loading an adapter weighs as much as this load
     """
@@ -139,8 +144,12 @@ class Policy:
     kv_usage_free: float = 0.9
     kv_pressure: float = 1.0
     bytes_per_load: float = 32_768.0
+    anew_bytes_per_load: float = 8_192.0
     hot_excess: float = 0.25
-    hot_slack: float = 0.25
+    hot_slack: float = 1.0
+    balance: float = 2.0
+    balance_free: float = 0.1
+    balance_bytes: float = 4_096.0
     adapter_spread_load: float = 0.75
     adapter_cost: float = 0.25
 

@@ -6,8 +6,9 @@ reaches, and takes back what it is told is gone. ``step(index, event, now)`` cha
 Replicas are bits: the place of a replica in its deployment's fleet is its bit, a block's hash leads to the
 bits of those that hold it, and matching a prompt is one AND of integers per block, whatever the number of
 replicas. What a replica holds is kept as a few generations of hashes, the newest last: a new one begins when
-the last is full, and the oldest is forgotten but for what was used since. This is LRU in steps of a
-generation, and it never touches a block one by one to keep an order.
+the last is full, and the oldest is forgotten but for what was used since. The full ones are as much as fits the
+cache, the one that fills comes on top. This is LRU in steps of a generation, and it never touches a block one
+by one to keep an order.
 
 Memory: a block known of one replica takes about 110 bytes, each further replica about 45 more (measured:
 ``python -m tests.benchmarks picker``); ``Bounds.blocks_max`` bounds their number.
@@ -20,6 +21,7 @@ import msgspec
 
 from workloadplane.routing.blocks import BLOCK_ENDS
 
+#: Full ones that a replica's cache is believed to hold.
 _GENERATIONS = 4
 #: Of a replica whose cache's size nobody told.
 _CAPACITY_BYTES = 2 * 1024 * 1024
@@ -173,13 +175,13 @@ def _on_routed(index: PrefixIndex, event: Routed) -> None:
     held.newest_bytes += BLOCK_ENDS[len(hashes) - 1] - (BLOCK_ENDS[begin - 1] if begin else 0)
     share = index.bounds.blocks_max // max(1, len(index._held))
     full = held.turned is None and held.newest_bytes * _GENERATIONS >= held.capacity_bytes
-    if full or len(newest) * _GENERATIONS >= share:
+    if full or len(newest) * (_GENERATIONS + 1) >= share:
         _begin_generation(index, event.place, held)
 
 
 def _on_turned(index: PrefixIndex, held: _Held, event: Turned) -> None:
     turned = (held.turned or 0.0) + event.share
-    for _ in range(min(int(turned * _GENERATIONS), _GENERATIONS)):
+    for _ in range(min(int(turned * _GENERATIONS), _GENERATIONS + 1)):
         _begin_generation(index, event.place, held)
     held.turned = turned % (1.0 / _GENERATIONS)
 
@@ -187,7 +189,7 @@ def _on_turned(index: PrefixIndex, held: _Held, event: Turned) -> None:
 def _begin_generation(index: PrefixIndex, place: int, held: _Held) -> None:
     held.generations.append(set())
     held.newest_bytes = 0
-    if len(held.generations) > _GENERATIONS:
+    if len(held.generations) > _GENERATIONS + 1:
         _drop_oldest(index, place, held)
 
 

@@ -1,14 +1,16 @@
 """Which of the replicas that may serve: the one where the answer begins soonest, as far as can be known from here.
 
-A replica costs its load (what is in flight there against what it is meant for, and what waits there to be
-computed) and what it would have to compute anew: the part of the prompt that it does not know, the adapter
-that it does not have. What a replica knows counts for nothing while it is busier than the others by a margin,
-so that a prompt that everybody begins with spreads by itself. All replicas are weighed at once, as rows.
+A replica costs its load (what is in flight there against what it is meant for, what waits there to be computed,
+and what it was lately sent beyond its share) and what it would have to compute anew: the part of the prompt that
+it does not know, the adapter that it does not have. What a replica knows counts for nothing while it is busier
+than the others by a margin, so that a prompt that everybody begins with spreads by itself. All replicas are
+weighed at once, as rows.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress, count
+from itertools import compress, count, repeat
+from operator import mul
 from random import Random
 
 from xxhash import xxh3_64_intdigest
@@ -43,6 +45,8 @@ def best(  # noqa: PLR0917  everything that a choice is made from
         replica_id = places.replica_ids[candidates.bit_length() - 1]
         return ToReplica(replica_id, (why, "the only one"), _known_of(candidates, facts))
     loads = places.loads(counts, snapshot.burden, snapshot.pressure)
+    if snapshot.lately:
+        _weigh_lately(loads, candidates, snapshot, policy)
     if facts.adapter is None:
         chosen = _cheapest(candidates, facts, policy, loads)
         told: Reasons = ()
@@ -68,10 +72,21 @@ def pressure_of(
     return others + policy.kv_pressure * over / (1.0 - policy.kv_usage_free)
 
 
+def _weigh_lately(loads: list[float], candidates: int, snapshot: Snapshot, policy: Policy) -> None:
+    """Add to the loads of those that were lately sent more than their share: over time all shall do as much."""
+    places = snapshot.places
+    sent = list(map(mul, map(snapshot.lately.get, places.replica_ids, repeat(0.0)), places.load_of_one))
+    of_candidates = values_in(sent, candidates)
+    mean = max(policy.balance_bytes, sum(of_candidates) / len(of_candidates))
+    bar = mean * (1.0 + policy.balance_free)
+    for place in compress(count(), map(bar.__lt__, sent)):
+        loads[place] += policy.balance * (sent[place] - bar) / mean
+
+
 def _cheapest(candidates: int, facts: RequestFacts, policy: Policy, loads: Sequence[float]) -> _Best:
     of_candidates = values_in(loads, candidates)
     floor = min(of_candidates)
-    all_anew = facts.prompt_bytes / policy.bytes_per_load
+    all_anew = facts.prompt_bytes / policy.anew_bytes_per_load
     found = _Best(floor + all_anew, candidates, floor, 0)
     if not facts.known:
         return found
@@ -83,7 +98,7 @@ def _cheapest(candidates: int, facts: RequestFacts, policy: Policy, loads: Seque
         if not fresh:
             continue
         rest ^= fresh
-        anew = (facts.prompt_bytes - known_bytes) / policy.bytes_per_load
+        anew = (facts.prompt_bytes - known_bytes) / policy.anew_bytes_per_load
         if floor + anew >= found.cost:
             break  # what follows knows less still
         load = min(values_in(loads, fresh)) if rest else floor

@@ -19,6 +19,7 @@ _UNITS = {
     "after_p99_ms": "p99 ms with them",
     "cached_share": "cached share",
     "of_oracle": "of the oracle's",
+    "of_balanced": "of a balanced one's",
     "ttft_p50_ms": "TTFT p50 ms",
     "ttft_p90_ms": "TTFT P90 ms",
     "imbalance": "load max/mean",

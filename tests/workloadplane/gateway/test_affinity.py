@@ -200,7 +200,7 @@ def test_a_cache_that_was_lost_is_not_believed(tmp_path: Path) -> None:
             push(4_000, 1)
             push(8_000, 1)
             await asyncio.sleep(0)
-            push(12_000, 1)
+            push(14_000, 1)
             await eventually_async(lambda: affinity.blocks == 0, what="the turned cache forgotten")
 
     run(scenario())

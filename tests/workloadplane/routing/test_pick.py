@@ -86,6 +86,20 @@ def test_equals_are_told_apart_by_what_they_were_sent_lately() -> None:
     assert by_session == {"a", "b"}
 
 
+def test_who_was_sent_more_than_its_share_weighs_more() -> None:
+    """A short beginning that one replica knows is left for balance over time; a long one, and little sent, is not."""
+    often = {"a": 400_000.0, "b": 200_000.0}
+    for known_bytes, lately, expected in (
+        (2048, often, "b"),
+        (16_384, often, "a"),
+        (2048, {"a": 9000.0}, "a"),
+    ):
+        facts = RequestFacts(None, True, prompt_bytes=known_bytes + 512, known=((known_bytes, 1),))
+        choice = pick(facts, snapshot(lately=lately), Policy(), Random(1))
+        assert isinstance(choice, ToReplica)
+        assert choice.replica_id == expected
+
+
 def test_sessions_keep_their_revision_and_weights_hold() -> None:
     """A session always meets the same revision; over many sessions the shares are as weighed."""
     shot = snapshot(

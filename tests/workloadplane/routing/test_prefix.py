@@ -80,7 +80,7 @@ def test_belief_reaches_as_far_back_as_the_cache_does() -> None:
 
 
 def test_an_engine_that_says_how_much_it_stores_is_believed() -> None:
-    """What was not used for one turn of its cache is forgotten, whoever filled it; what was used since stays."""
+    """What was not used for a turn of its cache and a quarter is forgotten, whoever filled it; the rest stays."""
     index = index_of("a")
     step(index, Routed(0, hashes(1, 8)), 0.0)
     step(index, Routed(0, hashes(2, 8)), 0.0)
@@ -88,7 +88,7 @@ def test_an_engine_that_says_how_much_it_stores_is_believed() -> None:
         step(index, Turned(0, 0.1), 0.0)
         step(index, Routed(0, hashes(1, 8)), 0.0)
     assert index.match(hashes(2, 8)) == [(bytes_of(8), 1)]
-    for _ in range(2):
+    for _ in range(4):
         step(index, Turned(0, 0.1), 0.0)
         step(index, Routed(0, hashes(1, 8)), 0.0)
     assert index.match(hashes(2, 8)) == []
@@ -104,7 +104,7 @@ def test_the_bound_holds_and_shrinking_ends_at_nothing() -> None:
     for number in range(2000):
         step(index, Routed(rng.randrange(2), hashes(number, rng.randrange(1, 60))), 0.0)
     assert index.blocks <= 1000 + 60
-    for _ in range(4):
+    for _ in range(5):
         before = index.blocks
         shrink(index)
         assert index.blocks < before or before == 0
