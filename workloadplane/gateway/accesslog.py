@@ -17,7 +17,12 @@ class TunnelFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccessLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A finished request. No prompt, no answer, no key."""
+    """A finished request. No prompt, no answer, no key.
+
+    priority:    its class, if it is not the usual one
+    known_share: of its prompt, believed to be in the cache of the replica that it was sent to
+    resumed:     its stream broke and went on elsewhere
+    """
 
     time: float
     request_id: str
@@ -39,6 +44,10 @@ class AccessLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tunnel: TunnelFigures | None = None
     cached_tokens: int = 0
     trace_id: str | None = None
+    priority: str = "normal"
+    adapter: str | None = None
+    known_share: float = 0.0
+    resumed: bool = False
 
 
 _encoder = msgspec.json.Encoder()

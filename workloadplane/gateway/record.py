@@ -20,7 +20,8 @@ from workloadplane.routing import Reasons
 class Finished(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a request went. Times in seconds on the monotonic clock; ``ended_at`` since 1970.
 
-    outcome: ok | client_gone | upstream_error | refused
+    known_bytes: of its prompt, believed to be cached where it was sent last
+    outcome:     ok | client_gone | upstream_error | refused
     """
 
     request_id: str
@@ -35,6 +36,10 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     span: Span | None
     reasons: Reasons
     attempts: int
+    adapter: str | None
+    prompt_bytes: int
+    known_bytes: int
+    resumed: bool
     began_s: float
     sent_s: float | None
     ended_s: float
@@ -177,6 +182,10 @@ def _access_line(done: Finished, figures: _Figures) -> AccessLine:
         output_tokens=figures.output_tokens,
         cached_tokens=figures.cached_tokens,
         trace_id=done.span.trace_id if done.span is not None else None,
+        priority=NAMES[done.entry.ticket.priority],
+        adapter=done.adapter,
+        known_share=round(done.known_bytes / done.prompt_bytes, 3) if done.known_bytes else 0.0,
+        resumed=done.resumed,
     )
 
 

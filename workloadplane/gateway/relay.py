@@ -157,6 +157,7 @@ class Relay:
             self._begin_attempt(attempt)
         elif isinstance(choice, ToPeer):
             counters.picked(deployment_id, "peer", choice)
+            self._known_bytes = 0
             self._reasons = choice.reasons
             self._try_peer(choice)
         elif isinstance(choice, Wait):
@@ -417,6 +418,10 @@ class Relay:
                 span=self._span,
                 reasons=self._reasons,
                 attempts=self._attempts,
+                adapter=inquiry.adapter,
+                prompt_bytes=inquiry.prompt.size_bytes,
+                known_bytes=self._known_bytes,
+                resumed=self._answer.rewriter is not None,
                 began_s=inquiry.request.began_s,
                 sent_s=self._sent_s,
                 ended_s=monotonic(),

@@ -1,19 +1,17 @@
 """Trace context goes on through the gateway, and sampled requests reach a collector as spans without a prompt."""
 
 import asyncio
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from threading import Thread
-from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.support.gateway import AUTHORIZED, agent_state, gateway, json_answer, run, sends, upstream
+from tests.support.otlp import Collector, collecting
 from tests.support.waiting import eventually_async
 from workloadplane.gateway.tracing import EndedSpan, Span, Tracer, parse_traceparent
 
@@ -22,45 +20,10 @@ BODY = {"model": "chat", "messages": [{"role": "user", "content": "canary-prompt
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
-class Collector:
-    """An OTLP/HTTP receiver that decodes what comes."""
-
-    def __init__(self, status: int = 200) -> None:
-        bodies = self.bodies = []  # type: list[bytes]
-        paths = self.paths = []  # type: list[str]
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                bodies.append(self.rfile.read(int(self.headers["content-length"])))
-                paths.append(self.path)
-                self.send_response(status)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def spans(self) -> list[Any]:
-        requests = [ExportTraceServiceRequest.FromString(body) for body in self.bodies]
-        return [
-            span
-            for request in requests
-            for group in request.resource_spans
-            for scope in group.scope_spans
-            for span in scope.spans
-        ]
-
-
 @pytest.fixture
-def collector() -> Any:
-    made = Collector()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+def collector() -> Iterator[Collector]:
+    with collecting() as made:
+        yield made
 
 
 def test_a_sampled_request_is_a_span_between_client_and_engine(tmp_path: Path, collector: Collector) -> None:

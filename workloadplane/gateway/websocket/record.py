@@ -72,6 +72,8 @@ def record(context: GatewayContext, done: Ended) -> None:
             input_tokens=0,
             output_tokens=0,
             tunnel=figures,
+            priority=priority,
+            adapter=done.inquiry.adapter,
         )
     )
 
