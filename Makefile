@@ -1,6 +1,6 @@
 # One command to bring everything up, one to test everything. Needs make and Python 3.11 or newer.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status test test-fast fuzz lint format bench bench-gateway openapi lock
+.PHONY: help up down reset status test test-fast fuzz chaos lint format bench bench-gateway openapi lock
 
 ENGINE ?=
 VENV := .venv
@@ -33,6 +33,10 @@ test-fast: environment  ## Run what needs no browser and no whole system (a minu
 FUZZ_RUNS ?= 10000000
 fuzz: environment  ## Try bytes that nobody thought of on the gateway (FUZZ_RUNS=10000000; a quarter of an hour)
 	@$(BIN)/python -m tests.fuzz all -runs=$(FUZZ_RUNS)
+
+CHAOS_S ?= 120
+chaos: environment  ## Kill gateways, replicas and the agent at random under load (CHAOS_S=120)
+	@$(BIN)/python -m tests.faults $(CHAOS_S)
 
 lint: environment  ## Check style, types, imports and Django's settings
 	@$(BIN)/ruff check .

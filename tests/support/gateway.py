@@ -247,8 +247,9 @@ async def agent(state_directory: Path) -> AsyncIterator[Agent]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         made.writers.append(writer)
-        while line := await reader.readline():
-            made.heard.append(decoder.decode(line))
+        with contextlib.suppress(ConnectionError):  # a gateway was killed
+            while line := await reader.readline():
+                made.heard.append(decoder.decode(line))
         made.writers.remove(writer)
         writer.close()
 

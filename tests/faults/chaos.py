@@ -1,0 +1,223 @@
+"""200 clients ask while replicas, gateways and the agent are killed at random; then the books are compared.
+
+What counts as what. A request has begun once a gateway took its connection: from then on a client can't know
+whether it was worked on, so a connection that breaks because its own gateway was killed is neither lost nor
+served, and is counted apart. A client goes to another gateway only if a connection does not come about. A request is
+sent to two replicas at most, lest one that kills its replica kill them all: where both were killed under it and
+nothing of an answer had been told, a 502 that says "try again" is its honest end. All else is lost unless it is a
+whole answer, or a stream that began and ended with an error event.
+"""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from tests.faults.world import GATEWAYS, REPLICAS, Gateway, World, world
+from tests.support.gateway import post
+
+CLIENTS = 200
+#: A gateway writes its records every tenth of a second; the rest is for a machine that does not get to it.
+UNWRITTEN_S_MAX = 0.1 + 0.4
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request as its client saw it. Times monotonic; ``began_s``: before it connected.
+
+    end: whole | error event | error answer | cut | lost
+    """
+
+    request_id: str
+    gateway: Gateway
+    began_s: float
+    end: str = "lost"
+    ended_s: float = 0.0
+    output_tokens: int = 0
+    said: bytes = b""
+
+    def unwritten_s(self) -> float | None:
+        """How long after its end its gateway was killed, if it was."""
+        after = [at_s - self.ended_s for at_s in self.gateway.killed_at_s if at_s >= self.began_s]
+        return min(after) if after else None
+
+
+@dataclass
+class Outcome:
+    """What happened, and what is wrong with it."""
+
+    asked: list[Asked] = field(default_factory=list)
+    kills: Counter[str] = field(default_factory=Counter)
+    refused_connections: int = 0
+    records: int = 0
+    unwritten: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        ends = Counter(one.end for one in self.asked)
+        silent = sum(1 for one in self.asked if one.end == "cut" and not one.said)
+        return (
+            f"{len(self.asked)} requests: {dict(ends)} ({silent} cut before a byte); "
+            f"{self.refused_connections} connections refused and made elsewhere; kills: {dict(self.kills)}; "
+            f"{self.records} usage records, {self.unwritten} lost with their gateways"
+        )
+
+
+async def chaos(directory: Path, *, lasts_s: float, seed: int) -> Outcome:
+    """Run it for ``lasts_s`` seconds; the same seed makes the same choices."""
+    outcome = Outcome()
+    async with world(directory) as made:
+        over_s = time.monotonic() + lasts_s
+        clients = [
+            asyncio.create_task(_client(made, outcome, Random(f"{seed}-{number}"), number, over_s))
+            for number in range(CLIENTS)
+        ]
+        await _kill_at_random(made, outcome, Random(seed), over_s)
+        await asyncio.gather(*clients)
+        await _compare(made, outcome)
+    return outcome
+
+
+# Killing
+
+
+async def _kill_at_random(made: World, outcome: Outcome, rng: Random, over_s: float) -> None:
+    """Four replicas, two gateways always live: who kills all of them learns nothing."""
+    coming_back: dict[str, asyncio.Task[None]] = {}
+    while time.monotonic() < over_s:
+        await asyncio.sleep(rng.uniform(0.3, 1.5))
+        what = rng.choices(["replica", "gateway", "agent"], [5, 3, 2])[0]
+        name = rng.choice(sorted(made.replicas))
+        place, away_s = rng.randrange(GATEWAYS), rng.uniform(0.5, 3.0)
+        if what in coming_back and not coming_back[what].done():
+            continue
+        if what == "replica" and len(made.replicas) == REPLICAS:
+            coming_back[what] = asyncio.create_task(made.kill_replica(name))
+        elif what == "gateway":
+            coming_back[what] = asyncio.create_task(made.kill_gateway(made.gateways[place]))
+        elif what == "agent":
+            coming_back[what] = asyncio.create_task(made.kill_agent(away_s))
+        outcome.kills[what] += 1
+    await asyncio.gather(*coming_back.values())
+
+
+# Asking
+
+
+async def _client(made: World, outcome: Outcome, rng: Random, number: int, over_s: float) -> None:
+    count = 0
+    while time.monotonic() < over_s:
+        await asyncio.sleep(rng.uniform(0.0, 1.0))
+        count += 1
+        streams = rng.random() < 0.7
+        members = {
+            "model": "chat",
+            "messages": [{"role": "user", "content": f"{number} asks for the {count}. time"}],
+            "max_tokens": rng.randint(3, 30),
+            "temperature": 0,
+            **({"stream": True, "stream_options": {"include_usage": True}} if streams else {}),
+        }
+        body = json.dumps(members).encode()
+        await _ask(made, outcome, f"r-{number}-{count}", body, streams, rng.randrange(GATEWAYS))
+
+
+async def _ask(
+    made: World, outcome: Outcome, request_id: str, body: bytes, streams: bool, first: int
+) -> None:
+    for place in range(first, first + GATEWAYS):
+        gateway = made.gateways[place % GATEWAYS]
+        began_s = time.monotonic()
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        except ConnectionError:  # refused, or reset before it stood: nothing was sent
+            outcome.refused_connections += 1
+            continue
+        one = Asked(request_id, gateway, began_s)
+        outcome.asked.append(one)
+        try:
+            writer.write(post(body, headers=f"x-request-id: {request_id}\r\n"))
+            async with asyncio.timeout(60):
+                while data := await reader.read(65536):
+                    one.said += data
+        except (ConnectionError, TimeoutError):
+            pass
+        finally:
+            writer.close()
+        one.ended_s = time.monotonic()
+        _judge(one, streams, made.replica_killed_at_s)
+        return
+    outcome.wrong.append(f"{request_id}: every gateway refused the connection")
+
+
+def _judge(one: Asked, streams: bool, replica_killed_at_s: list[float]) -> None:
+    head, _, rest = one.said.partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" in head.lower():
+        sound, rest = _unchunked(rest)
+    else:
+        length = next((n for n in head.lower().split(b"\r\n") if n.startswith(b"content-length:")), b":-1")
+        sound = len(rest) == int(length.partition(b":")[2])
+    if head.startswith(b"HTTP/1.1 200") and sound:
+        if streams and b"event: error\n" in rest and b"data: [DONE]" not in rest:
+            one.end = "error event"
+        elif not streams or rest.endswith(b"data: [DONE]\n\n"):
+            one.end = "whole"
+            one.output_tokens = _tokens(rest, streams)
+    elif head.startswith(b"HTTP/1.1 502") and b"x-should-retry: true" in head and sound:
+        if sum(one.began_s <= at_s <= one.ended_s for at_s in replica_killed_at_s) >= 2:
+            one.end = "error answer"
+    elif not sound and any(one.began_s <= at_s <= one.ended_s for at_s in one.gateway.killed_at_s):
+        one.end = "cut"
+
+
+def _unchunked(data: bytes) -> tuple[bool, bytes]:
+    """Whether the body came to its end, and what of it came."""
+    whole = bytearray()
+    while True:
+        size, found, data = data.partition(b"\r\n")
+        if not found:
+            return False, bytes(whole)
+        length = int(size, 16)
+        whole += data[:length]
+        if length == 0 or len(data) < length + 2:
+            return length == 0 and data == b"\r\n", bytes(whole)
+        data = data[length + 2 :]
+
+
+def _tokens(body: bytes, streams: bool) -> int:
+    if not streams:
+        return int(json.loads(body)["usage"]["completion_tokens"])
+    told = [json.loads(line[6:]) for line in body.split(b"\n") if line.startswith(b"data: {")]
+    return int(next(event["usage"]["completion_tokens"] for event in told if event.get("usage")))
+
+
+# Comparing
+
+
+async def _compare(made: World, outcome: Outcome) -> None:
+    """The clients' book against the gateways'."""
+    records = await made.records()
+    outcome.records = len(records)
+    written = {record.request_id: record for record in records}
+    if len(written) != len(records):
+        twice = [name for name, times in Counter(r.request_id for r in records).items() if times > 1]
+        outcome.wrong.append(f"written down twice: {twice[:5]}")
+    for one in outcome.asked:
+        record = written.pop(one.request_id, None)
+        if one.end == "lost":
+            outcome.wrong.append(f"{one.request_id} is lost: {one.said[-400:]!r}, written down as {record}")
+        elif one.end == "cut":
+            continue  # its gateway may have come to its end and written that down, or not
+        elif record is None:
+            outcome.unwritten += 1
+            unwritten_s = one.unwritten_s()
+            if unwritten_s is None or unwritten_s > UNWRITTEN_S_MAX:
+                outcome.wrong.append(f"{one.request_id} is not written down; killed after {unwritten_s} s")
+        elif one.end == "whole" and (record.outcome, record.output_tokens) != ("ok", one.output_tokens):
+            outcome.wrong.append(f"{one.request_id}: {one.output_tokens} tokens told, not {record}")
+        elif one.end.startswith("error") and record.outcome != "upstream_error":
+            outcome.wrong.append(f"{one.request_id} broke off, which is not written down: {record}")
+    if written:
+        outcome.wrong.append(f"written down, and nobody asked: {sorted(written)[:5]}")
