@@ -203,7 +203,7 @@ class Wire(asyncio.Transport):
 
 
 class _Desk:
-    """Takes one request and lets ``upstream`` answer it. (``server.Application`` and ``ResponseSink``.)"""
+    """Takes one request and lets ``upstream`` answer it. (``exchange.Application`` and ``ResponseSink``.)"""
 
     limits = _LIMITS
     body_bytes = 0

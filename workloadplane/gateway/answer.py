@@ -18,8 +18,9 @@ from workloadplane.gateway.resume.kept import Kept
 from workloadplane.gateway.resume.resumption import before_failure
 from workloadplane.gateway.resume.rewriting import Rewriter
 from workloadplane.gateway.routes import RouteClass
-from workloadplane.gateway.server import ClientConnection, status_line
+from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.sse import SseScanner
+from workloadplane.gateway.statuses import status_line
 from workloadplane.gateway.upstream import ResponseHead
 
 _EARLY_ERROR_BYTES_MAX = 64 * 1024

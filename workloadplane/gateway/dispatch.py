@@ -51,7 +51,7 @@ class Siblings(Protocol):
 
 
 class Gateway:
-    """What connections ask (``server.Application``)."""
+    """What connections ask (``exchange.Application``)."""
 
     def __init__(
         self,

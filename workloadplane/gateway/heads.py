@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from workloadplane.gateway.dialects import request_id_lines
 from workloadplane.gateway.reader import Request
-from workloadplane.gateway.server import status_line
+from workloadplane.gateway.statuses import status_line
 from workloadplane.gateway.upstream import ResponseHead
 from workloadplane.protocol.usage import REQUEST_ID_CHARS_MAX
 

@@ -9,73 +9,21 @@ unread: what waits for it here stays below the transport's bound and one answer.
 import asyncio
 import select
 from collections import deque
-from http import HTTPStatus
 from time import monotonic
-from typing import Protocol, cast
+from typing import cast
 
 from workloadplane.gateway import dialects, errors
 from workloadplane.gateway.errors import Failure
-from workloadplane.gateway.limits import Limits
+from workloadplane.gateway.exchange import Application, Exchange, TunnelExchange
 from workloadplane.gateway.reader import Request, RequestReader
+from workloadplane.gateway.statuses import status_line
 
 _SWALLOWED_BODY_BYTES_MAX = 64 * 1024
 _LINGER_S = 2.0
 _WRITE_BUFFER_BYTES = 256 * 1024
-_STATUS_TEXT = {
-    **{status.value: status.phrase for status in HTTPStatus},
-    413: "Content Too Large",
-    422: "Unprocessable Content",
-}
 _PROBES = 5
 _PROBE_AGAIN_S = (0.002, 0.05)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_STATUS_LINES = {status: f"HTTP/1.1 {status} {text}\r\n".encode() for status, text in _STATUS_TEXT.items()}
-
-
-def status_line(status: int) -> bytes:
-    """The first line of an answer."""
-    return _STATUS_LINES.get(status) or f"HTTP/1.1 {status} Status\r\n".encode()
-
-
-class Exchange(Protocol):
-    """Who answers a request over time."""
-
-    def on_client_gone(self) -> None:
-        """The client closed its connection before the answer was complete."""
-
-    def on_client_full(self) -> None:
-        """The client reads too slowly: send nothing more for now."""
-
-    def on_client_ready(self) -> None:
-        """The client reads again."""
-
-    def on_client_eof(self) -> None:
-        """The client has stopped sending; whether it still reads shows when it is sent something."""
-
-
-class TunnelExchange(Exchange, Protocol):
-    """Who answers a request with a tunnel."""
-
-    def on_client_data(self, data: bytes) -> None:
-        """Bytes that came after the request."""
-
-    def on_tunnel_eof(self) -> None:
-        """The client will send no more; what is still to be sent can be."""
-
-
-class Application(Protocol):
-    """What a connection asks of the process."""
-
-    limits: Limits
-    connections: "set[ClientConnection]"
-    body_bytes: int
-    draining: bool
-
-    def admit(self, request: Request) -> Failure | None:
-        """Judge a request by its headers alone, so that a body nobody wants is not kept."""
-
-    def handle(self, connection: "ClientConnection", request: Request) -> None:
-        """Answer a request, now or over time. Must answer ``request.failure`` if there is one."""
 
 
 class ClientConnection(asyncio.Protocol):
