@@ -309,14 +309,14 @@ def not_ready_here() -> Failure:
     )
 
 
-def refused(refusal: Refusal, param: str | None = None) -> Failure:
+def refused(refusal: Refusal, param: str = "") -> Failure:
     """A Refusal of the routing room, as clients see it. ``param``: the body's member that holds the prompt."""
     if refusal.rule in {"residency", "residency_ingress"}:
         message = f"Refused by {refusal.rule}: this gateway's {refusal.subject} is {refusal.value}; {refusal.remedy}."
         return Failure(451, _INVALID, refusal.rule, message, param="model")
     if refusal.rule in _DOES_NOT_FIT:
         message = f"The prompt does not fit this model ({refusal.value}); {refusal.remedy}."
-        return bad_request(message, param=param, code=_DOES_NOT_FIT[refusal.rule])
+        return bad_request(message, param=param or None, code=_DOES_NOT_FIT[refusal.rule])
     message = f"No replica can take the request ({refusal.value}); {refusal.remedy}."
     if refusal.rule == "stored_response":
         return Failure(503, _SERVER, refusal.rule, message, param="previous_response_id", retry=False)
