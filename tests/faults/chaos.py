@@ -41,7 +41,7 @@ class Asked:
 
     def unwritten_s(self) -> float | None:
         """How long after its end its gateway was killed, if it was."""
-        after = [at_s - self.ended_s for at_s in self.gateway.killed_at_s if at_s >= self.began_s]
+        after = [at_s - self.ended_s for at_s, _ in self.gateway.killed_s if at_s >= self.began_s]
         return min(after) if after else None
 
 
@@ -168,7 +168,10 @@ def _judge(one: Asked, streams: bool, replica_killed_at_s: list[float]) -> None:
     elif head.startswith(b"HTTP/1.1 502") and b"x-should-retry: true" in head and sound:
         if sum(one.began_s <= at_s <= one.ended_s for at_s in replica_killed_at_s) >= 2:
             one.end = "error answer"
-    elif not sound and any(one.began_s <= at_s <= one.ended_s for at_s in one.gateway.killed_at_s):
+    elif not sound and any(
+        one.began_s <= dead_s and at_s <= one.ended_s for at_s, dead_s in one.gateway.killed_s
+    ):
+        # Also one that connected while the process was dying: its socket goes last.
         one.end = "cut"
 
 

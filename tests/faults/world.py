@@ -29,12 +29,12 @@ _STEP = ("--decode-step-s", "0.08", "--decode-step-per-sequence-s", "0")
 
 @dataclass
 class Gateway:
-    """One gateway: its port stays, its process does not. ``killed_at_s``: monotonic, each time."""
+    """One gateway: its port stays, its process does not. ``killed_s``: from when till when it died, each time."""
 
     directory: Path
     process: asyncio.subprocess.Process | None = None
     port: int = 0
-    killed_at_s: list[float] = field(default_factory=list)
+    killed_s: list[tuple[float, float]] = field(default_factory=list)
 
 
 @dataclass
@@ -100,9 +100,11 @@ class World:
     async def kill_gateway(self, gateway: Gateway) -> None:
         """End it at once, with all connections it has, and start it again on the same port and directory."""
         assert gateway.process is not None
-        gateway.killed_at_s.append(time.monotonic())
+        began_s = time.monotonic()
+        gateway.killed_s.append((began_s, float("inf")))
         gateway.process.kill()
         await gateway.process.wait()
+        gateway.killed_s[-1] = (began_s, time.monotonic())
         await self.start_gateway(gateway)
 
     async def start_agent(self) -> None:
