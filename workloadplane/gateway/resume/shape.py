@@ -21,10 +21,14 @@ _strings = msgspec.json.Decoder(str)
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Texts of some events in order, encoded, and with each its tokens' numbers, if the shape has them."""
+    """Texts of some events in order, encoded, and with each its tokens' numbers, if the shape has them.
+
+    rest: the events that came behind the last one of the shape
+    """
 
     texts: list[bytes]
     ids: list[bytes] | None
+    rest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,12 @@ class Shape:
     after: bytes
 
     def read(self, events: bytes) -> Batch | None:
-        """What these whole events tell; ``None`` if not all of them are of this shape."""
+        """What these whole events tell; ``None`` if others are among those of this shape."""
         before, after = self.before, self.after
-        if not events.startswith(before) or not events.endswith(after):
+        end = events.rfind(after)
+        if not events.startswith(before) or end < len(before):
             return None
-        texts = events[len(before) : -len(after)].split(after + before)
+        texts = events[len(before) : end].split(after + before)
         ids = None
         if self.between:
             parted = [text.partition(self.between) for text in texts]
@@ -55,7 +60,7 @@ class Shape:
                 texts = [_strings.decode(b'"%b"' % text).encode() for text in texts]
         except (msgspec.DecodeError, UnicodeError):
             return None
-        return Batch(texts, ids)
+        return Batch(texts, ids, events[end + len(after) :])
 
 
 def learn(line: bytes, text: bytes, proves: Callable[[bytes, bytes, bytes | None], bool]) -> Shape | None:

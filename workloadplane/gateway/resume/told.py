@@ -126,8 +126,10 @@ class Told:
         """Read whole events. Events that are not understood make the answer unfit to be continued."""
         if b"\r" in events:
             events = events.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        if self._shape is not None and self._add_alike(self._shape, events):
-            return
+        if self._shape is not None:
+            events = self._add_alike(self._shape, events)
+            if not events:
+                return
         learned = self._shape
         lines = events.split(b"\n")
         for number, line in enumerate(lines):
@@ -141,14 +143,16 @@ class Told:
                 if learned is None and _is_plain(event):
                     learned = self._shape = learn(line, _text_of(event), _proves)
                     rest = b"\n".join(lines[number + 2 :])
-                    if learned is not None and (not rest or self._add_alike(learned, rest)):
+                    left = self._add_alike(learned, rest) if learned is not None else rest
+                    if len(left) < len(rest):
+                        self.add(left)
                         return
 
-    def _add_alike(self, shape: Shape, events: bytes) -> bool:
-        """Read them at once, if they are all of this shape: as ``_add_choice`` would one by one."""
+    def _add_alike(self, shape: Shape, events: bytes) -> bytes:
+        """Read at once those that are of this shape, as ``_add_choice`` would one by one; returns the others."""
         batch = shape.read(events)
         if batch is None:
-            return False
+            return events
         self._text += b"".join(batch.texts)
         if batch.ids is None:
             told = len(batch.texts) - batch.texts.count(b"")
@@ -158,7 +162,7 @@ class Told:
                 self.shown, self.shown_ids_bytes, self.is_sure = self.tokens, len(self.token_ids), True
         else:
             self._add_ids(batch, batch.ids)
-        return True
+        return batch.rest
 
     def _add_ids(self, batch: Batch, ids: list[bytes]) -> None:
         for text, numbers in zip(batch.texts, ids, strict=True):
