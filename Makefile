@@ -1,6 +1,6 @@
 # One command to bring everything up, one to test everything. Needs make and Python 3.11 or newer.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status test test-fast fuzz chaos lint format bench bench-gateway openapi lock
+.PHONY: help up down reset status test test-fast fuzz chaos lint format bench bench-gateway openapi lock test-long
 
 ENGINE ?=
 VENV := .venv
@@ -29,6 +29,9 @@ test: environment browser engines  ## Run every test
 
 test-fast: environment  ## Run what needs no browser and no whole system (a minute at most)
 	@$(BIN)/python -m pytest -n 2 -m "not slow and not e2e"
+
+test-long: environment engines  ## Break fifty streams of real vLLM (a quarter of an hour)
+	@MERIDIAN_LONG_TESTS=1 $(BIN)/python -m pytest -n 0 -m e2e tests/workloadplane/engines/test_resume_for_real.py
 
 FUZZ_RUNS ?= 10000000
 fuzz: environment  ## Try bytes that nobody thought of on the gateway (FUZZ_RUNS=10000000; a quarter of an hour)

@@ -7,6 +7,7 @@ one. Most breaks are made by a proxy in front of one engine; three are an engine
 import asyncio
 import contextlib
 import json
+import os
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -31,8 +32,10 @@ from workloadplane.runtimes.process import ProcessRuntime
 
 ENGINES_DIR = Path(__file__).parents[3] / ".engines"
 VERSION = "0.32.0"
-CUTS = 47
-KILLS = 3
+#: ``make test-long`` breaks fifty streams, ``make test`` some.
+LONG = bool(os.environ.get("MERIDIAN_LONG_TESTS"))
+CUTS = 47 if LONG else 10
+KILLS = 3 if LONG else 1
 TOKENS = 60
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 PROMPTS = ("hello", "Tell me a short story about the sea, please.", "ünïcode 東京 🙂", "x" * 40)
@@ -84,7 +87,7 @@ class Told:
 def test_streams_that_break_at_random_tokens_are_the_unbroken_ones(
     tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    """47 cuts and 3 kills, chats and completions: same text byte for byte, one id, usage counted once."""
+    """Cuts and kills, chats and completions: same text byte for byte, one id, usage counted once."""
     assert pytestconfig.cache is not None
     world = _World(tmp_path, pytestconfig.cache.mkdir("vllm"))
     asyncio.run(asyncio.wait_for(_break_them(world), 4 * ENGINE.start_timeout_s + 300))
@@ -166,7 +169,7 @@ async def _cut_them(world: _World, engine: RunningReplica, rng: random.Random) -
                 _is_unbroken(joined, whole[kind, prompt], f"{kind} {prompt!r} cut after {after}")
                 resumed += joined.raw.count(b": resumed\n")
             # Where an engine put several tokens into one event, a late cut met an answer that was complete.
-            assert resumed > CUTS * 3 // 4
+            assert resumed > CUTS // 2
 
 
 async def _kill_them(world: _World, engine: RunningReplica, rng: random.Random) -> None:
