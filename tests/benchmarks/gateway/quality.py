@@ -253,7 +253,7 @@ def _row(name: str, title: str, asked: Sequence[Conversation], plan: Plan, runs:
 def trace(plan: Plan, path: Path) -> Row:
     """A recorded trace."""
     quick = plan.runs == 1
-    asked = of_trace(path, within_s=60.0, limit=800 if quick else None)
+    asked = of_trace(path, within_s=60.0, limit=800 if quick else 1_000)
     title = f"routing {len(asked):,} requests of {path.name} over {REPLICAS} replicas"
     return _row("trace", title, asked, plan, runs=1 if quick else _RUNS_MIN)
 
@@ -261,7 +261,7 @@ def trace(plan: Plan, path: Path) -> Row:
 def generated(plan: Plan) -> Row:
     """Conversations of our own making."""
     quick = plan.runs == 1
-    asked = multi_turn(within_s=15.0 if quick else 45.0, conversations=80 if quick else 300)
+    asked = multi_turn(within_s=15.0 if quick else 24.0, conversations=80 if quick else 160)
     count = sum(len(each.turns) for each in asked)
     title = f"routing {count:,} turns of {len(asked)} conversations over {REPLICAS} replicas"
     return _row("turns", title, asked, plan, runs=1 if quick else _RUNS_MIN)

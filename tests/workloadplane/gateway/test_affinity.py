@@ -10,10 +10,12 @@ import httpx
 
 from tests.support.gateway import (
     AUTHORIZED,
+    SSE_HEAD,
     Received,
     Running,
     agent,
     agent_state,
+    chunk,
     endpoints,
     gateway,
     json_answer,
@@ -109,6 +111,34 @@ def test_load_beats_affinity(tmp_path: Path) -> None:
             by = [await task for task in held]
             assert by.count(home) <= 8, "the one that knew it first took not all of it"
             assert by.count(home) >= 4
+
+    run(scenario())
+
+
+def test_a_prompt_weighs_until_its_first_data_comes(tmp_path: Path) -> None:
+    """An engine sends a stream's head before it has computed anything: only what follows ends the wait."""
+    computed = asyncio.Event()
+
+    async def answer(received: Received, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(SSE_HEAD)
+        await computed.wait()
+        writer.write(chunk(b"data: {}\n\n") + chunk(b"data: [DONE]\n\n") + chunk(b""))
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            engines = [await stack.enter_async_context(upstream(answer)) for _ in range(2)]
+            state = agent_state(tmp_path / "agent", *(engine.port for engine in engines))
+            running = await stack.enter_async_context(gateway(tmp_path / "gateway", state))
+            client = await stack.enter_async_context(httpx.AsyncClient())
+            burden = running.process._context.registry.burden
+            url = running.url + "/v1/chat/completions"
+            body = {**conversation("s", 3), "stream": True}
+            async with client.stream("POST", url, json=body, headers=AUTHORIZED) as response:
+                assert response.status_code == 200  # the head is here, and the prompt still waits
+                assert burden
+                computed.set()
+                await response.aread()
+            assert not burden
 
     run(scenario())
 
