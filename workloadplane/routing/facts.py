@@ -148,7 +148,7 @@ class Policy:
     hot_excess: float = 0.25
     hot_slack: float = 1.0
     balance: float = 2.0
-    balance_free: float = 0.1
+    balance_free: float = 0.0
     balance_bytes: float = 4_096.0
     adapter_spread_load: float = 0.75
     adapter_cost: float = 0.25
