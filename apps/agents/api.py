@@ -7,10 +7,12 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.agents import selectors
+from apps.agents import selectors, services
 from apps.agents.serializers import (
     AgentSerializer,
+    DeploymentLogFilters,
     DeploymentReplicaFilters,
+    LogReadingSerializer,
     ReplicaFilters,
     ReplicaSerializer,
 )
@@ -50,6 +52,28 @@ class DeploymentReplicasView(MeridianView):
         wanted = {"present": True, **self.filter_values}
         found = selectors.replicas_of_project(actor=self.actor, **wanted).filter(deployment=deployment)
         return self.page(found, ReplicaSerializer, ordering=NEWEST_FIRST)
+
+
+@extend_schema(tags=["deployments"])
+class DeploymentLogsView(MeridianView):
+    """What a deployment's replicas log, as their clusters deliver it while somebody reads.
+
+    The first reading asks the clusters; replicas are ``waiting`` until their lines come, within seconds. Read on with
+    ``after``, once a second; fifteen seconds without a reading end the delivery, and nothing is kept.
+    Logs may hold what clients said, so this needs the right to deploy, and reading is audited.
+    """
+
+    rights: ClassVar[Rights] = {"GET": "deploy"}
+    tenancy = Tenancy.PROJECT
+    filters = DeploymentLogFilters
+
+    @extend_schema(operation_id="deployments_logs", responses=LogReadingSerializer)
+    def get(self, request: Request, name: str) -> Response:
+        deployment = deployments.deployment_get(actor=self.actor, name=name)
+        reading = services.logs_watch(
+            actor=self.actor, deployment=deployment, now=timezone.now(), **self.filter_values
+        )
+        return Response(LogReadingSerializer(reading).data)
 
 
 @extend_schema(tags=["clusters"])

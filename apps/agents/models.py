@@ -255,6 +255,40 @@ class StrayReplica(models.Model):
         return self.replica_id
 
 
+class LogWatch(models.Model):
+    """Somebody reads a replica's log just now. Short-lived, and in a table that is in no back-up and no WAL.
+
+    wanted_until:  each reading moves it on; past it the agent is told to stop and the watch is forgotten
+    answered_at:   when the agent last delivered; kept: whether its runtime had a log then
+    last_sequence: of the last chunk; readers: who reads, each audited once per watch
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    replica = models.OneToOneField(Replica, on_delete=models.CASCADE, related_name="log_watch")
+    cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="+")
+    runtime_ref = models.CharField(max_length=255)
+    wanted_until = models.DateTimeField()
+    answered_at = models.DateTimeField(null=True, blank=True)
+    kept = models.BooleanField(default=True)
+    last_sequence = models.BigIntegerField(default=0)
+    readers = models.JSONField(default=list)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return f"log of {self.replica_id} until {self.wanted_until}"
+
+
+class LogLines(models.Model):
+    """Lines of a watched log; only the newest are held. Its id is a reader's place."""
+
+    watch = models.ForeignKey(LogWatch, on_delete=models.CASCADE, related_name="lines")
+    text = models.TextField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return f"lines {self.pk} of {self.watch_id}"
+
+
 class ReplicaInterval(models.Model):
     """A stretch of a replica's life on GPUs that somebody pays for. Append-only but for its end, written once."""
 

@@ -71,6 +71,47 @@ class DeploymentReplicaFilters(serializers.Serializer[Any]):
     )
 
 
+class DeploymentLogFilters(serializers.Serializer[Any]):
+    """Query parameters of a deployment's logs."""
+
+    replica = StrictCharField(
+        required=False, min_length=8, max_length=36, help_text="Only this one: its id, or how that begins."
+    )
+    after = serializers.IntegerField(
+        required=False, min_value=0, max_value=2**63 - 1, help_text="The cursor of the reading before."
+    )
+    tail = serializers.IntegerField(
+        required=False, min_value=0, max_value=10_000, help_text="Only so many of each replica's last lines."
+    )
+
+
+class LogSourceSerializer(serializers.Serializer[Any]):
+    """A replica whose log is read."""
+
+    replica = serializers.UUIDField()
+    cluster = serializers.CharField()
+    state = serializers.ChoiceField(choices=ReplicaState.choices)
+    delivery = serializers.ChoiceField(
+        choices=("waiting", "delivered", "no_log", "agent_away"),
+        help_text="delivered: all that the cluster had until a second or two ago is here; no_log: none is kept there",
+    )
+
+
+class LogTextSerializer(serializers.Serializer[Any]):
+    """Lines of one replica."""
+
+    replica = serializers.UUIDField()
+    text = serializers.CharField()
+
+
+class LogReadingSerializer(serializers.Serializer[Any]):
+    """What is new since ``after``."""
+
+    replicas = LogSourceSerializer(many=True)
+    items = LogTextSerializer(many=True)
+    cursor = serializers.IntegerField(help_text="for `after` of the next reading")
+
+
 class AgentSerializer(serializers.Serializer[Any]):
     """Who speaks for a cluster; nulls until an agent has enrolled."""
 

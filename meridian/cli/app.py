@@ -8,6 +8,7 @@ from typer.exceptions import Abort, TyperException
 
 from meridian.cli import chat, clusters, deploy, deployments, fleet, keys, session
 from meridian.cli.local import down, reset, restart, status, up
+from meridian.cli.logs import logs
 from meridian.cli.output import errors
 from meridian.cli.top import top
 from meridian.errors import ExitCode, MeridianError
@@ -35,6 +36,7 @@ app.command(rich_help_panel=WORK)(deploy.deploy)
 app.add_typer(deployments.app, name="deployments", rich_help_panel=WORK)
 app.command(rich_help_panel=WORK)(deployments.replicas)
 app.command(rich_help_panel=WORK)(deployments.events)
+app.command(rich_help_panel=WORK)(logs)
 app.command(rich_help_panel=WORK)(chat.chat)
 app.command(rich_help_panel=WORK)(top)
 app.command(rich_help_panel=FLEET)(fleet.fleet)

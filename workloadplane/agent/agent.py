@@ -24,6 +24,7 @@ from workloadplane.agent.fleet import Fleet
 from workloadplane.agent.gateways import GatewayHub
 from workloadplane.agent.home import Home
 from workloadplane.agent.keeper import Keeper
+from workloadplane.agent.log_courier import LogCourier
 from workloadplane.agent.observed import ObservedTracker
 from workloadplane.agent.record import ReplicaRecord
 from workloadplane.agent.tables import Tables
@@ -62,6 +63,7 @@ class Agent:
     ) -> None:
         """``disk`` is locked already; ``runtime`` is open. Raises ValueError if the key file holds no key."""
         self._options = options
+        self._runtime = runtime
         self._disk = disk
         self._timings = timings
         self._instance_id = str(uuid.uuid4())
@@ -78,6 +80,7 @@ class Agent:
         self._endpoints = EndpointSet(endpoint_generation=0, endpoints=())
         self._keeper = Keeper(disk)
         self._home: Home | None = None
+        self._courier: LogCourier | None = None
         self._pass_due = asyncio.Event()
 
     async def run(self) -> None:
@@ -118,8 +121,14 @@ class Agent:
         found = (record.load() for record in self._fleet.records.values())
         return tuple(load for load in found if load is not None)
 
+    def follows_logs(self) -> bool:
+        """Whether logs are being delivered."""
+        return self._courier is not None and self._courier.is_following
+
     async def take(self, response: SyncResponse) -> bool:
         """Adopt what an answer brought; whether a table changed."""
+        if self._courier is not None:
+            self._courier.want(response.logs_wanted)
         if response.refusal is None:
             acknowledged = response.observed_acknowledged
             self._tracker.acknowledge(acknowledged, full_wanted=response.observed_full_wanted)
@@ -183,6 +192,9 @@ class Agent:
         )
         if self._identity is None:
             await self._keep_identity(await enrolment.until_enrolled())
+        self._courier = LogCourier(
+            client, self._runtime, identity=lambda: self.identity, instance_id=self._instance_id
+        )
         self._home = Home(
             client,
             self,
@@ -193,7 +205,9 @@ class Agent:
             on_standing=self._wake,
             on_heard=self._on_heard,
         )
-        await self._home.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._courier.run())
+            group.create_task(self._home.run())
 
     # What lies on the disk.
 

@@ -1,4 +1,4 @@
-"""The two calls to the control plane, over one kept-alive HTTP connection.
+"""The calls to the control plane, over one kept-alive HTTP connection.
 
 What comes back is bounded, and every failure is a ``ControlError`` with one line: the caller waits and tries again.
 """
@@ -10,6 +10,7 @@ import httpx
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from workloadplane.protocol.logs import LOGS_PATH, LogsRequest, LogsResponse, logs_signed_bytes
 from workloadplane.protocol.sync import (
     ENROL_PATH,
     SYNC_PATH,
@@ -25,7 +26,7 @@ _CONNECT_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 15.0  # beyond what the control plane was asked to hold the answer
 
 
-_Answer = TypeVar("_Answer", EnrolResponse, SyncResponse)
+_Answer = TypeVar("_Answer", EnrolResponse, SyncResponse, LogsResponse)
 
 
 class ControlError(Exception):
@@ -40,7 +41,7 @@ class ControlError(Exception):
 
 
 class ControlClient:
-    """Speaks to one control plane. Not for concurrent use: an agent has one call home at a time."""
+    """Speaks to one control plane. An agent has one sync at a time, and may deliver logs beside it."""
 
     def __init__(self, control_url: str, private_key: Ed25519PrivateKey) -> None:
         self._private_key = private_key
@@ -63,13 +64,22 @@ class ControlClient:
     async def sync(self, request: SyncRequest) -> SyncResponse:
         """Tell what happened, and hear what is new. Raises ControlError."""
         body = msgspec.json.encode(request)
-        signature = self._private_key.sign(sync_signed_bytes(body))
-        headers = {
-            "x-meridian-cluster": request.cluster_id,
-            "x-meridian-signature": base64.b64encode(signature).decode(),
-        }
+        headers = self._signed(request.cluster_id, sync_signed_bytes(body))
         answer = await self._post(SYNC_PATH, body, headers, timeout_s=request.wait_s + _ANSWER_TIMEOUT_S)
         return _decoded(answer, SyncResponse)
+
+    async def logs(self, request: LogsRequest) -> LogsResponse:
+        """Deliver logs that are wanted, and hear which still are. Raises ControlError."""
+        body = msgspec.json.encode(request)
+        headers = self._signed(request.cluster_id, logs_signed_bytes(body))
+        return _decoded(await self._post(LOGS_PATH, body, headers, timeout_s=_ANSWER_TIMEOUT_S), LogsResponse)
+
+    def _signed(self, cluster_id: str, message: bytes) -> dict[str, str]:
+        signature = self._private_key.sign(message)
+        return {
+            "x-meridian-cluster": cluster_id,
+            "x-meridian-signature": base64.b64encode(signature).decode(),
+        }
 
     async def _post(self, path: str, body: bytes, headers: dict[str, str], *, timeout_s: float) -> bytes:
         headers = {**headers, "content-type": "application/json", "accept": "application/json"}

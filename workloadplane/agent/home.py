@@ -55,6 +55,9 @@ class Household(Protocol):
     def loads(self) -> tuple[ReplicaLoad, ...]:
         """The replicas' loads as last read."""
 
+    def follows_logs(self) -> bool:
+        """Whether logs are being delivered."""
+
     async def take(self, response: SyncResponse) -> bool:
         """Adopt what came; whether something did."""
 
@@ -176,6 +179,7 @@ class Home:
             loads=self._household.loads(),
             usage=batch.usage,
             windows=batch.windows,
+            logs_followed=self._household.follows_logs(),
         )
         return _Outgoing(self._fitting(request), is_news)
 

@@ -8,6 +8,7 @@ replayed request is refused without trusting a clock.
 
 import msgspec
 
+from workloadplane.protocol.logs import LogWanted
 from workloadplane.protocol.observed import ObservedDelta, ReplicaLoad
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.tables import TableUpdate
@@ -45,6 +46,7 @@ class SyncRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     held:   table kind -> generation held (0 = none, send everything)
     wait_s: how long the control plane may hold the answer while it has nothing new (bounded by it)
+    logs_followed: whether logs are being delivered; None = this agent cannot
     """
 
     wire_version: int
@@ -59,6 +61,7 @@ class SyncRequest(msgspec.Struct, frozen=True, kw_only=True):
     loads: tuple[ReplicaLoad, ...] = ()
     usage: tuple[UsageRecord, ...] = ()
     windows: tuple[MetricWindow, ...] = ()
+    logs_followed: bool | None = None
 
 
 class SyncResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +83,7 @@ class SyncResponse(msgspec.Struct, frozen=True, kw_only=True):
     ]  # gateway_instance -> highest sequence stored with none missing before it
     windows_acknowledged: dict[str, int]
     refusal: Refusal | None = None
+    logs_wanted: tuple[LogWanted, ...] = ()
 
 
 def sync_signed_bytes(body: bytes) -> bytes:

@@ -53,6 +53,22 @@ class ReplicaExit:
     killed: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPosition:
+    """How far a log was read. ``rotation`` names the emptying after which ``offset`` bytes were read."""
+
+    rotation: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPiece:
+    """A stretch of a log, and where the next begins."""
+
+    text: str
+    position: LogPosition
+
+
 class Runtime(Protocol):
     """Starts, watches and stops replicas. ``async with`` opens it; leaving it leaves the replicas running."""
 
@@ -82,6 +98,14 @@ class Runtime(Protocol):
 
     async def log_tail(self, runtime_ref: str, *, max_bytes: int = 65536) -> str:
         """The end of the replica's log; empty if there is none. Works after ``stop`` until the log is pruned."""
+
+    async def log_after(
+        self, runtime_ref: str, position: LogPosition | None, *, max_bytes: int
+    ) -> LogPiece | None:
+        """What a log has after ``position`` (None: its end), in whole lines; None if there is no log.
+
+        What was missed, as it came too fast or was rotated away, is said in a line of its own. Raises OSError.
+        """
 
 
 class RuntimeBusyError(RuntimeError):

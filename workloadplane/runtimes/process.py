@@ -29,7 +29,14 @@ from workloadplane.engines import engine_named
 from workloadplane.engines.base import EngineEndpoint, EnginePlace
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.runtimes import processes
-from workloadplane.runtimes.base import ReplicaExit, ReplicaSpec, RunningReplica, RuntimeBusyError
+from workloadplane.runtimes.base import (
+    LogPiece,
+    LogPosition,
+    ReplicaExit,
+    ReplicaSpec,
+    RunningReplica,
+    RuntimeBusyError,
+)
 from workloadplane.runtimes.event_sockets import event_address, forget_event_address
 from workloadplane.runtimes.ports import free_port
 from workloadplane.runtimes.process_records import ProcessRecord, ProcessRecords
@@ -146,6 +153,15 @@ class ProcessRuntime:
         if not _REPLICA_ID.fullmatch(replica_id):
             return ""
         return await asyncio.to_thread(self._logs.tail, replica_id, max_bytes)
+
+    async def log_after(
+        self, runtime_ref: str, position: LogPosition | None, *, max_bytes: int
+    ) -> LogPiece | None:
+        """What the log has after a position; None if there is none."""
+        replica_id = runtime_ref.removeprefix(_REF_PREFIX)
+        if not _REPLICA_ID.fullmatch(replica_id):
+            return None
+        return await asyncio.to_thread(self._logs.after, replica_id, position, max_bytes)
 
     async def _start(self, spec: ReplicaSpec) -> RunningReplica | Refusal:
         if not _REPLICA_ID.fullmatch(spec.replica_id):

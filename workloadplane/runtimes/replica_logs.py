@@ -9,8 +9,13 @@ import os
 import shutil
 from pathlib import Path
 
+from workloadplane.runtimes.base import LogPiece, LogPosition
+
 MAX_LOG_BYTES = 8 * 1024 * 1024
 MAX_ENDED_LOGS = 20
+#: A reader that is further behind than so many of its pieces is taken to the end.
+_BEHIND_PIECES_MAX = 8
+_MISSED = b"[some lines are missing here]\n"
 
 
 class ReplicaLogs:
@@ -32,6 +37,42 @@ class ReplicaLogs:
         if len(ending) < max_bytes:
             ending = _last_bytes(self._former(replica_id), max_bytes - len(ending)) + ending
         return ending.decode(errors="replace")
+
+    def after(self, replica_id: str, position: LogPosition | None, max_bytes: int) -> LogPiece | None:
+        """The next ``max_bytes`` at most after a position, or the end of the log; None if there is none.
+
+        Whole lines, but for one that alone is longer than that. Raises OSError.
+        """
+        rotation = _rotation(self._former(replica_id))
+        if position is None:
+            return self._end(replica_id, rotation, max_bytes)
+        try:
+            with self._current(replica_id).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                start = position.offset if position.rotation == rotation and position.offset <= size else 0
+                missed = position.rotation != rotation or position.offset > size
+                if size - start > max_bytes * _BEHIND_PIECES_MAX:
+                    start, missed = size - max_bytes, True
+                file.seek(start)
+                read = file.read(max_bytes)
+        except FileNotFoundError:
+            return None
+        lines = read if len(read) == max_bytes and b"\n" not in read else read[: read.rfind(b"\n") + 1]
+        return LogPiece(
+            text=((_MISSED if missed else b"") + lines).decode(errors="replace"),
+            position=LogPosition(rotation=rotation, offset=start + len(lines)),
+        )
+
+    def _end(self, replica_id: str, rotation: int, max_bytes: int) -> LogPiece | None:
+        """The log's last bytes, from the beginning of a line, with its last line even if that is not ended."""
+        try:
+            size = self._current(replica_id).stat().st_size
+        except FileNotFoundError:
+            return None
+        ending = self.tail(replica_id, max_bytes)
+        if len(ending.encode()) >= max_bytes:
+            ending = ending[ending.find("\n") + 1 :]
+        return LogPiece(text=ending, position=LogPosition(rotation=rotation, offset=size))
 
     def rotate(self) -> None:
         """Shorten every log that is past its bound."""
@@ -63,6 +104,14 @@ class ReplicaLogs:
 
     def _former(self, replica_id: str) -> Path:
         return self._directory / f"{replica_id}.log.1"
+
+
+def _rotation(former: Path) -> int:
+    """Another number after each rotation; 0 before the first."""
+    try:
+        return former.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _last_bytes(path: Path, count: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The agents' calls home: ``POST /agent/v1/enrol`` and ``POST /agent/v1/sync``.
+"""The agents' calls home: ``POST /agent/v1/enrol``, ``/sync`` and, while somebody reads logs, ``/logs``.
 
 An ASGI application of its own in front of Django, because a heartbeat must cost one UPDATE and little else: measured
 under granian, an empty view behind Django's handler, middleware and signals takes 2.2 ms of processor time, a whole

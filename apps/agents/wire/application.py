@@ -17,6 +17,7 @@ from apps.agents.wire.doorbell import Doorbell
 from apps.agents.wire.metrics import CALLS_REFUSED, WAITING
 from apps.agents.wire.sync import SyncEndpoint
 from apps.api.problems import CONTENT_TYPE, Problem, database_unavailable, problem_of
+from workloadplane.protocol.logs import LOGS_PATH, MAX_LOGS_BYTES
 from workloadplane.protocol.sync import ENROL_PATH, MAX_SYNC_BYTES, SYNC_PATH, EnrolRequest
 
 _log = structlog.get_logger(__name__)
@@ -28,6 +29,7 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 ENROL_BYTES_MAX = 16 * 1024
 BODY_TIMEOUT_S = 30.0
+_BYTES_MAX = {SYNC_PATH: MAX_SYNC_BYTES, ENROL_PATH: ENROL_BYTES_MAX, LOGS_PATH: MAX_LOGS_BYTES}
 
 _encoder = msgspec.json.Encoder()
 
@@ -49,7 +51,7 @@ class AgentWire:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-        elif scope["type"] == "http" and scope["path"] in (SYNC_PATH, ENROL_PATH):
+        elif scope["type"] == "http" and scope["path"] in _BYTES_MAX:
             await self._http(scope, receive, send)
         else:
             await self._inner(scope, receive, send)
@@ -100,18 +102,17 @@ class AgentWire:
         if scope["method"] != "POST":
             raise Problem("method_not_allowed", "only POST is offered here", headers={"Allow": "POST"})
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        limit = MAX_SYNC_BYTES if scope["path"] == SYNC_PATH else ENROL_BYTES_MAX
-        body = await _body(receive, headers, limit)
+        body = await _body(receive, headers, _BYTES_MAX[scope["path"]])
         if scope["path"] == ENROL_PATH:
             request = _enrol_request(body)
             return _encoder.encode(await self._database.service(agent_enrol, request=request))
-        answer = asyncio.ensure_future(
-            self._sync.answer(
-                cluster=headers.get(b"x-meridian-cluster", ""),
-                signature=headers.get(b"x-meridian-signature", ""),
-                body=body,
+        cluster = headers.get(b"x-meridian-cluster", "")
+        signature = headers.get(b"x-meridian-signature", "")
+        if scope["path"] == LOGS_PATH:
+            return _encoder.encode(
+                await self._sync.take_logs(cluster=cluster, signature=signature, body=body)
             )
-        )
+        answer = asyncio.ensure_future(self._sync.answer(cluster=cluster, signature=signature, body=body))
         return _encoder.encode(await _unless_gone(answer, receive))
 
 

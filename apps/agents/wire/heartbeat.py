@@ -8,13 +8,16 @@ from psycopg import AsyncConnection
 
 from apps.agents.leases import lease_after_sync
 from workloadplane.protocol.envelope import Envelope
+from workloadplane.protocol.logs import LogWanted
 from workloadplane.protocol.sync import SyncRequest
 from workloadplane.protocol.tables import TableUpdate
 
 _GENERATIONS = """
     (SELECT coalesce(plane_epoch, 1) FROM agents_planestate WHERE id = 1),
     (SELECT array_agg(t.kind) FROM agents_clustertable t WHERE t.cluster_id = s.cluster_id),
-    (SELECT array_agg(t.generation) FROM agents_clustertable t WHERE t.cluster_id = s.cluster_id)
+    (SELECT array_agg(t.generation) FROM agents_clustertable t WHERE t.cluster_id = s.cluster_id),
+    (SELECT array_agg(ARRAY[w.id::text, w.runtime_ref]) FROM agents_logwatch w
+     WHERE w.cluster_id = s.cluster_id AND w.wanted_until > now())
 """
 
 _HEARTBEAT = f"""
@@ -51,6 +54,7 @@ class Beat:
     full_wanted: bool
     plane_epoch: int
     generations: dict[str, int]
+    logs_wanted: tuple[LogWanted, ...] = ()
 
 
 async def heartbeat(
@@ -96,12 +100,13 @@ def _parameters(request: SyncRequest, cluster_id: UUID, public_key: bytes) -> di
 def _beat(row: tuple[Any, ...] | None) -> Beat | None:
     if row is None:
         return None
-    observed_generation, full_wanted, plane_epoch, kinds, generations = row
+    observed_generation, full_wanted, plane_epoch, kinds, generations, watched = row
     return Beat(
         observed_generation=observed_generation,
         full_wanted=full_wanted,
         plane_epoch=plane_epoch or 1,
         generations=dict(zip(kinds or (), generations or (), strict=True)),
+        logs_wanted=tuple(LogWanted(watch_id=name, runtime_ref=ref) for name, ref in watched or ()),
     )
 
 

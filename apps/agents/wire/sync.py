@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from apps.agents.leases import wait_granted_s
+from apps.agents.services import logs_accept
 from apps.agents.services.loads_store import LOADS_UPDATE, loads_parameters
 from apps.agents.services.sync_accept import SyncOutcome, plane_behind, sync_accept
 from apps.agents.wire import heartbeat
@@ -22,11 +23,13 @@ from apps.agents.wire.metrics import SYNCS
 from apps.api.problems import Problem, field_problem
 from apps.telemetry.wire_values import BIGINT_MAX, is_name, uuid_or_none
 from workloadplane.protocol import WIRE_VERSION
+from workloadplane.protocol.logs import LogsRequest, LogsResponse, LogWanted, logs_signed_bytes
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.sync import SyncRequest, SyncResponse, sync_signed_bytes
 from workloadplane.protocol.tables import TABLE_KINDS, TableUpdate
 
 _decoder = msgspec.json.Decoder(SyncRequest)
+_logs_decoder = msgspec.json.Decoder(LogsRequest)
 _KEYS_CACHED_MAX = 10_000
 #: A stranger who names a cluster can make us look for a new key of it so often in a second, and no more.
 _KEY_READS_PER_S_MAX = 5
@@ -53,7 +56,7 @@ class SyncEndpoint:
         cluster_id = uuid_or_none(cluster)
         if cluster_id is None:
             raise _strange()
-        public_key = await self._verified(cluster_id, signature, body)
+        public_key = await self._verified(cluster_id, signature, sync_signed_bytes(body))
         request = _decoded(body, cluster)
         with self._doorbell.bell(cluster) as bell:
             if request.observed is None and not request.usage and not request.windows:
@@ -63,13 +66,26 @@ class SyncEndpoint:
                     return await self._with_news(request, cluster_id, public_key, beat, bell)
             return await self._accepted(request, cluster_id, public_key)
 
-    async def _verified(self, cluster_id: UUID, signature: str, body: bytes) -> bytes:
+    async def take_logs(self, *, cluster: str, signature: str, body: bytes) -> LogsResponse:
+        """Verify and hold logs that somebody reads. Raises as ``answer``."""
+        cluster_id = uuid_or_none(cluster)
+        if cluster_id is None:
+            raise _strange()
+        public_key = await self._verified(cluster_id, signature, logs_signed_bytes(body))
+        try:
+            request = _logs_decoder.decode(body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise Problem("broken_json", f"the body is no logs of this wire: {str(error)[:200]}") from error
+        if request.cluster_id != cluster:
+            raise field_problem("/cluster_id", "is not the cluster of the header x-meridian-cluster")
+        return await self._database.service(logs_accept, request=request, public_key=public_key)
+
+    async def _verified(self, cluster_id: UUID, signature: str, message: bytes) -> bytes:
         """The raw public key that signed these bytes. Raises Problem ``unauthenticated``."""
         try:
             raw_signature = base64.b64decode(signature, validate=True)
         except (binascii.Error, ValueError) as error:
             raise _strange() from error
-        message = sync_signed_bytes(body)
         known = self._keys.get(cluster_id)
         if known is not None and _signed(known.key, raw_signature, message):
             self._keys.move_to_end(cluster_id)
@@ -138,6 +154,7 @@ class SyncEndpoint:
             observed_acknowledged=beat.observed_generation,
             observed_full_wanted=beat.full_wanted,
             refusal=refusal,
+            logs_wanted=beat.logs_wanted if refusal is None else (),
         )
 
     async def _tables(
@@ -224,6 +241,7 @@ def _is_news(request: SyncRequest, beat: Beat) -> bool:
     held = request.held
     return (
         beat.full_wanted
+        or (bool(beat.logs_wanted) and request.logs_followed is False)
         or beat.plane_epoch != request.plane_epoch
         or any(held.get(kind, 0) != beat.generations.get(kind, 0) for kind in TABLE_KINDS)
     )
@@ -256,6 +274,7 @@ def _response(
     usage_acknowledged: dict[str, int] | None = None,
     windows_acknowledged: dict[str, int] | None = None,
     refusal: Refusal | None = None,
+    logs_wanted: tuple[LogWanted, ...] = (),
 ) -> SyncResponse:
     return SyncResponse(
         wire_version=min(request.wire_version, WIRE_VERSION),
@@ -267,4 +286,5 @@ def _response(
         usage_acknowledged=usage_acknowledged or {},
         windows_acknowledged=windows_acknowledged or {},
         refusal=refusal,
+        logs_wanted=logs_wanted,
     )

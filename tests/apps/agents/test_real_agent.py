@@ -4,17 +4,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from apps.agents.models import AgentSession, Replica, ReplicaInterval, ServingSeat, YieldingCluster
+from apps.accounts.services import api_key_create
+from apps.agents.models import AgentSession, LogWatch, Replica, ReplicaInterval, ServingSeat, YieldingCluster
 from apps.agents.services import tables_compile
 from apps.deployments.models import Deployment
 from apps.placements.models import Assignment
-from tests.apps.agents.world import assigned, compile_tables, fleet, placed, token_for
+from tests.apps.agents.world import ACTOR, assigned, compile_tables, fleet, placed, token_for
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -56,6 +58,50 @@ def test_the_agent_that_ships_is_understood(
         assert ReplicaInterval.objects.filter(ended_at=None).count() == 1
         session = AgentSession.objects.get()
         assert (session.cluster_epoch, session.facts["held_generations"]["desired"] > 0) == (1, True)
+
+
+def test_the_command_follows_what_a_replica_logs(
+    server: tuple[str, subprocess.Popen[bytes]],
+    tmp_path: Path,
+) -> None:
+    """`meridian logs -f` prints a line that is logged while it follows, ^C ends it with 0; last words stay readable."""
+    project = fleet()
+    assignment = placed(project, "chat", "eu-west")
+    key = api_key_create(actor=ACTOR, project_id=project.pk, name="reader", scopes=["deploy"])[1]
+    environment = {**os.environ, "MERIDIAN_API_URL": server[0], "MERIDIAN_API_KEY": key}
+    command = [sys.executable, "-c", "from meridian.cli.app import main; main()", "logs", "chat"]
+    with real_agent(server[0], tmp_path, token_for(project, "eu-west")) as state:
+        ready = Replica.objects.filter(state="ready", deployment=assignment.deployment)
+        replica = eventually(ready.first, within_s=60, what="a ready replica")
+        log = next(state.rglob(f"{replica.pk}.log"))
+        follower = subprocess.Popen([*command, "-f"], env=environment, stdout=subprocess.PIPE, text=True)
+        said: list[str] = []
+        assert follower.stdout is not None
+        reader = threading.Thread(target=lambda: said.extend(follower.stdout or ()), daemon=True)
+        reader.start()
+        try:
+            answered = LogWatch.objects.filter(answered_at__isnull=False)
+            eventually(answered.exists, within_s=20, what="the agent delivers")
+            with log.open("a") as engine:
+                engine.write("said while somebody listens\n")
+            eventually(
+                lambda: "said while somebody listens\n" in said, within_s=20, what="the line is printed"
+            )
+            follower.send_signal(signal.SIGINT)
+            assert follower.wait(20) == 0
+        finally:
+            follower.kill()
+        assert said.count("said while somebody listens\n") == 1
+        Assignment.objects.update(draining=True)
+        tables_compile(cluster_ids=[replica.cluster_id])
+        ended = Replica.objects.filter(pk=replica.pk, state__in=("stopped", "failed"))
+        eventually(ended.exists, within_s=30, what="the replica has ended")
+        options = ["--tail", "2000", "--replica", str(replica.pk)[:8]]
+        done = subprocess.run(
+            [*command, *options], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "said while somebody listens\n" in done.stdout
 
 
 def test_a_live_region_yields_by_the_word_of_its_gateway(
