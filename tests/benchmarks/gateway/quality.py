@@ -188,7 +188,7 @@ def oracle_share(asked: Iterable[Served], *, imbalance_max: float | None = None)
         hashes, tokens = each.hashes, each.prompt_tokens + each.output_tokens
         within = hashes[: (each.prompt_tokens - 1) // block_tokens]  # the last token is always computed
         matching = [cache.matching_blocks(within) for cache in caches]
-        places = range(REPLICAS)
+        places = list(range(REPLICAS))
         if imbalance_max is not None:
             anew = [tokens - found * block_tokens for found in matching]
             total = sum(computed)
