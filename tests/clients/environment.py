@@ -6,7 +6,6 @@ environment. Where a registry can't be reached the tests are skipped and say so;
 
 import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.support.node import node_environment
 
 _HERE = Path(__file__).parent / "environments"
 _CHECKOUT = Path(__file__).parents[2]
@@ -77,7 +78,7 @@ def _made_once(lock: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def _run(command: list[str]) -> None:
-    kept = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    kept = {name: value for name, value in node_environment().items() if name != "VIRTUAL_ENV"}
     try:
         made = subprocess.run(
             command, capture_output=True, text=True, env=kept, timeout=_WITHIN_S, check=False

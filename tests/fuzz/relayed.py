@@ -49,7 +49,7 @@ def pieces(rng: Random, data: bytes) -> list[bytes]:
 
 
 class _Engine:
-    """Sends what ``rng`` makes, and remembers it for the client that asked (by the request's ``traceparent``)."""
+    """Sends what ``rng`` makes, and remembers it for the client that asked (by the request's ``x-request-id``)."""
 
     def __init__(self, rng: Random) -> None:
         self.sent: dict[str, bytes] = {}
@@ -62,7 +62,7 @@ class _Engine:
         rng = self._rng
         is_stream = rng.random() < 0.7
         content = events(rng) if is_stream else rng.randbytes(rng.randrange(1, 2000))
-        self.sent[received.headers["traceparent"]] = content
+        self.sent[received.headers["x-request-id"]] = content
         head = b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\n" % (
             b"text/event-stream" if is_stream else b"application/octet-stream"
         )
@@ -95,7 +95,7 @@ async def relay(chunks: int, seed: int, directory: Path) -> int:
                 while engine.chunks < chunks:
                     streams += 1
                     tag = f"{name}-{streams}"
-                    writer.write(post(_BODY, headers=f"traceparent: {tag}\r\n", close=False))
+                    writer.write(post(_BODY, headers=f"x-request-id: {tag}\r\n", close=False))
                     got = await _response(reader)
                     assert got == engine.sent.pop(tag), f"stream {tag} of seed {seed} differs"
                 writer.close()

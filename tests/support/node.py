@@ -1,12 +1,21 @@
 """Packages of Node's registry for tests: installed once beside the virtual environment, no lock file, no scripts."""
 
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+_AUTHORITIES = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))
+
+
+def node_environment() -> dict[str, str]:
+    """Ours, and Node trusts what this machine trusts (a company's own authority, say): by itself it does not."""
+    store = next((str(path) for path in _AUTHORITIES if path.exists()), None)
+    return {**({"NODE_EXTRA_CA_CERTS": store} if store else {}), **os.environ}
 
 
 def node_modules(*packages: str) -> Path:
@@ -27,6 +36,7 @@ def node_modules(*packages: str) -> Path:
                 text=True,
                 check=False,
                 timeout=120,
+                env=node_environment(),
             )
             if result.returncode:
                 pytest.fail(f"npm could not install {packages}: {result.stderr[-500:]}")
