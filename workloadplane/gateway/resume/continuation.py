@@ -99,7 +99,10 @@ def continuation(path: bytes, body: bytes, told: Told, *, ids_hidden: bool = Tru
         return "half a character"
     if not told.has_begun:
         return Continuation(path, body, False, 0, told.prompt_tokens, 0)
-    members: dict[str, Any] = msgspec.json.decode(body)
+    try:
+        members: dict[str, Any] = msgspec.json.decode(body)
+    except msgspec.DecodeError:  # a number that only some readers take, in a member that nobody here reads
+        return "a body that cannot be written anew"
     is_chat = "messages" in members
     reason = _unfit_request(members, is_chat)
     if reason is not None:

@@ -133,6 +133,13 @@ def test_a_completion_goes_on_by_numbers_or_by_text() -> None:
     assert json.loads(by_text.body)["max_tokens"] == 4
 
 
+def test_a_body_with_a_number_out_of_range_is_no_fault_of_ours() -> None:
+    """It passes to engines as it came; written anew it cannot be, so its stream ends with an error event."""
+    told = told_of(role([1, 2, 3]), token("a", [4]), token("b", [5]))
+    body = b'{"model":"chat","stream":true,"messages":[{"role":"user","content":"x"}],"odd":{"n":11e400}}'
+    assert continuation(CHAT, body, told) == "a body that cannot be written anew"
+
+
 def test_a_stream_that_told_nothing_is_asked_for_again() -> None:
     """After a head, or a role alone, the request itself is sent: even one that can't be resumed later."""
     body = json.dumps({"messages": MESSAGES, "tools": [], "logprobs": True}).encode()
