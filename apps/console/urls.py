@@ -7,6 +7,7 @@ from apps.console.views.catalog import EnginesPage, ModelsPage
 from apps.console.views.deployment import (
     DeploymentDelete,
     DeploymentLive,
+    DeploymentLogs,
     DeploymentPage,
     DeploymentRedeploy,
     DeploymentRollback,
@@ -31,6 +32,7 @@ urlpatterns = [
     path("new-deployment", DeploymentNew.as_view(), name="deployment-new"),
     path("deployments/<str:name>", DeploymentPage.as_view(), name="deployment"),
     path("deployments/<str:name>/live", DeploymentLive.as_view(), name="deployment-live"),
+    path("deployments/<str:name>/logs", DeploymentLogs.as_view(), name="deployment-logs"),
     path("deployments/<str:name>/edit", DeploymentEdit.as_view(), name="deployment-edit"),
     path("deployments/<str:name>/rollback", DeploymentRollback.as_view(), name="deployment-rollback"),
     path("deployments/<str:name>/redeploy", DeploymentRedeploy.as_view(), name="deployment-redeploy"),

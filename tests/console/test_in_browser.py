@@ -6,10 +6,11 @@ from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from apps.agents.models import Replica
+from apps.agents.models import LogLines, LogWatch, Replica
 from apps.deployments.models import Deployment
 from tests.console.world import PASSWORD, World, world_make
 from tests.support.browser import Watched, chromium, watched
@@ -121,6 +122,27 @@ def test_a_page_shows_what_changes_without_being_reloaded(
     Replica.objects.filter(state="starting").update(state="ready", phase=None)
     expect(seen.page.locator(".badge.busy", has_text="starting")).to_have_count(0)
     expect(table).to_have_attribute("open", "")
+    assert seen.complaints == []
+
+
+def test_logs_are_followed_on_a_phone(browser: Browser, live_server: LiveServer, world: World) -> None:
+    """Asked for by a button; lines that come later appear by themselves, the newest in sight; nothing overflows."""
+    seen = enter(browser, live_server, width=390)
+    seen.page.goto(f"{live_server.url}/deployments/chat")
+    seen.page.get_by_role("button", name="Show and follow").press("Enter")
+    logs = seen.page.locator("#deployment-logs")
+    expect(logs).to_contain_text("first lines come within seconds")
+    watch = LogWatch.objects.earliest("pk")
+    LogWatch.objects.filter(pk=watch.pk).update(answered_at=timezone.now(), kept=True)
+    LogLines.objects.create(
+        watch=watch, text="".join(f"line {number} {'x' * 200}\n" for number in range(100))
+    )
+    expect(logs.locator("pre.log")).to_contain_text("line 99")
+    assert logs.locator("pre.log").evaluate(
+        "e => Math.abs(e.scrollTop) < 2 && e.scrollHeight > e.clientHeight"
+    )
+    assert serious_violations(seen.page) == []
+    assert seen.overflow_px <= 0
     assert seen.complaints == []
 
 

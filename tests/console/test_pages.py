@@ -6,10 +6,11 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from apps.accounts.models import ApiKey, User
-from apps.agents.models import EnrolmentToken
+from apps.agents.models import EnrolmentToken, LogLines, LogWatch
 from apps.api.models import AuditEvent
 from apps.catalog.models import EngineImage
 from apps.deployments.models import Deployment, Revision
@@ -26,6 +27,7 @@ PAGES = (
     "/deployments?name=chat",
     "/deployments/chat",
     "/deployments/chat/live",
+    "/deployments/chat/logs",
     "/deployments/chat/edit",
     "/deployments/chat/delete",
     "/new-deployment",
@@ -407,3 +409,20 @@ def test_pages_cost_the_same_number_of_queries_however_much_there_is(
     for path in paths:
         with django_assert_num_queries(counted[path]):
             client.get(path)
+
+
+def test_logs_show_what_was_delivered_and_are_audited(client: Client, world: World) -> None:
+    """Lines come escaped under their replica, others say what they wait for; a reader without the right sees none."""
+    admin = logged_in(client, world.admin)
+    assert b"first lines come within seconds" in admin.get("/deployments/chat/logs").content
+    watch = LogWatch.objects.order_by("pk").first()
+    assert watch is not None
+    LogWatch.objects.filter(pk=watch.pk).update(answered_at=timezone.now(), kept=True)
+    LogLines.objects.create(watch=watch, text="<b>ready</b>\n")
+    shown = admin.get("/deployments/chat/logs").content.decode()
+    assert "&lt;b&gt;ready&lt;/b&gt;" in shown
+    assert str(watch.replica_id)[:8] in shown
+    assert AuditEvent.objects.filter(action="logs_read").count() == 1
+    viewer = logged_in(client, world.viewer)
+    assert viewer.get("/deployments/chat/logs").status_code == 403
+    assert b"Show and follow" not in viewer.get("/deployments/chat").content

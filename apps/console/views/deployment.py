@@ -6,16 +6,22 @@ from typing import Any, ClassVar
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils import timezone
 
+from apps.agents.services import logs_watch
 from apps.api.actors import Right
 from apps.api.problems import Problem
 from apps.console import sources
 from apps.console.presenters.deployments import conditions_view, phase_legend, replicas_by_region
+from apps.console.presenters.logs import log_views
 from apps.console.presenters.traffic import traffic_charts
 from apps.console.views.base import ConsolePage
 from apps.deployments.models import Deployment
 from apps.deployments.selectors import deployment_get
 from apps.deployments.services import deployment_delete, deployment_redeploy, deployment_rollback
+
+#: Of each replica, the newest.
+LOG_LINES_SHOWN = 200
 
 
 class DeploymentPage(ConsolePage):
@@ -63,6 +69,20 @@ class DeploymentLive(DeploymentPage):
     def get(self, request: HttpRequest, name: str) -> HttpResponse:
         deployment = deployment_get(actor=self.actor, name=name)
         return self.page("_deployment_live.html", deployment=deployment, **self.figures(deployment))
+
+
+class DeploymentLogs(ConsolePage):
+    """What its replicas log, asked for again every two seconds while somebody looks; what it asks for is delivered."""
+
+    section = "deployments"
+    rights: ClassVar[dict[str, Right]] = {"GET": "deploy"}
+
+    def get(self, request: HttpRequest, name: str) -> HttpResponse:
+        deployment = deployment_get(actor=self.actor, name=name)
+        reading = logs_watch(
+            actor=self.actor, deployment=deployment, now=timezone.now(), tail=LOG_LINES_SHOWN
+        )
+        return self.page("_deployment_logs.html", deployment=deployment, logs=log_views(reading))
 
 
 class DeploymentRollback(DeploymentPage):

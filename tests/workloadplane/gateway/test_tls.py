@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.certificates import Authority
 from tests.support.gateway import (
@@ -132,8 +133,12 @@ def test_a_renewed_certificate_costs_no_stream(tmp_path: Path) -> None:
                 await reader.readuntil(b"data: 1\n\n")
 
                 old = certificate.read_bytes(), key.read_bytes()
-                key.write_bytes(b"not yet")
-                await asyncio.sleep(1.5)  # longer than it takes to look
+                with capture_logs() as said:
+                    key.write_bytes(b"not yet")
+                    await eventually_async(
+                        lambda: any(line["event"] == "not put in force" for line in said),
+                        what="the half renewal is noticed",
+                    )
                 assert await serial(running.port, trusted, "localhost") == first
                 key.write_bytes(old[1])
                 authority.write(tmp_path / "tls", "localhost", "127.0.0.1")
