@@ -131,6 +131,27 @@ def attempt_at_replica(
     return Attempt(replica_id, way.target, _framed(head, body), body, way.served, None, traffic)
 
 
+def statement_to(
+    context: GatewayContext, inquiry: Inquiry, peer: Peer, request_id: str, *, may_hold: bool
+) -> PeerStatement:
+    """What we say to a peer of a request that we pass on to it."""
+    registry = context.registry
+    return PeerStatement(
+        sender=registry.cluster_id,
+        audience=peer.cluster_id,
+        expires_at=time.time() + LIFETIME_S,
+        request_id=request_id,
+        api_key_id=inquiry.caller.api_key.api_key_id,
+        origin_region=registry.region,
+        residency=inquiry.route.residency,
+        may_hold=may_hold,
+        priority=inquiry.wish.priority,
+        answer_within_s=time_left_s(inquiry),
+        revision_id=inquiry.revision_id or "",
+        may_resume=inquiry.may_resume,
+    )
+
+
 def attempt_at_peer(
     context: GatewayContext, inquiry: Inquiry, choice: ToPeer, request_id: str
 ) -> Attempt | None:
@@ -140,20 +161,7 @@ def attempt_at_peer(
     target = target_of(peer.url) if peer else None
     if peer is None or target is None or context.private_key is None:
         return None
-    statement = PeerStatement(
-        sender=registry.cluster_id,
-        audience=peer.cluster_id,
-        expires_at=time.time() + LIFETIME_S,
-        request_id=request_id,
-        api_key_id=inquiry.caller.api_key.api_key_id,
-        origin_region=registry.region,
-        residency=inquiry.route.residency,
-        may_hold=choice.may_hold,
-        priority=inquiry.wish.priority,
-        answer_within_s=time_left_s(inquiry),
-        revision_id=inquiry.revision_id or "",
-        may_resume=inquiry.may_resume,
-    )
+    statement = statement_to(context, inquiry, peer, request_id, may_hold=choice.may_hold)
     body = _body_asked(inquiry, numbers=True)
     headers = inquiry.request.headers
     credential = headers.get(b"authorization") or b"Bearer " + headers[b"x-api-key"]

@@ -1,11 +1,9 @@
 """One try at one replica or peer gateway, as a handshake."""
 
-import time
-
-from workloadplane.gateway.attempt import Attempt, Inquiry, target_of, time_left_s
+from workloadplane.gateway.attempt import Attempt, Inquiry, statement_to, target_of
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.heads import Served
-from workloadplane.gateway.peers import LIFETIME_S, PEER_HEADER, PeerStatement, sign
+from workloadplane.gateway.peers import PEER_HEADER, sign
 from workloadplane.gateway.upstream import Target
 from workloadplane.gateway.websocket.handshake import Upgrade, request_head
 from workloadplane.routing import ToPeer
@@ -58,18 +56,7 @@ def shake_with_peer(
         headers=headers,
         request_id=request_id,
     )
-    statement = PeerStatement(
-        sender=registry.cluster_id,
-        audience=peer.cluster_id,
-        expires_at=time.time() + LIFETIME_S,
-        request_id=request_id,
-        api_key_id=inquiry.caller.api_key.api_key_id,
-        origin_region=registry.region,
-        residency=inquiry.route.residency,
-        may_hold=choice.may_hold,
-        priority=inquiry.wish.priority,
-        answer_within_s=time_left_s(inquiry),
-    )
+    statement = statement_to(context, inquiry, peer, request_id, may_hold=choice.may_hold)
     head += b"%s: %s\r\n\r\n" % (PEER_HEADER, sign(statement, context.private_key))
     served = Served(peer.cluster_id, peer.region, None, "", 0, None)
     attempt = Attempt(peer.cluster_id, target, head, b"", served, peer, None, may_hold=choice.may_hold)
