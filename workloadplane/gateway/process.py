@@ -36,7 +36,7 @@ from workloadplane.gateway.queueing.rate_limits import RateLimiter
 from workloadplane.gateway.regions import ASK_EVERY_S, Regions
 from workloadplane.gateway.registry import Registry
 from workloadplane.gateway.server import ClientConnection
-from workloadplane.gateway.tls import ServerTls, client_tls
+from workloadplane.gateway.tls import Reloading, ServerTls, client_tls
 from workloadplane.gateway.tracing import Tracer
 from workloadplane.gateway.turns import Turns
 from workloadplane.gateway.upstream import UpstreamPool
@@ -99,48 +99,7 @@ class GatewayProcess:
             else None
         )
         self._loop = asyncio.get_running_loop()
-        limits = options.limits
-        instance = uuid.uuid4().hex
-        spool = SpoolWriter(options.state_dir / "spool", instance)
-        counters = Counters()
-        policy = EjectionPolicy(back_off_s=limits.ejection_s)
-        registry = Registry(ejections=Ejections(policy, counters.ejections))
-        room: WaitingRoom[Held] = WaitingRoom(
-            Bounds(
-                requests_max=limits.hold_requests_max,
-                bytes_max=limits.hold_bytes_max,
-                project_requests_max=limits.hold_requests_per_project_max,
-                project_bytes_max=limits.hold_bytes_per_project_max,
-            )
-        )
-        self._context = GatewayContext(
-            limits=limits,
-            registry=registry,
-            pool=UpstreamPool(
-                connect_timeout_s=limits.connect_timeout_s,
-                idle_timeout_s=limits.upstream_idle_timeout_s,
-                idle_connections_max=limits.upstream_idle_connections_max,
-                tls=self._client_tls,
-            ),
-            spool=spool,
-            traffic=TrafficBook(spool, started_at=time.time()),
-            counters=counters,
-            room=room,
-            turns=Turns(room, self._loop),
-            rate_limiter=RateLimiter(),
-            access_log=AccessLog(),
-            explained=Explained(requests_max=limits.explained_requests_max, one_in=limits.explained_one_in),
-            tracer=Tracer(
-                options.otlp_endpoint,
-                ratio=options.trace_ratio,
-                rng=Random(),  # noqa: S311  names spans, guards nothing
-                instance=instance,
-            ),
-            affinity=Affinity(registry, secret=secrets.randbits(64)),
-            loop=self._loop,
-            wake=self._wake,
-            rng=Random(instance),  # noqa: S311  spreads load, guards nothing
-        )
+        self._context = _context(options, self._loop, self._client_tls, self._wake)
         self._stop: asyncio.Event | None = None
         self._neighbours = Neighbours(
             options.state_dir, options.process_index, options.process_count, self._on_succeeded
@@ -306,6 +265,54 @@ class GatewayProcess:
 
     def _wake(self) -> None:
         self._link.report_load(always=True)
+
+
+def _context(
+    options: Options, loop: asyncio.AbstractEventLoop, tls: Reloading | None, wake: Callable[[], None]
+) -> GatewayContext:
+    """Raises OSError when the state directory refuses."""
+    limits = options.limits
+    instance = uuid.uuid4().hex
+    spool = SpoolWriter(options.state_dir / "spool", instance)
+    counters = Counters()
+    policy = EjectionPolicy(back_off_s=limits.ejection_s)
+    registry = Registry(ejections=Ejections(policy, counters.ejections))
+    room: WaitingRoom[Held] = WaitingRoom(
+        Bounds(
+            requests_max=limits.hold_requests_max,
+            bytes_max=limits.hold_bytes_max,
+            project_requests_max=limits.hold_requests_per_project_max,
+            project_bytes_max=limits.hold_bytes_per_project_max,
+        )
+    )
+    return GatewayContext(
+        limits=limits,
+        registry=registry,
+        pool=UpstreamPool(
+            connect_timeout_s=limits.connect_timeout_s,
+            idle_timeout_s=limits.upstream_idle_timeout_s,
+            idle_connections_max=limits.upstream_idle_connections_max,
+            tls=tls,
+        ),
+        spool=spool,
+        traffic=TrafficBook(spool, started_at=time.time()),
+        counters=counters,
+        room=room,
+        turns=Turns(room, loop),
+        rate_limiter=RateLimiter(),
+        access_log=AccessLog(),
+        explained=Explained(requests_max=limits.explained_requests_max, one_in=limits.explained_one_in),
+        tracer=Tracer(
+            options.otlp_endpoint,
+            ratio=options.trace_ratio,
+            rng=Random(),  # noqa: S311  names spans, guards nothing
+            instance=instance,
+        ),
+        affinity=Affinity(registry, secret=secrets.randbits(64)),
+        loop=loop,
+        wake=wake,
+        rng=Random(instance),  # noqa: S311  spreads load, guards nothing
+    )
 
 
 def _write_out(lines: bytes) -> None:
