@@ -27,7 +27,7 @@ test: environment browser engines  ## Run every test
 	@$(BIN)/python -m pytest -n 2 -m "not e2e"
 	@$(BIN)/python -m pytest -n 0 -m e2e
 
-test-fast: environment  ## Run what needs no browser and no whole system (a minute at most)
+test-fast: environment  ## Run pure rooms, services and API: what starts no servers (a minute at most)
 	@$(BIN)/python -m pytest -n 2 -m "not slow and not e2e"
 
 test-long: environment engines  ## Break fifty streams of real vLLM (a quarter of an hour)

@@ -11,6 +11,7 @@ import dj_database_url
 import pytest
 from django.conf import settings
 
+_TESTS = Path(__file__).parent
 _started: list[tuple[Any, Path]] = []
 
 
@@ -31,6 +32,38 @@ def _start_postgres() -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if "DATABASE_URL" not in os.environ and not hasattr(config, "workerinput"):
         _start_postgres()
+
+
+#: Their tests start programs or measure.
+_SLOW_FOLDERS = (
+    "benchmarks",
+    "clients",
+    "infra",
+    "meridian",
+    "workloadplane/engines",
+    "workloadplane/runtimes",
+)
+#: Who takes one of these starts servers.
+_SERVERS = ("tests.support.gateway", "tests.support.fake_control_plane")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts servers or programs, or commits to the database for others to see, is slow by its level."""
+    for item in items:
+        if _is_slow(item):
+            item.add_marker(pytest.mark.slow)
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    place = item.path.relative_to(_TESTS).as_posix()
+    if place.startswith(_SLOW_FOLDERS):
+        return True
+    database = item.get_closest_marker("django_db")
+    if database is not None and database.kwargs.get("transaction"):
+        return True
+    module = item.getparent(pytest.Module)
+    names = vars(module.obj).values() if module is not None else ()
+    return any(getattr(each, "__module__", None) in _SERVERS for each in names)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
