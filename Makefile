@@ -28,7 +28,8 @@ test: environment browser engines  ## Run every test
 	@$(BIN)/python -m pytest -n 0 -m e2e
 
 test-fast: environment  ## Run pure rooms, services and API: what starts no servers (a minute at most)
-	@$(BIN)/python -m pytest -n 2 -m "not slow and not e2e"
+	@$(BIN)/python -m pytest -n 2 -m "not slow and not e2e" \
+		tests/apps tests/controlplane tests/house tests/workloadplane
 
 test-long: environment engines  ## Break fifty streams of real vLLM (a quarter of an hour)
 	@MERIDIAN_LONG_TESTS=1 $(BIN)/python -m pytest -n 0 -m e2e tests/workloadplane/engines/test_resume_for_real.py

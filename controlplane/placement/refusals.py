@@ -141,9 +141,9 @@ def _too_little_room(question: Question, passing: list[Pool]) -> Refusal:
     for pool in passing:
         more = _instances_wanted(question, pool)
         if more is not None:
-            offers.append((more, pool.instance_micro_usd_per_h or 0, pool.name, pool))
+            offers.append((more, pool.instance_micro_usd_per_h or 0, pool.name, pool.pool_id, pool))
     if offers:
-        more, _, _, pool = min(offers, key=lambda offer: offer[:3])
+        more, _, _, _, pool = min(offers, key=lambda offer: offer[:4])
         cluster = question.problem.cluster_by_id[pool.cluster_id]
         remedy = (
             f"add {more} {pool.instance_type} ({more * pool.gpus_per_instance} {pool.gpu_type}) to pool"

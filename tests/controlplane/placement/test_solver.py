@@ -101,6 +101,13 @@ def test_no_pool_at_all_says_so() -> None:
     assert refusal(solve(problem(wanted(), pools=()))).rule == "no_pool"
 
 
+def test_of_equal_pools_the_remedy_names_the_same_whatever_the_order() -> None:
+    """Pools of one name and price in two clusters: the order in which they were read decides nothing."""
+    full = (pool("eu", capacity_instances=0), pool("us", capacity_instances=0))
+    answers = {refusal(solve(problem(wanted(), pools=pools))).remedy for pools in (full, full[::-1])}
+    assert len(answers) == 1
+
+
 def test_lack_of_room_names_the_pool_to_enlarge() -> None:
     """The smallest change is an exact number of machines in a named pool."""
     answer = refusal(solve(problem(wanted(min_replicas=6, max_replicas=6, residency=("eu",)))))

@@ -123,7 +123,7 @@ def _every_failure() -> Iterator[tuple[str, Failure]]:
         yield name, make(*given)
 
 
-@pytest.mark.parametrize(("name", "failure"), _every_failure())
+@pytest.mark.parametrize(("name", "failure"), list(_every_failure()))
 def test_no_way_to_say_no_is_without_a_class(name: str, failure: Failure) -> None:
     """Whatever the gateway may ever answer is parsed by both clients: code, message, id, whether to retry."""
     with openai.OpenAI(api_key="x", base_url="http://gateway/v1") as client:
