@@ -189,6 +189,7 @@ class Relay:
     def _begin_attempt(self, attempt: Attempt) -> None:
         self._attempts += 1
         self._entry.go(monotonic())
+        self._deadline_s = self._entry.answer_by_s  # the wait's bound is over; connecting has one of its own
         self._sending.begin(attempt)
 
     def on_sent(self) -> None:
