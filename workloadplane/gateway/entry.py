@@ -264,3 +264,15 @@ class Entry:
             self._context.room.settle(self._deployment_id, self.ticket, cost, served_s, output_tokens)
         if self._rate is not None:
             self._context.rate_limiter.settle(self._rate, input_tokens + output_tokens)
+
+    def settle_untold(self, output_tokens: int) -> None:
+        """Its client left before anybody told what it cost: the estimate stands, or what came if that is more.
+
+        Whoever leaves early would else have for nothing what was computed.
+        """
+        if self._charged:
+            self._charged = False
+            cost = max(self.ticket.cost, _OUTPUT_WEIGHT * output_tokens)
+            self._context.room.settle(self._deployment_id, self.ticket, cost)
+        if self._rate is not None:
+            self._context.rate_limiter.settle(self._rate, max(self._rate.tokens, output_tokens))

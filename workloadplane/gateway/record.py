@@ -9,6 +9,7 @@ from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.entry import Entry
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.queueing.priority import NAMES
+from workloadplane.gateway.resume.told import Told
 from workloadplane.gateway.sse import SseScanner
 from workloadplane.gateway.tracing import Attribute, EndedSpan, Span
 from workloadplane.gateway.usage import Tally
@@ -64,9 +65,12 @@ def record(context: GatewayContext, done: Finished) -> None:
     priority = NAMES[done.entry.ticket.priority]
     key = (done.route.deployment_id, done.route_class, priority, str(done.status), done.outcome)
     context.counters.requests[key] += 1
-    done.entry.settle(
-        figures.input_tokens, figures.cached_tokens, figures.output_tokens, _served_here_s(context, done)
-    )
+    if done.outcome == "client_gone" and done.sent_s is not None and not figures.input_tokens:
+        done.entry.settle_untold(figures.output_tokens)
+    else:
+        done.entry.settle(
+            figures.input_tokens, figures.cached_tokens, figures.output_tokens, _served_here_s(context, done)
+        )
     if done.caller.statement is None:
         if done.served is not None and done.served.revision_id:
             traffic = context.traffic.of(done.route.deployment_id, done.served.revision_id)
@@ -89,9 +93,10 @@ def _served_here_s(context: GatewayContext, done: Finished) -> float | None:
 
 def _figures(done: Finished, stream: SseScanner | None) -> _Figures:
     counts = done.answer.counts()
+    told = _told_to_one_who_left(done) if counts.input_tokens is None else None
     made = counts.output_tokens
-    if made is None:
-        made = stream.token_events if stream is not None else 0
+    if made is None and stream is not None:
+        made = stream.token_events if told is None else told.tokens_sent
     first_s = stream.first_event_s if stream is not None else done.answer.first_byte_s
     if done.answer.status >= 400:
         first_s = None
@@ -101,15 +106,24 @@ def _figures(done: Finished, stream: SseScanner | None) -> _Figures:
             stream.token_events - 1
         )
     return _Figures(
-        input_tokens=counts.input_tokens or 0,
+        input_tokens=counts.input_tokens or (told.prompt_tokens if told is not None else None) or 0,
         cached_tokens=counts.cached_tokens or 0,
-        output_tokens=made,
+        output_tokens=made or 0,
         queue_s=(done.sent_s or done.ended_s) - done.began_s,
         ttft_s=None if first_s is None else first_s - done.began_s,
         duration_s=done.ended_s - done.began_s,
         latency_s_mean=mean,
         latency_s_max=stream.gap_s_max if stream is not None else None,
     )
+
+
+def _told_to_one_who_left(done: Finished) -> Told | None:
+    """What went out of a stream whose client left before its usage was told, if that was kept."""
+    kept = done.answer.kept
+    if kept is None or done.outcome != "client_gone":
+        return None
+    told = kept.told()
+    return None if kept.overflowed else told
 
 
 def _add_to_window(window: Tally, done: Finished, figures: _Figures, stream: SseScanner | None) -> None:
