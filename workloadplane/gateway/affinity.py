@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from workloadplane.gateway.abroad import Abroad
 from workloadplane.gateway.body import InferenceBody
 from workloadplane.gateway.registry import Registry
 from workloadplane.protocol.local import EngineLoad, EngineLoads
@@ -91,6 +92,7 @@ class Affinity:
     ) -> None:
         """``secret``: where chains begin, so that nobody outside can make two prompts collide."""
         self.policy = policy or Policy()
+        self.abroad = Abroad()
         self._registry = registry
         self._secret = secret
         self._blocks_max = blocks_max
@@ -128,8 +130,10 @@ class Affinity:
     def _seed_of(self, project_id: str, adapter: str | None, salt: bytes) -> int:
         return seed_of(self._secret, project_id.encode(), (adapter or "").encode(), salt)
 
-    def facts(self, asked: Asked, snapshot: Snapshot, tried: frozenset[str]) -> RequestFacts:
-        """What the routing room must know of the request."""
+    def facts(
+        self, asked: Asked, snapshot: Snapshot, tried: frozenset[str], *, is_next: bool = False
+    ) -> RequestFacts:
+        """What the routing room must know of the request. ``is_next``: it has waited and it is its turn."""
         prompt = asked.prompt
         known: Sequence[tuple[int, int]] = ()
         if prompt.hashes and len(snapshot.replicas) > 1:
@@ -148,6 +152,8 @@ class Affinity:
             prompt.modalities,
             warm,
             may_load,
+            self.abroad.known(asked.route.deployment_id, prompt.hashes),
+            is_next,
         )
 
     def routed(self, asked: Asked, choice: ToReplica, now_s: float) -> int:

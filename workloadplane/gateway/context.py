@@ -13,6 +13,7 @@ from workloadplane.gateway.affinity import Affinity
 from workloadplane.gateway.entry import Held
 from workloadplane.gateway.explain import Explained
 from workloadplane.gateway.limits import Limits
+from workloadplane.gateway.loads import Loads
 from workloadplane.gateway.metrics import Counters
 from workloadplane.gateway.queueing import WaitingRoom
 from workloadplane.gateway.queueing.rate_limits import RateLimiter
@@ -57,6 +58,7 @@ class GatewayContext:
     explained: Explained
     tracer: Tracer
     private_key: Ed25519PrivateKey | None = None
+    loads: Loads = field(default_factory=Loads)
     ways: Ways = field(default_factory=Ways)
     response_ids: ResponseIds = field(default_factory=ResponseIds)
     relays: "set[Relay]" = field(default_factory=set)

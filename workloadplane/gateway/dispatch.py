@@ -22,9 +22,9 @@ from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.entry import rate_charge
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.inquire import inquire
-from workloadplane.gateway.peers import PEER_HEADER, verify
+from workloadplane.gateway.peers import PEER_HEADER, sign_answer, verify
 from workloadplane.gateway.reader import Request
-from workloadplane.gateway.regions import LOAD_PATH, loads_here
+from workloadplane.gateway.regions import LOAD_PATH
 from workloadplane.gateway.registry import names_of
 from workloadplane.gateway.relay import Relay
 from workloadplane.gateway.server import ClientConnection
@@ -271,13 +271,18 @@ class Gateway:
 
     def _load(self, connection: ClientConnection, request: Request) -> None:
         """What may be known of this region, for its peers alone."""
-        registry = self._context.registry
+        context = self._context
+        registry, key = context.registry, context.private_key
         value = request.headers.get(PEER_HEADER, b"")
         told = verify(value, audience=registry.cluster_id, now=time.time(), peer=registry.peer)
         if isinstance(told, Refusal):
             self._refuse(connection, request, errors.peer_refused(told))
+        elif key is not None:
+            body = msgspec.json.encode(context.loads.here(registry, context.room, time.monotonic()))
+            proof = b"%s: %s\r\n" % (PEER_HEADER, sign_answer(value, body, key))
+            connection.respond(200, _JSON + proof, body)
         else:
-            connection.respond(200, _JSON, msgspec.json.encode(loads_here(self._context)))
+            self._refuse(connection, request, errors.internal())
 
     def _models(self, connection: ClientConnection, request: Request) -> None:
         """The project's deployments that this gateway may take requests for."""

@@ -38,6 +38,9 @@ class Held(Protocol):
     def take_turn(self) -> bool:
         """It is its turn: go, if there is anywhere to go. Whether it waits no more."""
 
+    def spill(self) -> bool:
+        """It waits at the line's end: go to another region if that is sooner. Whether it waits no more."""
+
     def displace(self, retry_after_s: int) -> None:
         """It had to make room for another and waits no more."""
 
@@ -111,6 +114,9 @@ class _Nobody:
     """Holds the place of what has ended."""
 
     def take_turn(self) -> bool:
+        return True
+
+    def spill(self) -> bool:
         return True
 
     def displace(self, retry_after_s: int) -> None:

@@ -61,7 +61,7 @@ def note_withdrawn(context: "GatewayContext", attempt: Attempt | None) -> None:
         context.registry.ejections.note(attempt.name, "withdrawn", monotonic())
 
 
-def note_usual(attempt: Attempt, answer: AnswerWriter, now_s: float) -> None:
+def note_usual(context: "GatewayContext", attempt: Attempt, answer: AnswerWriter, now_s: float) -> None:
     """A whole answer: how long this replica usually takes."""
     vitals, stream = attempt.vitals, answer.stream
     if vitals is None or answer.status != 200 or answer.rewriter is not None:
@@ -69,7 +69,10 @@ def note_usual(attempt: Attempt, answer: AnswerWriter, now_s: float) -> None:
     if stream is None:
         vitals.whole.observe(now_s - attempt.sent_s)
     elif stream.first_event_s is not None:
-        vitals.first_token.observe(max(0.0, stream.first_event_s - attempt.sent_s))
+        first_token_s = max(0.0, stream.first_event_s - attempt.sent_s)
+        vitals.first_token.observe(first_token_s)
+        if attempt.traffic is not None:
+            context.loads.computed(attempt.traffic.revision_id, attempt.anew_bytes, first_token_s, now_s)
         if stream.gap_s_max is not None:
             vitals.gap.observe(stream.gap_s_max)
 

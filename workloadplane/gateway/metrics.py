@@ -71,7 +71,7 @@ def standing(registry: Registry) -> dict[str, Standing]:
 
 
 class Counters:
-    """Counts by label. All but ``refused_tables`` begin with the deployment's id; it is empty where a request
+    """Counts by label. All but the last two begin with the deployment's id; it is empty where a request
     named none that exists, and where a peer was ejected.
     """
 
@@ -86,6 +86,7 @@ class Counters:
         self.prompt_bytes: Counter[tuple[str, ...]] = Counter()
         self.known_bytes: Counter[tuple[str, ...]] = Counter()
         self.refused_tables: Counter[str] = Counter()
+        self.refused_answers: Counter[str] = Counter()  # by cluster id
 
     def picked(self, deployment_id: str, kind: str, choice: Choice) -> None:
         """Count a choice. The second of its reasons, if there is one, tells most; it is one of few constants."""
@@ -143,6 +144,14 @@ def _of_process(counters: Counters, gauges: dict[str, tuple[str, float]]) -> Ite
     for rule, count in counters.refused_tables.items():
         refused.add_metric([rule], count)
     yield refused
+    unproven = CounterMetricFamily(
+        "meridian_gateway_peer_answers_refused",
+        "Words of peers not believed",
+        labels=["cluster_id"],
+    )
+    for cluster_id, count in counters.refused_answers.items():
+        unproven.add_metric([cluster_id], count)
+    yield unproven
     for name, (text, level) in gauges.items():
         yield GaugeMetricFamily(name, text, value=level)
 

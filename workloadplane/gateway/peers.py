@@ -2,7 +2,9 @@
 
 The header ``x-meridian-peer`` is ``v1.<statement>.<signature>``: base64url JSON, signed with the Ed25519 key of
 the sending cluster, for one receiving cluster and a short time. The receiver knows the sender's public key from
-its own routing table. A statement only ever *narrows*: its request is served here or refused, never passed on
+its own routing table. An answer about load is signed the same way (``sign_answer``), together with the question's
+own header: it proves who answers even where TLS ends before the gateway, and can't be given to another question.
+A statement only ever *narrows*: its request is served here or refused, never passed on
 again (one hop), and its usage is counted where the client was met. It lets nobody in: the client's API key
 travels along and is checked by the receiver against its own key set, as are scope and residency.
 
@@ -95,6 +97,26 @@ def verify(
     if not now - CLOCK_SKEW_S < statement.expires_at < now + LIFETIME_S + CLOCK_SKEW_S:
         return _refused("expiry", "sign it anew; check the clocks")
     return statement
+
+
+def sign_answer(question: bytes, body: bytes, private_key: Ed25519PrivateKey) -> bytes:
+    """The ``x-meridian-peer`` of the answer ``body`` to a question that came with that header's value."""
+    return base64.urlsafe_b64encode(private_key.sign(_answer_message(question, body))).rstrip(b"=")
+
+
+def is_answer_of(peer: Peer, question: bytes, body: bytes, value: bytes) -> bool:
+    """Whether this peer, and nobody in its place, gave this answer to this question."""
+    try:
+        Ed25519PublicKey.from_public_bytes(peer.public_key).verify(
+            _decode(value), _answer_message(question, body)
+        )
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _answer_message(question: bytes, body: bytes) -> bytes:
+    return b"meridian-peer-answer-1\n" + question + b"\n" + body
 
 
 def _message(signed: bytes) -> bytes:

@@ -17,6 +17,7 @@ from pathlib import Path
 from random import Random
 from time import monotonic
 
+import msgspec
 import structlog
 
 from workloadplane.gateway import ready
@@ -33,7 +34,7 @@ from workloadplane.gateway.link import AgentLink
 from workloadplane.gateway.metrics import Counters
 from workloadplane.gateway.queueing import Bounds, WaitingRoom
 from workloadplane.gateway.queueing.rate_limits import RateLimiter
-from workloadplane.gateway.regions import ASK_EVERY_S, Regions
+from workloadplane.gateway.regions import TICK_S, Regions
 from workloadplane.gateway.registry import Registry
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.tls import Reloading, ServerTls, client_tls
@@ -48,6 +49,7 @@ _log = structlog.get_logger(__name__)
 _SWEEP_S = 0.5
 _REPORT_S = 0.25
 _FLUSH_S = 0.1
+_SIBLINGS_S = 0.5
 _TLS_FILES_S = 1.0
 _SPANS_S = 0.5
 _LAST_SPANS_S = 3.0
@@ -102,12 +104,16 @@ class GatewayProcess:
         self._context = _context(options, self._loop, self._client_tls, self._wake)
         self._stop: asyncio.Event | None = None
         self._neighbours = Neighbours(
-            options.state_dir, options.process_index, options.process_count, self._on_succeeded
+            options.state_dir,
+            options.process_index,
+            options.process_count,
+            self._on_succeeded,
+            self._context.loads.heard,
         )
         siblings = self._neighbours if options.process_count > 1 else None
         self._gateway = Gateway(self._context, options.operator_networks, siblings)
         self._link = AgentLink(self._context, options.agent_state_dir, self._context.turns.soon_for_all)
-        self._regions = Regions(self._context)
+        self._regions = Regions(self._context, self._context.turns.spill)
         self._window_began_s = monotonic()
         self._spool_refused = False
         self._log_writing: asyncio.Future[None] | None = None
@@ -140,7 +146,8 @@ class GatewayProcess:
             linking,
             asyncio.create_task(self._every(_SWEEP_S, self._sweep)),
             asyncio.create_task(self._every(_REPORT_S, self._link.report_load)),
-            asyncio.create_task(self._every(ASK_EVERY_S, self._regions.ask)),
+            asyncio.create_task(self._every(TICK_S, self._regions.tick)),
+            asyncio.create_task(self._every(_SIBLINGS_S, self._tell_siblings)),
             asyncio.create_task(self._every(_FLUSH_S, self._flush)),
             asyncio.create_task(self._every(_SPANS_S, self._context.tracer.flush)),
             asyncio.create_task(self._every(_TLS_FILES_S, self._look_at_tls_files)),
@@ -235,6 +242,13 @@ class GatewayProcess:
         if now_s - self._window_began_s >= WINDOW_S:
             self._window_began_s = now_s
             self._close_windows()
+
+    def _tell_siblings(self) -> None:
+        """Peers ask one process of this cluster, whichever it is: it answers for all."""
+        context = self._context
+        if context.registry.peer_facts and self._options.process_count > 1:
+            told = context.loads.own(context.registry, context.room)
+            self._neighbours.tell_loads(msgspec.json.encode(told))
 
     def _look_at_tls_files(self) -> None:
         if self._client_tls is not None:

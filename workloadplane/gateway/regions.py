@@ -1,21 +1,25 @@
-"""What gateways of several regions tell one another: which revisions have replicas ready, and how long they wait.
+"""What gateways of several regions tell one another: what they have of each revision, and how busy it is.
 
-Each asks its peers twice a second, with its signed statement, on the pooled connections that requests use too, so
-that there is always a warm one. The answer's way there and back is the round trip that peers are chosen by. What
+Each asks its peers about twice a second, at moments that differ, with its signed statement and on the pooled
+connections that requests use too, so that there is always a warm one. The answer is signed by the peer for that
+question. The round trip is the least that was measured in a while: whatever is more was somebody's being busy. What
 was heard counts for a moment, on this gateway's own clock; after it the peer is unknown.
 """
 
 import asyncio
+import math
 import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from secrets import token_hex
 from time import monotonic
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from workloadplane.gateway.attempt import target_of
-from workloadplane.gateway.peers import LIFETIME_S, PEER_HEADER, PeerStatement, sign
-from workloadplane.gateway.upstream import ResponseHead
+from workloadplane.gateway.loads import HOLDS_S, decoded
+from workloadplane.gateway.peers import LIFETIME_S, PEER_HEADER, PeerStatement, is_answer_of, sign
+from workloadplane.gateway.upstream import ResponseHead, Target
 from workloadplane.protocol.routing import Peer
 from workloadplane.routing.regions import RevisionLoad
 
@@ -23,88 +27,96 @@ if TYPE_CHECKING:
     from workloadplane.gateway.context import GatewayContext
 
 LOAD_PATH = b"/.well-known/meridian/load"
-ASK_EVERY_S = 0.5
-_HOLDS_S = 2.0
-_REVISIONS_MAX = 4096
+TICK_S = 0.1
+_ASK_EVERY_S = 0.5
+_JITTER = 0.25
+_RTT_WINDOW_S = 15.0
 _ANSWER_BYTES_MAX = 1024 * 1024
-_RTT_SHARE = 0.2  # of a new measurement in the mean
-_answers = msgspec.json.Decoder(dict[str, RevisionLoad])
 
 
-def loads_here(context: "GatewayContext") -> dict[str, RevisionLoad]:
-    """By revision, of this cluster as this process sees it."""
-    registry, now_s = context.registry, monotonic()
-    ready: dict[str, int] = {}
-    deployment_of: dict[str, str] = {}
-    for endpoint in registry.endpoints.values():
-        deployment_of[endpoint.revision_id] = endpoint.deployment_id
-        ready[endpoint.revision_id] = ready.get(endpoint.revision_id, 0) + (endpoint.state == "ready")
-    told: dict[str, RevisionLoad] = {}
-    for revision_id, count in list(ready.items())[:_REVISIONS_MAX]:
-        deployment_id = deployment_of[revision_id]
-        seats, service = registry.seats(deployment_id), context.room.service(deployment_id)
-        waiting = context.room.waiting(deployment_id)
-        wait_s = service.wait_s(waiting, seats, now_s) if service is not None and waiting else None
-        told[revision_id] = RevisionLoad(count, wait_s or 0.0)
-    return told
+class _Known:
+    """What one peer said, and how far away it is. Times are monotonic."""
+
+    def __init__(self) -> None:
+        self.ask_at_s = -math.inf
+        self.heard_s = -math.inf
+        self.loads: Mapping[str, RevisionLoad] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._took_ms: deque[tuple[float, float]] = deque()
+
+    def took(self, took_ms: float, now_s: float) -> None:
+        """An answer came so soon."""
+        while self._took_ms and self._took_ms[-1][1] >= took_ms:
+            self._took_ms.pop()  # it will never be the least again
+        self._took_ms.append((now_s, took_ms))
+        while self._took_ms[0][0] < now_s - _RTT_WINDOW_S:
+            self._took_ms.popleft()
+
+    @property
+    def rtt_ms(self) -> float | None:
+        return self._took_ms[0][1] if self._took_ms else None
 
 
 class _Asking:
-    """One question to one peer."""
+    """One question to one peer, and its answer."""
 
-    def __init__(self, regions: "Regions", peer: Peer) -> None:
-        self._regions = regions
-        self._peer = peer
-        self._status = 0
-        self._body = b""
+    def __init__(self) -> None:
         self.sent_s = monotonic()
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.head: ResponseHead | None = None
+        self.body = b""
+        self.ended_s = math.inf
+        self.is_whole = False
+        self.over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def on_response(self, head: ResponseHead | None, data: bytes, complete: bool) -> None:
-        if head is not None:
-            self._status = head.status
-        if len(self._body) + len(data) > _ANSWER_BYTES_MAX:
-            self._status = 0
-        else:
-            self._body += data
+        self.head = head or self.head
+        if len(self.body) + len(data) > _ANSWER_BYTES_MAX:
+            self._end(answered=False)
+            return
+        self.body += data
         if complete:
-            self._end()
-            if self._status == 200:
-                self._regions.heard(self._peer, self._body, self.sent_s)
+            self.is_whole = True
+            self._end(answered=self.head is not None and self.head.status == 200)
 
     def on_upstream_lost(self, *, valid_http: bool) -> None:
         """It says nothing: what it said before grows old."""
-        self._end()
+        self._end(answered=False)
 
-    def _end(self) -> None:
+    def _end(self, *, answered: bool) -> None:
         if not self.over.done():
-            self.over.set_result(None)
+            self.ended_s = monotonic()
+            self.over.set_result(answered)
 
 
 class Regions:
-    """One per process."""
+    """One per process. ``on_heard``: called when a peer has spoken, for it may have found room."""
 
-    def __init__(self, context: "GatewayContext") -> None:
+    def __init__(self, context: "GatewayContext", on_heard: Callable[[], None]) -> None:
         self._context = context
-        self._heard_s: dict[str, float] = {}
-        self._rtt_ms: dict[str, float] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._on_heard = on_heard
+        self._known: dict[str, _Known] = {}
 
-    def ask(self) -> None:
-        """Ask each peer that is not being asked, and forget what is old."""
-        header = self._context.registry.header
-        peers = {peer.cluster_id: peer for peer in header.peers} if header is not None else {}
-        for name in [name for name, s in self._heard_s.items() if monotonic() - s > _HOLDS_S]:
-            del self._heard_s[name]
-            self._rtt_ms.pop(name, None)
-            if name in peers:
-                self._note(peers[name], {}, peers[name].rtt_ms)
+    def tick(self) -> None:
+        """Ask the peers whose time has come, forget what is old, and see how it stands here."""
+        context, now_s = self._context, monotonic()
+        registry = context.registry
+        registry.loads_here.clear()
+        registry.loads_here.update(context.loads.here(registry, context.room, now_s))
+        context.loads.sweep(now_s)
+        peers = {peer.cluster_id: peer for peer in registry.header.peers} if registry.header else {}
+        context.affinity.abroad.sweep(registry.deployments, peers)
+        for name in self._known.keys() - peers.keys():
+            del self._known[name]
         for name, peer in peers.items():
-            task = self._tasks.get(name)
-            if task is None or task.done():
-                self._tasks[name] = asyncio.create_task(self._ask(peer))
+            known = self._known.setdefault(name, _Known())
+            if now_s - known.heard_s > HOLDS_S:
+                known.loads = None
+            self._tell(peer, known)
+            if now_s >= known.ask_at_s and (known.task is None or known.task.done()):
+                known.ask_at_s = now_s + _ASK_EVERY_S * context.rng.uniform(1.0 - _JITTER, 1.0 + _JITTER)
+                known.task = asyncio.create_task(self._ask(peer, known))
 
-    async def _ask(self, peer: Peer) -> None:
+    async def _ask(self, peer: Peer, known: _Known) -> None:
         context = self._context
         target, key = target_of(peer.url), context.private_key
         if target is None or key is None:
@@ -113,52 +125,61 @@ class Regions:
             sender=context.registry.cluster_id,
             audience=peer.cluster_id,
             expires_at=time.time() + LIFETIME_S,
-            request_id="load",
+            request_id=f"load-{token_hex(8)}",  # no answer fits another question
             api_key_id="",
             origin_region=context.registry.region,
             residency=(),
             may_hold=False,
         )
-        try:
-            connection = context.pool.take(target) or await context.pool.connect(target)
-        except OSError:
+        question = sign(statement, key)
+        asking = await self._answer(target, question)
+        if asking is None or asking.head is None:
             return
+        value = asking.head.get(PEER_HEADER) or b""
+        loads = decoded(asking.body) if is_answer_of(peer, question, asking.body, value) else None
+        if loads is None:
+            context.counters.refused_answers[peer.cluster_id] += 1
+            return
+        known.loads, known.heard_s = loads, asking.sent_s
+        known.took(1000.0 * (asking.ended_s - asking.sent_s), asking.ended_s)
+        self._tell(peer, known)
+        self._on_heard()
+
+    async def _answer(self, target: Target, question: bytes) -> _Asking | None:
+        """The answer, if one comes in time; the next question takes another connection if not."""
+        pool = self._context.pool
+        try:
+            connection = pool.take(target) or await pool.connect(target)
+        except OSError:
+            return None
         head = b"GET %s HTTP/1.1\r\nhost: %s\r\n%s: %s\r\n\r\n" % (
             LOAD_PATH,
             target.authority.encode(),
             PEER_HEADER,
-            sign(statement, key),
+            question,
         )
-        asking = _Asking(self, peer)
+        asking = _Asking()
+        answered = False
         try:
             connection.send(asking, head, b"")
-            async with asyncio.timeout(_HOLDS_S):
-                await asking.over
+            async with asyncio.timeout(HOLDS_S):
+                answered = await asking.over
         except TimeoutError:
-            pass  # as good as away; the next question takes a connection of its own
+            pass
         finally:
-            if not asking.over.done() or asking.over.cancelled():
+            if not asking.is_whole:
                 connection.abandon()
+        return asking if answered else None
 
-    def heard(self, peer: Peer, body: bytes, sent_s: float) -> None:
-        """A peer's answer to what was asked at ``sent_s``."""
-        try:
-            loads = _answers.decode(body)
-        except msgspec.DecodeError:
-            return
-        if any(load.ready < 0 or load.wait_s < 0 for load in loads.values()):
-            return
-        took_ms = 1000.0 * (monotonic() - sent_s)
-        before = self._rtt_ms.get(peer.cluster_id, took_ms)
-        rtt_ms = self._rtt_ms[peer.cluster_id] = before + _RTT_SHARE * (took_ms - before)
-        self._heard_s[peer.cluster_id] = sent_s
-        self._note(peer, loads, rtt_ms)
-
-    def _note(self, peer: Peer, loads: dict[str, RevisionLoad], rtt_ms: float) -> None:
+    def _tell(self, peer: Peer, known: _Known) -> None:
+        """Let choices be made by it. A new routing table comes without what was heard."""
         facts = self._context.registry.peer_facts
-        if peer.cluster_id in facts:
-            facts[peer.cluster_id] = replace(facts[peer.cluster_id], rtt_ms=rtt_ms, loads=loads)
+        before = facts.get(peer.cluster_id)
+        rtt_ms = peer.rtt_ms if known.loads is None or known.rtt_ms is None else known.rtt_ms
+        if before is not None and (before.loads is not known.loads or before.rtt_ms != rtt_ms):
+            facts[peer.cluster_id] = replace(before, rtt_ms=rtt_ms, loads=known.loads, sent={})
 
     def close(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
+        for known in self._known.values():
+            if known.task is not None:
+                known.task.cancel()

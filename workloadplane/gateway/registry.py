@@ -21,6 +21,7 @@ from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.routing import ApiKeyEntry, KeySetHeader, Peer, Route, RoutingHeader
 from workloadplane.protocol.tables import Table, TableKind, TableUpdate, adopt
 from workloadplane.routing import VACANT, PeerFacts, ReplicaFacts, RevisionShare, Snapshot, arranged
+from workloadplane.routing.regions import RevisionLoad
 
 _Entry = TypeVar("_Entry", Route, ApiKeyEntry)
 
@@ -83,6 +84,7 @@ class Registry:
     burden: dict[str, float] = field(default_factory=dict)
     pressure: dict[str, float] = field(default_factory=dict)
     lately: dict[str, float] = field(default_factory=dict)
+    loads_here: dict[str, RevisionLoad] = field(default_factory=dict)
     ejections: Ejections = field(default_factory=lambda: Ejections(EjectionPolicy(), Counter()))
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     endpoint_generation: int = 0
@@ -225,6 +227,7 @@ class Registry:
             burden=self.burden,
             pressure=self.pressure,
             lately=self.lately,
+            here=self.loads_here,
         )
 
     # Changing

@@ -102,7 +102,8 @@ class Relay:
         goes = isinstance(choice, ToReplica | ToPeer) and self._inquiry.route_class.counts_usage
         if goes and self._context.room.waits(deployment_id):
             self._context.turns.soon(deployment_id)
-            choice = _BEHIND_OTHERS
+            if isinstance(choice, ToReplica):
+                choice = _BEHIND_OTHERS  # who goes to a peer takes nobody's seat here
         self._follow(choice)
 
     def take_turn(self) -> bool:
@@ -111,8 +112,16 @@ class Relay:
         if not self._refresh_route():
             self._fail(errors.model_not_found(self._inquiry.body.model))
             return True
-        choice = self._pick(frozenset())
+        choice = self._pick(frozenset(), is_next=True)
         if not isinstance(choice, Wait):
+            self._follow(choice)
+        return not self._entry.waits
+
+    def spill(self) -> bool:
+        """It waits at the line's end: go to another region if that is sooner. Whether it waits no more."""
+        choice = self._pick(frozenset())
+        if isinstance(choice, ToPeer):
+            self._tried.clear()
             self._follow(choice)
         return not self._entry.waits
 
@@ -130,7 +139,7 @@ class Relay:
             self._asked = replace(self._asked, route=route)
         return route is not None
 
-    def _pick(self, tried: frozenset[str]) -> Choice:
+    def _pick(self, tried: frozenset[str], *, is_next: bool = False) -> Choice:
         context = self._context
         inquiry = self._inquiry
         snapshot = context.registry.snapshot(inquiry.route, monotonic())
@@ -140,7 +149,7 @@ class Relay:
             facts = None
             choice = go_to(inquiry.holder, snapshot, tried=tried, may_forward=not inquiry.to_peer)
         else:
-            facts = context.affinity.facts(inquiry, snapshot, tried)
+            facts = context.affinity.facts(inquiry, snapshot, tried, is_next=is_next)
             choice = pick(facts, snapshot, context.affinity.policy, context.rng)
         context.explained.note(self.request_id, inquiry.route.deployment_id, facts, snapshot, choice)
         return choice
@@ -184,6 +193,7 @@ class Relay:
             self._tried.add(choice.cluster_id)
             self._follow(self._pick(frozenset(self._tried)))
         else:
+            self._context.affinity.abroad.sent(self._context.registry.peer_facts, choice)
             self._begin_attempt(attempt)
 
     def _begin_attempt(self, attempt: Attempt) -> None:
@@ -263,7 +273,7 @@ class Relay:
             return
         if complete:
             if passed == "ended":
-                note_usual(attempt, self._answer, now_s)
+                note_usual(self._context, attempt, self._answer, now_s)
             self._finish(passed == "ended")
             return
         stream = self._answer.stream
@@ -285,6 +295,11 @@ class Relay:
             return False
         if attempt.peer is not None:
             attempt.served = heads.served_by_peer(head, attempt.peer.cluster_id, attempt.peer.region)
+            if head.status == 200:
+                inquiry = self._inquiry
+                self._context.affinity.abroad.served(
+                    inquiry.route.deployment_id, attempt.name, inquiry.prompt.hashes, monotonic()
+                )
         self._served = attempt.served
         if self._resumption is None and head.is_stream:
             self._resumption = resumption(self._context, self._inquiry)

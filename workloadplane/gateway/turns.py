@@ -27,6 +27,17 @@ class Turns:
         for deployment_id in self._room.deployments():
             self.soon(deployment_id)
 
+    def spill(self) -> None:
+        """A peer has spoken: whoever waits at a line's end may be served sooner there, and nobody later here."""
+        for deployment_id in self._room.deployments():
+            self._loop.call_soon(self._spill, deployment_id)
+
+    def _spill(self, deployment_id: str) -> None:
+        for _ in range(_TURNS_AT_A_TIME):
+            ticket = self._room.youngest(deployment_id)
+            if ticket is None or not ticket.item.spill():
+                return
+
     def _give(self, deployment_id: str) -> None:
         self._due.discard(deployment_id)
         for _ in range(_TURNS_AT_A_TIME):

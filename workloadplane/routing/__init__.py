@@ -12,7 +12,6 @@ Never imports the gateway, the agent, engines or runtimes; no I/O, no clock.
 from workloadplane.routing.facts import (
     VACANT,
     Choice,
-    PeerFacts,
     Policy,
     Reasons,
     ReplicaFacts,
@@ -26,6 +25,7 @@ from workloadplane.routing.facts import (
 from workloadplane.routing.pick import can_serve, pick
 from workloadplane.routing.pinned import only_revision
 from workloadplane.routing.places import arranged
+from workloadplane.routing.regions import PeerFacts
 
 __all__ = [
     "VACANT",

@@ -7,7 +7,7 @@ import msgspec
 
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.routing.places import Places
-from workloadplane.routing.regions import RevisionLoad
+from workloadplane.routing.regions import PeerFacts, RegionPolicy, RevisionLoad
 
 #: Why, as constants and numbers in turn: put into words only where somebody reads them.
 Reasons = tuple[str | int | float, ...]
@@ -25,6 +25,8 @@ class RequestFacts(msgspec.Struct, frozen=True, gc=False):
     adapter:     the LoRA adapter that it asks for
     adapter_warm, adapter_open: bits of the replicas that have it loaded, and of those that may load another now
     modalities:  what its prompt holds besides text
+    known_abroad: bytes of the prompt's beginning that peers' caches hold, by cluster
+    is_next:     it has waited here and it is its turn; a newcomer goes to the end of the line
     """
 
     session: str | None
@@ -36,6 +38,8 @@ class RequestFacts(msgspec.Struct, frozen=True, gc=False):
     modalities: frozenset[str] = frozenset()
     adapter_warm: int = 0
     adapter_open: int = -1
+    known_abroad: Mapping[str, int] | None = None
+    is_next: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +68,6 @@ VACANT = ReplicaFacts("", "", False, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class PeerFacts:
-    """Another cluster's gateway. ``loads``: what it said lately, by revision; what is not there is not known."""
-
-    cluster_id: str
-    region: str
-    jurisdiction: str
-    rtt_ms: float
-    loads: Mapping[str, RevisionLoad] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class RevisionShare:
     """A revision's share of the traffic, and the clusters that hold it, the serving one of a pair first."""
 
@@ -98,6 +91,7 @@ class Snapshot:
     burden:       replica id -> load by prompts that this gateway has sent there and that are not yet answered
     pressure:     replica id -> load that its engine reports beyond what is in flight from here
     lately:       replica id -> what this gateway has sent there lately, in bytes to compute; tells equals apart
+    here:         revision -> what this cluster tells its peers of itself
     """
 
     cluster_id: str
@@ -115,6 +109,7 @@ class Snapshot:
     burden: Mapping[str, float] = field(default_factory=dict)
     pressure: Mapping[str, float] = field(default_factory=dict)
     lately: Mapping[str, float] = field(default_factory=dict)
+    here: Mapping[str, RevisionLoad] = field(default_factory=dict)
     places: Places = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -138,6 +133,7 @@ class Policy:
     balance_bytes: a mean below this, in bytes for each request of the target, counts as this
     adapter_spread_load: an adapter is loaded on a further replica only when those that have it are this busy
     adapter_cost: loading an adapter weighs as much as this load
+    regions:      when a peer is worth the way
     """
 
     load_slack: float = 0.0
@@ -152,6 +148,7 @@ class Policy:
     balance_bytes: float = 4_096.0
     adapter_spread_load: float = 0.75
     adapter_cost: float = 0.25
+    regions: RegionPolicy = field(default_factory=RegionPolicy)
 
 
 class ToReplica(msgspec.Struct, frozen=True, gc=False):
@@ -164,11 +161,16 @@ class ToReplica(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class ToPeer:
-    """Send to this cluster's gateway. ``may_hold``: it said that it has none ready; ask it to wait for one."""
+    """Send to this cluster's gateway.
+
+    may_hold:    ask it to wait for a replica: it has none that could take the request now
+    revision_id: for which it was chosen; empty = none in particular
+    """
 
     cluster_id: str
     may_hold: bool
     reasons: Reasons
+    revision_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

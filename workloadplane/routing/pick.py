@@ -1,21 +1,20 @@
 """The choice itself: filters first, then the revision's share, then ``scoring`` and distance.
 
 In order, for the revision that the request's session falls to, then for the others by weight: a ready
-replica here, the one that costs least; a peer that holds the revision, nearest. After them what is only better than
+replica here, the one that costs least; a peer that holds the revision, the one where the first token is expected
+soonest, and before the replicas here if that is sooner by a margin (``regions``). After them what is only better than
 nothing: a ready replica of a revision that the table does not (yet) weigh, a replica that lately broke a
 connection, waiting for one that is full or is to start here, asking a peer to wait for one, a peer that lately
 broke off. Else a Refusal. A replica that has as many requests as it computes side by side takes no more: the rest
 waits in the gateway, where the order is fair.
 """
 
-from collections.abc import Iterable
 from hashlib import blake2b
 from random import Random
 
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.routing.facts import (
     Choice,
-    PeerFacts,
     Policy,
     RequestFacts,
     RevisionShare,
@@ -23,8 +22,9 @@ from workloadplane.routing.facts import (
     ToPeer,
     Wait,
 )
+from workloadplane.routing.leaving import Standing, has_ready, is_inside, permitted, sooner_abroad
 from workloadplane.routing.places import BYTES_PER_TOKEN_MAX, places_in
-from workloadplane.routing.regions import rank as rank_of
+from workloadplane.routing.regions import computes_at_once
 from workloadplane.routing.scoring import best
 
 _FULL = ("every ready replica here has all the requests it can compute",)
@@ -52,15 +52,19 @@ def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -
     counts = places.counts(snapshot.in_flight)
     local = candidates & ~places.full(counts)
     sound = local & ~places.bits_of(snapshot.unavailable) if snapshot.unavailable else local
+    may_leave = facts.may_forward and bool(snapshot.peers)
     for rank, share in enumerate(shares):
         why = "revision by weight" if rank == 0 else "no other revision is ready"
-        of_share = sound & places.of_revision.get(share.revision_id, 0)
+        of_revision = places.of_revision.get(share.revision_id, 0)
+        of_share = sound & of_revision
+        if may_leave and not (of_share and _is_at_once(share, facts, snapshot, policy)):
+            stands = Standing(of_share, candidates & of_revision & ~local, why)
+            clusters = _serving_clusters(snapshot, share)
+            peer = sooner_abroad(clusters, share.revision_id, stands, facts, snapshot, policy=policy.regions)
+            if peer is not None:
+                return peer
         if of_share:
             return best(of_share, counts, facts, snapshot, policy, rng, why=why)
-        peer = _nearest(_serving_clusters(snapshot, share), facts, snapshot, revision_id=share.revision_id)
-        if peer is not None:
-            known = "soonest by round trip and queue" if peer.loads else "nearest by round trip"
-            return ToPeer(peer.cluster_id, may_hold=False, reasons=(why, "no replica here", known))
     if sound:
         return best(
             sound, counts, facts, snapshot, policy, rng, why="only a revision without weight is ready"
@@ -74,7 +78,7 @@ def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -
 
 def can_serve(snapshot: Snapshot, *, may_forward: bool = True) -> Refusal | None:
     """Whether this gateway may take requests of the deployment at all; the Refusal says which rule forbids it."""
-    if _allowed(snapshot.residency, snapshot.jurisdiction):
+    if is_inside(snapshot.residency, snapshot.jurisdiction):
         return None
     here = snapshot.jurisdiction or "unknown"
     allowed = ", ".join(sorted(snapshot.residency))
@@ -100,11 +104,6 @@ def _lease_is_over(snapshot: Snapshot) -> bool:
     return not snapshot.lease_holds and snapshot.cluster_id in _holders(snapshot)
 
 
-def _allowed(residency: frozenset[str], jurisdiction: str) -> bool:
-    """Fails closed: an unknown jurisdiction is inside no residency."""
-    return not residency or (jurisdiction != "" and jurisdiction in residency)
-
-
 def _serving_clusters(snapshot: Snapshot, share: RevisionShare) -> tuple[str, ...]:
     """Of a pair of regions only the first serves; the other one waits for the control plane to put it first."""
     return share.cluster_ids[:1] if snapshot.posture == "active_passive" else share.cluster_ids
@@ -112,7 +111,7 @@ def _serving_clusters(snapshot: Snapshot, share: RevisionShare) -> tuple[str, ..
 
 def _ready_here(facts: RequestFacts, snapshot: Snapshot) -> int:
     """Replicas of this cluster, as bits, that are ready and allowed to serve the request."""
-    if snapshot.residency and not _allowed(snapshot.residency, snapshot.jurisdiction):
+    if snapshot.residency and not is_inside(snapshot.residency, snapshot.jurisdiction):
         return 0
     if snapshot.posture == "active_passive" and snapshot.cluster_id not in _holders(snapshot):
         return 0
@@ -179,44 +178,23 @@ def _shares_in_order(facts: RequestFacts, snapshot: Snapshot, rng: Random) -> li
     return [chosen, *rest]
 
 
-def _nearest(
-    cluster_ids: Iterable[str],
-    facts: RequestFacts,
-    snapshot: Snapshot,
-    *,
-    revision_id: str = "",
-    unready: bool = False,
-    unavailable: bool = False,
-) -> PeerFacts | None:
-    """The soonest peer that may serve: a sound one, one that has none ready, or one that broke off."""
-    if not facts.may_forward:
-        return None
-    best: PeerFacts | None = None
-    least: tuple[tuple[int, float], str] = ((0, 0.0), "")
-    for cluster_id in cluster_ids:
-        peer = snapshot.peers.get(cluster_id)
-        if peer is None or not _allowed(snapshot.residency, peer.jurisdiction):
-            continue
-        if cluster_id in facts.tried or (cluster_id in snapshot.unavailable) != unavailable:
-            continue
-        if not unavailable and (cluster_id in snapshot.unready) != unready:
-            continue
-        order = (rank_of(peer.loads.get(revision_id), peer.rtt_ms), cluster_id)
-        if best is None or order < least:
-            best, least = peer, order
-    return best
+def _is_at_once(share: RevisionShare, facts: RequestFacts, snapshot: Snapshot, policy: Policy) -> bool:
+    """Whether no region could be sooner than a free replica here: so it is with nearly every request."""
+    here = snapshot.here.get(share.revision_id)
+    return snapshot.posture == "active_passive" or computes_at_once(facts.prompt_bytes, here, policy.regions)
 
 
 def _wait_or_refuse(facts: RequestFacts, snapshot: Snapshot) -> Choice:
     holders = _holders(snapshot)
-    if snapshot.cluster_id in holders and _allowed(snapshot.residency, snapshot.jurisdiction):
+    if snapshot.cluster_id in holders and is_inside(snapshot.residency, snapshot.jurisdiction):
         return Wait(reasons=("no replica is ready", "this cluster holds the deployment and may start one"))
-    peer = _nearest(holders, facts, snapshot, unready=True)
-    if peer is not None:
-        return ToPeer(peer.cluster_id, may_hold=True, reasons=("no replica is ready anywhere", "nearest"))
-    peer = _nearest(holders, facts, snapshot, unavailable=True)
-    if peer is not None:
-        return ToPeer(peer.cluster_id, may_hold=True, reasons=("all peers broke off lately", "nearest"))
+    peers = sorted(permitted(holders, facts, snapshot), key=lambda peer: (peer.rtt_ms, peer.cluster_id))
+    sound = [peer for peer in peers if peer.cluster_id not in snapshot.unavailable]
+    if sound:
+        able = next((peer for peer in sound if has_ready(peer, snapshot)), sound[0])
+        return ToPeer(able.cluster_id, may_hold=True, reasons=("no replica is ready anywhere", "nearest"))
+    if peers:
+        return ToPeer(peers[0].cluster_id, may_hold=True, reasons=("all peers broke off lately", "nearest"))
     return Refusal(
         rule="no_replica",
         subject="deployment",

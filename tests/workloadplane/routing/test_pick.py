@@ -117,8 +117,9 @@ def test_sessions_keep_their_revision_and_weights_hold() -> None:
 def test_order_of_fallbacks() -> None:
     """Peer by distance, other revision, unweighed revision, ejected replica, waiting, asking a peer to wait."""
     shot = snapshot(replicas=())
+    nearest = ("nothing is known of any peer", "nearest by round trip")
     assert chosen(shot) == ToPeer(
-        "c-us", may_hold=False, reasons=("revision by weight", "no replica here", "nearest by round trip")
+        "c-us", may_hold=False, reasons=("revision by weight", "no replica here", *nearest), revision_id="r1"
     )
     assert isinstance(chosen(shot, tried=frozenset({"c-us"})), ToPeer)
     assert isinstance(chosen(snapshot(replicas=(), unavailable={"c-us", "c-jp"})), Wait)

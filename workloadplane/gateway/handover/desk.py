@@ -13,6 +13,7 @@ from workloadplane.gateway.handover.wire import (
     VERSION,
     Done,
     Listening,
+    Loads,
     Message,
     Pass,
     Reader,
@@ -33,6 +34,7 @@ class Desk:
     full:         whether no connection can be taken now
     adopt:        takes a passed connection
     on_succeeded: a successor serves
+    on_loads:     takes what a sibling has
     """
 
     def __init__(
@@ -43,11 +45,13 @@ class Desk:
         full: Callable[[], bool],
         adopt: Callable[[Pass, socket.socket], None],
         on_succeeded: Callable[[], None],
+        on_loads: Callable[[int, bytes], None],
     ) -> None:
         self._path = socket_path(state_dir, index)
         self._full = full
         self._adopt = adopt
         self._on_succeeded = on_succeeded
+        self._on_loads = on_loads
         self._loop = asyncio.get_running_loop()
         self._own: socket.socket | None = None
         self._listener: socket.socket | None = None
@@ -86,6 +90,8 @@ class Desk:
                 message = await self._receive(connection, reader)
                 if isinstance(message, Pass):
                     await self._take(connection, reader, message)
+                elif isinstance(message, Loads):
+                    self._on_loads(message.index, message.told)
                 elif isinstance(message, TakeOver):
                     await self._hand_over(connection, reader, message)
         except (OSError, ValueError, TimeoutError) as error:

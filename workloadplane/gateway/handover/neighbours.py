@@ -1,6 +1,7 @@
 """This process among the others of its gateway: predecessor, successor, siblings."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -13,27 +14,37 @@ from workloadplane.gateway.handover.desk import Desk
 from workloadplane.gateway.handover.heir import Heir, ask
 from workloadplane.gateway.handover.passing import Passing, unpacked
 from workloadplane.gateway.handover.shards import Shards
-from workloadplane.gateway.handover.wire import Pass, socket_path
+from workloadplane.gateway.handover.wire import Loads, Pass, connect, encode, socket_path
 from workloadplane.gateway.reader import Request
 from workloadplane.gateway.server import ClientConnection
 
 _log = structlog.get_logger(__name__)
 _PASSING_MAX = 64
+_TELL_S = 0.5
 
 
 class Neighbours:
     """Owns the process's own socket and all that goes over it. ``has_successor``: another one serves by now."""
 
-    def __init__(self, state_dir: Path, index: int, count: int, on_succeeded: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        index: int,
+        count: int,
+        on_succeeded: Callable[[], None],
+        on_loads: Callable[[int, bytes], None],
+    ) -> None:
         self._state_dir = state_dir
         self._index = index
         self._loop = asyncio.get_running_loop()
         self._on_succeeded = on_succeeded
+        self._on_loads = on_loads
         self._shards = Shards(index, count) if count > 1 else None
         self._gateway: Gateway | None = None
         self._heir: Heir | None = None
         self._desk: Desk | None = None
         self._tasks: set[asyncio.Task[bool]] = set()
+        self._telling: asyncio.Task[None] | None = None
         self.has_successor = False
 
     async def take_over(self, host: str, port: int) -> socket.socket | None:
@@ -62,6 +73,7 @@ class Neighbours:
             full=lambda: gateway.draining or len(gateway.connections) >= gateway.limits.connections_max,
             adopt=self._adopt,
             on_succeeded=self._succeeded,
+            on_loads=self._on_loads,
         )
         try:
             desk.open(listener)
@@ -80,6 +92,8 @@ class Neighbours:
         """Answer no more."""
         if self._desk is not None:
             self._desk.close()
+        if self._telling is not None:
+            self._telling.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _succeeded(self) -> None:
@@ -103,6 +117,22 @@ class Neighbours:
             taken.close()  # the client has gone meanwhile
             return False
         return True
+
+    def tell_loads(self, told: bytes) -> None:
+        """Tell all siblings what this process has; one that does not listen goes without."""
+        if self._shards is None or (self._telling is not None and not self._telling.done()):
+            return
+        others = [index for index in range(self._shards.count) if index != self._index]
+        self._telling = self._loop.create_task(
+            self._tell(encode(Loads(index=self._index, told=told)), others)
+        )
+
+    async def _tell(self, message: bytes, others: list[int]) -> None:
+        for index in others:
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_TELL_S):
+                    with connect(socket_path(self._state_dir, index), None) as other:
+                        await self._loop.sock_sendall(other, message)
 
     # Passing on
 

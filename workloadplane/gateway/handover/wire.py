@@ -57,13 +57,20 @@ class Pass(msgspec.Struct, frozen=True, kw_only=True, tag="pass"):
     request: PassedRequest | None
 
 
+class Loads(msgspec.Struct, frozen=True, kw_only=True, tag="loads"):
+    """What the process with this index has of every revision (``gateway.loads``). It is not answered."""
+
+    index: int
+    told: bytes
+
+
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     """The answer: ``refused`` says why not, empty if it was taken."""
 
     refused: str = ""
 
 
-Message = TakeOver | Listening | Serving | Pass | Done
+Message = TakeOver | Listening | Serving | Pass | Loads | Done
 _decoder = msgspec.msgpack.Decoder(Message)
 
 

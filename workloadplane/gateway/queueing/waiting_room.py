@@ -145,6 +145,11 @@ class WaitingRoom(Generic[T]):
         line = self._busy.get(deployment_id)
         return line.queue.peek() if line is not None else None
 
+    def youngest(self, deployment_id: str) -> Ticket[T] | None:
+        """Who waits there at the line's end: the last one to come of the lowest class."""
+        line = self._busy.get(deployment_id)
+        return line.queue.youngest() if line is not None else None
+
     def take(self, deployment_id: str, ticket: Ticket[T], now_s: float) -> None:
         """It is sent to a replica or a peer."""
         line = self._busy[deployment_id]

@@ -142,6 +142,10 @@ class WebSocketSession:
             self._follow(inquiry, choice)
         return not entry.waits
 
+    def spill(self) -> bool:
+        """A session lasts: it goes where its turn sends it."""
+        return False
+
     def displace(self, retry_after_s: int) -> None:
         """It waited and had to make room."""
         if self._entry is not None:

@@ -1,0 +1,115 @@
+"""What this cluster has of every revision, as its gateways tell it to one another and to their peers.
+
+Each process knows what it sends itself; what its siblings send they tell it (``handover``). How fast prompts are
+computed is measured on streams: bytes that no cache was believed to hold, by the time until the first token.
+"""
+
+from collections.abc import Mapping
+from time import monotonic
+from typing import Protocol
+
+import msgspec
+
+from workloadplane.gateway.queueing.service import Service
+from workloadplane.gateway.registry import Registry
+from workloadplane.routing.regions import RevisionLoad, together
+
+REVISIONS_MAX = 4096
+#: What another process or cluster has said counts for so long.
+HOLDS_S = 2.0
+#: Of shorter ones the time is not the prompt's.
+_PROMPT_BYTES_MIN = 4096
+_MEASURE_HOLDS_S = 120.0
+_KEEPS = 0.9  # of what was measured before, with each measurement
+_decoder = msgspec.json.Decoder(dict[str, RevisionLoad])
+
+
+def decoded(told: bytes) -> dict[str, RevisionLoad] | None:
+    """What another one said, if it makes sense."""
+    try:
+        loads = _decoder.decode(told)
+    except msgspec.DecodeError:
+        return None
+    sane = len(loads) <= REVISIONS_MAX and all(load.is_sane for load in loads.values())
+    return loads if sane else None
+
+
+class Room(Protocol):
+    """Of the waiting room, what is told."""
+
+    def waiting(self, deployment_id: str) -> int: ...
+
+    def service(self, deployment_id: str) -> Service | None: ...
+
+
+class _Speed:
+    """How fast one revision's replicas compute prompts."""
+
+    __slots__ = ("at_s", "seconds", "size_bytes")
+
+    def __init__(self) -> None:
+        self.size_bytes = 0.0
+        self.seconds = 0.0
+        self.at_s = 0.0
+
+
+class Loads:
+    """One per process."""
+
+    def __init__(self) -> None:
+        self._speeds: dict[str, _Speed] = {}
+        self._siblings: dict[int, tuple[float, dict[str, RevisionLoad]]] = {}
+
+    def computed(self, revision_id: str, anew_bytes: int, took_s: float, now_s: float) -> None:
+        """So much of a prompt was computed until the first token came."""
+        if anew_bytes < _PROMPT_BYTES_MIN or took_s <= 0.0:
+            return
+        speed = self._speeds.setdefault(revision_id, _Speed())
+        speed.size_bytes = _KEEPS * speed.size_bytes + anew_bytes
+        speed.seconds = _KEEPS * speed.seconds + took_s
+        speed.at_s = now_s
+
+    def heard(self, index: int, told: bytes) -> None:
+        """What the sibling with this index said."""
+        loads = decoded(told)
+        if loads is not None:
+            self._siblings[index] = (monotonic(), loads)
+
+    def own(self, registry: Registry, room: Room) -> dict[str, RevisionLoad]:
+        """By revision, as this process alone sees it."""
+        ready: dict[tuple[str, str], int] = {}
+        in_flight: dict[str, int] = {}
+        for name, endpoint in registry.endpoints.items():
+            key = endpoint.deployment_id, endpoint.revision_id
+            ready[key] = ready.get(key, 0) + (endpoint.state == "ready")
+            busy = in_flight.get(endpoint.deployment_id, 0)
+            in_flight[endpoint.deployment_id] = busy + registry.in_flight.get(name, 0)
+        told: dict[str, RevisionLoad] = {}
+        for deployment_id, revision_id in list(ready)[:REVISIONS_MAX]:
+            service = room.service(deployment_id)
+            told[revision_id] = RevisionLoad(
+                ready=ready[deployment_id, revision_id],
+                seats=registry.seats(deployment_id),
+                in_flight=in_flight[deployment_id],
+                waiting=room.waiting(deployment_id),
+                request_s=(service.request_s_mean or 0.0) if service is not None else 0.0,
+                prefill_bytes_per_s=self._speed(revision_id),
+            )
+        return told
+
+    def here(self, registry: Registry, room: Room, now_s: float) -> Mapping[str, RevisionLoad]:
+        """By revision, of this cluster: what all its processes see."""
+        told = self.own(registry, room)
+        for at_s, loads in self._siblings.values():
+            if now_s - at_s <= HOLDS_S:
+                for revision_id in told.keys() & loads.keys():
+                    told[revision_id] = together((told[revision_id], loads[revision_id]))
+        return told
+
+    def sweep(self, now_s: float) -> None:
+        """Forget what is old: who has not measured lately is asked again, and so measures again."""
+        self._speeds = {n: s for n, s in self._speeds.items() if now_s - s.at_s <= _MEASURE_HOLDS_S}
+
+    def _speed(self, revision_id: str) -> float:
+        speed = self._speeds.get(revision_id)
+        return speed.size_bytes / speed.seconds if speed is not None else 0.0
