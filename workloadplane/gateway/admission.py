@@ -32,8 +32,8 @@ def authorise(registry: Registry, headers: Mapping[bytes, bytes], *, now: float)
     secret = _secret(headers)
     if secret is None:
         return errors.missing_key()
-    entry = registry.api_key(hashlib.sha256(secret).digest())
-    if entry is None or (entry.expires_at is not None and entry.expires_at <= now):
+    entry = _in_force(registry, hashlib.sha256(secret).digest(), now)
+    if entry is None:
         return errors.wrong_key()
     if INFERENCE_SCOPE not in entry.scopes:
         return errors.scope_missing(INFERENCE_SCOPE)
@@ -54,6 +54,17 @@ def authorise(registry: Registry, headers: Mapping[bytes, bytes], *, now: float)
             )
         )
     return Caller(entry, statement)
+
+
+def is_revoked(registry: Registry, caller: Caller, *, now: float) -> bool:
+    """Whether the key of a request that has waited is no longer good. ``now``: seconds since 1970."""
+    return _in_force(registry, caller.api_key.sha256, now) is None
+
+
+def _in_force(registry: Registry, sha256: bytes, now: float) -> ApiKeyEntry | None:
+    entry = registry.api_key(sha256)
+    expired = entry is not None and entry.expires_at is not None and entry.expires_at <= now
+    return None if expired else entry
 
 
 def _secret(headers: Mapping[bytes, bytes]) -> bytes | None:

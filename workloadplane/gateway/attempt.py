@@ -68,6 +68,18 @@ class Inquiry:
         return self.caller.statement is not None
 
     @property
+    def may_repeat(self) -> bool:
+        """Whether an engine may be given it twice, as long as nobody has seen anything of an answer.
+
+        Generating again is harmless; storing a response again is not, unless the client gave a key by which it can
+        be known again.
+        """
+        request = self.request
+        if isinstance(self.body, ResponsesBody) and self.body.store is not False:
+            return b"idempotency-key" in request.headers
+        return request.method in (b"POST", b"GET") and not request.path.endswith(b"/cancel")
+
+    @property
     def asks_usage(self) -> bool:
         """Whether the gateway must ask the engine for a usage chunk that the client did not ask for."""
         return self.route_class.usage_on_request and bool(self.body.stream) and not self.body.wants_usage
@@ -97,6 +109,7 @@ class Attempt:
     answered: the head of an answer has come
     vitals:   of its replica; ``None`` before it is sent, and for peers
     stuck:    its replica was found stuck; ``stays``: and it can't be moved elsewhere
+    afresh:   on a new connection: one from the pool may end under it, and it may not be sent again then
     anew_bytes: of the prompt, to be computed there as far as is known
     burden:   the load that this is, until it has been computed
     """
@@ -115,6 +128,7 @@ class Attempt:
     vitals: Vitals | None = None
     stuck: bool = False
     stays: bool = False
+    afresh: bool = False
     anew_bytes: int = 0
     burden: float = 0.0
 
@@ -128,7 +142,10 @@ def attempt_at_replica(
     body = _body_for_engine(context, inquiry, endpoint)
     head = heads.request_head(inquiry.request, way.lines, request_id)
     traffic = context.traffic.of(endpoint.deployment_id, endpoint.revision_id)
-    return Attempt(replica_id, way.target, _framed(head, body), body, way.served, None, traffic)
+    afresh = not inquiry.may_repeat
+    return Attempt(
+        replica_id, way.target, _framed(head, body), body, way.served, None, traffic, afresh=afresh
+    )
 
 
 def statement_to(
@@ -178,6 +195,7 @@ def attempt_at_peer(
         peer,
         traffic=None,
         may_hold=choice.may_hold,
+        afresh=not inquiry.may_repeat,
     )
 
 

@@ -98,6 +98,7 @@ _DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (InferenceBody, Respon
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OPTIONS = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 _NULL = msgspec.Raw(b"null")
+_ESCAPED_LETTER = re.compile(rb"\\u00[567]")
 _PLACE = re.compile(r"(?: - at `\$\.|missing required field `)([^`]+)`")
 
 
@@ -157,12 +158,17 @@ def _with_last(body: bytes, member: bytes) -> bytes:
     return body[:cut] + b"," + member + body[cut:]
 
 
+def _spells_otherwise(body: bytes) -> bool:
+    """Whether a member's name may be written with escapes: then what was found may be another object's."""
+    return b"\\u00" in body and _ESCAPED_LETTER.search(body) is not None
+
+
 def _with_member(body: bytes, name: str, value: object) -> bytes:
     members = _MEMBERS.decode(body)
     old = members.get(name, _NULL)
     quoted = re.escape(msgspec.json.encode(name))
     found = list(re.finditer(quoted + rb"\s*:\s*" + re.escape(old), body))
-    if len(found) == 1 and len(re.findall(quoted, body)) == 1:
+    if len(found) == 1 and len(re.findall(quoted, body)) == 1 and not _spells_otherwise(body):
         end = found[0].end()
         return body[: end - len(bytes(old))] + msgspec.json.encode(value) + body[end:]
     return msgspec.json.encode({**members, name: value})

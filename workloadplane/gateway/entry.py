@@ -195,7 +195,8 @@ class Entry:
             failure = self._join(inquiry, place, now_s)
             if failure is not None:
                 return failure
-        if inquiry.body.stream and self._comment_at_s == _NEVER_S:
+        early = inquiry.body.stream and inquiry.route_class.begins_early
+        if early and self._comment_at_s == _NEVER_S:
             self._comment_at_s = now_s + context.limits.hold_comment_interval_s
         self._traffic = context.waiting_traffic(inquiry.route)
         self._traffic.begin_waiting()

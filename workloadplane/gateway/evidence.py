@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from workloadplane.gateway.answer import AnswerWriter
 from workloadplane.gateway.attempt import Attempt, Inquiry
-from workloadplane.gateway.body import ResponsesBody
 from workloadplane.gateway.ejections import stuck_after
 from workloadplane.health.ejection import Event
 
@@ -99,14 +98,9 @@ def is_stuck(
 def may_send_again(context: "GatewayContext", inquiry: Inquiry) -> bool:
     """Whether a request that reached a replica, and of whose answer nothing was told, may be sent once more.
 
-    Generating again is harmless as long as nobody has seen anything of it; storing a response again is not,
-    unless the client gave a key by which it can be known again. Then the budget decides.
+    Where it may happen twice, the budget decides.
     """
-    request = inquiry.request
-    if isinstance(inquiry.body, ResponsesBody) and inquiry.body.store is not False:
-        if b"idempotency-key" not in request.headers:
-            return False
-    elif request.method not in (b"POST", b"GET") or request.path.endswith(b"/cancel"):
+    if not inquiry.may_repeat:
         return False
     now_s = monotonic()
     return context.registry.ejections.budget(inquiry.route.deployment_id, now_s).retry(now_s)

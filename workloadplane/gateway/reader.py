@@ -74,6 +74,7 @@ class RequestReader:
     """
 
     __slots__ = (
+        "_begun",
         "_body_bytes",
         "_chunked",
         "_chunks",
@@ -106,6 +107,7 @@ class RequestReader:
         self.head_complete = False
         self.expects_continue = False
         self.length: int | None = None
+        self._begun = False
         self._url = b""
         self._pieces: list[bytes] = []
         self._gathered: bytearray | None = None
@@ -162,7 +164,7 @@ class RequestReader:
     @property
     def is_idle(self) -> bool:
         """Whether no byte of a further request has come."""
-        return not self._url and not self._framing_bytes and self.upgraded is None
+        return not self._begun and not self._framing_bytes and self.upgraded is None
 
     def _bound_framing(self, fed_bytes: int) -> None:
         """Bound what a message takes besides its body: an endless header, chunk extensions, trailers."""
@@ -174,6 +176,9 @@ class RequestReader:
             content = self._body_bytes + _CHUNK_FRAMING_BYTES * self._chunks
             if self._framing_bytes - content > 2 * self._limits.header_bytes_max:
                 self._fail(errors.bad_http("its chunk extensions and trailers are too large"))
+
+    def on_message_begin(self) -> None:
+        self._begun = True
 
     def on_url(self, url: bytes) -> None:
         self._url += url

@@ -19,6 +19,7 @@ from time import monotonic
 import structlog
 
 from workloadplane.gateway import errors, heads
+from workloadplane.gateway.admission import is_revoked
 from workloadplane.gateway.answer import AnswerWriter
 from workloadplane.gateway.attempt import Attempt, Inquiry, attempt_at_peer, attempt_at_replica
 from workloadplane.gateway.context import GatewayContext
@@ -109,6 +110,9 @@ class Relay:
     def take_turn(self) -> bool:
         """It waits and is the next: go, if there is anywhere to go now. Whether it waits no more."""
         self._tried.clear()
+        if is_revoked(self._context.registry, self._inquiry.caller, now=time.time()):
+            self._fail(errors.wrong_key())
+            return True
         if not self._refresh_route():
             self._fail(errors.model_not_found(self._inquiry.body.model))
             return True

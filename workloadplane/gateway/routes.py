@@ -27,6 +27,7 @@ class RouteClass:
     counts_usage:     its answers' usage is new; that of a stored response was counted when it was made
     body:             ``json``, ``multipart`` or ``none``: where the model's name is
     members:          which members of a JSON body the gateway reads
+    begins_early:     a held client of its streams may get the answer's head before anybody answers
     stream:           what its events look like
     prompt:           the member that holds the prompt
     """
@@ -37,23 +38,33 @@ class RouteClass:
     counts_usage: bool = True
     body: str = JSON
     members: type[InferenceBody] = InferenceBody
+    begins_early: bool = False
     stream: StreamForm = CHAT_STREAM
     prompt: str = "input"
 
 
-CHAT = RouteClass("chat", usage_on_request=True, keeps_prompts=True, prompt="messages")
-COMPLETIONS = RouteClass("completions", usage_on_request=True, keeps_prompts=True, prompt="prompt")
+CHAT = RouteClass("chat", usage_on_request=True, keeps_prompts=True, begins_early=True, prompt="messages")
+COMPLETIONS = RouteClass(
+    "completions", usage_on_request=True, keeps_prompts=True, begins_early=True, prompt="prompt"
+)
 EMBEDDINGS = RouteClass("embeddings")
-RESPONSES = RouteClass("responses", keeps_prompts=True, members=ResponsesBody, stream=RESPONSES_STREAM)
+RESPONSES = RouteClass(
+    "responses", keeps_prompts=True, begins_early=True, members=ResponsesBody, stream=RESPONSES_STREAM
+)
 STORED_RESPONSES = RouteClass("stored_responses", counts_usage=False, body=NO_BODY, stream=RESPONSES_STREAM)
 MESSAGES = RouteClass(
-    "messages", keeps_prompts=True, members=MessagesBody, stream=MESSAGES_STREAM, prompt="messages"
+    "messages",
+    keeps_prompts=True,
+    begins_early=True,
+    members=MessagesBody,
+    stream=MESSAGES_STREAM,
+    prompt="messages",
 )
 COUNT_TOKENS = RouteClass("count_tokens", counts_usage=False)
 SCORE = RouteClass("score")
 RERANK = RouteClass("rerank")
 POOLING = RouteClass("pooling")
-TRANSCRIPTION = RouteClass("transcription", body=MULTIPART, stream=AUDIO_STREAM)
+TRANSCRIPTION = RouteClass("transcription", body=MULTIPART, begins_early=True, stream=AUDIO_STREAM)
 SPEECH = RouteClass("speech", stream=AUDIO_STREAM)
 TOKENIZE = RouteClass("tokenize", counts_usage=False)
 REALTIME = RouteClass("realtime", counts_usage=False, body=NO_BODY)

@@ -64,7 +64,7 @@ class Sending:
             in_flight[attempt.name] = in_flight.get(attempt.name, 0) + 1
             if attempt.anew_bytes:
                 attempt.burden = self._context.affinity.put_on(attempt.name, attempt.anew_bytes)
-        connection = self._context.pool.take(attempt.target)
+        connection = None if attempt.afresh else self._context.pool.take(attempt.target)
         if connection is not None:
             self._send(connection, attempt)
         else:

@@ -77,3 +77,19 @@ def test_a_wrong_body_is_named(body: bytes, param: str | None, says: str) -> Non
     assert failure.status == 400
     assert failure.param == param
     assert says in failure.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"chat","stream":true,"x":{"stream_options":null},"stream_option\\u0073":null}',
+        b'{"model":"chat","stream":true,"stream_option\\u0073":{},"x":{"stream_options":{}}}',
+    ],
+)
+def test_a_name_written_with_escapes_is_not_taken_for_anothers(body: bytes) -> None:
+    """Usage is asked for where an engine looks, however the client spells the name there."""
+    parsed = parse(body)
+    assert isinstance(parsed, InferenceBody)
+    changed = json.loads(with_usage_asked(body, parsed))
+    assert changed["stream_options"] == {"include_usage": True}
+    assert not changed["x"]["stream_options"]

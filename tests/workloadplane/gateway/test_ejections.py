@@ -165,6 +165,30 @@ def test_only_what_may_happen_twice_is_sent_twice(
     run(scenario())
 
 
+def test_a_kept_connection_that_ends_is_no_reason_to_store_twice(tmp_path: Path) -> None:
+    """What may not be sent again goes on a fresh connection: on a kept one nobody could tell whether it came."""
+
+    async def scenario() -> None:
+        async def answers_once(
+            received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        ) -> None:
+            if len(engine.received) == 1:
+                writer.write(ANSWER)
+            else:
+                writer.close()
+
+        async with upstream(answers_once) as engine:
+            state = agent_state(tmp_path / "agent", engine.port)
+            async with gateway(tmp_path / "gateway", state) as running, httpx.AsyncClient() as client:
+                body = {"model": "chat", "input": "hello"}
+                url = running.url + "/v1/responses"
+                assert (await client.post(url, json=body, headers=AUTHORIZED)).status_code == 200
+                assert (await client.post(url, json=body, headers=AUTHORIZED)).status_code == 502
+                assert len(engine.received) == 2
+
+    run(scenario())
+
+
 def test_a_new_replica_starts_without_a_past(tmp_path: Path) -> None:
     """What was held against a replica that has gone is held against nobody."""
 

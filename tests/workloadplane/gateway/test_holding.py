@@ -21,12 +21,13 @@ from tests.support.gateway import (
     sends,
     upstream,
 )
-from tests.support.tables import endpoint
+from tests.support.tables import api_key, endpoint
 from tests.support.waiting import eventually_async
-from workloadplane.protocol.local import EndpointSet, LoadReport
+from workloadplane.protocol.local import Acknowledgement, EndpointSet, LoadReport, TablePush
 
 CHAT = {"model": "chat", "messages": []}
 URL = "/v1/chat/completions"
+SPEECH = "/v1/audio/speech"
 
 
 def test_held_requests_wake_the_agent_and_are_served_when_a_replica_is_ready(tmp_path: Path) -> None:
@@ -132,6 +133,54 @@ def test_a_held_stream_is_kept_alive_with_comments(tmp_path: Path) -> None:
             comments, _, rest = got.partition(b"data:")
             assert comments.replace(b": k\n", b"") == b""
             assert b"data:" + rest == event
+
+    run(scenario())
+
+
+def test_a_held_request_that_is_no_stream_of_events_gets_no_early_answer(tmp_path: Path) -> None:
+    """``stream`` where an engine takes no notice of it, or answers with sound, changes nothing while it waits."""
+
+    async def scenario() -> None:
+        state = agent_state(tmp_path / "agent")
+        async with (
+            upstream(sends(json_answer(b'{"data":[]}'))) as engine,
+            agent(state.directory) as plane,
+            gateway(tmp_path / "gateway", state, hold_comment_interval_s=0.01) as running,
+            httpx.AsyncClient(base_url=running.url, headers=AUTHORIZED) as client,
+        ):
+            body = {"model": "chat", "input": "hello", "stream": True}
+            asked = [asyncio.create_task(client.post(url, json=body)) for url in ("/v1/embeddings", SPEECH)]
+            await eventually_async(lambda: len(running.process._context.room) == 2)
+            running.process._sweep()
+            plane.push(endpoints(2, engine.port))
+            for answer in await asyncio.gather(*asked):
+                assert answer.content == b'{"data":[]}'
+
+    run(scenario())
+
+
+def test_a_key_that_is_revoked_while_its_request_waits_gets_nothing(tmp_path: Path) -> None:
+    """Neither an answer nor a replica's time, be the client told already that a stream begins or not."""
+
+    async def scenario() -> None:
+        state = agent_state(tmp_path / "agent")
+        async with (
+            upstream(sends(json_answer(b"{}"))) as engine,
+            agent(state.directory) as plane,
+            gateway(tmp_path / "gateway", state, hold_comment_interval_s=0.01) as running,
+            httpx.AsyncClient(base_url=running.url, headers=AUTHORIZED) as client,
+        ):
+            asked = [asyncio.create_task(client.post(URL, json={**CHAT, "stream": s})) for s in (False, True)]
+            await eventually_async(lambda: len(running.process._context.room) == 2)
+            other = state.signer.keyset([api_key("another")], audience=state.cluster_id, generation=2)
+            plane.push(TablePush(kind="keyset", table=other))
+            await plane.hears(lambda m: isinstance(m, Acknowledgement) and m.generation == 2, "the key set")
+            plane.push(endpoints(2, engine.port))
+            plain, stream = await asyncio.gather(*asked)
+            assert plain.status_code == 401
+            assert plain.json()["error"]["code"] == "invalid_api_key"
+            assert stream.status_code == 401 or b"invalid_api_key" in stream.content
+            assert not engine.received
 
     run(scenario())
 

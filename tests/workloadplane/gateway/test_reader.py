@@ -238,3 +238,14 @@ def test_what_is_read_does_not_depend_on_how_bytes_are_cut(
 
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     assert outcome([data[start:end] for start, end in pairwise(edges)]) == outcome([data])
+
+
+@pytest.mark.parametrize("begun", [b"P", b"POST", b"POST /v1"])
+def test_a_request_that_has_hardly_begun_is_no_idleness(begun: bytes) -> None:
+    """Its first bytes may come together with the request before it: they are here, and nowhere else."""
+    reader = RequestReader(LIMITS)
+    reader.feed(OK)
+    assert reader.is_idle
+    reader.feed(OK + begun)
+    assert len(reader.ready) == 2
+    assert not reader.is_idle
