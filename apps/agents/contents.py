@@ -291,6 +291,7 @@ def _revision_route(revision: Revision, rows: Sequence[Assignment], *, weight: i
         revision_id=str(revision.pk),
         revision=revision.number,
         weight=weight,
+        modalities=tuple(revision.model_version.modalities),
         cluster_ids=tuple(dict.fromkeys(str(row.pool.cluster_id) for row in own)),
     )
 

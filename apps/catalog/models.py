@@ -3,12 +3,14 @@
 import uuid
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from apps.accounts.models import Project
 from apps.fleet.models import InstanceType
+from workloadplane.protocol import modalities
 
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 MODEL_NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
@@ -29,6 +31,19 @@ class Precision(models.TextChoices):
     FP8 = "fp8"
     INT8 = "int8"
     INT4 = "int4"
+
+
+class Modality(models.TextChoices):
+    """What a model can be given."""
+
+    TEXT = modalities.TEXT
+    IMAGE = modalities.IMAGE
+    AUDIO = modalities.AUDIO
+    VIDEO = modalities.VIDEO
+
+
+def text_alone() -> list[str]:
+    return [Modality.TEXT]
 
 
 class WeightFormat(models.TextChoices):
@@ -67,6 +82,7 @@ class ModelVersion(models.Model):
     size_bytes = models.BigIntegerField()
     max_context_tokens = models.PositiveIntegerField()
     gpus_per_replica = models.PositiveIntegerField(default=1)
+    modalities = ArrayField(models.CharField(max_length=8, choices=Modality.choices), default=text_alone)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -84,6 +100,10 @@ class ModelVersion(models.Model):
             models.CheckConstraint(condition=Q(size_bytes__gt=0), name="model_version_has_bytes"),
             models.CheckConstraint(condition=Q(max_context_tokens__gt=0), name="model_version_has_context"),
             models.CheckConstraint(condition=Q(gpus_per_replica__gt=0), name="model_version_needs_gpus"),
+            models.CheckConstraint(
+                condition=Q(modalities__len__gt=0) & Q(modalities__contained_by=Modality.values),
+                name="model_version_modalities_known",
+            ),
         ]
         indexes: ClassVar = [models.Index(fields=["model", "created_at", "id"])]
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
 
 from apps.api.validation import (
     PatternField,
@@ -13,7 +14,7 @@ from apps.api.validation import (
     StrictSerializer,
     StrictUuidField,
 )
-from apps.catalog.models import DIGEST_PATTERN, MODEL_NAME_PATTERN, EngineName, Precision
+from apps.catalog.models import DIGEST_PATTERN, MODEL_NAME_PATTERN, EngineName, Modality, Precision
 
 _PHASE: dict[str, Any] = {"required": False, "allow_null": True, "default": None}
 #: A day: a phase that takes longer is a unit mistake.
@@ -55,6 +56,19 @@ class ModelVersionCreateSerializer(StrictSerializer):
     size_bytes = StrictIntegerField(min_value=1)
     max_context_tokens = StrictIntegerField(min_value=1, max_value=100_000_000)
     gpus_per_replica = StrictIntegerField(min_value=1, max_value=1024, required=False, default=1)
+    modalities = serializers.ListField(
+        child=StrictChoiceField(choices=Modality.choices),
+        required=False,
+        default=[Modality.TEXT.value],
+        min_length=1,
+        max_length=len(Modality),
+        help_text="What it can be given; requests that hold something else are refused. Default text.",
+    )
+
+    def validate_modalities(self, value: list[str]) -> list[str]:
+        if len(set(value)) != len(value):
+            raise ValidationError("Names a modality twice: give each once.")
+        return value
 
 
 class ModelVersionSerializer(serializers.Serializer[Any]):
@@ -67,6 +81,7 @@ class ModelVersionSerializer(serializers.Serializer[Any]):
     size_bytes = serializers.IntegerField()
     max_context_tokens = serializers.IntegerField()
     gpus_per_replica = serializers.IntegerField()
+    modalities = serializers.ListField(child=serializers.ChoiceField(choices=Modality.choices))
     created_at = serializers.DateTimeField()
 
 

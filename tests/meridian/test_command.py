@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from apps.api.validation import UNSPECIFIC_REMEDY as SAID_BY_THE_API
 from meridian.cli import context
@@ -128,6 +129,19 @@ def test_limits_of_a_key_are_set_and_taken_away(server: Callable[[Answers], str]
     assert changed.stdout.splitlines() == ["requests_per_minute: 60", "tokens_per_minute: null"]
     changed = _run(api_url, "keys", "limit", "app", "--max-priority", "high", home=tmp_path)
     assert changed.stdout.splitlines() == ["max_priority: high"]
+
+
+def test_a_version_is_registered_with_what_it_takes(server: Callable[[Answers], str], tmp_path: Path) -> None:
+    """Each ``--takes`` is one word of the document; without one it is text."""
+    api_url = server({"/api/v1/models/llama/versions": (201, ECHO)})
+    weights = ["--digest", "sha256:0", "--source-uri", "s3://a/b", "--precision", "bf16"]
+    sizes = ["--size-bytes", "9", "--max-context-tokens", "512"]
+    add = ("models", "add", "llama", "1", *weights, *sizes)
+    told = _run(api_url, *add, home=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert yaml.safe_load(told.stdout)["modalities"] == ["text"]
+    told = _run(api_url, *add, "--takes", "text", "--takes", "image", home=tmp_path)
+    assert yaml.safe_load(told.stdout)["modalities"] == ["text", "image"]
 
 
 def test_a_remedy_that_says_nothing_is_left_out() -> None:

@@ -107,9 +107,20 @@ def api_key(
 
 
 def revision(
-    cluster_ids: tuple[str, ...], *, revision_id: str = "chat-1", number: int = 1, weight: int = 100
+    cluster_ids: tuple[str, ...],
+    *,
+    revision_id: str = "chat-1",
+    number: int = 1,
+    weight: int = 100,
+    modalities: tuple[str, ...] = (),
 ) -> RevisionRoute:
-    return RevisionRoute(revision_id=revision_id, revision=number, weight=weight, cluster_ids=cluster_ids)
+    return RevisionRoute(
+        revision_id=revision_id,
+        revision=number,
+        weight=weight,
+        cluster_ids=cluster_ids,
+        modalities=modalities,
+    )
 
 
 def route(

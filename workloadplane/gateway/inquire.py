@@ -2,13 +2,16 @@
 
 from workloadplane.gateway import body, errors, multipart, routes
 from workloadplane.gateway.admission import Caller
-from workloadplane.gateway.affinity import NO_PROMPT
+from workloadplane.gateway.affinity import NO_PROMPT, Prompt
 from workloadplane.gateway.attempt import Inquiry
 from workloadplane.gateway.body import InferenceBody, ResponsesBody
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.entry import wish_of
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.reader import Request
+
+#: Of classes whose prompts are not looked into.
+_UNREAD = {each.name: Prompt(0, (), each.modalities) for each in routes.ROUTES.values() if each.modalities}
 
 
 def inquire(
@@ -45,7 +48,7 @@ def inquire(
     if isinstance(wish, Failure):
         return wish
     adapter = None if parsed.model == route.deployment else parsed.model[len(route.deployment) + 1 :]
-    prompt = NO_PROMPT
+    prompt = _UNREAD.get(route_class.name, NO_PROMPT)
     if route_class.keeps_prompts:
         prompt = context.affinity.prompt_of(parsed, route.project_id, adapter)
     return Inquiry(request, route_class, caller, parsed, route, wish, model_at, holder, prompt, adapter)

@@ -18,7 +18,14 @@ from workloadplane.gateway.ejections import Ejections
 from workloadplane.health.ejection import EjectionPolicy
 from workloadplane.protocol.local import Endpoint, EndpointSet, Identity
 from workloadplane.protocol.refusal import Refusal
-from workloadplane.protocol.routing import ApiKeyEntry, KeySetHeader, Peer, Route, RoutingHeader
+from workloadplane.protocol.routing import (
+    ApiKeyEntry,
+    KeySetHeader,
+    Peer,
+    RevisionRoute,
+    Route,
+    RoutingHeader,
+)
 from workloadplane.protocol.tables import Table, TableKind, TableUpdate, adopt
 from workloadplane.routing import VACANT, PeerFacts, ReplicaFacts, RevisionShare, Snapshot, arranged
 from workloadplane.routing.regions import RevisionLoad
@@ -215,9 +222,7 @@ class Registry:
             residency=frozenset(route.residency),
             residency_ingress=route.residency_ingress,
             posture=route.posture,
-            revisions=tuple(
-                RevisionShare(share.revision_id, share.weight, share.cluster_ids) for share in route.revisions
-            ),
+            revisions=tuple(map(_share, route.revisions)),
             replicas=self._replicas.get(route.deployment_id, ()),
             peers=routing.peer_facts if routing else {},
             in_flight=self.in_flight,
@@ -375,6 +380,11 @@ def _decoded(
 
 _key_decoder = msgspec.json.Decoder(ApiKeyEntry)
 _route_decoder = msgspec.json.Decoder(Route)
+
+
+def _share(told: RevisionRoute) -> RevisionShare:
+    share = RevisionShare(told.revision_id, told.weight, told.cluster_ids)
+    return replace(share, modalities=frozenset(told.modalities)) if told.modalities else share
 
 
 def _refused(kind: str, value: str, remedy: str) -> Refusal:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from workloadplane.gateway import errors
 from workloadplane.gateway.body import InferenceBody, MessagesBody, ResponsesBody
 from workloadplane.gateway.errors import Failure
+from workloadplane.gateway.modalities import ONLY_AUDIO, ONLY_TEXT
 from workloadplane.gateway.sse import AUDIO_STREAM, CHAT_STREAM, MESSAGES_STREAM, RESPONSES_STREAM, StreamForm
 from workloadplane.gateway.websocket.handshake import engine_path
 
@@ -30,6 +31,7 @@ class RouteClass:
     begins_early:     a held client of its streams may get the answer's head before anybody answers
     stream:           what its events look like
     prompt:           the member that holds the prompt
+    modalities:       what its requests hold where their prompt is not looked into; empty = not known
     """
 
     name: str
@@ -41,6 +43,7 @@ class RouteClass:
     begins_early: bool = False
     stream: StreamForm = CHAT_STREAM
     prompt: str = "input"
+    modalities: frozenset[str] = frozenset()
 
 
 CHAT = RouteClass("chat", usage_on_request=True, keeps_prompts=True, begins_early=True, prompt="messages")
@@ -64,8 +67,15 @@ COUNT_TOKENS = RouteClass("count_tokens", counts_usage=False)
 SCORE = RouteClass("score")
 RERANK = RouteClass("rerank")
 POOLING = RouteClass("pooling")
-TRANSCRIPTION = RouteClass("transcription", body=MULTIPART, begins_early=True, stream=AUDIO_STREAM)
-SPEECH = RouteClass("speech", stream=AUDIO_STREAM)
+TRANSCRIPTION = RouteClass(
+    "transcription",
+    body=MULTIPART,
+    begins_early=True,
+    stream=AUDIO_STREAM,
+    prompt="file",
+    modalities=ONLY_AUDIO,
+)
+SPEECH = RouteClass("speech", stream=AUDIO_STREAM, modalities=ONLY_TEXT)
 TOKENIZE = RouteClass("tokenize", counts_usage=False)
 REALTIME = RouteClass("realtime", counts_usage=False, body=NO_BODY)
 

@@ -39,12 +39,16 @@ class RoutingHeader(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RevisionRoute(msgspec.Struct, frozen=True, kw_only=True):
-    """A revision's share of a deployment's traffic and the clusters that hold replicas of it."""
+    """A revision's share of a deployment's traffic and the clusters that hold replicas of it.
+
+    modalities: what its model takes (``protocol.modalities``); empty = not told
+    """
 
     revision_id: str
     revision: int
     weight: int
     cluster_ids: tuple[str, ...]
+    modalities: tuple[str, ...] = ()
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

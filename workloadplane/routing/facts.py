@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from workloadplane.protocol.modalities import MODALITIES
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.routing.places import Places
 from workloadplane.routing.regions import PeerFacts, RegionPolicy, RevisionLoad
 
 #: Why, as constants and numbers in turn: put into words only where somebody reads them.
 Reasons = tuple[str | int | float, ...]
+_ALL_MODALITIES = frozenset(MODALITIES)
 
 
 class RequestFacts(msgspec.Struct, frozen=True, gc=False):
@@ -24,7 +26,7 @@ class RequestFacts(msgspec.Struct, frozen=True, gc=False):
                  bits of the replicas that hold at least so much (``PrefixIndex.match``)
     adapter:     the LoRA adapter that it asks for
     adapter_warm, adapter_open: bits of the replicas that have it loaded, and of those that may load another now
-    modalities:  what its prompt holds besides text
+    modalities:  what it holds (text, image, ...), as far as is known
     known_abroad: bytes of the prompt's beginning that peers' caches hold, by cluster
     is_next:     it has waited here and it is its turn; a newcomer goes to the end of the line
     """
@@ -50,7 +52,6 @@ class ReplicaFacts:
     max_in_flight:      what it computes side by side; beyond it requests wait in the gateway; 0 = not known
     adapters:           LoRA adapters that it can load
     max_context_tokens: prompt and answer together; 0 = not known
-    modalities:         what it takes besides text; ``None`` = not known, so the engine itself must say no
     """
 
     replica_id: str
@@ -60,7 +61,6 @@ class ReplicaFacts:
     max_in_flight: int = 0
     adapters: frozenset[str] = frozenset()
     max_context_tokens: int = 0
-    modalities: frozenset[str] | None = None
 
 
 #: Nobody is at this place.
@@ -69,11 +69,15 @@ VACANT = ReplicaFacts("", "", False, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class RevisionShare:
-    """A revision's share of the traffic, and the clusters that hold it, the serving one of a pair first."""
+    """A revision's share of the traffic, and the clusters that hold it, the serving one of a pair first.
+
+    modalities: what its model takes; all where that is not known, so that the engine itself must say no
+    """
 
     revision_id: str
     weight: int
     cluster_ids: tuple[str, ...]
+    modalities: frozenset[str] = _ALL_MODALITIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class Snapshot:
     pressure:     replica id -> load that its engine reports beyond what is in flight from here
     lately:       replica id -> what this gateway has sent there lately, in bytes to compute; tells equals apart
     here:         revision -> what this cluster tells its peers of itself
+    taken_by_all: modalities that every revision takes
     """
 
     cluster_id: str
@@ -111,9 +116,12 @@ class Snapshot:
     lately: Mapping[str, float] = field(default_factory=dict)
     here: Mapping[str, RevisionLoad] = field(default_factory=dict)
     places: Places = field(init=False, repr=False, compare=False)
+    taken_by_all: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "places", Places.of(self.replicas))
+        taken = _ALL_MODALITIES.intersection(*(share.modalities for share in self.revisions))
+        object.__setattr__(self, "taken_by_all", taken)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,16 @@
 """The choice itself: filters first, then the revision's share, then ``scoring`` and distance.
 
-In order, for the revision that the request's session falls to, then for the others by weight: a ready
-replica here, the one that costs least; a peer that holds the revision, the one where the first token is expected
-soonest, and before the replicas here if that is sooner by a margin (``regions``). After them what is only better than
+A revision whose model does not take what the request holds (an image, say) is none for it. In order, for the
+revision that the request's session falls to, then for the others by weight: a ready replica here, the one that costs
+least; a peer that holds the revision, the one where the first token is expected soonest, and before the replicas here
+if that is sooner by a margin (``regions``). After them what is only better than
 nothing: a ready replica of a revision that the table does not (yet) weigh, a replica that lately broke a
 connection, waiting for one that is full or is to start here, asking a peer to wait for one, a peer that lately
 broke off. Else a Refusal. A replica that has as many requests as it computes side by side takes no more: the rest
 waits in the gateway, where the order is fair.
 """
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from random import Random
 
@@ -43,12 +45,15 @@ def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -
             value="the control plane was not heard lately, so another region may be serving it",
             remedy="it is served again as soon as the control plane is heard",
         )
-    places = snapshot.places
-    shares = _shares_in_order(facts, snapshot, rng)
+    places, revisions = snapshot.places, snapshot.revisions
     ready = _ready_here(facts, snapshot)
+    if not facts.modalities <= snapshot.taken_by_all:
+        revisions = tuple(share for share in revisions if facts.modalities <= share.modalities)
+        ready &= ~_refusing(facts, snapshot)
     candidates = _fitting(ready, facts, snapshot)
-    if ready and not candidates:
-        return _does_not_fit(facts, snapshot)
+    if (ready and not candidates) or (snapshot.revisions and not revisions):
+        return _does_not_fit(facts, snapshot) if revisions else _not_taken(facts, snapshot)
+    shares = _shares_in_order(facts, revisions, rng)
     counts = places.counts(snapshot.in_flight)
     local = candidates & ~places.full(counts)
     sound = local & ~places.bits_of(snapshot.unavailable) if snapshot.unavailable else local
@@ -73,7 +78,7 @@ def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -
         return best(local, counts, facts, snapshot, policy, rng, why="all replicas broke a connection lately")
     if candidates:
         return Wait(reasons=_FULL, full=True)
-    return _wait_or_refuse(facts, snapshot)
+    return _wait_or_refuse(facts, snapshot, revisions)
 
 
 def can_serve(snapshot: Snapshot, *, may_forward: bool = True) -> Refusal | None:
@@ -121,16 +126,14 @@ def _ready_here(facts: RequestFacts, snapshot: Snapshot) -> int:
 
 
 def _fitting(ready: int, facts: RequestFacts, snapshot: Snapshot) -> int:
-    """Those of them whose context the prompt can fit and that take what it holds, as far as is known."""
+    """Those of them whose context the prompt can fit, as far as is known."""
     places = snapshot.places
     shortest = places.shortest_prompt_bytes_max
-    if (shortest == 0 or facts.prompt_bytes <= shortest) and not facts.modalities:
+    if shortest == 0 or facts.prompt_bytes <= shortest:
         return ready
     fitting = ready
     for place in places_in(ready):
-        longest, taken = places.prompt_bytes_max[place], places.modalities[place]
-        too_long = 0 < longest < facts.prompt_bytes
-        if too_long or (taken is not None and not facts.modalities <= taken):
+        if 0 < places.prompt_bytes_max[place] < facts.prompt_bytes:
             fitting ^= 1 << place
     return fitting
 
@@ -138,30 +141,49 @@ def _fitting(ready: int, facts: RequestFacts, snapshot: Snapshot) -> int:
 def _does_not_fit(facts: RequestFacts, snapshot: Snapshot) -> Refusal:
     """No replica here can serve it; those elsewhere are of the same revisions."""
     longest = max(snapshot.places.prompt_bytes_max)
-    if 0 < longest < facts.prompt_bytes:
-        return Refusal(
-            rule="context_length",
-            subject="prompt",
-            value=f"{facts.prompt_bytes} bytes",
-            remedy=f"the model takes {longest // BYTES_PER_TOKEN_MAX} tokens, prompt and answer together",
-        )
     return Refusal(
-        rule="modality",
+        rule="context_length",
         subject="prompt",
-        value=f"holds {', '.join(sorted(facts.modalities))}",
-        remedy="use a model that takes it",
+        value=f"{facts.prompt_bytes} bytes",
+        remedy=f"the model takes {longest // BYTES_PER_TOKEN_MAX} tokens, prompt and answer together",
     )
 
 
-def _holders(snapshot: Snapshot) -> list[str]:
-    """Clusters that the table has serve a revision with a share of the traffic; of any, if none has one."""
-    weighed = [share for share in snapshot.revisions if share.weight > 0] or snapshot.revisions
+def _refusing(facts: RequestFacts, snapshot: Snapshot) -> int:
+    """Replicas, as bits, of revisions whose model does not take all that the request holds."""
+    bits = 0
+    for share in snapshot.revisions:
+        if not facts.modalities <= share.modalities:
+            bits |= snapshot.places.of_revision.get(share.revision_id, 0)
+    return bits
+
+
+def _not_taken(facts: RequestFacts, snapshot: Snapshot) -> Refusal:
+    """No revision's model takes what the request holds, so no waiting and no other region helps."""
+    taken = frozenset[str]().union(*(share.modalities for share in snapshot.revisions))
+    beyond = ", ".join(sorted(facts.modalities - taken or facts.modalities))
+    return Refusal(
+        rule="modality",
+        subject="prompt",
+        value=f"holds {beyond}",
+        remedy=f"leave it out, or use a model that takes it; this one takes {', '.join(sorted(taken))}",
+    )
+
+
+def _holders(snapshot: Snapshot, revisions: Sequence[RevisionShare] | None = None) -> list[str]:
+    """Clusters that the table has serve one of the revisions (of all, if none are given) with a share of the
+    traffic; of any, if none has one.
+    """
+    among = snapshot.revisions if revisions is None else revisions
+    weighed = [share for share in among if share.weight > 0] or among
     return [cluster_id for share in weighed for cluster_id in _serving_clusters(snapshot, share)]
 
 
-def _shares_in_order(facts: RequestFacts, snapshot: Snapshot, rng: Random) -> list[RevisionShare]:
+def _shares_in_order(
+    facts: RequestFacts, revisions: Sequence[RevisionShare], rng: Random
+) -> list[RevisionShare]:
     """The share that the session falls to, then the others by falling weight; without weight, none."""
-    shares = [share for share in snapshot.revisions if share.weight > 0]
+    shares = [share for share in revisions if share.weight > 0]
     if len(shares) < 2:
         return shares
     total = sum(share.weight for share in shares)
@@ -184,8 +206,8 @@ def _is_at_once(share: RevisionShare, facts: RequestFacts, snapshot: Snapshot, p
     return snapshot.posture == "active_passive" or computes_at_once(facts.prompt_bytes, here, policy.regions)
 
 
-def _wait_or_refuse(facts: RequestFacts, snapshot: Snapshot) -> Choice:
-    holders = _holders(snapshot)
+def _wait_or_refuse(facts: RequestFacts, snapshot: Snapshot, revisions: Sequence[RevisionShare]) -> Choice:
+    holders = _holders(snapshot, revisions)
     if snapshot.cluster_id in holders and is_inside(snapshot.residency, snapshot.jurisdiction):
         return Wait(reasons=("no replica is ready", "this cluster holds the deployment and may start one"))
     peers = sorted(permitted(holders, facts, snapshot), key=lambda peer: (peer.rtt_ms, peer.cluster_id))

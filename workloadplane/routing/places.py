@@ -33,8 +33,6 @@ class Placed(Protocol):
     def adapters(self) -> frozenset[str]: ...
     @property
     def max_context_tokens(self) -> int: ...
-    @property
-    def modalities(self) -> frozenset[str] | None: ...
 
 
 _Named = TypeVar("_Named", bound=Placed)
@@ -58,7 +56,6 @@ class Places:
     of_revision: Mapping[str, int]
     of_adapter: Mapping[str, int]
     prompt_bytes_max: tuple[int, ...]
-    modalities: tuple[frozenset[str] | None, ...]
     shortest_prompt_bytes_max: int
 
     @classmethod
@@ -83,7 +80,6 @@ class Places:
             of_revision=of_revision,
             of_adapter=of_adapter,
             prompt_bytes_max=longest,
-            modalities=tuple(each.modalities for each in replicas),
             shortest_prompt_bytes_max=min((size for size in longest if size), default=0),
         )
 

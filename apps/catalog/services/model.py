@@ -1,11 +1,12 @@
 """Models and their versions. A version is pinned by digest and never changed: a new set of weights is a new version."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from apps.api.actors import Actor
 from apps.api.problems import FieldError, Problem
 from apps.api.services import audit_record, one_transaction
-from apps.catalog.models import Model, ModelVersion
+from apps.catalog.models import Modality, Model, ModelVersion
 from apps.catalog.sources import format_check, source_check
 
 
@@ -38,6 +39,7 @@ def model_version_create(
     max_context_tokens: int,
     weight_format: str = "safetensors",
     gpus_per_replica: int = 1,
+    modalities: Sequence[str] = (Modality.TEXT,),
 ) -> ModelVersion:
     """Weights, pinned.
 
@@ -79,9 +81,16 @@ def model_version_create(
         size_bytes=size_bytes,
         max_context_tokens=max_context_tokens,
         gpus_per_replica=gpus_per_replica,
+        modalities=list(modalities),
     )
     row.refresh_from_db()
-    after = {"version": version, "digest": digest, "source_uri": source_uri, "precision": precision}
+    after = {
+        "version": version,
+        "digest": digest,
+        "source_uri": source_uri,
+        "precision": precision,
+        "modalities": list(modalities),
+    }
     audit_record(actor=actor, action="created", subject=row, after=after)
     return row
 

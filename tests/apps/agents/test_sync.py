@@ -57,6 +57,7 @@ def test_an_enrolled_agent_is_sent_what_its_cluster_shall_run() -> None:
         assert (entry.autoscaling.min_replicas, entry.autoscaling.max_replicas) == (1, 2)
         route = agent.entries("routing", Route)[str(assignment.deployment_id)]
         assert [(r.weight, r.cluster_ids) for r in route.revisions] == [(100, (header.cluster_id,))]
+        assert [r.modalities for r in route.revisions] == [("text",)]
         peers = agent.header("routing", RoutingHeader).peers
         assert [(peer.cluster_name, peer.url) for peer in peers] == [("us-east", "http://127.0.0.1:9000")]
         assert agent.identity is not None

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
+from apps.catalog.models import Modality
 from apps.catalog.selectors import engine_image_resolve, model_version_resolve
 from tests.apps.conftest import Tenant, bearer, pointers
+from workloadplane.protocol.modalities import MODALITIES
 
 pytestmark = pytest.mark.django_db
 
@@ -91,6 +93,19 @@ def test_a_version_is_never_overwritten(acme: Tenant, versions: str) -> None:
     pinned = model_version_resolve(project_id=acme.project.pk, reference="llama@1")
     assert (newest.version, pinned.version) == ("2", "1")
     assert acme.client.get("/api/v1/models/llama").json()["versions"] == ["2", "1"]
+
+
+def test_a_version_says_what_it_takes(acme: Tenant, versions: str) -> None:
+    """Text unless it says otherwise; what no gateway knows, twice the same, or nothing at all is refused."""
+    told = acme.client.post(versions, VERSION, format="json").json()
+    assert told["modalities"] == ["text"] == acme.client.get(f"{versions}/1").json()["modalities"]
+    seeing = {**VERSION, "version": "2", "modalities": ["text", "image"]}
+    assert acme.client.post(versions, seeing, format="json").json()["modalities"] == ["text", "image"]
+    assert list(Modality.values) == list(MODALITIES)
+    for wrong in ([], ["text", "text"], ["smell"], "text", None):
+        response = acme.client.post(versions, {**VERSION, "version": "3", "modalities": wrong}, format="json")
+        assert response.status_code == 400
+        assert all(pointer.startswith("/modalities") for pointer in pointers(response))
 
 
 @pytest.mark.parametrize(

@@ -269,4 +269,4 @@ def test_salts_and_projects_keep_prompts_apart() -> None:
     parts = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a"}}]}]
     seen = parse(json.dumps({"model": "m", "messages": parts}).encode())
     assert isinstance(seen, InferenceBody)
-    assert affinity.prompt_of(seen, "a", None).modalities == {"image"}
+    assert affinity.prompt_of(seen, "a", None).modalities == {"text", "image"}

@@ -8,9 +8,7 @@ import pytest
 
 from tests.support.gateway import AUTHORIZED, agent_state, gateway, json_answer, run, sends, upstream
 from tests.support.tables import endpoint
-from workloadplane.gateway import errors
 from workloadplane.protocol.local import EndpointSet
-from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.statefile import write_state
 
 
@@ -64,13 +62,3 @@ def test_a_prompt_that_fits_no_replica_is_the_clients_to_mend(tmp_path: Path, pa
         assert "16 tokens" in error["message"]
 
     run(scenario())
-
-
-def test_what_a_model_does_not_take_is_the_clients_to_mend() -> None:
-    """An image for a model of text alone is no fault that passes."""
-    refusal = Refusal(
-        rule="modality", subject="prompt", value="holds image", remedy="use a model that takes it"
-    )
-    failure = errors.refused(refusal, "messages")
-    assert (failure.status, failure.code, failure.param) == (400, "unsupported_modality", "messages")
-    assert failure.retry_after_s is None

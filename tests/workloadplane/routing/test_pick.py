@@ -285,3 +285,48 @@ def test_a_full_replica_takes_nothing_more() -> None:
     assert not starting.full
     unbounded = ReplicaFacts("a", "r1", True, 8.0)
     assert isinstance(chosen(snapshot(replicas=(unbounded,), in_flight={"a": 10**6})), ToReplica)
+
+
+def test_a_revision_that_does_not_take_what_is_asked_is_none() -> None:
+    """Of old and new the one that sees gets the pictures, here, elsewhere or once it has started; all, if all do."""
+    text, seeing = frozenset({"text"}), frozenset({"text", "image"})
+    old = RevisionShare("r1", 99, (HERE,), text)
+    new = RevisionShare("r2", 1, (HERE,), seeing)
+    picture = RequestFacts(None, True, modalities=seeing)
+
+    def asked(facts: RequestFacts, shot: Snapshot) -> Choice:
+        return pick(facts, shot, Policy(), Random(1))
+
+    a, b = ReplicaFacts("a", "r1", True, 8.0), ReplicaFacts("b", "r2", True, 8.0)
+    both = snapshot(revisions=(old, new), replicas=(a, b))
+    for _ in range(20):
+        choice = asked(picture, both)
+        assert isinstance(choice, ToReplica)
+        assert choice.replica_id == "b"
+    words = asked(RequestFacts("s", True, modalities=text), both)
+    assert isinstance(words, ToReplica)
+    assert isinstance(asked(picture, snapshot(revisions=(old, new), replicas=(a,))), Wait)
+    away = RevisionShare("r2", 1, ("c-us",), seeing)
+    there = asked(picture, snapshot(revisions=(old, away), replicas=(a,)))
+    assert isinstance(there, ToPeer)
+    assert there.cluster_id == "c-us"
+    late = asked(picture, snapshot(revisions=(old, away), replicas=(a,), unready={"c-us"}))
+    assert isinstance(late, ToPeer)
+    assert late.may_hold
+
+    for replicas in ((a,), ()):
+        refused = asked(picture, snapshot(revisions=(old,), replicas=replicas))
+        assert isinstance(refused, Refusal)
+        assert (refused.rule, refused.value) == ("modality", "holds image")
+        assert refused.remedy.endswith("this one takes text")
+
+    untold = RevisionShare("r3", 1, (HERE,))
+    guess = asked(
+        picture, snapshot(revisions=(old, untold), replicas=(a, ReplicaFacts("c", "r3", True, 8.0)))
+    )
+    assert isinstance(guess, ToReplica)
+    assert guess.replica_id == "c"
+    newer = asked(
+        picture, snapshot(revisions=(old, away), replicas=(ReplicaFacts("d", "r9", True, 8.0),), peers={})
+    )
+    assert isinstance(newer, ToReplica), "one that the table does not know yet is asked all the same"
