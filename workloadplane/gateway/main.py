@@ -16,6 +16,7 @@ import structlog
 import uvloop
 
 from workloadplane.gateway import limits
+from workloadplane.gateway.handover import lifeline
 from workloadplane.gateway.handover.family import SUCCEEDED, Family, child_command
 from workloadplane.gateway.process import GatewayProcess, Options
 
@@ -32,23 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--tls-certificate and --tls-key: give both, or neither to serve without TLS")
     index: int | None = given.process_index
     try:
-        options = Options(
-            agent_state_dir=given.agent_state_dir.absolute(),
-            state_dir=given.state_dir.absolute(),
-            host=given.host,
-            port=given.port,
-            share_port=given.share_port or index is not None,
-            take_over=given.take_over,
-            tls_certificate=_absolute(given.tls_certificate),
-            tls_key=_absolute(given.tls_key),
-            tls_ca=_absolute(given.tls_ca),
-            otlp_endpoint=_http_url(given.otlp_endpoint),
-            trace_ratio=_ratio(given.trace_ratio),
-            process_index=_index(index, given.processes),
-            process_count=given.processes,
-            operator_networks=tuple(ip_network(each.strip()) for each in given.operator_networks.split(",")),
-            limits=limits.from_arguments(given),
-        )
+        options = _options(given)
     except ValueError as error:
         parser.error(str(error))
     _log_as_json()
@@ -63,12 +48,47 @@ def main(arguments: list[str] | None = None) -> int:
     return SUCCEEDED if succeeded and index is not None else 0
 
 
+def _options(given: argparse.Namespace) -> Options:
+    """Raises ValueError naming the option that cannot be."""
+    index: int | None = given.process_index
+    return Options(
+        agent_state_dir=given.agent_state_dir.absolute(),
+        state_dir=given.state_dir.absolute(),
+        host=given.host,
+        port=given.port,
+        share_port=given.share_port or index is not None,
+        take_over=given.take_over,
+        tls_certificate=_absolute(given.tls_certificate),
+        tls_key=_absolute(given.tls_key),
+        tls_ca=_absolute(given.tls_ca),
+        otlp_endpoint=_http_url(given.otlp_endpoint),
+        trace_ratio=_ratio(given.trace_ratio),
+        process_index=_index(index, given.processes),
+        process_count=given.processes,
+        operator_networks=tuple(ip_network(each.strip()) for each in given.operator_networks.split(",")),
+        limits=limits.from_arguments(given),
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workloadplane.gateway", description=__doc__)
     parser.add_argument("--agent-state-dir", type=Path, required=True, help="where the agent keeps its state")
     parser.add_argument("--state-dir", type=Path, required=True, help="where usage is spooled")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, required=True, help="port to listen on; 0 = any free one")
+    parser.add_argument(
+        "--operator-networks",
+        default="127.0.0.0/8,::1/128",
+        help="networks that may read /metrics (default: this machine)",
+    )
+    _add_processes(parser)
+    _add_tls(parser)
+    _add_tracing(parser)
+    limits.add_arguments(parser)
+    return parser
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--share-port",
         action="store_true",
@@ -88,11 +108,9 @@ def _parser() -> argparse.ArgumentParser:
         help="take the listening socket and the idle connections over from the gateway that serves this state "
         "directory, if there is one; it finishes what it has begun and ends",
     )
-    parser.add_argument(
-        "--operator-networks",
-        default="127.0.0.0/8,::1/128",
-        help="networks that may read /metrics (default: this machine)",
-    )
+
+
+def _add_tls(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tls-certificate", type=Path, metavar="FILE", help="serve TLS with this chain (PEM)"
     )
@@ -103,6 +121,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="hold replicas and peers that speak TLS to these authorities alone (default: the system's)",
     )
+
+
+def _add_tracing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--otlp-endpoint",
         metavar="URL",
@@ -115,8 +136,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RATIO",
         help="of the requests that bring no trace context, how many begin a trace: 0 ... 1 (default 0.01)",
     )
-    limits.add_arguments(parser)
-    return parser
 
 
 def _absolute(path: Path | None) -> Path | None:
@@ -160,6 +179,7 @@ async def _run(options: Options) -> bool:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    lifeline.on_parent_gone(loop, stop.set)
     process = GatewayProcess(options)
     # What lives as long as the process need not be looked at by every collection.
     gc.collect()

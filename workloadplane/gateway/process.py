@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -25,6 +26,7 @@ from workloadplane.gateway.accesslog import AccessLog
 from workloadplane.gateway.affinity import Affinity
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.dispatch import Gateway, Network
+from workloadplane.gateway.draining import Draining
 from workloadplane.gateway.ejections import Ejections
 from workloadplane.gateway.entry import Held
 from workloadplane.gateway.explain import Explained
@@ -38,6 +40,7 @@ from workloadplane.gateway.regions import TICK_S, Regions
 from workloadplane.gateway.registry import Registry
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.tls import Reloading, ServerTls, client_tls
+from workloadplane.gateway.tls_handshakes import Handshakes, TlsConnection
 from workloadplane.gateway.tracing import Tracer
 from workloadplane.gateway.turns import Turns
 from workloadplane.gateway.upstream import UpstreamPool
@@ -55,7 +58,6 @@ _SPANS_S = 0.5
 _LAST_SPANS_S = 3.0
 _HELD_RETRY_S = 1.0
 _BACKLOG = 4096
-_SAY_CLOSE_S = 1.0
 _AGENT_WITHIN_S = 2.0
 _AGENT_AGAIN_S = 0.02
 
@@ -125,56 +127,65 @@ class GatewayProcess:
         Raises OSError if the port can't be had.
         """
         self._stop = stop
-        options = self._options
-        listener = await self._neighbours.take_over(options.host, options.port) if options.take_over else None
+        options, neighbours = self._options, self._neighbours
+        listener = await neighbours.take_over(options.host, options.port) if options.take_over else None
         if listener is None:
             listener = _listen(options.host, options.port, share=options.share_port)
         self._link.load_from_disk()
-        linking = asyncio.create_task(self._link.run())
-        if self._neighbours.succeeds:
-            await self._hear_agent()
+        timers = [asyncio.create_task(self._link.run())]
+        if neighbours.succeeds:
+            await self._hear_agent(stop)
+        if stop.is_set():
+            neighbours.decline()
+            listener.close()
+        else:
+            timers += self._begin_timers()
+            await self._serve_on(listener, stop)
+        await neighbours.close()
+        for timer in timers:
+            timer.cancel()
+        await asyncio.gather(*timers, return_exceptions=True)
+        await self._end()
+        return neighbours.has_successor
+
+    async def _serve_on(self, listener: socket.socket, stop: asyncio.Event) -> None:
+        tls, handshakes = self._server_tls, Handshakes(self._options.limits.header_timeout_s)
         server = await self._loop.create_server(
-            lambda: ClientConnection(self._gateway),
+            partial(TlsConnection, self._gateway, handshakes)
+            if tls
+            else partial(ClientConnection, self._gateway),
             sock=listener,
             backlog=_BACKLOG,
-            ssl=self._server_tls.context if self._server_tls is not None else None,
-            ssl_handshake_timeout=options.limits.header_timeout_s if self._server_tls is not None else None,
+            ssl=tls.context if tls else None,
+            ssl_handshake_timeout=self._options.limits.header_timeout_s if tls else None,
         )
         host, port = listener.getsockname()[:2]
         self.address = (host, port)
-        timers = [
-            linking,
-            asyncio.create_task(self._every(_SWEEP_S, self._sweep)),
-            asyncio.create_task(self._every(_REPORT_S, self._link.report_load)),
-            asyncio.create_task(self._every(TICK_S, self._regions.tick)),
-            asyncio.create_task(self._every(_SIBLINGS_S, self._tell_siblings)),
-            asyncio.create_task(self._every(_FLUSH_S, self._flush)),
-            asyncio.create_task(self._every(_SPANS_S, self._context.tracer.flush)),
-            asyncio.create_task(self._every(_TLS_FILES_S, self._look_at_tls_files)),
-            asyncio.create_task(self._every(_HELD_RETRY_S, self._context.turns.soon_for_all)),
-        ]
         await self._neighbours.open(self._gateway, listener)
         _log.info("gateway serves", host=host, port=port, instance=self._context.spool.gateway_instance)
         ready.tell()
         await stop.wait()
         server.close()
-        await self._drain()
-        await self._neighbours.close()
-        for timer in timers:
-            timer.cancel()
-        await asyncio.gather(*timers, return_exceptions=True)
-        if self._log_writing is not None:
-            await self._log_writing
-        self._end()
-        await self._context.tracer.close(_LAST_SPANS_S)
-        if self._log_writing is not None:
-            await self._log_writing
-        return self._neighbours.has_successor
+        self._neighbours.on_listener_closed()
+        await Draining(self._context, self._gateway, self._neighbours, handshakes).run()
 
-    async def _hear_agent(self) -> None:
+    def _begin_timers(self) -> "list[asyncio.Task[None]]":
+        ticks: list[tuple[float, Callable[[], None]]] = [
+            (_SWEEP_S, self._sweep),
+            (_REPORT_S, self._link.report_load),
+            (TICK_S, self._regions.tick),
+            (_SIBLINGS_S, self._tell_siblings),
+            (_FLUSH_S, self._flush),
+            (_SPANS_S, self._context.tracer.flush),
+            (_TLS_FILES_S, self._look_at_tls_files),
+            (_HELD_RETRY_S, self._context.turns.soon_for_all),
+        ]
+        return [asyncio.create_task(self._every(interval_s, act)) for interval_s, act in ticks]
+
+    async def _hear_agent(self, stop: asyncio.Event) -> None:
         """A successor serves what only the agent's word allows (the lease), too: wait for it, but not for ever."""
         for _ in range(int(_AGENT_WITHIN_S / _AGENT_AGAIN_S)):
-            if self._context.registry.plane_heard_s is not None:
+            if self._context.registry.plane_heard_s is not None or stop.is_set():
                 return
             await asyncio.sleep(_AGENT_AGAIN_S)
 
@@ -182,32 +193,9 @@ class GatewayProcess:
         if self._stop is not None:
             self._stop.set()
 
-    async def _drain(self) -> None:
-        """Let running requests finish, up to the bound; idle connections go to the successor or are closed."""
-        self._gateway.draining = True
-        _log.info("gateway drains", requests=len(self._context.relays))
-        deadline_s = monotonic() + self._options.limits.drain_timeout_s
-        while monotonic() < deadline_s:
-            for connection in list(self._gateway.connections):
-                if not connection.is_idle:
-                    continue
-                if self._neighbours.has_successor:
-                    self._neighbours.pass_idle(connection)
-                else:
-                    connection.close_idle()
-            if monotonic() > deadline_s - _SAY_CLOSE_S:
-                for session in list(self._context.websockets):
-                    session.on_drain_over()
-            if not self._gateway.connections:
-                return
-            await asyncio.sleep(0.05)
-        for relay in list(self._context.relays):
-            relay.on_drain_over()
-        await asyncio.sleep(0.1)  # the last bytes leave
-        for connection in list(self._gateway.connections):
-            connection.abort()
-
-    def _end(self) -> None:
+    async def _end(self) -> None:
+        """Write down what is left, and let go."""
+        await self._log_written()
         self._regions.close()
         self._context.pool.close()
         self._close_windows()
@@ -217,6 +205,12 @@ class GatewayProcess:
         except OSError as error:
             _log.error("usage not written", reason=str(error))
         _log.info("gateway ended")
+        await self._context.tracer.close(_LAST_SPANS_S)
+        await self._log_written()
+
+    async def _log_written(self) -> None:
+        if self._log_writing is not None:
+            await self._log_writing
 
     async def _every(self, interval_s: float, act: Callable[[], None]) -> None:
         """A failing tick is said and does not end the others: they carry every time limit."""

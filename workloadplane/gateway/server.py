@@ -195,8 +195,12 @@ class ClientConnection(asyncio.Protocol):
             and self._stalled_since_s is None
             and (self._reader.is_idle or self._reader.upgraded == b"")
             and not transport.get_write_buffer_size()
-            and transport.get_extra_info("ssl_object") is None
+            and not self.is_tls
         )
+
+    @property
+    def is_tls(self) -> bool:
+        return self._transport is not None and self._transport.get_extra_info("ssl_object") is not None
 
     def fileno(self) -> int:
         """The socket's descriptor. Raises OSError when it is closed."""
@@ -376,7 +380,7 @@ class ClientConnection(asyncio.Protocol):
         current = self._current
         if current is None or self._closing or current.http_1_0:
             return False
-        if self._transport is None or self._transport.get_extra_info("ssl_object") is not None:
+        if self._transport is None or self.is_tls:
             return False
         self._half_closed = True
         (self._waiting[-1] if self._waiting else current).keep_alive = False

@@ -12,6 +12,7 @@ import structlog
 from workloadplane.gateway.handover.wire import (
     VERSION,
     Done,
+    Ending,
     Listening,
     Loads,
     Message,
@@ -54,24 +55,32 @@ class Desk:
         self._on_loads = on_loads
         self._loop = asyncio.get_running_loop()
         self._own: socket.socket | None = None
+        self._own_inode = 0
         self._listener: socket.socket | None = None
         self._talks: set[asyncio.Task[None]] = set()
+        self._has_heir = False
         self._succeeded = False
 
     def open(self, listener: socket.socket) -> None:
         """Answer from now on; ``listener`` is what a successor gets. Raises OSError."""
         self._listener = listener
         self._own = own = bind(self._path)
+        self._own_inode = self._path.stat().st_ino
         self._loop.add_reader(own.fileno(), self._accept, own)
 
+    def on_listener_closed(self) -> None:
+        """There is nothing to hand over any more."""
+        self._listener = None
+
     def close(self) -> None:
-        """Answer no more; the name stays if it is a successor's by now."""
+        """Answer no more; the name stays if it is another process's by now."""
         own, self._own = self._own, None
         if own is not None:
             self._loop.remove_reader(own.fileno())
             own.close()
-            if not self._succeeded:
-                self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if self._path.stat().st_ino == self._own_inode:
+                    self._path.unlink()
         for talk in self._talks:
             talk.cancel()
 
@@ -134,16 +143,27 @@ class Desk:
         self._adopt(message, taken)
 
     async def _hand_over(self, connection: socket.socket, reader: Reader, asked: TakeOver) -> None:
-        if self._succeeded or self._listener is None or asked.version != VERSION:
+        """One heir at a time: two would both serve, and only one of them could be found by the next."""
+        if self._has_heir or self._succeeded or asked.version != VERSION:
             told = encode(Done(refused="it is handing over already, or speaks another version"))
             await self._loop.sock_sendall(connection, told)
             return
-        told = encode(Listening(pid=os.getpid()))
-        sent = socket.send_fds(connection, [told], [self._listener.fileno()])
-        await self._loop.sock_sendall(connection, told[sent:])
-        message = await self._receive(connection, reader)
-        if isinstance(message, Serving) and not self._succeeded:
+        self._has_heir = True
+        try:
+            await self._offer(connection)
+            message = await self._receive(connection, reader)
+        finally:
+            self._has_heir = False
+        if isinstance(message, Serving):
             self._succeeded = True
             _log.info("a successor serves", successor_pid=asked.pid)
             await self._loop.sock_sendall(connection, encode(Done()))
             self._on_succeeded()
+
+    async def _offer(self, connection: socket.socket) -> None:
+        if self._listener is None:
+            await self._loop.sock_sendall(connection, encode(Ending(pid=os.getpid())))
+            return
+        told = encode(Listening(pid=os.getpid()))
+        sent = socket.send_fds(connection, [told], [self._listener.fileno()])
+        await self._loop.sock_sendall(connection, told[sent:])

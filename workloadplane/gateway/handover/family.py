@@ -1,7 +1,8 @@
 """Several gateway processes as one program: they share the port, and each deployment has its queue in one of them.
 
 The parent carries no byte. It starts the children, starts anew one that dies, passes SIGTERM on, and is ready when
-all serve. A successor family takes over child by child; a child that was succeeded is not started again.
+all serve. A successor family takes over child by child; a child that was succeeded is not started again. If the
+parent itself is killed the children finish what they have begun and end.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from workloadplane.gateway import ready
-from workloadplane.gateway.handover import heir
+from workloadplane.gateway.handover import heir, lifeline
 
 #: How a child ends whose successor serves.
 SUCCEEDED = 3
@@ -36,6 +37,7 @@ class Family:
         self._state_dir = state_dir
         self._stop = asyncio.Event()
         self._children: dict[int, asyncio.subprocess.Process] = {}
+        self._lifeline, self._alive = os.pipe()
         # Bound, never listening: no connection comes here, and the port stays ours while children restart.
         self._place = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -63,6 +65,8 @@ class Family:
         finally:
             telling.cancel()
             self._place.close()
+            os.close(self._lifeline)
+            os.close(self._alive)
         return 1 if any(failed) else 0
 
     def _end(self) -> None:
@@ -90,7 +94,8 @@ class Family:
             if asked is None:
                 return
             asked.confirm()
-            asked.listener.close()
+            if asked.listener is not None:
+                asked.listener.close()
             index += 1
 
     async def _keep(self, index: int, serving: asyncio.Event, *, takes_over: bool) -> bool:
@@ -123,8 +128,12 @@ class Family:
                 *self._command,
                 *options,
                 *(["--take-over"] if takes_over else []),
-                env={**os.environ, ready.VARIABLE: str(writing)},
-                pass_fds=(writing,),
+                env={
+                    **os.environ,
+                    ready.VARIABLE: str(writing),
+                    lifeline.VARIABLE: str(self._lifeline),
+                },
+                pass_fds=(writing, self._lifeline),
                 stdin=asyncio.subprocess.DEVNULL,
             )
         finally:

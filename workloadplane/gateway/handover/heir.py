@@ -2,7 +2,8 @@
 
 It asks for the listening socket and gets its descriptor: one socket with one accept queue, which both now hold, so
 no connection is refused or lost whichever of them accepts it. When it accepts itself it says so; only then does
-the old one stop. If it dies before, the old one has noticed nothing.
+the old one stop. If it dies before, the old one has noticed nothing. One that was told to end has no socket left to
+give; its heir listens anew and gets the connections that are idle.
 """
 
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from workloadplane.gateway.handover.wire import (
     Done,
+    Ending,
     Listening,
     Message,
     Reader,
@@ -25,9 +27,13 @@ _ANSWER_S = 5.0
 
 
 class Heir:
-    """A succession under way. ``listener``: the shared listening socket; ``old_pid``: whom it is from."""
+    """A succession under way.
 
-    def __init__(self, connection: socket.socket, listener: socket.socket, old_pid: int) -> None:
+    listener: the shared listening socket; ``None`` from one that listens no more
+    old_pid:  whom it is from
+    """
+
+    def __init__(self, connection: socket.socket, listener: socket.socket | None, old_pid: int) -> None:
         self._connection = connection
         self.listener = listener
         self.old_pid = old_pid
@@ -39,6 +45,12 @@ class Heir:
             _receive(self._connection)
         finally:
             self._connection.close()
+
+    def decline(self) -> None:
+        """We shall not serve after all: the old one goes on as if nobody had asked."""
+        self._connection.close()
+        if self.listener is not None:
+            self.listener.close()
 
 
 def ask(state_dir: Path, index: int) -> Heir | None:
@@ -56,6 +68,8 @@ def ask(state_dir: Path, index: int) -> Heir | None:
     except (OSError, ValueError):
         connection.close()
         raise
+    if isinstance(message, Ending):
+        return Heir(connection, None, message.pid)
     if not isinstance(message, Listening) or not reader.fds:
         connection.close()
         raise OSError(f"the process that serves does not hand over: {message}")

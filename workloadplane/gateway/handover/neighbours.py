@@ -50,7 +50,7 @@ class Neighbours:
     async def take_over(self, host: str, port: int) -> socket.socket | None:
         """The listening socket of the process that serves, if there is one. Raises OSError if it refuses."""
         self._heir = heir = await asyncio.to_thread(ask, self._state_dir, self._index)
-        if heir is None:
+        if heir is None or heir.listener is None:
             return None
         has_host, has_port = heir.listener.getsockname()[:2]
         if port not in (0, has_port) or host != has_host:
@@ -58,6 +58,12 @@ class Neighbours:
             heir.listener.close()
             return None
         return heir.listener
+
+    def decline(self) -> None:
+        """We end before we serve: a predecessor need not stop."""
+        heir, self._heir = self._heir, None
+        if heir is not None:
+            heir.decline()
 
     @property
     def succeeds(self) -> bool:
@@ -87,6 +93,11 @@ class Neighbours:
                 _log.warning("the predecessor was gone before it heard", reason=str(error))
             else:
                 _log.info("took over", predecessor_pid=heir.old_pid)
+
+    def on_listener_closed(self) -> None:
+        """We stop accepting: a successor gets our idle connections, but must listen for itself."""
+        if self._desk is not None:
+            self._desk.on_listener_closed()
 
     async def close(self) -> None:
         """Answer no more."""

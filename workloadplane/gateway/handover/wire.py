@@ -33,6 +33,12 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True, tag="listening"):
     pid: int
 
 
+class Ending(msgspec.Struct, frozen=True, kw_only=True, tag="ending"):
+    """It was told to end and listens no more: listen anew. Until it has ended it passes on what it can."""
+
+    pid: int
+
+
 class Serving(msgspec.Struct, frozen=True, kw_only=True, tag="serving"):
     """The successor accepts: stop accepting, finish, end."""
 
@@ -70,7 +76,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     refused: str = ""
 
 
-Message = TakeOver | Listening | Serving | Pass | Loads | Done
+Message = TakeOver | Listening | Ending | Serving | Pass | Loads | Done
 _decoder = msgspec.msgpack.Decoder(Message)
 
 

@@ -252,18 +252,12 @@ def test_a_killed_process_takes_only_its_own_along(tmp_path: Path) -> None:
             await release.wait()
             writer.write(chunk(b"data: [DONE]\n\n") + chunk(b""))
 
-        async def stream(port: int, model: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(post(b'{"model":"%s","messages":[],"stream":true}' % model.encode()))
-            await reader.readuntil(b"\n\n")
-            return reader, writer
-
         async with upstream(held) as engine:
             directory = state_of(tmp_path / "agent", engine.port)
             async with program(directory, tmp_path / "gateway", *TWO) as running, _ended(running):
                 await _serve(running)
                 streams = {
-                    index: [await stream(running.port, OWNED[index]) for _ in range(12)] for index in OWNED
+                    index: [await _stream(running.port, OWNED[index]) for _ in range(12)] for index in OWNED
                 }
                 before = children(running)
                 os.kill(before[1], signal.SIGKILL)
@@ -294,6 +288,65 @@ def test_a_killed_process_takes_only_its_own_along(tmp_path: Path) -> None:
                 await eventually_async(owns_again, what="its deployments back")
 
     run(scenario(), within_s=60)
+
+
+@pytest.mark.slow
+def test_children_of_a_killed_parent_finish_and_end(tmp_path: Path) -> None:
+    """Nobody is left running: what they have begun is finished, and a new family takes their place meanwhile."""
+
+    async def scenario() -> None:
+        release = asyncio.Event()
+
+        async def held(
+            received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        ) -> None:
+            if b"stream" not in received.body:
+                writer.write(json_answer(b"{}"))
+                return
+            writer.write(SSE_HEAD + chunk(b'data: {"choices":[]}\n\n'))
+            await release.wait()
+            writer.write(chunk(b"data: [DONE]\n\n") + chunk(b""))
+
+        async with upstream(held) as engine:
+            directory = state_of(tmp_path / "agent", engine.port)
+            async with program(directory, tmp_path / "gateway", *TWO) as running:
+                await _serve(running)
+                streams = [await _stream(running.port, name) for name in OWNED.values()]
+                orphans = children(running)
+                assert len(orphans) == 2
+                running.process.kill()
+                await running.process.wait()
+                await eventually_async(lambda: str(running.told).count("gateway drains") == 2)
+                options = ("--port", str(running.port), *TWO)
+                async with program(directory, tmp_path / "gateway", *options) as new, _ended(new):
+                    await _serve(new)
+                    for name in OWNED.values():
+                        await instance(new.port, name)
+                    release.set()
+                    for reader, writer in streams:
+                        assert b"[DONE]" in await reader.read()
+                        writer.close()
+                    await eventually_async(lambda: not any(map(_runs, orphans.values())), what="they ended")
+                    for name in OWNED.values():
+                        await instance(new.port, name)
+
+    run(scenario(), within_s=60)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return status != "Z"
+
+
+async def _stream(port: int, model: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """An answer that has begun."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(post(b'{"model":"%s","messages":[],"stream":true}' % model.encode()))
+    await reader.readuntil(b"\n\n")
+    return reader, writer
 
 
 @pytest.mark.slow
