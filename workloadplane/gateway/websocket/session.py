@@ -17,7 +17,7 @@ from dataclasses import replace
 from time import monotonic
 
 from workloadplane.gateway import errors, heads
-from workloadplane.gateway.admission import Caller
+from workloadplane.gateway.admission import Caller, is_revoked
 from workloadplane.gateway.attempt import Attempt, Inquiry
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.dialects import request_id_lines
@@ -132,6 +132,9 @@ class WebSocketSession:
         if inquiry is None or entry is None:
             return True
         self._tried.clear()
+        if self._is_revoked():
+            self._fail(errors.wrong_key())
+            return True
         route = self._context.registry.route(inquiry.caller.api_key.project_id, inquiry.route.deployment)
         if route is None:
             self._fail(errors.model_not_found(inquiry.body.model))
@@ -389,6 +392,8 @@ class WebSocketSession:
     def on_sweep(self, now_s: float, *, draining: bool) -> None:
         """Keep the time limits; called every half second or so."""
         if self._tunnel is not None:
+            if self._is_revoked():
+                self._tunnel.end(POLICY, "the API key was revoked or has expired")
             self._tunnel.on_sweep(now_s, draining=draining)
         elif now_s > self._deadline_s:
             limits = self._context.limits
@@ -399,6 +404,10 @@ class WebSocketSession:
                 self._close("refused", 408)
             else:
                 self.on_attempt_lost(errors.upstream_timeout(limits.header_timeout_s), "reset")
+
+    def _is_revoked(self) -> bool:
+        """A session may outlast its key by far."""
+        return is_revoked(self._context.registry, self._caller, now=time.time())
 
     def on_drain_over(self) -> None:
         """The process's time is over: end honestly."""

@@ -384,6 +384,27 @@ def test_limits_in_time_and_number(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_a_session_ends_with_its_key(tmp_path: Path) -> None:
+    """Once the key that opened it is revoked it is closed, both ends told, however busy it is."""
+
+    async def scenario() -> None:
+        engine = Engine(echo)
+        async with upstream(engine.script) as server:
+            state = agent_state(tmp_path / "agent", server.port)
+            async with gateway(tmp_path / "gateway", state) as running:
+                _, reader, writer = await connect(running.port, handshake())
+                assert await next_frame(reader) == (TEXT, b"hello")
+                other = state.signer.keyset([api_key("another")], audience=state.cluster_id, generation=2)
+                assert running.process._context.registry.adopt_table("keyset", other) is None
+                assert await close_code(reader) == 1008
+                writer.close()
+                (record,) = await running.usage_of(1)
+                assert record.route == "realtime"
+        assert engine.got[:1] == b"\x88", "the engine was told, too"
+
+    run(scenario())
+
+
 def test_a_slow_reader_slows_the_other_end(tmp_path: Path) -> None:
     """Whoever does not read holds the sender back; the gateway keeps no more than its bounds, either way."""
 
