@@ -110,7 +110,7 @@ def parse(body: bytes, kind: type[InferenceBody] = InferenceBody) -> InferenceBo
             body.decode()  # members that are not read are not looked into, but every engine will
         return parsed
     except RecursionError:
-        return errors.bad_request("The body is nested too deeply; send a flatter one.", code="body_too_deep")
+        return errors.body_too_deep()
     except msgspec.ValidationError as error:
         where = _PLACE.search(str(error))
         param = where.group(1) if where else None

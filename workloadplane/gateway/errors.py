@@ -68,6 +68,10 @@ def bad_request(message: str, *, param: str | None = None, code: str = "invalid_
     return Failure(400, _INVALID, code, message, param)
 
 
+def body_too_deep() -> Failure:
+    return bad_request("The body is nested too deeply; send a flatter one.", code="body_too_deep")
+
+
 def bad_http(reason: str) -> Failure:
     return Failure(400, _INVALID, "invalid_http", f"The request is not valid HTTP/1.1: {reason}.")
 

@@ -159,6 +159,16 @@ class Relay:
         return choice
 
     def _follow(self, choice: Choice) -> None:
+        try:
+            self._go(choice)
+        except RecursionError:  # reading it once more, from a deeper place, than when it was let in
+            self._fail(errors.body_too_deep())
+        except Exception:
+            # As in ``on_answer``; one that waits would else stand in the way of all behind it.
+            _log.exception("request failed", request_id=self.request_id)
+            self._fail(errors.internal())
+
+    def _go(self, choice: Choice) -> None:
         counters, deployment_id = self._context.counters, self._inquiry.route.deployment_id
         if isinstance(choice, ToReplica):
             counters.picked(deployment_id, "replica", choice)

@@ -62,3 +62,24 @@ def test_a_prompt_that_fits_no_replica_is_the_clients_to_mend(tmp_path: Path, pa
         assert "16 tokens" in error["message"]
 
     run(scenario())
+
+
+def test_a_body_as_deep_as_can_be_read_at_all_is_answered(tmp_path: Path) -> None:
+    """The deepest that is let in may be too deep to be written anew: that is told, and the connection lives."""
+
+    async def scenario() -> None:
+        async with upstream(sends(json_answer(b"{}"))) as engine:
+            state = agent_state(tmp_path / "agent", engine.port)
+            async with (
+                gateway(tmp_path / "gateway", state) as running,
+                httpx.AsyncClient(base_url=running.url, headers=AUTHORIZED) as client,
+            ):
+                told = set()
+                for depth in range(900, 1000):
+                    deep = b"[" * depth + b"]" * depth
+                    body = b'{"model":"chat","stream":true,"stream_options":{},"x":%b}' % deep
+                    answer = await client.post("/v1/chat/completions", content=body)
+                    told.add((answer.status_code, answer.json().get("error", {}).get("code")))
+                assert told == {(200, None), (400, "body_too_deep")}
+
+    run(scenario())

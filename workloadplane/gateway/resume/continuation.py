@@ -139,6 +139,8 @@ def _unfit_request(members: dict[str, Any], is_chat: bool) -> str | None:
         return "an answer of a prescribed form"
     if members.get("presence_penalty") or members.get("frequency_penalty"):
         return "penalties on what the answer said before"
+    if members.get("truncate_prompt_tokens") is not None:
+        return "a prompt cut to a length"
     if members.get("echo") or members.get("suffix"):
         return "echo or suffix"
     return None

@@ -158,6 +158,7 @@ def test_a_stream_that_told_nothing_is_asked_for_again() -> None:
         ({"guided_regex": "a*"}, "an answer of a prescribed form"),
         ({"structured_outputs": {}}, "an answer of a prescribed form"),
         ({"presence_penalty": 0.5}, "penalties on what the answer said before"),
+        ({"truncate_prompt_tokens": 100}, "a prompt cut to a length"),
         ({"max_tokens": 1}, "all its tokens, though not its end"),
     ],
 )
