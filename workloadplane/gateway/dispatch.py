@@ -246,6 +246,7 @@ class Gateway:
         """Where a client may go, this gateway first; ``rtt_ms`` as measured from here."""
         header = self._context.registry.header
         regions: list[dict[str, object]] = []
+        rtt_ms = {name: facts.rtt_ms for name, facts in self._context.registry.peer_facts.items()}
         if header is not None:
             regions.append(
                 {
@@ -262,9 +263,9 @@ class Gateway:
                     "cluster": peer.cluster_name,
                     "jurisdiction": peer.jurisdiction,
                     "url": peer.url,
-                    "rtt_ms": peer.rtt_ms,
+                    "rtt_ms": rtt_ms[peer.cluster_id],
                 }
-                for peer in sorted(header.peers, key=lambda peer: peer.rtt_ms)
+                for peer in sorted(header.peers, key=lambda peer: rtt_ms[peer.cluster_id])
             ]
         told = {"generation": self._context.registry.generation("routing"), "regions": regions}
         connection.respond(200, _JSON + b"cache-control: max-age=10\r\n", msgspec.json.encode(told))

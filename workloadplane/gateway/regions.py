@@ -100,10 +100,11 @@ class Regions:
         """Ask the peers whose time has come, forget what is old, and see how it stands here."""
         context, now_s = self._context, monotonic()
         registry = context.registry
-        registry.loads_here.clear()
-        registry.loads_here.update(context.loads.here(registry, context.room, now_s))
-        context.loads.sweep(now_s)
         peers = {peer.cluster_id: peer for peer in registry.header.peers} if registry.header else {}
+        registry.loads_here.clear()
+        if peers:
+            registry.loads_here.update(context.loads.here(registry, context.room, now_s))
+        context.loads.sweep(now_s)
         context.affinity.abroad.sweep(registry.deployments, peers)
         for name in self._known.keys() - peers.keys():
             del self._known[name]
