@@ -10,16 +10,18 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 
 class Collector:
-    """Listens at ``url``; ``bodies`` and ``paths`` are what was sent, as it came."""
+    """Listens at ``url``; ``bodies``, ``paths`` and ``headers`` are what was sent, as it came."""
 
     def __init__(self, status: int = 200) -> None:
         bodies = self.bodies = []  # type: list[bytes]
         paths = self.paths = []  # type: list[str]
+        headers = self.headers = []  # type: list[Any]
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 bodies.append(self.rfile.read(int(self.headers["content-length"])))
                 paths.append(self.path)
+                headers.append(self.headers)
                 self.send_response(status)
                 self.send_header("content-length", "0")
                 self.end_headers()

@@ -7,6 +7,7 @@ options.
 import argparse
 import asyncio
 import gc
+import os
 import signal
 import sys
 from ipaddress import ip_network
@@ -16,6 +17,7 @@ import structlog
 import uvloop
 
 from workloadplane.gateway import limits
+from workloadplane.gateway.collector import collector
 from workloadplane.gateway.handover import lifeline
 from workloadplane.gateway.handover.family import SUCCEEDED, Family, child_command
 from workloadplane.gateway.process import GatewayProcess, Options
@@ -61,7 +63,7 @@ def _options(given: argparse.Namespace) -> Options:
         tls_certificate=_absolute(given.tls_certificate),
         tls_key=_absolute(given.tls_key),
         tls_ca=_absolute(given.tls_ca),
-        otlp_endpoint=_http_url(given.otlp_endpoint),
+        otlp=collector(given.otlp_endpoint, os.environ),
         trace_ratio=_ratio(given.trace_ratio),
         process_index=_index(index, given.processes),
         process_count=given.processes,
@@ -127,7 +129,9 @@ def _add_tracing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--otlp-endpoint",
         metavar="URL",
-        help="send spans to this OTLP/HTTP collector, as http://127.0.0.1:4318 (default: no spans)",
+        help="send spans to this OTLP/HTTP collector, as http://127.0.0.1:4318 (default: what OpenTelemetry's"
+        " OTEL_EXPORTER_OTLP_[TRACES_]ENDPOINT says, else no spans; headers come from"
+        " OTEL_EXPORTER_OTLP_[TRACES_]HEADERS)",
     )
     parser.add_argument(
         "--trace-ratio",
@@ -140,12 +144,6 @@ def _add_tracing(parser: argparse.ArgumentParser) -> None:
 
 def _absolute(path: Path | None) -> Path | None:
     return path.absolute() if path is not None else None
-
-
-def _http_url(url: str | None) -> str | None:
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise ValueError(f"--otlp-endpoint: {url!r} is no http:// or https:// URL")
-    return url
 
 
 def _ratio(ratio: float) -> float:

@@ -24,6 +24,7 @@ import structlog
 from workloadplane.gateway import ready
 from workloadplane.gateway.accesslog import AccessLog
 from workloadplane.gateway.affinity import Affinity
+from workloadplane.gateway.collector import NO_COLLECTOR, Collector
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.dispatch import Gateway, Network
 from workloadplane.gateway.draining import Draining
@@ -69,7 +70,7 @@ class Options:
     take_over:     from the process that serves this state directory with this index, if there is one
     tls_certificate, tls_key: what clients are served with; ``None`` = plain
     tls_ca:        authorities that replicas and peers are held to; ``None`` = the system's
-    otlp_endpoint: where spans go; ``None`` = nowhere. ``trace_ratio``: of requests without a trace, 0 ... 1
+    otlp:        where spans go. ``trace_ratio``: of requests without a trace, 0 ... 1
     process_index: of ``process_count`` that share the port, and each deployment's queue among them
     """
 
@@ -84,7 +85,7 @@ class Options:
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     tls_ca: Path | None = None
-    otlp_endpoint: str | None = None
+    otlp: Collector = NO_COLLECTOR
     trace_ratio: float = 0.0
     operator_networks: tuple[Network, ...]
     limits: Limits
@@ -311,7 +312,8 @@ def _context(
         access_log=AccessLog(),
         explained=Explained(requests_max=limits.explained_requests_max, one_in=limits.explained_one_in),
         tracer=Tracer(
-            options.otlp_endpoint,
+            options.otlp.url,
+            headers=options.otlp.headers,
             ratio=options.trace_ratio,
             rng=Random(),  # noqa: S311  names spans, guards nothing
             instance=instance,

@@ -12,6 +12,7 @@ from workloadplane.gateway.queueing.priority import NAMES
 from workloadplane.gateway.resume.told import Told
 from workloadplane.gateway.sse import SseScanner
 from workloadplane.gateway.tracing import Attribute, EndedSpan, Span
+from workloadplane.gateway.trail import PROVIDER, operation_of
 from workloadplane.gateway.usage import Tally
 from workloadplane.protocol.routing import Route
 from workloadplane.protocol.usage import UsageRecord
@@ -203,20 +204,12 @@ def _access_line(done: Finished, figures: _Figures) -> AccessLine:
     )
 
 
-_OPERATIONS = {
-    "chat": "chat",
-    "messages": "chat",
-    "responses": "chat",
-    "completions": "text_completion",
-    "embeddings": "embeddings",
-}
-
-
 def _ended(span: Span, done: Finished, figures: _Figures) -> EndedSpan:
     """Named by OpenTelemetry's GenAI conventions where they have a word for it."""
-    operation = _OPERATIONS.get(done.route_class, done.route_class)
+    operation = operation_of(done.route_class)
     told: list[tuple[str, Attribute]] = [
         ("gen_ai.operation.name", operation),
+        PROVIDER,
         ("gen_ai.request.model", done.route.deployment),
         ("gen_ai.response.model", done.route.model),
         ("gen_ai.usage.input_tokens", figures.input_tokens),
@@ -234,9 +227,9 @@ def _ended(span: Span, done: Finished, figures: _Figures) -> EndedSpan:
     if failed:
         told.append(("error.type", str(done.status)))
     if done.served is not None:
-        told += [("meridian.served_region", done.served.region), ("server.address", done.served.cluster_id)]
+        told += [("meridian.region", done.served.region), ("meridian.cluster_id", done.served.cluster_id)]
         if done.served.replica_id is not None:
-            told[-1] = ("server.address", done.served.replica_id)
+            told.append(("meridian.replica_id", done.served.replica_id))
     return EndedSpan(
         span,
         f"{operation} {done.route.deployment}",

@@ -18,7 +18,7 @@ from time import monotonic
 
 import structlog
 
-from workloadplane.gateway import errors, heads
+from workloadplane.gateway import errors, heads, trail
 from workloadplane.gateway.admission import is_revoked
 from workloadplane.gateway.answer import AnswerWriter
 from workloadplane.gateway.attempt import Attempt, Inquiry, attempt_at_peer, attempt_at_replica
@@ -78,7 +78,7 @@ class Relay:
             headers=self._entry.headers,
         )
         self._sending = Sending(context, self)
-        self._span = context.tracer.begin(inquiry.request)
+        self._trail = trail.begin(context.tracer, inquiry)
         self._attempts = 0
         self._served: Served | None = None
         self._reasons: Reasons = ()
@@ -170,6 +170,8 @@ class Relay:
 
     def _go(self, choice: Choice) -> None:
         counters, deployment_id = self._context.counters, self._inquiry.route.deployment_id
+        if self._trail is not None:
+            self._trail.prepare(self._asked.request)
         if isinstance(choice, ToReplica):
             counters.picked(deployment_id, "replica", choice)
             counters.sent(deployment_id, self._inquiry.prompt.size_bytes, choice.known_bytes)
@@ -214,6 +216,8 @@ class Relay:
         self._attempts += 1
         self._entry.go(monotonic())
         self._deadline_s = self._entry.answer_by_s  # the wait's bound is over; connecting has one of its own
+        if self._trail is not None:
+            self._trail.begin(attempt)
         self._sending.begin(attempt)
 
     def on_sent(self) -> None:
@@ -226,7 +230,10 @@ class Relay:
         if self._sending.attempt is not None:
             note_sent(self._context, self._sending.attempt, now_s)
 
-    def _end_attempt(self) -> None:
+    def _end_attempt(self, outcome: str) -> None:
+        """``outcome``: the request's own, or why it goes elsewhere."""
+        if self._trail is not None:
+            self._trail.end(outcome, self._answer)
         self._sending.end()
         self._deadline_s = _NEVER_S
 
@@ -241,7 +248,7 @@ class Relay:
     def _attempt_failed(self, failure: Failure, cause: str) -> None:
         """Nothing of an answer has come: try elsewhere, if that is safe."""
         attempt = self._sending.attempt
-        self._end_attempt()
+        self._end_attempt(cause)
         if attempt is None:
             return
         note_lost(self._context, attempt, cause)
@@ -326,7 +333,7 @@ class Relay:
         if attempt.peer is not None and not attempt.may_hold and head.get(heads.UNREADY) is not None:
             unready = context.registry.unready(self._inquiry.route.deployment_id)
             unready.add(attempt.name, monotonic() + _UNREADY_S)
-            self._end_attempt()
+            self._end_attempt("unready")
             self._follow(self._pick(frozenset(self._tried)))
             return True
         if head.status not in _RETRIED_STATUSES or self._resent:
@@ -337,13 +344,13 @@ class Relay:
         self._resent = True
         self._tried.add(attempt.name)
         self._count_retry("status")
-        self._end_attempt()
+        self._end_attempt("status")
         self._follow(choice)
         return True
 
     def _broken(self, attempt: Attempt, failure: Failure) -> None:
         """The answer broke off in the middle: go on elsewhere, or end honestly."""
-        self._end_attempt()
+        self._end_attempt("cut")
         plan = self._plan(attempt)
         if plan is None:
             self._fail(failure)
@@ -393,7 +400,7 @@ class Relay:
         if attempt.answered and self._answer.started:
             plan = self._plan(attempt)
             if isinstance(plan, Plan):
-                self._end_attempt()
+                self._end_attempt("stuck")
                 self._go_on(plan, attempt, failure)
                 return
         elif not self._resent and may_send_again(self._context, self._asked):
@@ -401,7 +408,7 @@ class Relay:
             self._tried.add(attempt.name)
             self._failure = failure
             self._count_retry("stuck")
-            self._end_attempt()
+            self._end_attempt("stuck")
             self._follow(self._pick(frozenset(self._tried)))
             return
         attempt.stays = True
@@ -416,16 +423,17 @@ class Relay:
     def _fail(self, failure: Failure) -> None:
         if self._done:
             return  # the answer has ended: another word would be taken for the next one's
-        self._end_attempt()
+        outcome = "refused" if failure.status < 500 else "upstream_error"
+        self._end_attempt(outcome)
         self._answer.fail(failure)
-        self._close("refused" if failure.status < 500 else "upstream_error", failure.status)
+        self._close(outcome, failure.status)
 
     def _close(self, outcome: str, status: int | None = None) -> None:
         if self._done:
             return
         self._done = True
         self._entry.leave()
-        self._end_attempt()
+        self._end_attempt(outcome)
         self._context.relays.discard(self)
         self._context.turns.soon(self._inquiry.route.deployment_id)  # its seat is free
         if self._resumption is not None:
@@ -445,7 +453,7 @@ class Relay:
                 status=status or self._answer.status,
                 outcome=outcome,
                 served=self._served,
-                span=self._span,
+                span=self._trail.span if self._trail is not None else None,
                 reasons=self._reasons,
                 attempts=self._attempts,
                 adapter=inquiry.adapter,

@@ -1,4 +1,4 @@
-"""W3C trace context in, one span a sampled request, OTLP out. Nothing of what was said.
+"""W3C trace context in, a span for each sampled request and each of its attempts, OTLP out. Nothing of what was said.
 
 A request whose client samples it (``traceparent``) is followed; of those that come without a trace every so
 many-th is. The engine, or the peer, is told our span as its parent. Finished spans wait in a bounded queue; a
@@ -10,6 +10,7 @@ import contextlib
 import urllib.error
 import urllib.request
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from random import Random
@@ -21,7 +22,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 
 from workloadplane.gateway.reader import Request
 
-_TRACEPARENT = b"traceparent"
+TRACEPARENT = b"traceparent"
 _TRACESTATE = b"tracestate"
 _SAMPLED = 0x01
 _STATE_BYTES_MAX = 512
@@ -50,10 +51,23 @@ class Span:
     parent_id: str
     state: str
 
+    @property
+    def traceparent(self) -> bytes:
+        """As it is told to whoever is asked next."""
+        return f"00-{self.trace_id}-{self.span_id}-01".encode()
+
+
+@dataclass(slots=True)
+class SpanEvent:
+    """A moment in a span. ``at``: seconds since 1970."""
+
+    name: str
+    at: float
+
 
 @dataclass(slots=True)
 class EndedSpan:
-    """Times in seconds since 1970."""
+    """Times in seconds since 1970. ``is_call``: what was asked of another; else what another asked of us."""
 
     span: Span
     name: str
@@ -61,6 +75,8 @@ class EndedSpan:
     ended_at: float
     failed: bool
     attributes: tuple[tuple[str, Attribute], ...]
+    is_call: bool = False
+    events: tuple[SpanEvent, ...] = ()
 
 
 def parse_traceparent(value: bytes) -> Parent | None:
@@ -79,16 +95,25 @@ def parse_traceparent(value: bytes) -> Parent | None:
 
 
 class Tracer:
-    """Of one process. Without an endpoint it makes no spans, and a valid trace context passes as it came.
+    """Of one process. Without a URL it makes no spans, and a valid trace context passes as it came.
 
-    endpoint: of an OTLP/HTTP collector, without ``/v1/traces``
-    ratio:    of the requests that come without a trace, how many are followed: 0 ... 1
+    url:     where an OTLP/HTTP collector takes spans
+    headers: sent with them, as a collector may want a key
+    ratio:   of the requests that come without a trace, how many are followed: 0 ... 1
     """
 
     def __init__(
-        self, endpoint: str | None, *, ratio: float, rng: Random, instance: str, spans_max: int = 4096
+        self,
+        url: str | None,
+        *,
+        ratio: float,
+        rng: Random,
+        instance: str,
+        headers: Mapping[str, str] | None = None,
+        spans_max: int = 4096,
     ) -> None:
-        self._url = endpoint.rstrip("/") + "/v1/traces" if endpoint else None
+        self._url = url
+        self._headers = {**(headers or {}), "content-type": "application/x-protobuf"}
         self._ratio = ratio
         self._rng = rng
         self._resource = _attributes(
@@ -105,7 +130,7 @@ class Tracer:
     def begin(self, request: Request) -> Span | None:
         """The request's span if it is to be followed; its headers then name it to whoever is asked next."""
         headers = request.headers
-        given = headers.get(_TRACEPARENT)
+        given = headers.get(TRACEPARENT)
         if given is None:
             if self._url is None or self._rng.random() >= self._ratio:
                 return None
@@ -113,7 +138,7 @@ class Tracer:
         else:
             parent = parse_traceparent(given)
             if parent is None:
-                del headers[_TRACEPARENT]
+                del headers[TRACEPARENT]
                 headers.pop(_TRACESTATE, None)
             if self._url is None or (not parent.sampled if parent else self._rng.random() >= self._ratio):
                 return None
@@ -124,8 +149,12 @@ class Tracer:
             parent.span_id if parent else "",
             state.decode("latin-1") if len(state) <= _STATE_BYTES_MAX else "",
         )
-        headers[_TRACEPARENT] = f"00-{span.trace_id}-{span.span_id}-01".encode()
+        headers[TRACEPARENT] = span.traceparent
         return span
+
+    def child_of(self, span: Span) -> Span:
+        """A span below it."""
+        return Span(span.trace_id, f"{self._rng.getrandbits(64) or 1:016x}", span.span_id, span.state)
 
     def end(self, ended: EndedSpan) -> None:
         """To be exported, unless too many wait already."""
@@ -146,7 +175,9 @@ class Tracer:
             batch = [self._ended.popleft() for _ in range(min(_BATCH_SPANS, len(self._ended)))]
             self._sending_spans = len(batch)
             loop = asyncio.get_running_loop()
-            self._sending = loop.run_in_executor(self._thread, _send, self._url, self._resource, batch)
+            self._sending = loop.run_in_executor(
+                self._thread, _send, self._url, self._headers, self._resource, batch
+            )
 
     async def close(self, within_s: float) -> None:
         """Export what waits, for so long; the rest is lost."""
@@ -161,11 +192,11 @@ class Tracer:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _send(url: str, resource: list[KeyValue], batch: list[EndedSpan]) -> bool:
+def _send(url: str, headers: Mapping[str, str], resource: list[KeyValue], batch: list[EndedSpan]) -> bool:
     """In the thread: one POST; whether the collector took it."""
     body = encode(resource, batch)
     request = urllib.request.Request(  # noqa: S310  the operator's own URL, its scheme checked at the start
-        url, data=body, headers={"content-type": "application/x-protobuf"}
+        url, data=body, headers=dict(headers)
     )
     try:
         with urllib.request.urlopen(request, timeout=_SEND_TIMEOUT_S) as answer:  # noqa: S310
@@ -196,10 +227,13 @@ def _wire(ended: EndedSpan) -> WireSpan:
         parent_span_id=bytes.fromhex(span.parent_id),
         trace_state=span.state,
         name=ended.name,
-        kind=WireSpan.SPAN_KIND_SERVER,
+        kind=WireSpan.SPAN_KIND_CLIENT if ended.is_call else WireSpan.SPAN_KIND_SERVER,
         start_time_unix_nano=int(ended.began_at * 1e9),
         end_time_unix_nano=int(ended.ended_at * 1e9),
         attributes=_attributes(ended.attributes),
+        events=[
+            WireSpan.Event(name=event.name, time_unix_nano=int(event.at * 1e9)) for event in ended.events
+        ],
         status=Status(code=Status.STATUS_CODE_ERROR if ended.failed else Status.STATUS_CODE_UNSET),
     )
 

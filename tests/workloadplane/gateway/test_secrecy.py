@@ -21,6 +21,7 @@ from tests.support.gateway import (
 from tests.support.otlp import collecting
 from tests.support.tables import api_key, endpoint, revision, route
 from tests.support.waiting import eventually_async
+from workloadplane.gateway.collector import Collector
 from workloadplane.protocol.local import EndpointSet
 from workloadplane.protocol.statefile import write_state
 
@@ -59,7 +60,7 @@ def test_a_canary_is_kept_nowhere(tmp_path: Path, capfdbinary: pytest.CaptureFix
                 ),
             )
             write_state(state.directory / "endpoints.json", msgspec.json.encode(replicas))
-            traced = {"otlp_endpoint": collector.url, "trace_ratio": 1.0}
+            traced = {"otlp": Collector(collector.url), "trace_ratio": 1.0}
             async with (
                 gateway(tmp_path / "gateway", state, tls=traced) as running,
                 httpx.AsyncClient(

@@ -12,6 +12,8 @@ from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.queueing.priority import NAMES
 from workloadplane.gateway.routes import REALTIME
+from workloadplane.gateway.tracing import Attribute, EndedSpan, Span
+from workloadplane.gateway.trail import PROVIDER
 from workloadplane.gateway.websocket.frames import FrameScanner
 from workloadplane.protocol.usage import UsageRecord
 from workloadplane.routing import Reasons
@@ -26,6 +28,7 @@ class Ended:
     status: int
     outcome: str
     served: Served | None
+    span: Span | None
     reasons: Reasons
     attempts: int
     began_s: float
@@ -51,6 +54,8 @@ def record(context: GatewayContext, done: Ended) -> None:
         )
     if done.inquiry.caller.statement is None:
         _count(context, done)
+    if done.span is not None:
+        context.tracer.end(_ended(done.span, done, figures))
     caller, route, served = done.inquiry.caller, done.inquiry.route, done.served
     context.access_log.add(
         AccessLine(
@@ -74,8 +79,40 @@ def record(context: GatewayContext, done: Ended) -> None:
             tunnel=figures,
             priority=priority,
             adapter=done.inquiry.adapter,
+            trace_id=done.span.trace_id if done.span is not None else None,
         )
     )
+
+
+def _ended(span: Span, done: Ended, figures: TunnelFigures | None) -> EndedSpan:
+    """The session as a span: messages and bytes where a request's has tokens."""
+    told: list[tuple[str, Attribute]] = [
+        ("gen_ai.operation.name", REALTIME.name),
+        PROVIDER,
+        ("gen_ai.request.model", done.inquiry.route.deployment),
+        ("http.response.status_code", done.status),
+        ("meridian.request_id", done.request_id),
+        ("meridian.outcome", done.outcome),
+        ("meridian.attempts", done.attempts),
+        ("meridian.queue_s", (done.sent_s or done.ended_s) - done.began_s),
+    ]
+    if figures is not None:
+        told += [
+            ("meridian.messages_in", figures.messages_in),
+            ("meridian.messages_out", figures.messages_out),
+            ("meridian.bytes_in", figures.bytes_in),
+            ("meridian.bytes_out", figures.bytes_out),
+        ]
+    if done.served is not None:
+        told += [("meridian.region", done.served.region), ("meridian.cluster_id", done.served.cluster_id)]
+        if done.served.replica_id is not None:
+            told.append(("meridian.replica_id", done.served.replica_id))
+    failed = done.outcome == "upstream_error" or done.status >= 500
+    if failed:
+        told.append(("error.type", done.outcome))
+    name = f"{REALTIME.name} {done.inquiry.route.deployment}"
+    began_at = done.ended_at - (done.ended_s - done.began_s)
+    return EndedSpan(span, name, began_at, done.ended_at, failed, tuple(told))
 
 
 def _count(context: GatewayContext, done: Ended) -> None:

@@ -75,6 +75,7 @@ class WebSocketSession:
         statement = caller.statement
         given = heads.acceptable_request_id(request.headers.get(b"x-request-id"))
         self.request_id = statement.request_id if statement else given or context.next_request_id()
+        self._span = context.tracer.begin(request)
         self._inquiry: Inquiry | None = None
         self._opening: Opening | None = None
         self._early = b""
@@ -460,6 +461,7 @@ class WebSocketSession:
                 status=status,
                 outcome=outcome,
                 served=self._served,
+                span=self._span,
                 reasons=self._reasons,
                 attempts=self._attempts,
                 began_s=self._request.began_s,

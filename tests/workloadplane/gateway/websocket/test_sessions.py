@@ -115,7 +115,7 @@ def test_who_may_and_where_it_goes(tmp_path: Path) -> None:
                 offers = (
                     f"sec-websocket-protocol: realtime, openai-insecure-api-key.{SECRET}, openai-beta.v1\r\n"
                     "sec-websocket-extensions: x\r\ncookie: c=1\r\norigin: http://a\r\nx-meridian-replica: 1\r\n"
-                    "traceparent: 00-1\r\n"
+                    "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n"
                 )
                 request = handshake("/v1/realtime?a=b&model=chat", offers, authorized=False)
                 head, reader, writer = await connect(running.port, request)
@@ -128,7 +128,7 @@ def test_who_may_and_where_it_goes(tmp_path: Path) -> None:
                 assert got.headers["authorization"] == "Bearer engine-secret"
                 assert got.headers["sec-websocket-protocol"] == "realtime, openai-beta.v1"
                 assert got.headers["sec-websocket-extensions"] == "x"
-                assert got.headers["traceparent"] == "00-1"
+                assert got.headers["traceparent"] == "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
                 assert SECRET not in str(got)
                 assert not {"cookie", "origin", "x-meridian-replica"} & set(got.headers)
                 for path in ("/v1/realtime/chat", "/v1/realtime/chat?a=b"):
