@@ -5,7 +5,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.support.tables import raw_public_key
-from workloadplane.gateway.peers import CLOCK_SKEW_S, LIFETIME_S, PeerStatement, sign, verify
+from workloadplane.gateway.peers import (
+    CLOCK_SKEW_S,
+    LIFETIME_S,
+    PeerStatement,
+    is_answer_of,
+    sign,
+    sign_answer,
+    verify,
+)
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.routing import Peer
 
@@ -73,3 +81,15 @@ def test_what_is_not_true_is_refused(case: str, value: bytes, audience: str, now
     result = verified(value, audience=audience, now=now)
     assert isinstance(result, Refusal)
     assert result.rule == "peer_statement"
+
+
+def test_an_answer_belongs_to_its_question() -> None:
+    """Only this peer's answer to this question is one: no other body, question, key, nor a broken signature."""
+    question, other = sign(STATEMENT, KEY), sign(msgspec.structs.replace(STATEMENT, request_id="req-2"), KEY)
+    proof = sign_answer(question, b"{}", KEY)
+    assert is_answer_of(PEER, question, b"{}", proof)
+    assert not is_answer_of(PEER, question, b"{} ", proof)
+    assert not is_answer_of(PEER, other, b"{}", proof)
+    assert not is_answer_of(PEER, question, b"{}", sign_answer(question, b"{}", Ed25519PrivateKey.generate()))
+    for broken in (b"", b"!!!", proof[:-4], question):
+        assert not is_answer_of(PEER, question, b"{}", broken)
