@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Protocol
 from urllib.parse import unquote
 
@@ -240,6 +240,8 @@ class Gateway:
             address = ip_address(remote)
         except ValueError:
             return False
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped  # on a socket that listens for both
         return any(address in network for network in self._operator_networks)
 
     def _regions(self, connection: ClientConnection, request: Request) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 import httpx
+import pytest
 
 from tests.support.gateway import AUTHORIZED, agent_state, gateway, json_answer, run, sends, upstream
 from tests.workloadplane.routing.test_pick import snapshot
@@ -70,6 +71,26 @@ def test_only_operators_may_ask(tmp_path: Path) -> None:
                 )
                 assert page.status_code == 404
                 assert page.json()["error"]["code"] == "unknown_url"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("remote", "asks"),
+    [
+        ("127.0.0.1", True),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:10.0.0.1", False),
+        ("::1", False),
+        ("", False),
+    ],
+)
+def test_an_operator_is_known_on_a_socket_for_both_protocols(tmp_path: Path, remote: str, asks: bool) -> None:
+    """There an address of the old protocol comes written in the new one's way."""
+
+    async def scenario() -> None:
+        async with gateway(tmp_path / "gateway", agent_state(tmp_path / "agent")) as running:
+            assert running.process._gateway._is_operator(remote) is asks
 
     run(scenario())
 
