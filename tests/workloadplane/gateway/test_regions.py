@@ -1,11 +1,10 @@
 """Gateways of several regions on real sockets: where a request goes, why, and what happens when a region dies."""
 
 import asyncio
-import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sized
+from collections.abc import Sized
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import msgspec
 import pytest
 
 from tests.support.cutting_proxy import Cuts, cutting_proxy
+from tests.support.far_away import far_away
 from tests.support.gateway import AUTHORIZED, Received, Running, json_answer, rewrite, run, sends, upstream
 from tests.support.gateway_program import program
 from tests.support.simulators import Simulator, simulator
@@ -30,31 +30,6 @@ from workloadplane.protocol.statefile import write_state
 from workloadplane.routing.regions import RevisionLoad
 
 LOAD = "/.well-known/meridian/load"
-
-
-@contextlib.asynccontextmanager
-async def far_away(port: int, one_way_s: float) -> AsyncIterator[int]:
-    """A port from which it takes so long to ``port``, and as long back."""
-    pumps: set[asyncio.Task[None]] = set()
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(65536):
-                await asyncio.sleep(one_way_s)
-                writer.write(data)
-        writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port)
-        pumps.update(asyncio.create_task(pump(*pair)) for pair in ((reader, up_writer), (up_reader, writer)))
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for each in pumps:
-            each.cancel()
 
 
 def one_seat(running: Running, port: int) -> None:

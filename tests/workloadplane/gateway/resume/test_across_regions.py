@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.support.cutting_proxy import Cuts, cutting_proxy
+from tests.support.far_away import far_away
 from tests.support.gateway import AUTHORIZED, run
 from tests.support.simulators import Simulator, simulator
 from tests.workloadplane.gateway.test_peering import URL, World, everywhere
@@ -36,12 +37,13 @@ def test_the_rest_comes_from_another_region_and_is_counted_once(tmp_path: Path, 
             world = World(tmp_path, stack)
             asking = (world.unstarted("c-eu"),)
             us = await world.start("c-us", replica, routes=everywhere(), peers=asking)
-            await world.start("c-jp", far.port, routes=everywhere(), peers=asking)
+            jp = await world.start("c-jp", far.port, routes=everywhere(), peers=asking)
+            farther = world.peer("c-jp", await stack.enter_async_context(far_away(jp.port, 0.05)))
             port = us.port
             if lost == "region":
                 port = await stack.enter_async_context(cutting_proxy(us.port, cuts))
-            del world.running["c-us"]
-            eu = await world.start("c-eu", routes=everywhere(), peers=(world.peer("c-us", port),))
+            world.running.clear()
+            eu = await world.start("c-eu", routes=everywhere(), peers=(world.peer("c-us", port), farther))
             async with httpx.AsyncClient(headers=AUTHORIZED, timeout=20) as client:
                 whole = await client.post(eu.url + URL, json=CHAT)
                 cuts.after_events = [10]
