@@ -73,6 +73,8 @@ class UsageRecord(models.Model):
     duration_s = models.FloatField()
     inter_token_latency_s_mean = models.FloatField(null=True)
     inter_token_latency_s_max = models.FloatField(null=True)
+    audio_input_s = models.FloatField(default=0.0, db_default=0.0)
+    input_characters = models.BigIntegerField(default=0, db_default=0)
 
     class Meta:
         constraints: ClassVar = [

@@ -70,6 +70,8 @@ class UsageTotal:
     input_tokens: int
     cached_tokens: int
     output_tokens: int
+    audio_input_s: float
+    input_characters: int
 
 
 def usage_totals(
@@ -90,6 +92,8 @@ def usage_totals(
             total_input_tokens=Sum("input_tokens"),
             total_cached_tokens=Sum("cached_tokens"),
             total_output_tokens=Sum("output_tokens"),
+            total_audio_input_s=Sum("audio_input_s"),
+            total_input_characters=Sum("input_characters"),
         )
         .order_by("deployment_id")
     )
@@ -103,6 +107,8 @@ def usage_totals(
             input_tokens=row["total_input_tokens"],
             cached_tokens=row["total_cached_tokens"],
             output_tokens=row["total_output_tokens"],
+            audio_input_s=row["total_audio_input_s"],
+            input_characters=row["total_input_characters"],
         )
         for row in rows
     ]

@@ -63,6 +63,8 @@ class UsageTotalSerializer(serializers.Serializer[Any]):
     input_tokens = serializers.IntegerField()
     cached_tokens = serializers.IntegerField(help_text="of the input tokens, those found in a prefix cache")
     output_tokens = serializers.IntegerField()
+    audio_input_s = serializers.FloatField(help_text="of speech that was transcribed, where engines tell")
+    input_characters = serializers.IntegerField(help_text="of text that was spoken")
 
 
 class UsageSerializer(serializers.Serializer[Any]):

@@ -1,4 +1,4 @@
-"""What an engine's answer says about tokens, in the words of the APIs that it may speak.
+"""What an engine's answer says about tokens, or seconds of speech, in the words of the APIs that it may speak.
 
 Small answers are decoded for their usage alone; of large ones (embeddings of many inputs) only the end is kept
 and the usage object read out of it.
@@ -17,7 +17,9 @@ class TokenDetails(msgspec.Struct):
 
 
 class Usage(msgspec.Struct):
-    """Usage in the words of chat, completions and embeddings, and in those of responses and messages."""
+    """Usage in the words of chat, completions and embeddings, in those of responses and messages, and (``seconds``)
+    of transcriptions.
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -26,6 +28,7 @@ class Usage(msgspec.Struct):
     prompt_tokens_details: TokenDetails | None = None
     input_tokens_details: TokenDetails | None = None
     cache_read_input_tokens: int | None = None
+    seconds: float | None = None
 
 
 class Answer(msgspec.Struct):
@@ -41,14 +44,15 @@ _answers = msgspec.json.Decoder(Answer)
 
 
 class TokenCounts:
-    """Tokens of one request, as far as the engine told."""
+    """Tokens of one request, and seconds of speech in it, as far as the engine told."""
 
-    __slots__ = ("cached_tokens", "input_tokens", "output_tokens")
+    __slots__ = ("audio_input_s", "cached_tokens", "input_tokens", "output_tokens")
 
     def __init__(self, output_tokens: int | None = None) -> None:
         self.input_tokens: int | None = None
         self.cached_tokens: int | None = None
         self.output_tokens = output_tokens
+        self.audio_input_s: float | None = None
 
     def add(self, usage: Usage) -> None:
         """Take over what this usage tells; later ones overwrite earlier ones."""
@@ -62,6 +66,8 @@ class TokenCounts:
         cached = details.cached_tokens if details is not None else usage.cache_read_input_tokens
         if cached is not None:
             self.cached_tokens = cached
+        if usage.seconds is not None:
+            self.audio_input_s = usage.seconds
 
     def add_answer(self, encoded: bytes) -> Answer | None:
         """Take over the usage in a JSON answer; ``None`` if it is not one that we can read."""

@@ -47,6 +47,7 @@ class Inquiry:
     prompt:      hashed; only of classes whose engines keep prompts in a cache
     adapter:     the LoRA adapter that is asked for
     holder:      who alone can answer, for it holds the stored response that is asked for or gone on from
+    characters:  of the text that is to be spoken
     revision_id: the only one that may serve it, as it is the rest of what that one began; ``None`` = any
     """
 
@@ -60,6 +61,7 @@ class Inquiry:
     holder: Holder | None = None
     prompt: Prompt = NO_PROMPT
     adapter: str | None = None
+    characters: int = 0
     revision_id: str | None = None
 
     @property

@@ -1,5 +1,7 @@
 """From a request whose route and caller are known to what is asked: which model, which deployment, which replica."""
 
+import msgspec
+
 from workloadplane.gateway import body, errors, multipart, routes
 from workloadplane.gateway.admission import Caller
 from workloadplane.gateway.affinity import NO_PROMPT, Prompt
@@ -51,7 +53,20 @@ def inquire(
     prompt = _UNREAD.get(route_class.name, NO_PROMPT)
     if route_class.keeps_prompts:
         prompt = context.affinity.prompt_of(parsed, route.project_id, adapter)
-    return Inquiry(request, route_class, caller, parsed, route, wish, model_at, holder, prompt, adapter)
+    characters = _characters(parsed) if route_class.is_spoken else 0
+    return Inquiry(
+        request, route_class, caller, parsed, route, wish, model_at, holder, prompt, adapter, characters
+    )
+
+
+def _characters(parsed: InferenceBody) -> int:
+    """Of the text that is to be spoken; 0 for what is none, which the engine refuses."""
+    try:
+        return len(msgspec.json.decode(parsed.input, type=str))
+    except msgspec.DecodeError:
+        return 0
+    finally:
+        parsed.forget_prompt()
 
 
 def _stored(

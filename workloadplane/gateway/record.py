@@ -22,6 +22,7 @@ from workloadplane.routing import Reasons
 class Finished(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a request went. Times in seconds on the monotonic clock; ``ended_at`` since 1970.
 
+    characters:  of the text that was to be spoken
     known_bytes: of its prompt, believed to be cached where it was sent last
     outcome:     ok | client_gone | upstream_error | refused
     """
@@ -41,6 +42,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     adapter: str | None
     prompt_bytes: int
     known_bytes: int
+    characters: int
     resumed: bool
     began_s: float
     sent_s: float | None
@@ -52,6 +54,8 @@ class _Figures(msgspec.Struct, frozen=True, gc=False):
     input_tokens: int
     cached_tokens: int
     output_tokens: int
+    audio_input_s: float
+    input_characters: int
     queue_s: float
     ttft_s: float | None
     duration_s: float
@@ -110,6 +114,8 @@ def _figures(done: Finished, stream: SseScanner | None) -> _Figures:
         input_tokens=counts.input_tokens or (told.prompt_tokens if told is not None else None) or 0,
         cached_tokens=counts.cached_tokens or 0,
         output_tokens=made or 0,
+        audio_input_s=counts.audio_input_s or 0.0,
+        input_characters=done.characters if done.answer.status == 200 else 0,
         queue_s=(done.sent_s or done.ended_s) - done.began_s,
         ttft_s=None if first_s is None else first_s - done.began_s,
         duration_s=done.ended_s - done.began_s,
@@ -173,6 +179,8 @@ def _usage_record(
         duration_s=figures.duration_s,
         inter_token_latency_s_mean=figures.latency_s_mean,
         inter_token_latency_s_max=figures.latency_s_max,
+        audio_input_s=figures.audio_input_s,
+        input_characters=figures.input_characters,
     )
 
 

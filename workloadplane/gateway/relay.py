@@ -459,6 +459,7 @@ class Relay:
                 adapter=inquiry.adapter,
                 prompt_bytes=inquiry.prompt.size_bytes,
                 known_bytes=self._known_bytes,
+                characters=inquiry.characters,
                 resumed=self._answer.rewriter is not None,
                 began_s=inquiry.request.began_s,
                 sent_s=self._sent_s,

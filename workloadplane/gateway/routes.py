@@ -26,6 +26,7 @@ class RouteClass:
     usage_on_request: its streams tell usage only if asked (OpenAI's chat and completions)
     keeps_prompts:    engines keep its prompts in their KV cache
     counts_usage:     its answers' usage is new; that of a stored response was counted when it was made
+    is_spoken:        its input is text to be spoken, counted by characters
     body:             ``json``, ``multipart`` or ``none``: where the model's name is
     members:          which members of a JSON body the gateway reads
     begins_early:     a held client of its streams may get the answer's head before anybody answers
@@ -38,6 +39,7 @@ class RouteClass:
     usage_on_request: bool = False
     keeps_prompts: bool = False
     counts_usage: bool = True
+    is_spoken: bool = False
     body: str = JSON
     members: type[InferenceBody] = InferenceBody
     begins_early: bool = False
@@ -75,7 +77,7 @@ TRANSCRIPTION = RouteClass(
     prompt="file",
     modalities=ONLY_AUDIO,
 )
-SPEECH = RouteClass("speech", stream=AUDIO_STREAM, modalities=ONLY_TEXT)
+SPEECH = RouteClass("speech", is_spoken=True, stream=AUDIO_STREAM, modalities=ONLY_TEXT)
 TOKENIZE = RouteClass("tokenize", counts_usage=False)
 REALTIME = RouteClass("realtime", counts_usage=False, body=NO_BODY)
 

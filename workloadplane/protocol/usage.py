@@ -20,7 +20,11 @@ LATENCY_BUCKETS_S: tuple[float, ...] = tuple(round(0.001 * 2 ** (i / 2), 6) for 
 
 
 class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One finished request. ``origin`` is the region whose gateway met the client; it alone counts the request."""
+    """One finished request. ``origin`` is the region whose gateway met the client; it alone counts the request.
+
+    audio_input_s:    of speech that was transcribed, where the engine told; 0 = none, or not told
+    input_characters: of text that was spoken
+    """
 
     gateway_instance: str
     sequence: int
@@ -47,6 +51,8 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float
     inter_token_latency_s_mean: float | None
     inter_token_latency_s_max: float | None
+    audio_input_s: float = 0.0
+    input_characters: int = 0
 
 
 class LatencyHistogram(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,9 @@ from apps.telemetry.services.spools import by_instance, unnameable_acknowledged
 from apps.telemetry.wire_values import BIGINT_MAX, SMALLINT_MAX, is_name, moment, uuid_or_none
 from workloadplane.protocol.usage import REQUEST_ID_CHARS_MAX, UsageRecord
 
+#: A month: no request holds more.
+_AUDIO_S_MAX = 30 * 86_400.0
+
 
 def usage_store(*, cluster: Cluster, records: Sequence[UsageRecord]) -> dict[str, int]:
     """Store records in the caller's transaction; gateway instance -> highest sequence to acknowledge."""
@@ -94,6 +97,8 @@ def _row(record: UsageRecord, cluster_id: UUID, project_ids: Collection[UUID]) -
         duration_s=record.duration_s,
         inter_token_latency_s_mean=record.inter_token_latency_s_mean,
         inter_token_latency_s_max=record.inter_token_latency_s_max,
+        audio_input_s=record.audio_input_s,
+        input_characters=record.input_characters,
     )
 
 
@@ -107,9 +112,11 @@ def _out_of_range(record: UsageRecord) -> str | None:
     for field, characters in names.items():
         if not is_name(getattr(record, field), characters):
             return field
-    for field in ("input_tokens", "cached_tokens", "output_tokens"):
+    for field in ("input_tokens", "cached_tokens", "output_tokens", "input_characters"):
         if not 0 <= getattr(record, field) <= BIGINT_MAX:
             return field
+    if not 0 <= record.audio_input_s <= _AUDIO_S_MAX:
+        return "audio_input_s"
     if not 0 <= record.status <= SMALLINT_MAX:
         return "status"
     try:

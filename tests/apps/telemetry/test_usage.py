@@ -78,7 +78,9 @@ def test_what_is_delivered_twice_is_counted_once(project: Project, assignment: A
 
     async def run(http: httpx.AsyncClient) -> None:
         agent = await enrolled(http, project)
-        batch = tuple(record(assignment, sequence) for sequence in range(1, 51))
+        batch = tuple(
+            record(assignment, sequence, audio_input_s=1.5, input_characters=7) for sequence in range(1, 51)
+        )
         assert (await agent.sync(usage=batch[:30])).usage_acknowledged == {GATEWAY: 30}
         assert (await agent.sync(usage=batch[:30])).usage_acknowledged == {GATEWAY: 30}
         successor = agent.instance()
@@ -91,6 +93,7 @@ def test_what_is_delivered_twice_is_counted_once(project: Project, assignment: A
     assert (total.deployment, total.requests, total.input_tokens, total.output_tokens) == (
         "chat", 50, 50 * 12, 50 * 34,
     )  # fmt: skip
+    assert (total.audio_input_s, total.input_characters) == (75.0, 350)
 
 
 def test_a_superseded_instance_still_delivers(project: Project, assignment: Assignment) -> None:
@@ -118,6 +121,8 @@ def test_a_superseded_instance_still_delivers(project: Project, assignment: Assi
         {"deployment_id": "?"},
         {"input_tokens": -1},
         {"output_tokens": 2**64},
+        {"input_characters": -1},
+        {"audio_input_s": -1.0},
         {"status": 99_999},
         {"finished_at": 1e18},
         {"request_id": "x" * 65},

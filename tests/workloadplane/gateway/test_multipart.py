@@ -15,6 +15,7 @@ from tests.workloadplane.gateway.test_peering import World
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.multipart import Form, parse, with_model
 
+HEARD = b'{"text":"hello","usage":{"type":"duration","seconds":9.5}}'
 TYPE = b"multipart/form-data; boundary=edge"
 
 
@@ -95,7 +96,7 @@ def test_a_recording_reaches_the_engine_byte_for_byte(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         recording = os.urandom(8 * 1024 * 1024)
-        async with upstream(sends(json_answer(b'{"text":"hello"}'))) as engine:
+        async with upstream(sends(json_answer(HEARD))) as engine:
             state = agent_state(tmp_path / "agent", engine.port)
             async with (
                 gateway(tmp_path / "gateway", state) as running,
@@ -109,11 +110,31 @@ def test_a_recording_reaches_the_engine_byte_for_byte(tmp_path: Path) -> None:
                 )
                 sent = await request.aread()
                 answer = await client.send(request)
-                assert answer.json() == {"text": "hello"}
+                assert answer.content == HEARD
                 (seen,) = engine.received
                 assert seen.body == sent
                 assert seen.headers["content-type"] == request.headers["content-type"]
                 (record,) = await running.usage_of(1)
-                assert record.route == "transcription"
+                assert (record.route, record.audio_input_s, record.output_tokens) == ("transcription", 9.5, 0)
+
+    run(scenario())
+
+
+def test_speech_is_counted_by_the_characters_that_were_spoken(tmp_path: Path) -> None:
+    """Characters, not bytes; none for what the engine refused."""
+
+    async def scenario() -> None:
+        sound = b"HTTP/1.1 200 OK\r\ncontent-type: audio/wav\r\ncontent-length: 4\r\n\r\nRIFF"
+        async with upstream(sends(sound)) as engine, upstream(sends(json_answer(b"{}", "400 No"))) as other:
+            for name, port, characters in (("a", engine.port, 6), ("b", other.port, 0)):
+                state = agent_state(tmp_path / name, port)
+                async with (
+                    gateway(tmp_path / f"{name}-gateway", state) as running,
+                    httpx.AsyncClient() as client,
+                ):
+                    body = b'{"model":"chat","input":"h\\u00e9llo\xf0\x9f\x98\x80","voice":"v"}'
+                    await client.post(running.url + "/v1/audio/speech", content=body, headers=AUTHORIZED)
+                    (record,) = await running.usage_of(1)
+                    assert (record.route, record.input_characters) == ("speech", characters)
 
     run(scenario())
