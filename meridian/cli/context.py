@@ -1,8 +1,9 @@
 """Which control plane and gateway a command talks to.
 
 In this order: environment (``MERIDIAN_API_URL``, ``MERIDIAN_API_KEY``, ``MERIDIAN_INFERENCE_URL``), what
-``meridian login`` stored, the system that ``meridian up`` started here (``var/``, or ``MERIDIAN_STATE_DIR``). A key in
-the environment is used in place of a stored one, but a stored key is never sent to an address of the environment.
+``meridian login`` stored, the system that ``meridian up`` started here (``var/`` in this folder or in the checkout
+that this command belongs to, or ``MERIDIAN_STATE_DIR``). A key in the environment is used in place of a stored one,
+but a stored key is never sent to an address of the environment.
 """
 
 import json
@@ -11,6 +12,7 @@ import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from infra.embedded.layout import STATE_DIR_VARIABLE, Layout
 from meridian.client import Client
 from meridian.errors import NotLoggedIn, UsageError
 
@@ -64,10 +66,16 @@ def login_find() -> Login:
 def _stored() -> Login:
     if config_path().exists():
         return _from_config(config_path())
-    local = Path(os.environ.get("MERIDIAN_STATE_DIR") or "var") / "endpoints.json"
-    if local.exists():
-        return _from_endpoints(local)
+    for local in _local_endpoints():
+        if local.exists():
+            return _from_endpoints(local)
     raise NotLoggedIn("not logged in; run `meridian login`, or `make up` for a system on this machine")
+
+
+def _local_endpoints() -> list[Path]:
+    """Where ``meridian up`` may have written, this folder's first."""
+    ours = Layout.default().endpoints
+    return [ours] if os.environ.get(STATE_DIR_VARIABLE) else [Path("var") / ours.name, ours]
 
 
 def _from_config(path: Path) -> Login:

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from apps.api.validation import UNSPECIFIC_REMEDY as SAID_BY_THE_API
+from infra.embedded import layout
 from meridian.cli import context
 from meridian.cli.documents import read_document
 from meridian.cli.output import Format, print_list
@@ -170,9 +171,10 @@ def test_wrong_arguments_are_one_line(tmp_path: Path) -> None:
 
 def test_not_logged_in_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any login the remedy is named."""
-    for name in ("MERIDIAN_API_URL", "MERIDIAN_API_KEY"):
+    for name in ("MERIDIAN_API_URL", "MERIDIAN_API_KEY", "MERIDIAN_STATE_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr(layout, "CHECKOUT", tmp_path / "elsewhere")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(NotLoggedIn, match="meridian login"):
         context.login_find()
@@ -198,6 +200,25 @@ def test_environment_wins_over_login_and_login_over_local(
     monkeypatch.setenv("MERIDIAN_API_URL", "http://e/")
     monkeypatch.setenv("MERIDIAN_API_KEY", "k")
     assert context.login_find() == context.Login("http://e", "k", None)
+
+
+def test_the_command_of_a_checkout_finds_its_system_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `make up` prints can be typed anywhere; where MERIDIAN_STATE_DIR names a system, only that one is asked."""
+    for name in ("MERIDIAN_API_URL", "MERIDIAN_API_KEY", "MERIDIAN_INFERENCE_URL", "MERIDIAN_STATE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(layout, "CHECKOUT", tmp_path / "checkout")
+    (tmp_path / "checkout" / "var").mkdir(parents=True)
+    (tmp_path / "checkout" / "var" / "endpoints.json").write_text(
+        '{"api": "http://c", "api_key": "c", "edge": "http://e"}'
+    )
+    monkeypatch.chdir(tmp_path)
+    assert context.login_find() == context.Login("http://c", "c", "http://e")
+    monkeypatch.setenv("MERIDIAN_STATE_DIR", str(tmp_path / "other"))
+    with pytest.raises(NotLoggedIn):
+        context.login_find()
 
 
 def test_a_key_in_the_environment_is_the_one_that_is_used(

@@ -18,4 +18,4 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.subject}: {self.value} refused by {self.rule}; {self.remedy}"
+        return f"{self.subject}: {self.value} (refused by {self.rule}); {self.remedy}"
