@@ -210,7 +210,7 @@ def _region_view(members: tuple[ClusterView, ...]) -> RegionView:
         jurisdiction=region.jurisdiction,
         word=word,
         tone=tone,
-        said=f"{ready} of {desired} replicas ready; agent {worst.word}",
+        said=f"{ready} replicas ready, at least {desired} wanted; agent {worst.word}",
         clusters=members,
         capacity=capacity_classes(members),
         ready=ready,
