@@ -36,6 +36,12 @@ class NotLoggedIn(MeridianError):
     exit_code = ExitCode.NOT_AUTHORISED
 
 
+class NotFound(MeridianError):
+    """There is nothing of that name."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
 class Unreachable(MeridianError):
     """Nothing answers, or it stopped answering."""
 

@@ -7,6 +7,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from meridian.cli import chat, clusters, deploy, deployments, fleet, keys, models, session
+from meridian.cli.explain import explain
 from meridian.cli.local import down, reset, restart, status, up
 from meridian.cli.logs import logs
 from meridian.cli.output import errors
@@ -39,6 +40,7 @@ app.command(rich_help_panel=WORK)(deployments.events)
 app.command(rich_help_panel=WORK)(logs)
 app.command(rich_help_panel=WORK)(chat.chat)
 app.command(rich_help_panel=WORK)(top)
+app.command(rich_help_panel=WORK)(explain)
 app.command(rich_help_panel=FLEET)(fleet.fleet)
 app.add_typer(clusters.app, name="clusters", rich_help_panel=FLEET)
 app.add_typer(models.app, name="models", rich_help_panel=WORK)

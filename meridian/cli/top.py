@@ -14,10 +14,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from meridian.cli import context
+from meridian.cli import context, gateways
 from meridian.cli.output import Format, FormatOption, console, print_document
-from meridian.client import Client
-from meridian.errors import ApiError, MeridianError, Unreachable, UsageError
+from meridian.errors import Unreachable
 from meridian.top import Reading, Row, by_load, rows_between
 
 _TIMEOUT_S = 3.0
@@ -26,22 +25,19 @@ Readings = dict[str, Reading | str]
 
 
 def top(
-    gateway: Annotated[
-        list[str] | None,
-        typer.Option(help="A gateway's address; may be given several times. Default: those of every region."),
-    ] = None,
+    gateway: gateways.GatewayOption = None,
     interval_s: Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between readings.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Print one reading and end.")] = False,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Watch requests, latencies and tokens of every deployment in every region."""
     with context.client() as client:
-        gateways = _gateways(client, gateway)
-        names = _names(client)
+        asked = gateways.known(client, gateway)
+        names = gateways.deployment_names(client)
     with ThreadPoolExecutor(max_workers=16) as readers, httpx.Client(timeout=_TIMEOUT_S) as http:
 
         def read() -> Readings:
-            return dict(zip(gateways, readers.map(partial(_read_one, http), gateways.values()), strict=True))
+            return dict(zip(asked, readers.map(partial(_read_one, http), asked.values()), strict=True))
 
         before = read()
         if all(isinstance(reading, str) for reading in before.values()):
@@ -70,31 +66,6 @@ def _watch(
                 before = after
     except KeyboardInterrupt:
         return
-
-
-def _gateways(client: Client, given: list[str] | None) -> dict[str, str]:
-    """Cluster (or address) -> address. Raises UsageError, Unreachable."""
-    if given:
-        for url in given:
-            if not url.startswith(("http://", "https://")):
-                raise UsageError(f"--gateway: {url!r} is not an address; give one like http://127.0.0.1:8881")
-        return {url.rstrip("/"): url.rstrip("/") for url in given}
-    try:
-        regions = client.regions()["regions"]
-    except httpx.TransportError as error:
-        raise Unreachable(f"the gateway does not answer: {error}; is it up? `meridian status`") from error
-    found = {region["cluster"]: region["url"].rstrip("/") for region in regions if region["url"]}
-    if not found:
-        raise MeridianError("no gateway is known yet; give one with --gateway")
-    return found
-
-
-def _names(client: Client) -> dict[str, str]:
-    """Deployment id -> name, as far as the project's own go and the control plane answers."""
-    try:
-        return {item["id"]: item["name"] for item in client.items("deployments")}
-    except (ApiError, Unreachable):
-        return {}
 
 
 def _read_one(http: httpx.Client, url: str) -> Reading | str:
