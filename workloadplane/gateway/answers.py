@@ -27,6 +27,7 @@ class Usage(msgspec.Struct):
     output_tokens: int | None = None
     prompt_tokens_details: TokenDetails | None = None
     input_tokens_details: TokenDetails | None = None
+    input_token_details: TokenDetails | None = None  # realtime
     cache_read_input_tokens: int | None = None
     seconds: float | None = None
 
@@ -62,7 +63,7 @@ class TokenCounts:
         made = usage.completion_tokens if usage.completion_tokens is not None else usage.output_tokens
         if made is not None:
             self.output_tokens = made
-        details = usage.prompt_tokens_details or usage.input_tokens_details
+        details = usage.prompt_tokens_details or usage.input_tokens_details or usage.input_token_details
         cached = details.cached_tokens if details is not None else usage.cache_read_input_tokens
         if cached is not None:
             self.cached_tokens = cached

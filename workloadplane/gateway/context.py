@@ -1,6 +1,7 @@
 """What all requests of a process share."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -37,6 +38,7 @@ class GatewayContext:
     """One per process.
 
     wake:        tell the agent at once that a request found no replica
+    sessions_at: WebSocket sessions by replica
     resume_bytes: bodies kept while their streams run
     private_key: signs what we tell peers; ``None`` until the agent has enrolled, and then no peer is asked
     """
@@ -63,6 +65,7 @@ class GatewayContext:
     response_ids: ResponseIds = field(default_factory=ResponseIds)
     relays: "set[Relay]" = field(default_factory=set)
     websockets: "set[WebSocketSession]" = field(default_factory=set)
+    sessions_at: Counter[str] = field(default_factory=Counter)
     requests_met: int = 0
     resume_bytes: int = 0
 

@@ -261,6 +261,13 @@ class Entry:
         self._comment_at_s = now_s + self._context.limits.hold_comment_interval_s
         return True
 
+    def spend(self, input_tokens: int, cached_tokens: int, output_tokens: int) -> None:
+        """So much was used meanwhile by what goes on: its key's limits and its turn in the queue know at once."""
+        cost = max(0, input_tokens - cached_tokens) + _OUTPUT_WEIGHT * output_tokens
+        self._context.room.spend(self._deployment_id, self.ticket, cost)
+        if self._rate is not None:
+            self._context.rate_limiter.spend(self._rate, input_tokens + output_tokens)
+
     def settle(
         self, input_tokens: int, cached_tokens: int, output_tokens: int, served_s: float | None
     ) -> None:

@@ -135,6 +135,11 @@ class RateLimiter:
             allowance.take(tokens)
         return Charge(allowances, tokens, _headers(allowances))
 
+    def spend(self, charge: Charge, tokens: float) -> None:
+        """It runs on and has used so many tokens beyond what was charged."""
+        for allowance in charge.allowances:
+            allowance.tokens.take(tokens)
+
     def settle(self, charge: Charge, tokens: float) -> None:
         """It has ended and used so many tokens. A second call changes nothing."""
         if charge.settled:

@@ -197,6 +197,12 @@ class WaitingRoom(Generic[T]):
             if served_s is not None:
                 line.service.served(served_s, output_tokens)
 
+    def spend(self, deployment_id: str, ticket: Ticket[T], cost: float) -> None:
+        """It goes on and has cost so much beyond what was charged."""
+        line = self._lines.get(deployment_id)
+        if line is not None:
+            line.queue.settle(ticket.tenant, cost)
+
     def service(self, deployment_id: str) -> Service | None:
         """What is measured there, if anything is."""
         line = self._lines.get(deployment_id)

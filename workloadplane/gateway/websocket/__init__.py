@@ -2,7 +2,9 @@
 
     handshake  pure: what an upgrade must look like, whose it is, which model it names
     opening    pure: the model out of the first message, where the handshake names none
-    frames     pure: frame headers, for sanity, idleness and accounting; payloads are never looked at
+    frames     pure: frame headers, for sanity, idleness and accounting
+    replies    pure: what the engine's messages say of its responses: when one is made, what it cost
+    seat       a session's place at its replica, and when it counts as a request there
     asking     from the model to what is asked
     attempts   what is sent to one replica or peer
     shaking    the attempts, one at a time

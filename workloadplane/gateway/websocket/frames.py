@@ -6,6 +6,7 @@ its header, and a Close frame of our own can follow it.
 """
 
 from struct import Struct
+from typing import Protocol
 
 GOING_AWAY = 1001
 PROTOCOL_ERROR = 1002
@@ -33,6 +34,19 @@ class FrameError(Exception):
         self.reason = reason
 
 
+class Reader(Protocol):
+    """Who reads messages as they pass. Payloads that are masked are given so."""
+
+    def begin(self, first: int) -> None:
+        """A message begins; ``first``: the first byte of its first frame."""
+
+    def feed(self, piece: bytes) -> None:
+        """Some of its payload."""
+
+    def end(self) -> None:
+        """It is whole."""
+
+
 class FrameScanner:
     """One direction's. ``masked``: the client's; ``reserved_bits``: an extension that uses them was agreed on.
 
@@ -52,6 +66,7 @@ class FrameScanner:
         "_masked",
         "_message_bytes",
         "_message_bytes_max",
+        "_reader",
         "_reserved_bits",
         "active",
         "boundary",
@@ -63,7 +78,10 @@ class FrameScanner:
         "whole_messages",
     )
 
-    def __init__(self, *, masked: bool, reserved_bits: bool, message_bytes_max: int) -> None:
+    def __init__(
+        self, *, masked: bool, reserved_bits: bool, message_bytes_max: int, reader: Reader | None = None
+    ) -> None:
+        self._reader = reader
         self._masked = masked
         self._reserved_bits = reserved_bits
         self._message_bytes_max = message_bytes_max
@@ -106,9 +124,12 @@ class FrameScanner:
         while position < end:
             if self._left:
                 taken = min(self._left, end - position)
+                if self._in_data:
+                    self.active = True
+                    if self._reader is not None:
+                        self._reader.feed(data[position : position + taken])
                 position += taken
                 self._left -= taken
-                self.active = self.active or self._in_data
             else:
                 try:
                     size = self._read_header(data, position, end)
@@ -121,7 +142,10 @@ class FrameScanner:
                 position += size
             if not self._left:
                 self.boundary = position
-                self.whole_messages += self._ends_message
+                if self._ends_message:
+                    self.whole_messages += 1
+                    if self._reader is not None:
+                        self._reader.end()
         return data
 
     def rest(self) -> bytes:
@@ -182,7 +206,10 @@ class FrameScanner:
                 raise FrameError(TOO_BIG, f"message over {self._message_bytes_max} bytes")
             self._message_bytes = whole
             self._fragmented = not first & 0x80
-            self.messages += opcode != _CONTINUATION
+            if opcode != _CONTINUATION:
+                self.messages += 1
+                if self._reader is not None:
+                    self._reader.begin(first)
             self.payload_bytes += length
             self.active = True
         elif opcode == _CLOSE:

@@ -1,7 +1,7 @@
 """An ended session, written down: usage record, counters, access log. Nothing of what was said.
 
-Frame headers tell messages and bytes, not tokens, so a session counts none; its length is the record's duration,
-and stays out of the latency histograms, which are about answers.
+Its tokens are those of its responses, as the engine told them: a response that had not ended counts none. Its
+length is the record's duration, and stays out of the latency histograms, which are about answers.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from workloadplane.gateway.routes import REALTIME
 from workloadplane.gateway.tracing import Attribute, EndedSpan, Span
 from workloadplane.gateway.trail import PROVIDER
 from workloadplane.gateway.websocket.frames import FrameScanner
+from workloadplane.gateway.websocket.replies import Replies
 from workloadplane.protocol.usage import UsageRecord
 from workloadplane.routing import Reasons
 
@@ -37,6 +38,7 @@ class Ended:
     ended_at: float
     up: FrameScanner | None
     down: FrameScanner | None
+    replies: Replies
 
 
 def record(context: GatewayContext, done: Ended) -> None:
@@ -74,8 +76,9 @@ def record(context: GatewayContext, done: Ended) -> None:
             queue_s=(done.sent_s or done.ended_s) - done.began_s,
             ttft_s=None,
             duration_s=done.ended_s - done.began_s,
-            input_tokens=0,
-            output_tokens=0,
+            input_tokens=done.replies.input_tokens,
+            output_tokens=done.replies.output_tokens,
+            cached_tokens=done.replies.cached_tokens,
             tunnel=figures,
             priority=priority,
             adapter=done.inquiry.adapter,
@@ -124,6 +127,9 @@ def _count(context: GatewayContext, done: Ended) -> None:
         traffic = context.waiting_traffic(route)
     traffic.window.requests += 1
     traffic.window.errors += done.outcome == "upstream_error" or done.status >= 500
+    traffic.window.input_tokens += done.replies.input_tokens
+    traffic.window.cached_tokens += done.replies.cached_tokens
+    traffic.window.output_tokens += done.replies.output_tokens
     context.spool.append_usage(
         UsageRecord(
             gateway_instance=context.spool.gateway_instance,
@@ -143,9 +149,9 @@ def _count(context: GatewayContext, done: Ended) -> None:
             route=REALTIME.name,
             status=done.status,
             outcome=done.outcome,
-            input_tokens=0,
-            cached_tokens=0,
-            output_tokens=0,
+            input_tokens=done.replies.input_tokens,
+            cached_tokens=done.replies.cached_tokens,
+            output_tokens=done.replies.output_tokens,
             queue_s=(done.sent_s or done.ended_s) - done.began_s,
             ttft_s=None,
             duration_s=done.ended_s - done.began_s,

@@ -45,6 +45,8 @@ from workloadplane.gateway.websocket.handshake import (
 )
 from workloadplane.gateway.websocket.opening import Opening
 from workloadplane.gateway.websocket.record import Ended, record
+from workloadplane.gateway.websocket.replies import Replies
+from workloadplane.gateway.websocket.seat import full_of_sessions
 from workloadplane.gateway.websocket.shaking import Shaking
 from workloadplane.gateway.websocket.tunnel import Tunnel
 from workloadplane.routing import Choice, Reasons, ToPeer, ToReplica, Wait, pick
@@ -79,6 +81,7 @@ class WebSocketSession:
         self._inquiry: Inquiry | None = None
         self._opening: Opening | None = None
         self._early = b""
+        self._spent = (0, 0, 0)
         self._answered = False
         self._entry: Entry | None = None
         self._shaking = Shaking(context, self)
@@ -159,7 +162,7 @@ class WebSocketSession:
     def _pick(self, inquiry: Inquiry, tried: frozenset[str]) -> Choice:
         context = self._context
         snapshot = context.registry.snapshot(inquiry.route, monotonic())
-        facts = context.affinity.facts(inquiry, snapshot, tried)
+        facts = context.affinity.facts(inquiry, snapshot, tried | full_of_sessions(context))
         choice = pick(facts, snapshot, context.affinity.policy, context.rng)
         context.explained.note(self.request_id, inquiry.route.deployment_id, facts, snapshot, choice)
         return choice
@@ -258,7 +261,7 @@ class WebSocketSession:
         self._tunnel = tunnel = Tunnel(
             self._connection,
             engine,
-            reserved_bits=extensions is not None,
+            extensions=extensions,
             message_bytes_max=limits.websocket_message_bytes_max,
             idle_timeout_s=limits.websocket_idle_timeout_s,
             on_over=self._on_over,
@@ -273,8 +276,9 @@ class WebSocketSession:
             self._connection.write(answer_head(self._upgrade, protocol, extensions, lines))
             self._answered = True
             sent = self._connection.begin_tunnel(self)
+        self._keep_seat()
         if early:
-            tunnel.engine_data(early)
+            self.on_engine_data(early)
         if sent:
             tunnel.client_data(sent)
 
@@ -321,8 +325,31 @@ class WebSocketSession:
     # What the engine's socket brings
 
     def on_engine_data(self, data: bytes) -> None:
-        if self._tunnel is not None:
-            self._tunnel.engine_data(data)
+        tunnel = self._tunnel
+        if tunnel is None:
+            return
+        before = tunnel.replies.responses
+        tunnel.engine_data(data)
+        if tunnel.replies.responses != before:
+            self._spend(tunnel.replies)
+        self._keep_seat()
+
+    def _keep_seat(self) -> None:
+        """While a response is made the session is a request like others; between responses it is none."""
+        tunnel, seat = self._tunnel, self._shaking.seat
+        if tunnel is None or seat is None:
+            return
+        if not tunnel.is_busy(monotonic()):
+            seat.leave()
+        else:
+            seat.take()
+
+    def _spend(self, replies: Replies) -> None:
+        """Charge what the last responses cost."""
+        told = replies.input_tokens, replies.cached_tokens, replies.output_tokens
+        if self._entry is not None:
+            self._entry.spend(*(now - before for now, before in zip(told, self._spent, strict=True)))
+        self._spent = told
 
     def on_engine_eof(self) -> None:
         if self._tunnel is not None:
@@ -395,7 +422,8 @@ class WebSocketSession:
         if self._tunnel is not None:
             if self._is_revoked():
                 self._tunnel.end(POLICY, "the API key was revoked or has expired")
-            self._tunnel.on_sweep(now_s, draining=draining)
+            self._tunnel.on_sweep(now_s, draining=draining or self._is_leaving())
+            self._keep_seat()
         elif now_s > self._deadline_s:
             limits = self._context.limits
             if self._entry is not None and self._entry.waits:
@@ -409,6 +437,14 @@ class WebSocketSession:
     def _is_revoked(self) -> bool:
         """A session may outlast its key by far."""
         return is_revoked(self._context.registry, self._caller, now=time.time())
+
+    def _is_leaving(self) -> bool:
+        """Whether its replica is being stopped: a session at rest is told to connect again, and meets another."""
+        attempt = self._shaking.attempt
+        if attempt is None or attempt.traffic is None:
+            return False
+        endpoint = self._context.registry.endpoints.get(attempt.name)
+        return endpoint is None or endpoint.state != "ready"
 
     def on_drain_over(self) -> None:
         """The process's time is over: end honestly."""
@@ -450,7 +486,6 @@ class WebSocketSession:
         if self._inquiry is None or self._entry is None:
             self._context.counters.requests["", REALTIME.name, "", str(status), outcome] += 1
             return
-        self._context.turns.soon(self._inquiry.route.deployment_id)  # its seat is free
         self._entry.settle(0, 0, 0, None)
         tunnel = self._tunnel
         record(
@@ -470,5 +505,6 @@ class WebSocketSession:
                 ended_at=time.time(),
                 up=tunnel.up if tunnel is not None else None,
                 down=tunnel.down if tunnel is not None else None,
+                replies=tunnel.replies if tunnel is not None else Replies(None),
             ),
         )

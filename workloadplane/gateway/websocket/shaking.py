@@ -8,6 +8,7 @@ from workloadplane.gateway.attempt import Attempt
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.websocket.engine import EngineSink, EngineSocket
+from workloadplane.gateway.websocket.seat import Seat
 
 
 class Owner(EngineSink, Protocol):
@@ -21,9 +22,9 @@ class Owner(EngineSink, Protocol):
 
 
 class Shaking:
-    """See the module. ``attempt``: the one under way, or that the tunnel came of; ``engine``: its socket."""
+    """See the module. ``attempt``: the one under way, or that the tunnel came of; ``engine``, ``seat``: its own."""
 
-    __slots__ = ("_connecting", "_context", "_expected_accept", "_owner", "attempt", "engine")
+    __slots__ = ("_connecting", "_context", "_expected_accept", "_owner", "attempt", "engine", "seat")
 
     def __init__(self, context: GatewayContext, owner: Owner) -> None:
         self._context = context
@@ -32,6 +33,7 @@ class Shaking:
         self._expected_accept = b""
         self.attempt: Attempt | None = None
         self.engine: EngineSocket | None = None
+        self.seat: Seat | None = None
 
     @property
     def expected_accept(self) -> bytes:
@@ -42,10 +44,7 @@ class Shaking:
         """Connect and send the handshake."""
         self.attempt = attempt
         self._expected_accept = expected_accept
-        if attempt.traffic is not None:
-            attempt.traffic.begin()
-            in_flight = self._context.registry.in_flight
-            in_flight[attempt.name] = in_flight.get(attempt.name, 0) + 1
+        self.seat = Seat(self._context, attempt)
         self._connecting = self._context.loop.create_task(self._connect(attempt))
 
     async def _connect(self, attempt: Attempt) -> None:
@@ -66,13 +65,10 @@ class Shaking:
 
     def end(self, *, abort: bool) -> None:
         """Let go of the load that was counted, and of the socket, unless a tunnel ends it in its own way."""
-        attempt, self.attempt = self.attempt, None
-        if attempt is not None and attempt.traffic is not None:
-            attempt.traffic.end()
-            in_flight = self._context.registry.in_flight
-            in_flight[attempt.name] -= 1
-            if not in_flight[attempt.name]:
-                del in_flight[attempt.name]
+        self.attempt = None
+        seat, self.seat = self.seat, None
+        if seat is not None:
+            seat.give_up()
         engine, self.engine = self.engine, None
         if engine is not None and abort:
             engine.abort()

@@ -17,10 +17,12 @@ from workloadplane.gateway.websocket.frames import (
     FrameScanner,
     close_frame,
 )
+from workloadplane.gateway.websocket.replies import Replies
 
 _CLOSE_S = 2.0
 _HALF_CLOSED_S = 10.0
 _QUIET_S = 1.0
+_SILENT_S = 60.0
 _NEVER_S = float("inf")
 
 
@@ -56,33 +58,44 @@ class _Way:
 
 
 class Tunnel:
-    """See the module. ``on_over`` hears once how it went: ok | client_gone | upstream_error | refused."""
+    """See the module. ``on_over`` hears once how it went: ok | client_gone | upstream_error | refused.
+
+    replies: what the engine says of its responses
+    """
 
     def __init__(
         self,
         client: End,
         engine: End,
         *,
-        reserved_bits: bool,
+        extensions: bytes | None,
         message_bytes_max: int,
         idle_timeout_s: float,
         on_over: Callable[[str], None],
     ) -> None:
         self._client = client
         self._engine = engine
+        self.replies = Replies(extensions)
+        reserved_bits = extensions is not None
         self._up = _Way(
             engine,
             FrameScanner(masked=True, reserved_bits=reserved_bits, message_bytes_max=message_bytes_max),
         )
         self._down = _Way(
             client,
-            FrameScanner(masked=False, reserved_bits=reserved_bits, message_bytes_max=message_bytes_max),
+            FrameScanner(
+                masked=False,
+                reserved_bits=reserved_bits,
+                message_bytes_max=message_bytes_max,
+                reader=self.replies,
+            ),
         )
         self._idle_timeout_s = idle_timeout_s
         self._on_over = on_over
         self._outcome = ""
         self._ending: tuple[int, str] | None = None
         self._active_s = monotonic()
+        self._engine_active_s = -_NEVER_S
         self._deadline_s = _NEVER_S
         self._over = False
 
@@ -95,6 +108,14 @@ class Tunnel:
     def down(self) -> FrameScanner:
         """What came from the engine."""
         return self._down.scanner
+
+    def is_busy(self, now_s: float) -> bool:
+        """Whether the engine makes a response (``now_s``: monotonic).
+
+        It says so itself, unless it has fallen silent; what can't be read shows by what comes.
+        """
+        silent_s = now_s - self._engine_active_s
+        return self.replies.running and silent_s < _SILENT_S if self.replies.readable else silent_s < _QUIET_S
 
     # What the two sockets bring
 
@@ -124,6 +145,8 @@ class Tunnel:
             way.sink.write(passed)
         if scanner.active:
             self._active_s = monotonic()
+            if way is self._down:
+                self._engine_active_s = self._active_s
             if self._deadline_s != _NEVER_S and not scanner.closed:
                 self._deadline_s = self._active_s + _HALF_CLOSED_S
         if scanner.closed and self._deadline_s == _NEVER_S:
@@ -216,8 +239,11 @@ class Tunnel:
             self._finish()
         elif now_s - self._active_s > self._idle_timeout_s:
             self.end(GOING_AWAY, "idle")
-        elif draining and now_s - self._active_s > _QUIET_S and self.up.at_rest and self.down.at_rest:
+        elif draining and now_s - self._active_s > _QUIET_S and self._is_at_rest(now_s):
             self.end(RESTART, "this gateway restarts; connect again")
+
+    def _is_at_rest(self, now_s: float) -> bool:
+        return self.up.at_rest and self.down.at_rest and not self.is_busy(now_s)
 
     def drain_over(self) -> None:
         """Whatever is on its way: the process ends."""

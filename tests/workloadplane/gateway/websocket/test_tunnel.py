@@ -42,7 +42,7 @@ class World:
         self.tunnel = Tunnel(
             self.client,
             self.engine,
-            reserved_bits=False,
+            extensions=None,
             message_bytes_max=1 << 20,
             idle_timeout_s=1e9,
             on_over=self.outcomes.append,
