@@ -1,6 +1,7 @@
 """``/metrics`` tells how each deployment fares, in labels that no client can multiply."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.routing import RateLimits
 from workloadplane.routing import ToReplica
 
+OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 DEPLOYMENT = "project-1-chat"
 ANSWER = b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}'
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
@@ -111,6 +113,22 @@ def test_a_deployments_figures(tmp_path: Path) -> None:
         assert value(samples, prefix + "waiting_requests", **of) == 0
         assert (prefix + "spans_lost", frozenset()) in samples
 
+    run(scenario())
+
+
+def test_the_table_for_operators_names_what_there_is(tmp_path: Path) -> None:
+    """Every metric that the documentation names is told, also while nothing has happened."""
+    table = OPERATIONS.read_text().split("### Metrics of a gateway")[1].split("\n### ")[0]
+    named = set(re.findall(r"(?:meridian_gateway|gen_ai_server)_[a-z_]+[a-z]", table))
+
+    async def scenario() -> None:
+        state = agent_state(tmp_path / "agent")
+        async with gateway(tmp_path / "gateway", state) as running, httpx.AsyncClient() as client:
+            text = (await client.get(running.url + "/metrics")).text
+        families = {family.name for family in text_string_to_metric_families(text)}
+        assert {name.removesuffix("_total") for name in named} <= families
+
+    assert len(named) > 15
     run(scenario())
 
 
