@@ -43,6 +43,8 @@ class Places:
     """Bits and rows by place.
 
     load_of_one: what one request in flight adds to each replica's load
+    max_in_flight: what each takes at once; infinite = no bound
+    fewest_seats: the least of them: while nobody has so many, nobody is full
     prompt_bytes_max: a longer prompt certainly does not fit; 0 = not known
     shortest_prompt_bytes_max: the least of them
     """
@@ -51,7 +53,7 @@ class Places:
     place_of: Mapping[str, int]
     load_of_one: tuple[float, ...]
     max_in_flight: tuple[float, ...]
-    bounded: bool
+    fewest_seats: float
     ready: int
     of_revision: Mapping[str, int]
     of_adapter: Mapping[str, int]
@@ -69,13 +71,14 @@ class Places:
             of_revision[each.revision_id] = of_revision.get(each.revision_id, 0) | bit
             for adapter in each.adapters:
                 of_adapter[adapter] = of_adapter.get(adapter, 0) | bit
+        seats = tuple(each.max_in_flight or inf for each in replicas)
         longest = tuple(each.max_context_tokens * BYTES_PER_TOKEN_MAX for each in replicas)
         return cls(
             replica_ids=tuple(each.replica_id for each in replicas),
             place_of={each.replica_id: place for place, each in enumerate(replicas) if each.replica_id},
             load_of_one=tuple(1.0 / (each.concurrency_target or 1.0) for each in replicas),
-            max_in_flight=tuple(each.max_in_flight or inf for each in replicas),
-            bounded=any(each.max_in_flight for each in replicas),
+            max_in_flight=seats,
+            fewest_seats=min(seats, default=inf),
             ready=ready,
             of_revision=of_revision,
             of_adapter=of_adapter,
@@ -99,7 +102,7 @@ class Places:
     def full(self, counts: Sequence[int]) -> int:
         """Those that have as many requests as they take."""
         bits = 0
-        if self.bounded:
+        if max(counts, default=0) >= self.fewest_seats:
             for place in compress(count(), map(ge, counts, self.max_in_flight)):
                 bits |= 1 << place
         return bits

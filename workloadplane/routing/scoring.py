@@ -9,7 +9,7 @@ weighed at once, as rows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress, count, repeat
+from itertools import repeat
 from operator import mul
 from random import Random
 
@@ -46,15 +46,13 @@ def best(  # noqa: PLR0917  everything that a choice is made from
         return ToReplica(replica_id, (why, "the only one"), _known_of(candidates, facts))
     loads = places.loads(counts, snapshot.burden, snapshot.pressure)
     if snapshot.lately:
-        _weigh_lately(loads, candidates, snapshot, policy)
+        loads = _with_lately(loads, candidates, snapshot, policy)
     if facts.adapter is None:
         chosen = _cheapest(candidates, facts, policy, loads)
         told: Reasons = ()
     else:
         chosen, told = _with_adapter(candidates, facts, policy, loads)
-    bar = chosen.load + policy.load_slack
-    equal = [place for place in compress(count(), map(bar.__ge__, loads)) if chosen.bits >> place & 1]
-    replica_id = places.replica_ids[_one_of(equal, facts, snapshot, rng)]
+    replica_id = places.replica_ids[_one_of(_equals(chosen, loads, policy), facts, snapshot, rng)]
     reasons: Reasons
     if chosen.known_bytes:
         reasons = (why, "bytes known", chosen.known_bytes, "of", facts.prompt_bytes, "load", chosen.load)
@@ -72,15 +70,17 @@ def pressure_of(
     return others + policy.kv_pressure * over / (1.0 - policy.kv_usage_free)
 
 
-def _weigh_lately(loads: list[float], candidates: int, snapshot: Snapshot, policy: Policy) -> None:
-    """Add to the loads of those that were lately sent more than their share: over time all shall do as much."""
+def _with_lately(loads: list[float], candidates: int, snapshot: Snapshot, policy: Policy) -> list[float]:
+    """The loads, more for those that were lately sent beyond their share: over time all shall do as much."""
     places = snapshot.places
     sent = list(map(mul, map(snapshot.lately.get, places.replica_ids, repeat(0.0)), places.load_of_one))
     of_candidates = values_in(sent, candidates)
     mean = max(policy.balance_bytes, sum(of_candidates) / len(of_candidates))
     bar = mean * (1.0 + policy.balance_free)
-    for place in compress(count(), map(bar.__lt__, sent)):
-        loads[place] += policy.balance * (sent[place] - bar) / mean
+    of_one = policy.balance / mean
+    return [
+        load + of_one * (each - bar) if each > bar else load for load, each in zip(loads, sent, strict=True)
+    ]
 
 
 def _cheapest(candidates: int, facts: RequestFacts, policy: Policy, loads: Sequence[float]) -> _Best:
@@ -121,6 +121,15 @@ def _with_adapter(
         if elsewhere.cost + policy.adapter_cost < at_warm.cost:
             return elsewhere, ("adapter spreads",)
     return at_warm, ("adapter is there",)
+
+
+def _equals(chosen: _Best, loads: Sequence[float], policy: Policy) -> list[int]:
+    """The places in the cheapest set that count as its least loaded ones."""
+    bits = chosen.bits
+    if bits & (bits - 1) == 0:
+        return [bits.bit_length() - 1]
+    bar = chosen.load + policy.load_slack
+    return [place for place, load in enumerate(loads) if load <= bar and bits >> place & 1]
 
 
 def _one_of(equal: list[int], facts: RequestFacts, snapshot: Snapshot, rng: Random) -> int:
