@@ -53,7 +53,7 @@ def snapshot(names: tuple[str, ...], rng: Random) -> Snapshot:
         unready=(),
         lease_holds=True,
         burden={name: rng.random() for name in names[::7]},
-        lately={name: 100_000.0 * rng.random() for name in names},
+        lately={name: 12_500.0 * rng.random() for name in names},
     )
 
 

@@ -163,9 +163,16 @@ class Affinity:
             if asked.adapter is not None:
                 adapters.step(held.adapters, adapters.Used(place, asked.adapter), now_s)
         anew_bytes = prompt.size_bytes - choice.known_bytes
-        lately = self._registry.lately
-        lately[choice.replica_id] = lately.get(choice.replica_id, 0.0) + anew_bytes + _REQUEST_BYTES
+        self._note_sent(choice.replica_id, anew_bytes + _REQUEST_BYTES)
         return anew_bytes
+
+    def _note_sent(self, replica_id: str, sent_bytes: int) -> None:
+        """Against what the replica is meant for, so that all are compared as they are."""
+        endpoint = self._registry.endpoints.get(replica_id)
+        if endpoint is not None:
+            lately = self._registry.lately
+            of_target = sent_bytes / (endpoint.concurrency_target or 1.0)
+            lately[replica_id] = lately.get(replica_id, 0.0) + of_target
 
     def cleared(self, deployment_id: str, replica_id: str, now_s: float) -> None:
         """The replica has lost its cache."""

@@ -94,7 +94,7 @@ class Snapshot:
                   one that serves; it matters in ``active_passive`` alone
     burden:       replica id -> load by prompts that this gateway has sent there and that are not yet answered
     pressure:     replica id -> load that its engine reports beyond what is in flight from here
-    lately:       replica id -> what this gateway has sent there lately, in bytes to compute; tells equals apart
+    lately:       replica id -> what this gateway has sent there lately, in bytes to compute a request of its target
     here:         revision -> what this cluster tells its peers of itself
     taken_by_all: modalities that every revision takes
     """

@@ -10,7 +10,6 @@ weighed at once, as rows.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from operator import mul
 from random import Random
 
 from xxhash import xxh3_64_intdigest
@@ -72,8 +71,7 @@ def pressure_of(
 
 def _with_lately(loads: list[float], candidates: int, snapshot: Snapshot, policy: Policy) -> list[float]:
     """The loads, more for those that were lately sent beyond their share: over time all shall do as much."""
-    places = snapshot.places
-    sent = list(map(mul, map(snapshot.lately.get, places.replica_ids, repeat(0.0)), places.load_of_one))
+    sent = list(map(snapshot.lately.get, snapshot.places.replica_ids, repeat(0.0)))
     of_candidates = values_in(sent, candidates)
     mean = max(policy.balance_bytes, sum(of_candidates) / len(of_candidates))
     bar = mean * (1.0 + policy.balance_free)
@@ -129,6 +127,8 @@ def _equals(chosen: _Best, loads: Sequence[float], policy: Policy) -> list[int]:
     if bits & (bits - 1) == 0:
         return [bits.bit_length() - 1]
     bar = chosen.load + policy.load_slack
+    if bar == chosen.load and loads.count(bar) == 1:
+        return [loads.index(bar)]
     return [place for place, load in enumerate(loads) if load <= bar and bits >> place & 1]
 
 

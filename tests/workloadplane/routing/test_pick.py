@@ -88,11 +88,11 @@ def test_equals_are_told_apart_by_what_they_were_sent_lately() -> None:
 
 def test_who_was_sent_more_than_its_share_weighs_more() -> None:
     """A short beginning that one replica knows is left for balance over time; a long one, and little sent, is not."""
-    often = {"a": 400_000.0, "b": 200_000.0}
+    often = {"a": 50_000.0, "b": 25_000.0}
     for known_bytes, lately, expected in (
         (2048, often, "b"),
         (16_384, often, "a"),
-        (2048, {"a": 9000.0}, "a"),
+        (2048, {"a": 1100.0}, "a"),
     ):
         facts = RequestFacts(None, True, prompt_bytes=known_bytes + 512, known=((known_bytes, 1),))
         choice = pick(facts, snapshot(lately=lately), Policy(), Random(1))
@@ -330,3 +330,42 @@ def test_a_revision_that_does_not_take_what_is_asked_is_none() -> None:
         picture, snapshot(revisions=(old, away), replicas=(ReplicaFacts("d", "r9", True, 8.0),), peers={})
     )
     assert isinstance(newer, ToReplica), "one that the table does not know yet is asked all the same"
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.sampled_from([1.0, 4.0, 8.0]), st.floats(0, 1e5), st.booleans()),
+        min_size=1,
+        max_size=12,
+    ),
+    st.sampled_from([0.0, 0.25]),
+)
+def test_the_choice_is_the_cheapest_one_counted_one_by_one(
+    replicas: list[tuple[int, float, float, bool]], load_slack: float
+) -> None:
+    """With nothing known: load, and what each was sent beyond the mean of those that may serve."""
+    policy = Policy(load_slack=load_slack)
+    names = [f"p{place}" for place in range(len(replicas))]
+    lately = {name: sent for name, (*_, sent, _) in zip(names, replicas, strict=True) if sent}
+    shot = snapshot(
+        replicas=tuple(
+            ReplicaFacts(name, "r1", ready, target)
+            for name, (_, target, _, ready) in zip(names, replicas, strict=True)
+        ),
+        in_flight={name: count for name, (count, *_) in zip(names, replicas, strict=True)},
+        lately=lately,
+        peers={},
+    )
+    ready = [place for place, (*_, is_ready) in enumerate(replicas) if is_ready]
+    choice = chosen(shot, policy=policy)
+    if not ready:
+        assert isinstance(choice, Wait)
+        return
+    mean = max(policy.balance_bytes, sum(replicas[place][2] for place in ready) / len(ready))
+    costs = {
+        names[place]: replicas[place][0] / replicas[place][1]
+        + policy.balance * max(0.0, replicas[place][2] / mean - 1.0 - policy.balance_free)
+        for place in ready
+    }
+    assert isinstance(choice, ToReplica)
+    assert costs[choice.replica_id] <= min(costs.values()) + load_slack + 1e-9
