@@ -13,12 +13,11 @@ from pathlib import Path
 
 import msgspec
 
-from tests.support.gateway import Agent, agent, agent_state
+from tests.support.gateway import Agent, agent, agent_state, raw
 from tests.support.tables import AgentState, endpoint
 from workloadplane.protocol.local import EndpointSet
-from workloadplane.protocol.spool import SpoolReader
+from workloadplane.protocol.spool import SpoolBatch, SpoolReader
 from workloadplane.protocol.statefile import write_state
-from workloadplane.protocol.usage import UsageRecord
 
 GATEWAYS = 3
 REPLICAS = 6
@@ -36,6 +35,13 @@ class Gateway:
     port: int = 0
     killed_s: list[tuple[float, float]] = field(default_factory=list)
 
+    async def metrics(self) -> str:
+        """What ``/metrics`` says now."""
+        asked = b"GET /metrics HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n"
+        head, _, text = (await raw(self.port, asked)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), head
+        return text.decode()
+
 
 @dataclass
 class World:
@@ -46,7 +52,6 @@ class World:
     gateways: list[Gateway]
     replicas: dict[str, tuple[asyncio.subprocess.Process, int]] = field(default_factory=dict)
     agent: Agent | None = None
-    replica_killed_at_s: list[float] = field(default_factory=list)
     _agent_alive: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
     _made: int = 0
     _generation: int = 1
@@ -70,7 +75,6 @@ class World:
     async def kill_replica(self, name: str) -> None:
         """End it at once; the agent notices a little later, and another one takes its place."""
         process, _ = self.replicas[name]
-        self.replica_killed_at_s.append(time.monotonic())
         process.kill()
         await process.wait()
         await asyncio.sleep(_NOTICED_AFTER_S)  # in which only the gateways can know
@@ -131,16 +135,17 @@ class World:
         write_state(self.state.directory / "endpoints.json", msgspec.json.encode(told))
         self.agent.push(told)
 
-    async def records(self) -> list[UsageRecord]:
+    async def written(self) -> SpoolBatch:
         """What the gateways have written down. They end for it."""
         for gateway in self.gateways:
             assert gateway.process is not None
             gateway.process.terminate()
             await asyncio.wait_for(gateway.process.wait(), 60)
-        found: list[UsageRecord] = []
-        for gateway in self.gateways:
-            found += SpoolReader(gateway.directory / "spool").pending(1_000_000).usage
-        return found
+        found = [SpoolReader(gateway.directory / "spool").pending(1_000_000) for gateway in self.gateways]
+        return SpoolBatch(
+            usage=tuple(record for batch in found for record in batch.usage),
+            windows=tuple(window for batch in found for window in batch.windows),
+        )
 
     async def end(self) -> None:
         await self._agent_alive.aclose()

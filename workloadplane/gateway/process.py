@@ -52,7 +52,7 @@ from workloadplane.protocol.spool import SpoolWriter
 _log = structlog.get_logger(__name__)
 _SWEEP_S = 0.5
 _REPORT_S = 0.25
-_FLUSH_S = 0.1
+_FLUSH_S = 0.025  # so long a record may wait in memory, where a kill loses it
 _SIBLINGS_S = 0.5
 _TLS_FILES_S = 1.0
 _SPANS_S = 0.5

@@ -8,8 +8,8 @@
        held
 
 A request that never reached a replica may be tried for as long as it may be held. One that was sent is sent
-again once at most, elsewhere or to what has replaced the replica, and never after a byte of its answer has gone
-to the client. The connections are ``sending``'s business, the queue is ``entry``'s.
+again a few times at most, elsewhere or to what has replaced the replica, and never after a byte of its answer has
+gone to the client. The connections are ``sending``'s business, the queue is ``entry``'s.
 """
 
 import time
@@ -45,6 +45,7 @@ from workloadplane.gateway.upstream import ResponseHead
 from workloadplane.routing import Choice, Reasons, ToPeer, ToReplica, Wait, only_revision, pick
 
 _UNREADY_S = 1.0
+_RESENT_MAX = 3
 _RETRIED_STATUSES = frozenset({502, 503})
 _NEVER_S = float("inf")
 _BEHIND_OTHERS = Wait(reasons=("others wait already",), full=True)
@@ -84,7 +85,7 @@ class Relay:
         self._reasons: Reasons = ()
         self._sent_s: float | None = None
         self._tried: set[str] = set()
-        self._resent = False
+        self._resent = 0
         self._known_bytes = 0
         self._failure: Failure | None = None
         self._deadline_s = _NEVER_S
@@ -255,10 +256,10 @@ class Relay:
         self._tried.add(attempt.name)
         self._failure = failure
         if attempt.was_sent:
-            if self._resent or not may_send_again(self._context, self._asked):
+            if self._resent >= _RESENT_MAX or not may_send_again(self._context, self._asked):
                 self._fail(failure)
                 return
-            self._resent = True
+            self._resent += 1
         self._count_retry(cause)
         self._follow(self._pick(frozenset(self._tried)))
 
@@ -336,12 +337,12 @@ class Relay:
             self._end_attempt("unready")
             self._follow(self._pick(frozenset(self._tried)))
             return True
-        if head.status not in _RETRIED_STATUSES or self._resent:
+        if head.status not in _RETRIED_STATUSES or self._resent >= _RESENT_MAX:
             return False
         choice = self._pick(frozenset(self._tried | {attempt.name}))
         if not isinstance(choice, ToReplica | ToPeer) or not may_send_again(context, self._asked):
             return False
-        self._resent = True
+        self._resent += 1
         self._tried.add(attempt.name)
         self._count_retry("status")
         self._end_attempt("status")
@@ -376,7 +377,7 @@ class Relay:
         self._asked = plan.inquiry
         self._answer.go_on(plan.rewriter)
         self._tried = {attempt.name}
-        self._resent = False
+        self._resent = 0
         self._failure = failure
         self._entry.goes_on(monotonic())
         self._follow(self._pick(frozenset(self._tried)))
@@ -403,8 +404,8 @@ class Relay:
                 self._end_attempt("stuck")
                 self._go_on(plan, attempt, failure)
                 return
-        elif not self._resent and may_send_again(self._context, self._asked):
-            self._resent = True
+        elif self._resent < _RESENT_MAX and may_send_again(self._context, self._asked):
+            self._resent += 1
             self._tried.add(attempt.name)
             self._failure = failure
             self._count_retry("stuck")

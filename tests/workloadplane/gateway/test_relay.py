@@ -1,6 +1,7 @@
 """One request's life, seen by its client and by the engine, on real sockets."""
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 
@@ -215,8 +216,8 @@ def test_one_retry_on_another_replica_before_the_first_byte(tmp_path: Path, bad:
     run(scenario())
 
 
-def test_a_request_is_sent_at_most_twice(tmp_path: Path) -> None:
-    """Where the second replica resets too, the client hears of it: no third generation is paid for."""
+def test_a_request_is_sent_to_four_replicas_at_most(tmp_path: Path) -> None:
+    """Where each of them resets, the client hears of it: a request that kills replicas does not kill all."""
 
     async def scenario() -> None:
         async def script(
@@ -224,15 +225,16 @@ def test_a_request_is_sent_at_most_twice(tmp_path: Path) -> None:
         ) -> None:
             writer.close()
 
-        async with upstream(script) as one, upstream(script) as two, upstream(script) as three:
-            state = agent_state(tmp_path / "agent", one.port, two.port, three.port)
+        async with contextlib.AsyncExitStack() as stack:
+            engines = [await stack.enter_async_context(upstream(script)) for _ in range(6)]
+            state = agent_state(tmp_path / "agent", *(engine.port for engine in engines))
             async with gateway(tmp_path / "gateway", state) as running, httpx.AsyncClient() as client:
                 response = await client.post(
                     running.url + "/v1/chat/completions", json=CHAT, headers=AUTHORIZED
                 )
                 assert response.status_code == 502
                 assert response.json()["error"]["code"] == "upstream_unreachable"
-                assert sum(len(each.received) for each in (one, two, three)) == 2
+                assert sorted(len(engine.received) for engine in engines) == [0, 0, 1, 1, 1, 1]
 
     run(scenario())
 
