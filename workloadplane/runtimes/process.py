@@ -47,6 +47,9 @@ HOST = "127.0.0.1"
 # more than ten seconds from its last token to its end.
 STOP_MARGIN_S = 20.0
 HOUSEKEEPING_S = 5.0
+# A child that a killed agent was just starting holds its lock until it has become the replica.
+LOCK_WITHIN_S = 2.0
+_LOCK_AGAIN_S = 0.02
 
 _REF_PREFIX = "process:"
 _REPLICA_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -88,7 +91,7 @@ class ProcessRuntime:
 
     async def __aenter__(self) -> Self:
         """Take the state directory. Raises RuntimeBusyError, or OSError where it cannot be written."""
-        self._lock_descriptor = _lock(self._state_dir / "replicas")
+        self._lock_descriptor = await asyncio.to_thread(_lock, self._state_dir / "replicas")
         self._housekeeping = asyncio.create_task(self._keep_house())
         return self
 
@@ -369,12 +372,22 @@ async def _exit_code(pid: int, child: subprocess.Popen[bytes] | None) -> int | N
 def _lock(directory: Path) -> int:
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until_s = time.monotonic() + LOCK_WITHIN_S
+    while not _is_locked(descriptor):
+        if time.monotonic() >= until_s:
+            os.close(descriptor)
+            raise RuntimeBusyError(f"{directory}: another process holds it; end that agent first")
+        time.sleep(_LOCK_AGAIN_S)
+    return descriptor
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Lock it for us, if nobody else has."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise RuntimeBusyError(f"{directory}: another process holds it; end that agent first") from error
-    return descriptor
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _inherited_environment() -> dict[str, str]:

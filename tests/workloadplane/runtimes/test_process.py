@@ -1,6 +1,7 @@
 """Replicas as real processes: started, watched, stopped, lost and found again."""
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
@@ -332,7 +333,9 @@ def test_what_a_dead_replica_left_behind_is_cleared_away(tmp_path: Path) -> None
         children.append(int((await runtime.log_tail(running.runtime_ref)).split()[1]))
 
     with_runtime(tmp_path, first)
-    os.kill(pid_of(tmp_path), signal.SIGKILL)
+    leader = pid_of(tmp_path)
+    os.kill(leader, signal.SIGKILL)
+    eventually(lambda: not is_running(leader), what="the leader is gone")
 
     async def second(runtime: ProcessRuntime) -> None:
         assert await runtime.adopt() == ()
@@ -351,6 +354,22 @@ def test_two_runtimes_never_share_a_state_directory(tmp_path: Path) -> None:
         assert is_running(pid_of(tmp_path))
 
     with_runtime(tmp_path, steps)
+
+
+def test_what_a_killed_agent_was_starting_does_not_shut_its_successor_out(tmp_path: Path) -> None:
+    """A child between fork and exec has the lock for a moment longer than its agent lives."""
+    directory = tmp_path / "replicas"
+    directory.mkdir()
+
+    async def scenario() -> None:
+        with (directory / "lock").open("w") as child:
+            fcntl.flock(child, fcntl.LOCK_EX)
+            entering = asyncio.create_task(stop_all(tmp_path))
+            await asyncio.sleep(0.1)  # it finds the lock taken
+            assert not entering.done()
+        assert await entering == 0
+
+    asyncio.run(scenario())
 
 
 def test_stop_all_ends_every_replica_and_nothing_else(tmp_path: Path) -> None:
