@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
+from threading import Barrier
 from typing import Any, ParamSpec, TypeVar
 
 import psycopg
@@ -68,9 +69,15 @@ class WireDatabase:
             await self._pool.close()
             self._pool = None
         loop = asyncio.get_running_loop()
-        closing = [loop.run_in_executor(self._threads, connections.close_all) for _ in range(SERVICE_THREADS)]
+        together = Barrier(SERVICE_THREADS)  # else a quick thread closes for a slow one, which keeps its own
+        closing = [loop.run_in_executor(self._threads, _close_all, together) for _ in range(SERVICE_THREADS)]
         await asyncio.gather(*closing)
         self._threads.shutdown(wait=True)
+
+
+def _close_all(together: Barrier) -> None:
+    together.wait()
+    connections.close_all()
 
 
 def _in_thread(function: Callable[..., R], args: Any, kwargs: Any) -> R:
