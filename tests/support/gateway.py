@@ -32,7 +32,7 @@ SECRET = "sk-test"
 AUTHORIZED = {"authorization": f"Bearer {SECRET}"}
 
 
-def run(scenario: Coroutine[Any, Any, None], within_s: float = 30) -> None:
+def run(scenario: Coroutine[Any, Any, None], within_s: float = 60) -> None:
     """A scenario on the loop that production uses, with a bound on its time."""
 
     async def bounded() -> None:

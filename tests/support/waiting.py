@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def eventually(
-    condition: Callable[[], T | None], *, within_s: float = 10.0, what: str = "the condition"
+    condition: Callable[[], T | None], *, within_s: float = 30.0, what: str = "the condition"
 ) -> T:
     """The first truthy result of ``condition``; raises AssertionError with the last result after ``within_s``."""
     deadline = time.monotonic() + within_s
@@ -29,7 +29,7 @@ async def eventually_async(
 @overload
 async def eventually_async(condition: Callable[[], T], *, within_s: float = ..., what: str = ...) -> T: ...
 async def eventually_async(
-    condition: Callable[[], T | Awaitable[T]], *, within_s: float = 10.0, what: str = "the condition"
+    condition: Callable[[], T | Awaitable[T]], *, within_s: float = 30.0, what: str = "the condition"
 ) -> T:
     """``eventually`` for a condition that may be a coroutine function."""
     deadline = time.monotonic() + within_s

@@ -69,7 +69,10 @@ def test_the_command_follows_what_a_replica_logs(
     assignment = placed(project, "chat", "eu-west")
     key = api_key_create(actor=ACTOR, project_id=project.pk, name="reader", scopes=["deploy"])[1]
     environment = {**os.environ, "MERIDIAN_API_URL": server[0], "MERIDIAN_API_KEY": key}
-    command = [sys.executable, "-c", "from meridian.cli.app import main; main()", "logs", "chat"]
+    # Whoever runs the tests in the background has ^C ignored, and children inherit that.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    program += "from meridian.cli.app import main; main()"
+    command = [sys.executable, "-c", program, "logs", "chat"]
     with real_agent(server[0], tmp_path, token_for(project, "eu-west")) as state:
         ready = Replica.objects.filter(state="ready", deployment=assignment.deployment)
         replica = eventually(ready.first, within_s=60, what="a ready replica")
