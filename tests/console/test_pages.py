@@ -335,6 +335,19 @@ def test_a_key_is_shown_once_and_stored_as_a_hash(client: Client, world: World) 
     assert ApiKey.objects.get(name="ci").expires_at is not None
 
 
+def test_a_keys_limits_are_shown(client: Client, world: World) -> None:
+    """What a key may use is read where keys are; one without limits says so."""
+    client = logged_in(client, world.admin)
+    assert "no limit" in client.get("/keys").content.decode()
+    ApiKey.objects.filter(name="laptop").update(
+        requests_per_minute=None, tokens_per_minute=20_000, concurrent_requests=8, max_priority="low"
+    )
+    shown = client.get("/keys").content.decode()
+    assert "20,000 tokens / min" in shown
+    assert "8 at once" in shown
+    assert "priority low" in shown
+
+
 def test_a_wrong_key_form_makes_no_key(client: Client, world: World) -> None:
     """No scope, an unknown one, or a name that is taken: told at the field."""
     client = logged_in(client, world.admin)
