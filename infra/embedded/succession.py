@@ -47,7 +47,8 @@ async def _serves(reading: int) -> bool:
     readable = asyncio.Event()
     loop.add_reader(reading, readable.set)
     try:
-        await asyncio.wait_for(readable.wait(), _READY_WITHIN_S)
+        async with asyncio.timeout(_READY_WITHIN_S):
+            await readable.wait()
     except TimeoutError:
         return False
     finally:

@@ -106,6 +106,17 @@ def test_pure_rooms_read_no_clock_no_chance_and_no_environment() -> None:
     assert not offences, f"pass now, rng or the value in as an argument: {offences}"
 
 
+def test_no_end_is_asked_for_in_vain() -> None:
+    """``asyncio.wait_for`` of Python 3.11 swallows a cancellation that comes with the result: a lost SIGTERM."""
+    offences = [
+        source.at(node)
+        for source in sources("apps", "controlplane", "workloadplane", "meridian", "infra")
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call) and dotted(node.func) in ("asyncio.wait_for", "wait_for")
+    ]
+    assert not offences, f"write `async with asyncio.timeout(...)` instead: {offences}"
+
+
 def api_views() -> Iterator[tuple[str, type]]:
     """Every view that is routed below /api/v1/."""
 

@@ -307,7 +307,8 @@ class Agent:
             draining = any(record.state == "draining" for record in self._fleet.records.values())
             with contextlib.suppress(TimeoutError):
                 pause_s = _DRAINING_PASS_S if draining else self._timings.reconcile_s
-                await asyncio.wait_for(self._pass_due.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._pass_due.wait()
             self._pass_due.clear()
             desired = self._tables.desired
             if desired is not None:

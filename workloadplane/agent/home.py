@@ -267,7 +267,8 @@ class Home:
     async def _until_news(self, longest_s: float) -> None:
         if longest_s > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), longest_s)
+                async with asyncio.timeout(longest_s):
+                    await self._news.wait()
 
 
 def _was_heard(request: SyncRequest, response: SyncResponse) -> bool:

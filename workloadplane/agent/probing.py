@@ -73,7 +73,8 @@ class Prober:
         """Wait, unless a gateway begins to avoid the replica."""
         suspicion = self._record.suspicion
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(suspicion.wait(), pause_s)
+            async with asyncio.timeout(pause_s):
+                await suspicion.wait()
         suspicion.clear()
 
     async def scrape_on(self) -> None:

@@ -38,7 +38,8 @@ class Bell:
         """Until it rings, or it is time to look anyway."""
         look_every_s = LOOK_EVERY_S if self._doorbell.hears else LOOK_EVERY_S_DEAF
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._rung.wait(), min(longest_s, look_every_s))
+            async with asyncio.timeout(min(longest_s, look_every_s)):
+                await self._rung.wait()
         self._rung.clear()
 
 

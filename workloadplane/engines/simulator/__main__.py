@@ -81,7 +81,8 @@ async def _drain(serving: Serving, connections: Connections, deadline_s: float) 
 
 async def _is_set_within(event: asyncio.Event, timeout_s: float) -> bool:
     try:
-        await asyncio.wait_for(event.wait(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
     except TimeoutError:
         return False
     return True
