@@ -15,6 +15,9 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TRACE_BLOCK_TOKENS = 512
 #: One token here stands for so many of the trace's: lengths, caches and speeds shrink alike.
 SCALE = 8
+#: For the whole of the trace. Eight replicas then compute less than half the time: in a third of it more would come
+#: than they can compute, and what is cached would be told by how long the queues are.
+TRACE_WITHIN_S = 180.0
 
 
 @dataclass
@@ -46,20 +49,23 @@ def _block(number: int) -> str:
     return words(f"block {number}", TRACE_BLOCK_TOKENS // SCALE)
 
 
-def of_trace(path: Path, *, within_s: float, limit: int | None) -> list[Conversation]:
+def of_trace(path: Path, *, within_s: float, limit: int | None, first: int = 0) -> list[Conversation]:
     """A trace in Mooncake's format (timestamp in ms, input_length, output_length, hash_ids), sped up to ``within_s``.
 
-    With ``limit`` only its first requests, at the same rate. Raises OSError or ValueError for no such file.
+    With ``limit`` only so many of its requests from the ``first`` on, at the same rate.
+
+    Raises OSError or ValueError for no such file.
     """
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     speed = rows[-1]["timestamp"] / 1000 / within_s
+    chosen = rows[first:][:limit]
     return [
         Conversation(
-            row["timestamp"] / 1000 / speed,
+            (row["timestamp"] - chosen[0]["timestamp"]) / 1000 / speed,
             "",
             [Turn(0.0, _prompt(row), max(1, row["output_length"] // SCALE))],
         )
-        for row in rows[:limit]
+        for row in chosen
     ]
 
 

@@ -27,7 +27,7 @@ from tests.benchmarks.gateway.candidates import (
     spawn,
     told,
 )
-from tests.benchmarks.gateway.conversations import Conversation, bodies, multi_turn, of_trace
+from tests.benchmarks.gateway.conversations import TRACE_WITHIN_S, Conversation, bodies, multi_turn, of_trace
 from tests.benchmarks.gateway.rows import Figures, Goal, Plan, Row
 from workloadplane.engines.simulator.kvcache import KvCache
 from workloadplane.engines.simulator.requests import ChatRequest, decode, read_chat
@@ -253,7 +253,7 @@ def _row(name: str, title: str, asked: Sequence[Conversation], plan: Plan, runs:
 def trace(plan: Plan, path: Path) -> Row:
     """A recorded trace."""
     quick = plan.runs == 1
-    asked = of_trace(path, within_s=60.0, limit=800 if quick else 1_000)
+    asked = of_trace(path, within_s=TRACE_WITHIN_S, limit=800 if quick else 1_000)
     title = f"routing {len(asked):,} requests of {path.name} over {REPLICAS} replicas"
     return _row("trace", title, asked, plan, runs=1 if quick else _RUNS_MIN)
 

@@ -1,24 +1,37 @@
 """The routing rows in simulated time: thousands of requests in seconds, for choices of policy over many seeds.
 
     python -m tests.benchmarks.gateway.simulated [--seeds 11,12,13] [--conversations 300] [--within 45]
-        [--trace FILE] [--requests 800] [--policy bytes_per_load=65536,hot_slack=2]
+        [--trace FILE] [--requests 1000] [--first 0] [--trace-within 180] [--policy bytes_per_load=65536,hot_slack=2]
 
 The gateway's own registry, affinity and ``pick`` choose; the simulated engine's own batches compute. Left out is
 everything between them: sockets, processes, and what the machine does meanwhile.
+
+Two yardsticks. The oracle computes in no time, so it finds what in truth is still being computed, or waits to be,
+when the next one that begins alike comes; the more so the faster they come. The seer is bound to time: it chooses
+for the same engines by what is in their caches at that moment, or on its way there, and keeps the balance.
 """
 
 import argparse
 import heapq
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from random import Random
+from typing import Any, Protocol
 
 import msgspec
 
-from tests.benchmarks.gateway.conversations import Conversation, Turn, bodies, multi_turn, of_trace
+from tests.benchmarks.gateway.conversations import (
+    TRACE_WITHIN_S,
+    Conversation,
+    Turn,
+    bodies,
+    multi_turn,
+    of_trace,
+)
 from tests.benchmarks.gateway.quality import ENGINE, IMBALANCE_MAX, REPLICAS, Served, oracle_share
 from tests.support.gateway import endpoints
 from tests.support.tables import Signer, header, revision, route
@@ -64,6 +77,58 @@ class Outcome:
     asked: list[Served] = field(repr=False)
 
 
+class _Chooser(Protocol):
+    def choose(self, asked: _Asked, now_s: float) -> tuple[int, float]:
+        """The replica's place, and the burden to lift once the prompt is computed."""
+
+    def lift(self, place: int, load: float) -> None: ...
+    def ended(self, place: int, asked: _Asked) -> None: ...
+    def hear(self, engines: Sequence[ContinuousBatch], now_s: float) -> None:
+        """What the agent passes on of the engines' metrics and KV events."""
+
+
+class _Seer:
+    """Goes where most of the prompt is or will be, if that leaves the balance."""
+
+    def __init__(self, engines: Sequence[ContinuousBatch]) -> None:
+        self._engines = engines
+        self._under_way: list[Counter[int]] = [Counter() for _ in engines]
+        self._computed = [0] * len(engines)
+
+    def choose(self, asked: _Asked, now_s: float) -> tuple[int, float]:
+        served, size = asked.served, _SETTINGS.model.block_tokens
+        within = served.hashes[: (served.prompt_tokens - 1) // size]
+        found = [self._found(place, within) for place in range(REPLICAS)]
+        anew = [served.prompt_tokens - blocks * size for blocks in found]
+        total = sum(self._computed)
+        fair = [
+            place
+            for place in range(REPLICAS)
+            if (self._computed[place] + anew[place]) * REPLICAS <= IMBALANCE_MAX * (total + anew[place])
+        ] or [min(range(REPLICAS), key=self._computed.__getitem__)]
+        chosen = max(fair, key=lambda place: (found[place], -self._computed[place]))
+        self._computed[chosen] += anew[chosen]
+        self._under_way[chosen].update(served.hashes)
+        return chosen, 0.0
+
+    def _found(self, place: int, hashes: Sequence[int]) -> int:
+        engine, under_way = self._engines[place], self._under_way[place]
+        begun = range(len(hashes))
+        return next(
+            (n for n in begun if not (under_way[hashes[n]] or engine.matching_blocks(hashes[n : n + 1]))),
+            len(hashes),
+        )
+
+    def lift(self, place: int, load: float) -> None:
+        """It counts no burden."""
+
+    def ended(self, place: int, asked: _Asked) -> None:
+        self._under_way[place].subtract(asked.served.hashes)
+
+    def hear(self, engines: Sequence[ContinuousBatch], now_s: float) -> None:
+        """It sees for itself."""
+
+
 class _Gateway:
     """The gateway's rooms for choosing, fed as its process feeds them."""
 
@@ -82,7 +147,6 @@ class _Gateway:
         self._stored = [0] * REPLICAS
 
     def choose(self, asked: _Asked, now_s: float) -> tuple[int, float]:
-        """The replica's place, and the burden to lift once the prompt is computed."""
         snapshot = self.registry.snapshot(asked.route, now_s)
         facts = self.affinity.facts(asked, snapshot, frozenset())
         choice = pick(facts, snapshot, self.affinity.policy, self.rng)
@@ -95,11 +159,10 @@ class _Gateway:
     def lift(self, place: int, load: float) -> None:
         self.affinity.lift(self.names[place], load)
 
-    def ended(self, place: int) -> None:
+    def ended(self, place: int, asked: _Asked) -> None:
         self.registry.in_flight[self.names[place]] -= 1
 
     def hear(self, engines: Sequence[ContinuousBatch], now_s: float) -> None:
-        """What the agent passes on of the engines' metrics and KV events."""
         for place, engine in enumerate(engines):
             stored = sum(kind == "stored" for kind, _ in engine.take_events())
             self._stored[place] += stored * engine.model.block_tokens
@@ -116,6 +179,7 @@ class _Gateway:
             for place, engine in enumerate(engines)
         )
         self.affinity.take_loads(EngineLoads(loads=loads), now_s)
+        self.affinity.sweep(now_s)
 
 
 _HASHING = Affinity(Registry(), secret=_SECRET)
@@ -137,10 +201,10 @@ def _read(body: bytes) -> _Asked:
     )
 
 
-def simulate(asked: Sequence[Conversation], policy: Policy, *, told: bool = True) -> Outcome:
-    """All conversations through one gateway. ``told``: engines' own word reaches the gateway."""
-    gateway = _Gateway(policy)
+def simulate(asked: Sequence[Conversation], policy: Policy | None) -> Outcome:
+    """All conversations through one gateway; without a policy, through the seer."""
     engines = [ContinuousBatch(_SETTINGS.model) for _ in range(REPLICAS)]
+    gateway: _Chooser = _Gateway(policy) if policy is not None else _Seer(engines)
     for engine in engines:
         engine.tell_events()
     due: list[tuple[float, int, Iterator[tuple[Turn, bytes]], bytes]] = []
@@ -159,9 +223,7 @@ def simulate(asked: Sequence[Conversation], policy: Policy, *, told: bool = True
         step_s = engine.next_at_s if engine.next_at_s is not None else 1e18
         due_s = due[0][0] if due else 1e18
         if hear_at_s <= min(step_s, due_s):
-            if told:
-                gateway.hear(engines, hear_at_s)
-            gateway.affinity.sweep(hear_at_s)
+            gateway.hear(engines, hear_at_s)
             hear_at_s += _LOADS_EVERY_S
         elif due_s <= step_s:
             now_s, _, asking, body = heapq.heappop(due)
@@ -186,7 +248,7 @@ def simulate(asked: Sequence[Conversation], policy: Policy, *, told: bool = True
                     continue
                 del under_way[each.work_id]
                 engine.forget(each.work_id)
-                gateway.ended(place)
+                gateway.ended(place, request)
                 try:
                     turn, body = asking.send(request.text)  # type: ignore[attr-defined]
                 except StopIteration:
@@ -215,11 +277,14 @@ def main() -> None:
     parser.add_argument("--conversations", type=int, default=300)
     parser.add_argument("--within", type=float, default=45.0, help="seconds in which they begin")
     parser.add_argument("--trace", type=Path, help="Mooncake's trace besides")
-    parser.add_argument("--requests", type=int, default=800, help="of the trace's, from its beginning")
+    parser.add_argument("--requests", type=int, default=1000, help="of the trace's")
+    parser.add_argument("--first", type=int, default=0, help="with which of the trace's requests to begin")
+    parser.add_argument("--trace-within", type=float, default=TRACE_WITHIN_S, help="seconds for all of it")
     parser.add_argument("--policy", default="", help="fields of routing.Policy with other values")
     options = parser.parse_args()
     pairs = (pair.split("=") for pair in options.policy.split(",") if pair)
-    policy = Policy(**{name: float(value) for name, value in pairs})
+    changes: dict[str, Any] = {name: float(value) for name, value in pairs}
+    policy = Policy(**changes)
     asked = {
         f"turns, seed {seed}": multi_turn(
             within_s=options.within, conversations=options.conversations, seed=int(seed)
@@ -227,15 +292,20 @@ def main() -> None:
         for seed in options.seeds.split(",")
     }
     if options.trace:
-        asked[options.trace.name] = of_trace(options.trace, within_s=60.0, limit=options.requests)
-    sys.stdout.write("| | requests | cached share | of the oracle's | of a balanced one's | TTFT p50 ms |")
-    sys.stdout.write(" TTFT P90 ms | load max/mean |\n|---|" + "---:|" * 7 + "\n")
+        asked[options.trace.name] = of_trace(
+            options.trace, within_s=options.trace_within, limit=options.requests, first=options.first
+        )
+    sys.stdout.write(
+        "| | requests | cached share | of the oracle's | of a balanced one's | of the seer's | TTFT p50 ms |"
+    )
+    sys.stdout.write(" TTFT P90 ms | load max/mean |\n|---|" + "---:|" * 8 + "\n")
     for name, conversations in asked.items():
         came = simulate(conversations, policy)
         strict = came.cached_share / oracle_share(came.asked)
         balanced = came.cached_share / oracle_share(came.asked, imbalance_max=IMBALANCE_MAX)
+        seen = came.cached_share / simulate(conversations, None).cached_share
         sys.stdout.write(
-            f"| {name} | {len(came.asked)} | {came.cached_share:.3f} | {strict:.3f} | {balanced:.3f} |"
+            f"| {name} | {len(came.asked)} | {came.cached_share:.3f} | {strict:.3f} | {balanced:.3f} | {seen:.3f} |"
             f" {came.ttft_p50_ms:.0f} | {came.ttft_p90_ms:.0f} | {came.imbalance:.2f} |\n"
         )
 

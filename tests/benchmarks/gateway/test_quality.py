@@ -45,3 +45,11 @@ def test_conversations_are_replayed_over_real_replicas():
     assert not row.faults
     assert 0.1 < row.figures[MERIDIAN]["cached_share"] <= 1.0
     assert row.figures[MERIDIAN]["ttft_p90_ms"] > 0
+
+
+def test_the_seer_finds_what_can_be_found_in_time_and_keeps_the_balance() -> None:
+    """It is no better than the oracle, to which computing takes no time, and no worse than the gateway."""
+    asked = multi_turn(within_s=20.0, conversations=60, seed=3)
+    seer = simulate(asked, None)
+    assert simulate(asked, Policy()).cached_share <= seer.cached_share <= oracle_share(seer.asked) + 0.005
+    assert seer.imbalance <= IMBALANCE_MAX + 0.05

@@ -130,6 +130,10 @@ class ContinuousBatch:
         """Prompt tokens that the prefix cache spared this sequence when it was first admitted."""
         return self._by_id[work_id].cached_tokens
 
+    def matching_blocks(self, hashes: Sequence[int]) -> int:
+        """How many blocks from the beginning of ``hashes`` its cache holds now."""
+        return self._cache.matching_blocks(hashes)
+
     def queued_s(self, work_id: int) -> float:
         """How long this sequence waited for its first seat; 0 while it still waits."""
         sequence = self._by_id[work_id]
