@@ -10,8 +10,8 @@ the last is full, and the oldest is forgotten but for what was used since. The f
 cache, the one that fills comes on top. This is LRU in steps of a generation, and it never touches a block one
 by one to keep an order.
 
-Memory: a block known of one replica takes about 110 bytes, each further replica about 45 more (measured:
-``python -m tests.benchmarks picker``); ``Bounds.blocks_max`` bounds their number.
+Memory: a block known of one replica takes about 120 bytes, each further replica about 55 more (measured:
+``python -m tests.benchmarks.bench_picker``); ``Bounds.blocks_max`` bounds their number.
 """
 
 from collections.abc import Sequence
