@@ -6,9 +6,10 @@
     replies    pure: what the engine's messages say of its responses: when one is made, what it cost
     seat       a session's place at its replica, and when it counts as a request there
     asking     from the model to what is asked
+    choosing   where it goes: choices one after the other, the queue between
     attempts   what is sent to one replica or peer
     shaking    the attempts, one at a time
-    session    one session's life: choose, connect, shake hands, tunnel, end
+    session    one session's life: from the handshake to its end
     tunnel     the bytes of both directions, half-closes, and an end that is said
     engine     the socket to the replica or to a peer's gateway
     record     an ended session, written down

@@ -13,24 +13,20 @@ of the first message and then shake hands with the engine alone.
 """
 
 import time
-from dataclasses import replace
 from time import monotonic
 
 from workloadplane.gateway import errors, heads
-from workloadplane.gateway.admission import Caller, is_revoked
-from workloadplane.gateway.attempt import Attempt, Inquiry
+from workloadplane.gateway.admission import Caller
+from workloadplane.gateway.attempt import Attempt
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.dialects import request_id_lines
-from workloadplane.gateway.entry import Entry
 from workloadplane.gateway.errors import Failure
-from workloadplane.gateway.evidence import note_lost
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.reader import Request
 from workloadplane.gateway.routes import REALTIME
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.upstream import ResponseHead
-from workloadplane.gateway.websocket.asking import inquire
-from workloadplane.gateway.websocket.attempts import shake_with_peer, shake_with_replica
+from workloadplane.gateway.websocket.choosing import Choosing, Queued, Shake, Step
 from workloadplane.gateway.websocket.frames import (
     INTERNAL,
     POLICY,
@@ -46,16 +42,10 @@ from workloadplane.gateway.websocket.handshake import (
 from workloadplane.gateway.websocket.opening import Opening
 from workloadplane.gateway.websocket.record import Ended, record
 from workloadplane.gateway.websocket.replies import Replies
-from workloadplane.gateway.websocket.seat import full_of_sessions
 from workloadplane.gateway.websocket.shaking import Shaking
 from workloadplane.gateway.websocket.tunnel import Tunnel
-from workloadplane.routing import Choice, Reasons, ToPeer, ToReplica, Wait, pick
 
-_RETRIED_STATUSES = frozenset({502, 503})
-_RESENT_MAX = 3
-_UNREADY_S = 1.0
 _NEVER_S = float("inf")
-_BEHIND_OTHERS = Wait(reasons=("others wait already",), full=True)
 
 
 class WebSocketSession:
@@ -78,18 +68,14 @@ class WebSocketSession:
         given = heads.acceptable_request_id(request.headers.get(b"x-request-id"))
         self.request_id = statement.request_id if statement else given or context.next_request_id()
         self._span = context.tracer.begin(request)
-        self._inquiry: Inquiry | None = None
+        self._choosing = Choosing(context, request, upgrade, caller, self.request_id)
         self._opening: Opening | None = None
         self._early = b""
         self._spent = (0, 0, 0)
         self._answered = False
-        self._entry: Entry | None = None
         self._shaking = Shaking(context, self)
         self._tunnel: Tunnel | None = None
         self._attempts = 0
-        self._resent = 0
-        self._tried: set[str] = set()
-        self._reasons: Reasons = ()
         self._served: Served | None = None
         self._sent_s: float | None = None
         self._deadline_s = _NEVER_S
@@ -103,7 +89,7 @@ class WebSocketSession:
             return
         context.websockets.add(self)
         if self._upgrade.model is not None:
-            self._find_route(self._upgrade.model)
+            self._proceed(self._choosing.begin(self._upgrade.model, self))
             return
         lines = request_id_lines(self._request, self.request_id)
         self._opening = Opening()
@@ -114,40 +100,24 @@ class WebSocketSession:
         if early:
             self.on_client_data(early)
 
-    def _find_route(self, model: str) -> None:
-        asked = inquire(self._context, self._request, self._caller, model)
-        if isinstance(asked, Failure):
-            self._fail(asked)
-            return
-        self._inquiry, charge = asked
-        inquiry = self._inquiry
-        self._entry = Entry(self._context, inquiry, self, charge)
-        choice = self._pick(inquiry, frozenset())
-        if isinstance(choice, ToReplica | ToPeer) and self._context.room.waits(inquiry.route.deployment_id):
-            self._context.turns.soon(inquiry.route.deployment_id)
-            choice = _BEHIND_OTHERS
-        self._follow(inquiry, choice)
+    def _proceed(self, step: Step) -> None:
+        if isinstance(step, Shake):
+            self._attempts += 1
+            self._shaking.begin(step.attempt, step.expected_accept)
+        elif isinstance(step, Queued):
+            self._deadline_s = step.until_s
+        else:
+            self._fail(step)
 
-    # Choosing
+    # The queue's calls
 
     def take_turn(self) -> bool:
         """It waits and is the next: go, if there is anywhere to go now. Whether it waits no more."""
-        inquiry, entry = self._inquiry, self._entry
-        if inquiry is None or entry is None:
-            return True
-        self._tried.clear()
-        if self._is_revoked():
-            self._fail(errors.wrong_key())
-            return True
-        route = self._context.registry.route(inquiry.caller.api_key.project_id, inquiry.route.deployment)
-        if route is None:
-            self._fail(errors.model_not_found(inquiry.body.model))
-            return True
-        inquiry = self._inquiry = replace(inquiry, route=route)
-        choice = self._pick(inquiry, frozenset())
-        if not isinstance(choice, Wait):
-            self._follow(inquiry, choice)
-        return not entry.waits
+        step = self._choosing.turn()
+        if step is not None:
+            self._proceed(step)
+        entry = self._choosing.entry
+        return entry is None or not entry.waits
 
     def spill(self) -> bool:
         """A session lasts: it goes where its turn sends it."""
@@ -155,60 +125,11 @@ class WebSocketSession:
 
     def displace(self, retry_after_s: int) -> None:
         """It waited and had to make room."""
-        if self._entry is not None:
-            self._entry.displaced()
+        if self._choosing.entry is not None:
+            self._choosing.entry.displaced()
         self._fail(errors.displaced(retry_after_s))
 
-    def _pick(self, inquiry: Inquiry, tried: frozenset[str]) -> Choice:
-        context = self._context
-        snapshot = context.registry.snapshot(inquiry.route, monotonic())
-        facts = context.affinity.facts(inquiry, snapshot, tried | full_of_sessions(context))
-        choice = pick(facts, snapshot, context.affinity.policy, context.rng)
-        context.explained.note(self.request_id, inquiry.route.deployment_id, facts, snapshot, choice)
-        return choice
-
-    def _follow(self, inquiry: Inquiry, choice: Choice) -> None:
-        context = self._context
-        counters, deployment_id = context.counters, inquiry.route.deployment_id
-        if isinstance(choice, ToReplica):
-            counters.picked(deployment_id, "replica", choice)
-            self._reasons = choice.reasons
-            made = shake_with_replica(context, inquiry, self._upgrade, choice.replica_id, self.request_id)
-            self._begin_attempt(*made)
-        elif isinstance(choice, ToPeer):
-            counters.picked(deployment_id, "peer", choice)
-            self._reasons = choice.reasons
-            asked = shake_with_peer(context, inquiry, self._upgrade, choice, self.request_id)
-            if asked is None:
-                self._tried.add(choice.cluster_id)
-                self._follow(inquiry, self._pick(inquiry, frozenset(self._tried)))
-            else:
-                self._begin_attempt(*asked)
-        elif isinstance(choice, Wait):
-            counters.picked(deployment_id, "wait", choice)
-            self._reasons = choice.reasons
-            self._wait(inquiry, choice)
-        else:
-            counters.picked(deployment_id, "refuse", choice)
-            self._fail(errors.refused(choice))
-
-    def _wait(self, inquiry: Inquiry, wait: Wait) -> None:
-        if self._entry is None:
-            return
-        failure = self._entry.begin(inquiry, monotonic(), ready=wait.full)
-        if failure is not None:
-            self._fail(failure)
-        else:
-            self._tried.clear()
-            self._deadline_s = self._entry.until_s
-
     # Connecting and shaking hands
-
-    def _begin_attempt(self, attempt: Attempt, expected_accept: bytes) -> None:
-        self._attempts += 1
-        if self._entry is not None:
-            self._entry.go(monotonic())
-        self._shaking.begin(attempt, expected_accept)
 
     def on_sent(self, attempt: Attempt) -> None:
         now_s = monotonic()
@@ -222,25 +143,10 @@ class WebSocketSession:
         self._deadline_s = _NEVER_S
 
     def on_attempt_lost(self, failure: Failure, cause: str) -> None:
-        """A handshake has no effect at an engine until it is answered, so it may be tried elsewhere."""
-        attempt, inquiry = self._shaking.attempt, self._inquiry
+        attempt = self._shaking.attempt
         self._end_attempt()
-        if attempt is None or inquiry is None:
-            return
-        context = self._context
-        note_lost(context, attempt, cause)
-        self._tried.add(attempt.name)
-        if attempt.was_sent:
-            if self._resent >= _RESENT_MAX:
-                self._fail(failure)
-                return
-            self._resent += 1
-        context.counters.retries[inquiry.route.deployment_id, cause] += 1
-        choice = self._pick(inquiry, frozenset(self._tried))
-        if isinstance(choice, ToReplica | ToPeer | Wait):
-            self._follow(inquiry, choice)
-        else:
-            self._fail(failure)
+        if attempt is not None:
+            self._proceed(self._choosing.after_loss(attempt, failure, cause))
 
     def on_upgraded(self, headers: dict[bytes, bytes], early: bytes) -> None:
         attempt, engine = self._shaking.attempt, self._shaking.engine
@@ -286,40 +192,26 @@ class WebSocketSession:
         """Header lines of an answer of the engine's: the request's id, who serves, what is left of its limits."""
         lines = request_id_lines(self._request, self.request_id)
         lines += heads.served_lines(served, to_peer=self._caller.statement is not None)
-        return lines + (self._entry.headers if self._entry is not None else b"")
+        entry = self._choosing.entry
+        return lines + (entry.headers if entry is not None else b"")
 
     def on_declined(self, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
         """The engine, or the peer's gateway, does not switch."""
-        attempt, inquiry = self._shaking.attempt, self._inquiry
-        if attempt is None or inquiry is None:
+        attempt = self._shaking.attempt
+        if attempt is None:
             return
-        context = self._context
-        if attempt.peer is not None and not attempt.may_hold and heads.UNREADY in headers:
-            unready = context.registry.unready(inquiry.route.deployment_id)
-            unready.add(attempt.name, monotonic() + _UNREADY_S)
-            self._end_attempt()
-            self._follow(inquiry, self._pick(inquiry, frozenset(self._tried)))
-            return
-        choice = self._pick(inquiry, frozenset(self._tried | {attempt.name}))
-        if (
-            status in _RETRIED_STATUSES
-            and self._resent < _RESENT_MAX
-            and isinstance(choice, ToReplica | ToPeer)
-        ):
-            self._resent += 1
-            self._tried.add(attempt.name)
-            context.counters.retries[inquiry.route.deployment_id, "status"] += 1
-            self._end_attempt()
-            self._follow(inquiry, choice)
+        self._end_attempt()
+        step = self._choosing.after_refusal(attempt, status, headers)
+        if step is not None:
+            self._proceed(step)
             return
         self._served = attempt.served
         if self._answered or status < 400:
             self._fail(errors.websocket_declined(status))
             return
         kind = headers.get(b"content-type", b"application/json")
-        lines = self._lines(attempt.served)
-        self._end_attempt()
-        self._connection.respond(status, b"content-type: %s\r\n" % kind + lines, body)
+        head = b"content-type: %s\r\n" % kind + self._lines(attempt.served)
+        self._connection.respond(status, head, body)
         self._close("refused" if status < 500 else "upstream_error", status)
 
     # What the engine's socket brings
@@ -347,8 +239,8 @@ class WebSocketSession:
     def _spend(self, replies: Replies) -> None:
         """Charge what the last responses cost."""
         told = replies.input_tokens, replies.cached_tokens, replies.output_tokens
-        if self._entry is not None:
-            self._entry.spend(*(now - before for now, before in zip(told, self._spent, strict=True)))
+        if self._choosing.entry is not None:
+            self._choosing.entry.spend(*(now - before for now, before in zip(told, self._spent, strict=True)))
         self._spent = told
 
     def on_engine_eof(self) -> None:
@@ -390,7 +282,7 @@ class WebSocketSession:
         self._opening = None
         self._early = bytes(opening.data)
         self._deadline_s = _NEVER_S
-        self._find_route(model)
+        self._proceed(self._choosing.begin(model, self))
 
     def on_client_eof(self) -> None:
         """Before the tunnel there is nothing to wait for, and nothing that could be sent to find out."""
@@ -420,23 +312,20 @@ class WebSocketSession:
     def on_sweep(self, now_s: float, *, draining: bool) -> None:
         """Keep the time limits; called every half second or so."""
         if self._tunnel is not None:
-            if self._is_revoked():
+            if self._choosing.is_revoked:
                 self._tunnel.end(POLICY, "the API key was revoked or has expired")
             self._tunnel.on_sweep(now_s, draining=draining or self._is_leaving())
             self._keep_seat()
         elif now_s > self._deadline_s:
             limits = self._context.limits
-            if self._entry is not None and self._entry.waits:
+            entry = self._choosing.entry
+            if entry is not None and entry.waits:
                 self._fail(errors.hold_expired(limits.hold_timeout_s))
             elif self._opening is not None:
                 self._close_answered(POLICY, "no message named a model in time; name it as ?model=")
                 self._close("refused", 408)
             else:
                 self.on_attempt_lost(errors.upstream_timeout(limits.header_timeout_s), "reset")
-
-    def _is_revoked(self) -> bool:
-        """A session may outlast its key by far."""
-        return is_revoked(self._context.registry, self._caller, now=time.time())
 
     def _is_leaving(self) -> bool:
         """Whether its replica is being stopped: a session at rest is told to connect again, and meets another."""
@@ -479,25 +368,26 @@ class WebSocketSession:
         if self._done:
             return
         self._done = True
-        if self._entry is not None:
-            self._entry.leave()
+        inquiry, entry = self._choosing.inquiry, self._choosing.entry
+        if entry is not None:
+            entry.leave()
         self._end_attempt()
         self._context.websockets.discard(self)
-        if self._inquiry is None or self._entry is None:
+        if inquiry is None or entry is None:
             self._context.counters.requests["", REALTIME.name, "", str(status), outcome] += 1
             return
-        self._entry.settle(0, 0, 0, None)
+        entry.settle(0, 0, 0, None)
         tunnel = self._tunnel
         record(
             self._context,
             Ended(
                 request_id=self.request_id,
-                inquiry=self._inquiry,
+                inquiry=inquiry,
                 status=status,
                 outcome=outcome,
                 served=self._served,
                 span=self._span,
-                reasons=self._reasons,
+                reasons=self._choosing.reasons,
                 attempts=self._attempts,
                 began_s=self._request.began_s,
                 sent_s=self._sent_s,

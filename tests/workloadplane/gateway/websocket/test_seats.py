@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -32,7 +33,7 @@ DONE = {
 }
 
 
-def event(told: dict[str, object]) -> bytes:
+def event(told: Mapping[str, object]) -> bytes:
     return frame(TEXT, json.dumps(told).encode(), masked=False)
 
 
