@@ -8,7 +8,8 @@ everything between them: sockets, processes, and what the machine does meanwhile
 
 Two yardsticks. The oracle computes in no time, so it finds what in truth is still being computed, or waits to be,
 when the next one that begins alike comes; the more so the faster they come. The seer is bound to time: it chooses
-for the same engines by what is in their caches at that moment, or on its way there, and keeps the balance.
+for the same engines by what is in their caches at that moment, or on its way there, and keeps the balance
+request by request: no upper bound, for another order of the same choices may find more.
 """
 
 import argparse

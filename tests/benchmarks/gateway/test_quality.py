@@ -48,8 +48,8 @@ def test_conversations_are_replayed_over_real_replicas():
 
 
 def test_the_seer_finds_what_can_be_found_in_time_and_keeps_the_balance() -> None:
-    """It is no better than the oracle, to which computing takes no time, and no worse than the gateway."""
-    asked = multi_turn(within_s=20.0, conversations=60, seed=3)
-    seer = simulate(asked, None)
-    assert simulate(asked, Policy()).cached_share <= seer.cached_share <= oracle_share(seer.asked) + 0.005
-    assert seer.imbalance <= IMBALANCE_MAX + 0.05
+    """For the balance it leaves some of what is cached; it finds no more than one to whom nothing takes time."""
+    seer = simulate(multi_turn(within_s=20.0, conversations=60, seed=3), None)
+    oracle = oracle_share(seer.asked)
+    assert 0.9 * oracle <= seer.cached_share <= oracle
+    assert seer.imbalance <= IMBALANCE_MAX
