@@ -155,6 +155,15 @@ class AnswerWriter:
         self._connection.finish(keep_alive=self._keep_alive)
         return "failed" if self.stream is not None and self.stream.failed else "ended"
 
+    def pass_chunk(self, stream: SseScanner, data: bytes, now_s: float) -> Passed:
+        """What one read from upstream brought in the middle of ``self.stream``: the way of nearly all reads."""
+        if self._early_error is not None:
+            return self._take_early_error(data, complete=False)
+        data, broken = self._events(stream, data, complete=False, now_s=now_s)
+        if data:
+            self._connection.write(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
+        return "broken" if broken else "goes on"
+
     def _events(self, stream: SseScanner, data: bytes, complete: bool, now_s: float) -> tuple[bytes, bool]:
         """Whole events to pass on, and whether the stream broke behind them."""
         broken = False

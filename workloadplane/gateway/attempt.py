@@ -99,7 +99,7 @@ class Inquiry:
     @property
     def asks_token_ids(self) -> bool:
         """Whether the gateway must ask for tokens' numbers: not where a parser of tools hides them in events."""
-        return self.may_resume and self.body.return_token_ids is None and b'"tools"' not in self.request.body
+        return self.may_resume and self.body.return_token_ids is None and self.request.body.rfind(b'"tools"') < 0
 
 
 @dataclass(slots=True)

@@ -221,7 +221,7 @@ class RequestReader:
             self._fail(
                 errors.method_not_allowed(request.method.decode("latin-1"), "GET, HEAD, POST or DELETE")
             )
-        if not self._url.startswith(b"/") or b"#" in self._url or not self._url.isascii():
+        if not self._url.startswith(b"/") or self._url.find(b"#") >= 0 or not self._url.isascii():
             self._fail(errors.bad_http("its target is not an absolute path"))
         if b"host" not in request.headers and not request.http_1_0:
             self._fail(errors.bad_http("it has no Host header"))

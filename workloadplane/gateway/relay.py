@@ -40,6 +40,7 @@ from workloadplane.gateway.record import Finished, record
 from workloadplane.gateway.resume.resumption import Plan, Resumption, resumption
 from workloadplane.gateway.sending import Sending
 from workloadplane.gateway.server import ClientConnection
+from workloadplane.gateway.sse import SseScanner
 from workloadplane.gateway.stored import go_to
 from workloadplane.gateway.upstream import ResponseHead
 from workloadplane.routing import Choice, Reasons, ToPeer, ToReplica, Wait, only_revision, pick
@@ -266,12 +267,36 @@ class Relay:
     # Answering
 
     def on_answer(self, attempt: Attempt, head: ResponseHead | None, data: bytes, complete: bool) -> None:
+        stream = self._answer.stream
         try:
-            self._on_answer(attempt, head, data, complete)
+            if stream is None or head is not None or complete:
+                self._on_answer(attempt, head, data, complete)
+            else:
+                self._on_chunk(attempt, stream, data)
         except Exception:
             # A fault of ours costs this request only; nothing of what was said is logged.
             _log.exception("request failed", request_id=self.request_id)
             self._fail(errors.internal())
+
+    def _on_chunk(self, attempt: Attempt, stream: SseScanner, data: bytes) -> None:
+        """One read in the middle of a stream."""
+        now_s = monotonic()
+        if attempt.vitals is not None:
+            attempt.vitals.heard_s = now_s
+        events = stream.events
+        if self._answer.pass_chunk(stream, data, now_s) == "broken":
+            self._on_cut(attempt)
+        elif stream.events > events:
+            self._deadline_s = now_s + self._context.limits.stream_idle_timeout_s
+
+    def _on_cut(self, attempt: Attempt) -> None:
+        """The answer ended in the middle, by its own word or without its end."""
+        if not self._answer.started:
+            self._attempt_failed(errors.upstream_unreachable(), "cut")
+            return
+        if attempt.peer is None:
+            note_lost(self._context, attempt, "cut")
+        self._broken(attempt, errors.stream_broken())
 
     def _on_answer(self, attempt: Attempt, head: ResponseHead | None, data: bytes, complete: bool) -> None:
         if head is not None and not self._on_head(attempt, head):
@@ -286,12 +311,7 @@ class Relay:
             self._connection.release_body(self._inquiry.request)
             attempt.body = b""
         if passed == "broken":
-            if self._answer.started:
-                if attempt.peer is None:
-                    note_lost(self._context, attempt, "cut")
-                self._broken(attempt, errors.stream_broken())
-            else:
-                self._attempt_failed(errors.upstream_unreachable(), "cut")
+            self._on_cut(attempt)
             return
         if complete:
             if passed == "ended":

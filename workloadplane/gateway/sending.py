@@ -137,7 +137,7 @@ class Sending:
             self._upstream = None  # it is the pool's again
         if head is not None:
             attempt.answered = True
-        if data:  # an engine sends a stream's head before it has computed anything
+        if data and attempt.burden:  # an engine sends a stream's head before it has computed anything
             self._lift(attempt)
         self._owner.on_answer(attempt, head, data, complete)
 

@@ -5,6 +5,10 @@ an engine reports, and whether the stream said that it is done. Only one event m
 that the gateway itself asked for. An event is parsed only if the string ``"usage"`` is in it: inside a JSON
 string its quotes would be escaped, so the bytes can't occur by accident of what a model says.
 
+Bytes are searched by ``find``: ``in`` first takes what it is given for a number, and the error that this raises
+and swallows costs more than the search. Names that are mostly not there are looked for from the end, which CPython
+does two to four times as fast.
+
 A half event is kept back until its rest has come, so a stream that breaks off ends between events; one larger
 than a bound is passed on as it comes.
 
@@ -98,13 +102,13 @@ class SseScanner:
 
     def feed(self, data: bytes, now_s: float) -> bytes:
         """Whole events to pass on. ``now_s``: when ``data`` came."""
-        if not self._tail and data.endswith(b"\n\n") and not self._passing and b"\r" not in data:
+        if not self._tail and data.endswith(b"\n\n") and not self._passing and data.find(b"\r") < 0:
             whole = data
         else:
             whole = self._take_whole(data)
         if not whole:
             return b""
-        if b'"usage"' in whole:
+        if whole.rfind(b'"usage"') >= 0:
             whole, usage_events = self._read_usage(whole)
         else:
             usage_events = 0
@@ -150,14 +154,14 @@ class SseScanner:
         return buffer[:end]
 
     def _count(self, whole: bytes, now_s: float, usage_events: int) -> None:
-        if b"\r" in whole:
+        if whole.find(b"\r") >= 0:
             whole = _with_line_feeds(whole)
         events = whole.count(b"\ndata:") + whole.startswith(b"data:")
         form = self._form
-        if form.last in whole and form.last_line.search(whole):
+        if whole.rfind(form.last) >= 0 and form.last_line.search(whole):
             self.done = True
             events -= form.last_line is _DONE
-        if (b"error" in whole or b"response.failed" in whole) and _FAILED.search(whole):
+        if (whole.rfind(b"error") >= 0 or whole.rfind(b"response.failed") >= 0) and _FAILED.search(whole):
             self.failed = True
         events -= 0 if self._strip_usage else usage_events
         if events <= 0:
@@ -188,7 +192,7 @@ class SseScanner:
         for end in ends:
             event = whole[start:end]
             start = end
-            if b'"usage"' in event and self._is_usage_chunk(event):
+            if event.rfind(b'"usage"') >= 0 and self._is_usage_chunk(event):
                 usage_events += 1
                 if self._strip_usage:
                     event = event[: _comments_end(event, 0)]
@@ -211,8 +215,9 @@ def _with_line_feeds(lines: bytes) -> bytes:
 
 def _last_event_end(buffer: bytes) -> int:
     """The offset after the last blank line; 0 if no event is complete."""
-    if b"\r" not in buffer:
-        return buffer.rfind(b"\n\n") + 2 if b"\n\n" in buffer else 0
+    if buffer.find(b"\r") < 0:
+        at = buffer.rfind(b"\n\n")
+        return at + 2 if at >= 0 else 0
     end = 0
     for match in _BLANK_LINE.finditer(buffer):
         end = match.end()

@@ -18,11 +18,11 @@ _NO_IDS = b'token_ids":null'
 
 def _without_ids(events: bytes) -> bytes:
     """The same events with ``null`` for numbers; one event with one list, the usual case, costs no search."""
-    at = events.find(_IDS_BEGIN)
+    at = events.rfind(_IDS_BEGIN)
     if at < 0:
         return events
     end = events.find(b"]", at)
-    if events.find(_IDS_BEGIN, end) >= 0 or end < 0:
+    if events.rfind(_IDS_BEGIN, 0, at) >= 0 or end < 0:
         return _IDS.sub(_NO_IDS, events)
     return events[:at] + _NO_IDS + events[end + 1 :]
 
