@@ -16,7 +16,7 @@ class TunnelFigures(msgspec.Struct, frozen=True, kw_only=True):
     bytes_out: int = 0
 
 
-class AccessLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """A finished request. No prompt, no answer, no key.
 
     priority:    its class, if it is not the usual one
@@ -65,8 +65,9 @@ class AccessLog:
         if len(self._buffer) > _BUFFER_BYTES_MAX:
             self.dropped_lines += 1
             return
-        self._buffer += _encoder.encode(line)
-        self._buffer += b"\n"
+        buffer = self._buffer
+        _encoder.encode_into(line, buffer, len(buffer))
+        buffer += b"\n"
 
     def take(self) -> bytes:
         """What is to be written now."""

@@ -1,4 +1,7 @@
-"""A finished request, written down: usage record, window, counters, access log. Nothing of what was said."""
+"""A finished request, written down: usage record, window, counters, access log. Nothing of what was said.
+
+What is made for every request is given its members by position: by name it takes a microsecond or two each time.
+"""
 
 import msgspec
 
@@ -19,7 +22,7 @@ from workloadplane.protocol.usage import UsageRecord
 from workloadplane.routing import Reasons
 
 
-class Finished(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Finished(msgspec.Struct, frozen=True, gc=False):
     """How a request went. Times in seconds on the monotonic clock; ``ended_at`` since 1970.
 
     characters:  of the text that was to be spoken
@@ -111,16 +114,16 @@ def _figures(done: Finished, stream: SseScanner | None) -> _Figures:
             stream.token_events - 1
         )
     return _Figures(
-        input_tokens=counts.input_tokens or (told.prompt_tokens if told is not None else None) or 0,
-        cached_tokens=counts.cached_tokens or 0,
-        output_tokens=made or 0,
-        audio_input_s=counts.audio_input_s or 0.0,
-        input_characters=done.characters if done.answer.status == 200 else 0,
-        queue_s=(done.sent_s or done.ended_s) - done.began_s,
-        ttft_s=None if first_s is None else first_s - done.began_s,
-        duration_s=done.ended_s - done.began_s,
-        latency_s_mean=mean,
-        latency_s_max=stream.gap_s_max if stream is not None else None,
+        counts.input_tokens or (told.prompt_tokens if told is not None else None) or 0,
+        counts.cached_tokens or 0,
+        made or 0,
+        counts.audio_input_s or 0.0,
+        done.characters if done.answer.status == 200 else 0,
+        (done.sent_s or done.ended_s) - done.began_s,
+        None if first_s is None else first_s - done.began_s,
+        done.ended_s - done.began_s,
+        mean,
+        stream.gap_s_max if stream is not None else None,
     )
 
 
@@ -154,61 +157,62 @@ def _usage_record(
     header = context.registry.header
     served = done.served
     return UsageRecord(
-        gateway_instance=context.spool.gateway_instance,
-        sequence=context.spool.next_usage_sequence(),
-        request_id=done.request_id,
-        finished_at=done.ended_at,
-        project_id=done.caller.api_key.project_id,
-        api_key_id=done.caller.api_key.api_key_id,
-        deployment_id=done.route.deployment_id,
-        revision_id=revision_id,
-        revision=served.revision if served else 0,
-        replica_id=served.replica_id if served else None,
-        pool_id=served.pool_id if served else None,
-        served_cluster_id=served.cluster_id if served else None,
-        origin=header.region if header else "",
-        request_class="interactive",
-        route=done.route_class,
-        status=done.status,
-        outcome=done.outcome,
-        input_tokens=figures.input_tokens,
-        cached_tokens=figures.cached_tokens,
-        output_tokens=figures.output_tokens,
-        queue_s=figures.queue_s,
-        ttft_s=figures.ttft_s,
-        duration_s=figures.duration_s,
-        inter_token_latency_s_mean=figures.latency_s_mean,
-        inter_token_latency_s_max=figures.latency_s_max,
-        audio_input_s=figures.audio_input_s,
-        input_characters=figures.input_characters,
+        context.spool.gateway_instance,
+        context.spool.next_usage_sequence(),
+        done.request_id,
+        done.ended_at,
+        done.caller.api_key.project_id,
+        done.caller.api_key.api_key_id,
+        done.route.deployment_id,
+        revision_id,
+        served.revision if served else 0,
+        served.replica_id if served else None,
+        served.pool_id if served else None,
+        served.cluster_id if served else None,
+        header.region if header else "",
+        "interactive",
+        done.route_class,
+        done.status,
+        done.outcome,
+        figures.input_tokens,
+        figures.cached_tokens,
+        figures.output_tokens,
+        figures.queue_s,
+        figures.ttft_s,
+        figures.duration_s,
+        figures.latency_s_mean,
+        figures.latency_s_max,
+        figures.audio_input_s,
+        figures.input_characters,
     )
 
 
 def _access_line(done: Finished, figures: _Figures) -> AccessLine:
     return AccessLine(
-        time=done.ended_at,
-        request_id=done.request_id,
-        route=done.route_class,
-        status=done.status,
-        outcome=done.outcome,
-        project_id=done.caller.api_key.project_id,
-        api_key_id=done.caller.api_key.api_key_id,
-        deployment=done.route.deployment,
-        replica_id=done.served.replica_id if done.served else None,
-        served_region=done.served.region if done.served else None,
-        reasons=done.reasons,
-        attempts=done.attempts,
-        queue_s=figures.queue_s,
-        ttft_s=figures.ttft_s,
-        duration_s=figures.duration_s,
-        input_tokens=figures.input_tokens,
-        output_tokens=figures.output_tokens,
-        cached_tokens=figures.cached_tokens,
-        trace_id=done.span.trace_id if done.span is not None else None,
-        priority=NAMES[done.entry.ticket.priority],
-        adapter=done.adapter,
-        known_share=round(done.known_bytes / done.prompt_bytes, 3) if done.known_bytes else 0.0,
-        resumed=done.resumed,
+        done.ended_at,
+        done.request_id,
+        done.route_class,
+        done.status,
+        done.outcome,
+        done.caller.api_key.project_id,
+        done.caller.api_key.api_key_id,
+        done.route.deployment,
+        done.served.replica_id if done.served else None,
+        done.served.region if done.served else None,
+        done.reasons,
+        done.attempts,
+        figures.queue_s,
+        figures.ttft_s,
+        figures.duration_s,
+        figures.input_tokens,
+        figures.output_tokens,
+        None,  # no tunnel
+        figures.cached_tokens,
+        done.span.trace_id if done.span is not None else None,
+        NAMES[done.entry.ticket.priority],
+        done.adapter,
+        round(done.known_bytes / done.prompt_bytes, 3) if done.known_bytes else 0.0,
+        done.resumed,
     )
 
 

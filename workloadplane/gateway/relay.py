@@ -13,10 +13,10 @@ gone to the client. The connections are ``sending``'s business, the queue is ``e
 """
 
 import time
-from dataclasses import replace
 from time import monotonic
 
 import structlog
+from msgspec.structs import replace
 
 from workloadplane.gateway import errors, heads, trail
 from workloadplane.gateway.admission import is_revoked
@@ -49,12 +49,37 @@ _UNREADY_S = 1.0
 _RESENT_MAX = 3
 _RETRIED_STATUSES = frozenset({502, 503})
 _NEVER_S = float("inf")
+_GOES = (ToReplica, ToPeer)
 _BEHIND_OTHERS = Wait(reasons=("others wait already",), full=True)
 _log = structlog.get_logger(__name__)
 
 
 class Relay:
     """See the module. Its callbacks come from the client, the upstream connection and the process's sweep."""
+
+    __slots__ = (
+        "_answer",
+        "_asked",
+        "_attempts",
+        "_client_full",
+        "_connection",
+        "_context",
+        "_deadline_s",
+        "_done",
+        "_entry",
+        "_failure",
+        "_inquiry",
+        "_known_bytes",
+        "_reasons",
+        "_resent",
+        "_resumption",
+        "_sending",
+        "_sent_s",
+        "_served",
+        "_trail",
+        "_tried",
+        "request_id",
+    )
 
     def __init__(
         self, context: GatewayContext, connection: ClientConnection, inquiry: Inquiry, charge: Charge | None
@@ -102,7 +127,7 @@ class Relay:
         registry.ejections.budget(self._inquiry.route.deployment_id, self._inquiry.request.began_s).request()
         choice = self._pick(frozenset())
         deployment_id = self._inquiry.route.deployment_id
-        goes = isinstance(choice, ToReplica | ToPeer) and self._inquiry.route_class.counts_usage
+        goes = isinstance(choice, _GOES) and self._inquiry.route_class.counts_usage
         if goes and self._context.room.waits(deployment_id):
             self._context.turns.soon(deployment_id)
             if isinstance(choice, ToReplica):
@@ -360,7 +385,7 @@ class Relay:
         if head.status not in _RETRIED_STATUSES or self._resent >= _RESENT_MAX:
             return False
         choice = self._pick(frozenset(self._tried | {attempt.name}))
-        if not isinstance(choice, ToReplica | ToPeer) or not may_send_again(context, self._asked):
+        if not isinstance(choice, _GOES) or not may_send_again(context, self._asked):
             return False
         self._resent += 1
         self._tried.add(attempt.name)
@@ -413,9 +438,7 @@ class Relay:
         if not attempt.stuck:
             attempt.stuck = True
             note_lost(self._context, attempt, "stuck")
-        if attempt.stays or not isinstance(
-            self._pick(frozenset(self._tried | {attempt.name})), ToReplica | ToPeer
-        ):
+        if attempt.stays or not isinstance(self._pick(frozenset(self._tried | {attempt.name})), _GOES):
             return
         failure = errors.upstream_timeout(self._context.limits.stuck_stream_s)
         if attempt.answered and self._answer.started:
@@ -465,27 +488,27 @@ class Relay:
         record(
             self._context,
             Finished(
-                request_id=self.request_id,
-                caller=inquiry.caller,
-                route=inquiry.route,
-                route_class=inquiry.route_class.name,
-                answer=self._answer,
-                entry=self._entry,
-                status=status or self._answer.status,
-                outcome=outcome,
-                served=self._served,
-                span=self._trail.span if self._trail is not None else None,
-                reasons=self._reasons,
-                attempts=self._attempts,
-                adapter=inquiry.adapter,
-                prompt_bytes=inquiry.prompt.size_bytes,
-                known_bytes=self._known_bytes,
-                characters=inquiry.characters,
-                resumed=self._answer.rewriter is not None,
-                began_s=inquiry.request.began_s,
-                sent_s=self._sent_s,
-                ended_s=monotonic(),
-                ended_at=time.time(),
+                self.request_id,
+                inquiry.caller,
+                inquiry.route,
+                inquiry.route_class.name,
+                self._answer,
+                self._entry,
+                status or self._answer.status,
+                outcome,
+                self._served,
+                self._trail.span if self._trail is not None else None,
+                self._reasons,
+                self._attempts,
+                inquiry.adapter,
+                inquiry.prompt.size_bytes,
+                self._known_bytes,
+                inquiry.characters,
+                self._answer.rewriter is not None,
+                inquiry.request.began_s,
+                self._sent_s,
+                monotonic(),
+                time.time(),
             ),
         )
         self._entry.close()

@@ -279,6 +279,9 @@ class ClientConnection(asyncio.Protocol):
         reader = self._reader
         was_idle = reader.is_idle
         reader.feed(data)
+        if len(reader.ready) == 1 and reader.is_idle and reader.request.failure is None and self._is_free:
+            self._take(reader.ready.pop())
+            return
         if reader.ready:
             for request in reader.ready:
                 self._charge(request, len(request.body))
@@ -300,6 +303,18 @@ class ClientConnection(asyncio.Protocol):
         ):
             self._reading_paused = True
             self._transport.pause_reading()
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether the next request can be answered at once."""
+        return self._current is None and not self._waiting and self._stalled_since_s is None
+
+    def _take(self, request: Request) -> None:
+        """The usual read: it brought one whole request and no more, while nothing else was there."""
+        self._charge(request, len(request.body))
+        self._current = request
+        request.began_s = monotonic()
+        self._app.handle(self, request)
 
     def _on_partial_body(self, reader: RequestReader) -> None:
         """The head is complete, the body is not: decide now whether to wait for it."""

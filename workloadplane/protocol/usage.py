@@ -19,7 +19,7 @@ REQUEST_ID_CHARS_MAX = 64
 LATENCY_BUCKETS_S: tuple[float, ...] = tuple(round(0.001 * 2 ** (i / 2), 6) for i in range(39))
 
 
-class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
+class UsageRecord(msgspec.Struct, frozen=True):
     """One finished request. ``origin`` is the region whose gateway met the client; it alone counts the request.
 
     audio_input_s:    of speech that was transcribed, where the engine told; 0 = none, or not told

@@ -54,8 +54,8 @@ def prompt_text(*parts: bytes) -> bytes:
         return b""
     given[-1] = given[-1][:-1]
     text = given[0] if len(given) == 1 else _APART.join(given)
-    # From the end: CPython searches backwards three times as fast, with the same result.
-    return _with_digests(text) if text.rfind(_BASE64) >= 0 else text
+    # One byte is found at the speed of memory; then from the end, for CPython searches backwards three times as fast.
+    return _with_digests(text) if text.find(b";") >= 0 and text.rfind(_BASE64) >= 0 else text
 
 
 def chain(text: bytes, seed: int) -> list[int]:

@@ -75,7 +75,7 @@ class Resumption:
         if isinstance(parsed, Failure):
             return "a body that can't be read again"
         told.forget_unshown()
-        inquiry = replace(
+        inquiry = msgspec.structs.replace(
             self._inquiry,
             request=replace(self._inquiry.request, path=asked.path, body=asked.body, charged_bytes=0),
             route_class=ROUTES[asked.path],

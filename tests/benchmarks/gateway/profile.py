@@ -1,0 +1,58 @@
+"""Where the gateway's own time goes: a profile of one of its processes as tables by module and by function.
+
+Calls are exact. Times are those under cProfile, which makes a call about as dear as what it does: shares count, not
+sums. What C does (a system call, a decoder) is booked to the Python function that called it; what the loop does
+between calls is not seen.
+"""
+
+import pstats
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+Function = tuple[str, int, str]
+_ROWS_MAX = 40
+#: What is called once for each request, and once for each read of an answer.
+_REQUEST = ("record.py", "record")
+_READ = ("answer.py", "pass_on")
+
+
+def table(path: Path) -> str:
+    """Calls and microseconds a request, and for streams a read, by module and for the dearest functions."""
+    stats: dict[Function, Any] = pstats.Stats(str(path)).stats  # type: ignore[attr-defined]
+    by_function: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0.0])
+    for function, calls, seconds in _booked(stats):
+        booked = by_function[Path(function[0]).name, function[2]]
+        booked[0] += calls
+        booked[1] += seconds
+    requests, reads = by_function[_REQUEST][0], by_function[_READ][0]
+    unit, count = ("read", reads) if reads > 2 * requests else ("request", requests)
+    by_module: dict[str, list[float]] = defaultdict(lambda: [0, 0.0])
+    for (module, _), (calls, seconds) in by_function.items():
+        by_module[module][0] += calls
+        by_module[module][1] += seconds
+    lines = [f"\n| module | calls a {unit} | µs a {unit} |", "|---|---:|---:|"]
+    lines += _lines(by_module.items(), count)
+    lines += [f"\n| function | calls a {unit} | µs a {unit} |", "|---|---:|---:|"]
+    lines += _lines(((f"{name} ({module})", each) for (module, name), each in by_function.items()), count)
+    return "\n".join(lines) + "\n"
+
+
+def _booked(stats: dict[Function, Any]) -> Iterator[tuple[Function, int, float]]:
+    """Every Python function's calls and own time, and to it that of what it calls in C."""
+    for function, (_, calls, seconds, _, callers) in stats.items():
+        if function[0] != "~":
+            yield function, calls, seconds
+            continue
+        for caller, (_, _, own_s, _) in callers.items():
+            if caller[0] != "~":
+                yield caller, 0, own_s
+
+
+def _lines(booked: Iterable[tuple[str, list[float]]], count: float) -> list[str]:
+    dearest = sorted(booked, key=lambda each: -each[1][1])[:_ROWS_MAX]
+    return [
+        f"| {name} | {calls / count:.2f} | {seconds / count * 1e6:.2f} |"
+        for name, (calls, seconds) in dearest
+    ]
