@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from workloadplane.gateway.abroad import Abroad
-from workloadplane.gateway.body import InferenceBody
+from workloadplane.gateway.body import InferenceBody, raw_bytes
 from workloadplane.gateway.modalities import held_in
 from workloadplane.gateway.registry import Registry
 from workloadplane.protocol.local import EngineLoad, EngineLoads
@@ -105,9 +105,11 @@ class Affinity:
 
     def prompt_of(self, body: InferenceBody, project_id: str, adapter: str | None) -> Prompt:
         """The body's prompt; the body lets go of it, and with it of the bytes that came."""
-        asked = bytes(body.messages) or bytes(body.prompt) or bytes(body.input)
-        text = prompt_text(bytes(body.tools), bytes(body.system) or bytes(body.instructions), asked)
-        salt = bytes(body.cache_salt)
+        asked = raw_bytes(body.messages) or raw_bytes(body.prompt) or raw_bytes(body.input)
+        text = prompt_text(
+            raw_bytes(body.tools), raw_bytes(body.system) or raw_bytes(body.instructions), asked
+        )
+        salt = raw_bytes(body.cache_salt)
         body.forget_prompt()
         if not text:
             return NO_PROMPT

@@ -68,11 +68,15 @@ class GatewayContext:
     sessions_at: Counter[str] = field(default_factory=Counter)
     requests_met: int = 0
     resume_bytes: int = 0
+    request_id_begin: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.request_id_begin = f"req-{self.spool.gateway_instance[:16]}-"
 
     def next_request_id(self) -> str:
         """Unique among all gateways: this process's instance, and a count."""
         self.requests_met += 1
-        return f"req-{self.spool.gateway_instance[:16]}-{self.requests_met:x}"
+        return f"{self.request_id_begin}{self.requests_met:x}"
 
     def waiting_traffic(self, route: Route) -> RevisionTraffic:
         """Under which revision a request waits: the one that this cluster would most likely start."""

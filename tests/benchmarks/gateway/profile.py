@@ -14,8 +14,9 @@ from typing import Any
 Function = tuple[str, int, str]
 _ROWS_MAX = 40
 #: What is called once for each request, and once for each read of an answer.
-_REQUEST = ("record.py", "record")
-_READ = ("answer.py", "pass_on")
+_REQUEST = ("gateway/record.py", "record")
+_READ = ("gateway/sending.py", "on_response")
+_OURS = "/workloadplane/"
 
 
 def table(path: Path) -> str:
@@ -23,15 +24,14 @@ def table(path: Path) -> str:
     stats: dict[Function, Any] = pstats.Stats(str(path)).stats  # type: ignore[attr-defined]
     by_function: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0.0])
     for function, calls, seconds in _booked(stats):
-        booked = by_function[Path(function[0]).name, function[2]]
+        booked = by_function[function[0].rpartition(_OURS)[2], function[2]]
         booked[0] += calls
         booked[1] += seconds
     requests, reads = by_function[_REQUEST][0], by_function[_READ][0]
     unit, count = ("read", reads) if reads > 2 * requests else ("request", requests)
     by_module: dict[str, list[float]] = defaultdict(lambda: [0, 0.0])
-    for (module, _), (calls, seconds) in by_function.items():
-        by_module[module][0] += calls
-        by_module[module][1] += seconds
+    for (module, _), both in by_function.items():
+        by_module[module] = [sum(each) for each in zip(by_module[module], both, strict=True)]
     lines = [f"\n| module | calls a {unit} | µs a {unit} |", "|---|---:|---:|"]
     lines += _lines(by_module.items(), count)
     lines += [f"\n| function | calls a {unit} | µs a {unit} |", "|---|---:|---:|"]
@@ -40,14 +40,14 @@ def table(path: Path) -> str:
 
 
 def _booked(stats: dict[Function, Any]) -> Iterator[tuple[Function, int, float]]:
-    """Every Python function's calls and own time, and to it that of what it calls in C."""
+    """Calls and own time of each of the project's functions, and to it that of what it calls in C."""
     for function, (_, calls, seconds, _, callers) in stats.items():
-        if function[0] != "~":
+        if _OURS in function[0] and function[2] != "<module>":
             yield function, calls, seconds
-            continue
-        for caller, (_, _, own_s, _) in callers.items():
-            if caller[0] != "~":
-                yield caller, 0, own_s
+        elif function[0] == "~":
+            for caller, (_, _, own_s, _) in callers.items():
+                if _OURS in caller[0] and caller[2] != "<module>":
+                    yield caller, 0, own_s
 
 
 def _lines(booked: Iterable[tuple[str, list[float]]], count: float) -> list[str]:
