@@ -122,24 +122,21 @@ def told(stream: int, wanted: Callable[[dict[str, object]], bool]) -> dict[str, 
 
 
 @contextlib.contextmanager
-def candidate(
-    name: str, upstream_ports: Sequence[int], on: frozenset[int], *, profile: Path | None = None
-) -> Iterator[Candidate]:
-    """Start one and wait until a request through it is answered. ``profile``: write the gateway's there."""
-    starting = _meridian(upstream_ports, on, profile) if name == MERIDIAN else _peer(name, upstream_ports, on)
-    with starting as made:
+def candidate(name: str, upstream_ports: Sequence[int], on: frozenset[int]) -> Iterator[Candidate]:
+    """Start one and wait until a request through it is answered."""
+    start = _meridian if name == MERIDIAN else _peer
+    with start(name, upstream_ports, on) as made:
         _wait_until_it_serves(made)
         yield made
 
 
 @contextlib.contextmanager
-def _meridian(upstream_ports: Sequence[int], on: frozenset[int], profile: Path | None) -> Iterator[Candidate]:
+def _meridian(name: str, upstream_ports: Sequence[int], on: frozenset[int]) -> Iterator[Candidate]:
     """Everything on: keys, routing, queue, usage, windows, metrics, and the access log."""
     with tempfile.TemporaryDirectory(prefix="bench-gateway-") as directory:
         state = agent_state(Path(directory) / "agent", *upstream_ports)
         command = (
             sys.executable,
-            *(("-m", "cProfile", "-o", str(profile)) if profile is not None else ()),
             "-m",
             "workloadplane.gateway",
             "--agent-state-dir",
@@ -156,7 +153,7 @@ def _meridian(upstream_ports: Sequence[int], on: frozenset[int], profile: Path |
             assert process.stderr is not None
             port = told(process.stderr.fileno(), lambda line: "port" in line)["port"]
             assert isinstance(port, int)
-            yield Candidate(MERIDIAN, port, SECRET, psutil.Process(process.pid))
+            yield Candidate(name, port, SECRET, psutil.Process(process.pid))
 
 
 @contextlib.contextmanager

@@ -1,29 +1,27 @@
-"""Where the gateway's own time goes: a profile of one of its processes as tables by module and by function.
+"""Where the gateway's own time goes: a profile as tables by module and by function.
 
 Calls are exact. Times are those under cProfile, which makes a call about as dear as what it does: shares count, not
-sums. What C does (a system call, a decoder) is booked to the Python function that called it; what the loop does
-between calls is not seen.
+sums. What C does (a decoder, a search) is booked to the function that called it.
 """
 
+import cProfile
 import pstats
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 Function = tuple[str, int, str]
-_ROWS_MAX = 40
+_ROWS_MAX = 30
 #: What is called once for each request, and once for each read of an answer.
 _REQUEST = ("gateway/record.py", "record")
 _READ = ("gateway/sending.py", "on_response")
 _OURS = "/workloadplane/"
 
 
-def table(path: Path) -> str:
+def table(profiled: cProfile.Profile) -> str:
     """Calls and microseconds a request, and for streams a read, by module and for the dearest functions."""
-    stats: dict[Function, Any] = pstats.Stats(str(path)).stats  # type: ignore[attr-defined]
     by_function: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0.0])
-    for function, calls, seconds in _booked(stats):
+    for function, calls, seconds in _booked(pstats.Stats(profiled)):
         booked = by_function[function[0].rpartition(_OURS)[2], function[2]]
         booked[0] += calls
         booked[1] += seconds
@@ -39,14 +37,14 @@ def table(path: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _booked(stats: dict[Function, Any]) -> Iterator[tuple[Function, int, float]]:
+def _booked(stats: Any) -> Iterator[tuple[Function, int, float]]:
     """Calls and own time of each of the project's functions, and to it that of what it calls in C."""
-    for function, (_, calls, seconds, _, callers) in stats.items():
-        if _OURS in function[0] and function[2] != "<module>":
+    for function, (_, calls, seconds, _, callers) in stats.stats.items():
+        if _OURS in function[0]:
             yield function, calls, seconds
         elif function[0] == "~":
             for caller, (_, _, own_s, _) in callers.items():
-                if _OURS in caller[0] and caller[2] != "<module>":
+                if _OURS in caller[0]:
                     yield caller, 0, own_s
 
 

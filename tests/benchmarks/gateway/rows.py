@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.gateway.candidates import (
@@ -32,14 +31,13 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured. ``profile``: a folder for the gateway's profiles, one a row."""
+    """How much is measured."""
 
     cores: Cores
     runs: int
     seconds: float
     idle_connections: int
     with_peers: bool = True
-    profile: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -86,9 +84,7 @@ def measure_row(
         measured: list[Candidate] = []
         for name in names:
             try:
-                profile = plan.profile / row.name if plan.profile is not None else None
-                starting = candidate(name, ports, plan.cores.gateway, profile=profile)
-                measured.append(stack.enter_context(starting))
+                measured.append(stack.enter_context(candidate(name, ports, plan.cores.gateway)))
             except (OSError, RuntimeError, subprocess.SubprocessError) as error:
                 row.faults.append(f"{name}: {error}")
         if direct and measured:

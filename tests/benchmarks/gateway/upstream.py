@@ -39,7 +39,7 @@ SMALL_BODY = json.dumps(
         "usage": {"prompt_tokens": 200, "completion_tokens": 8, "total_tokens": 208},
     }
 ).encode()
-_SMALL = (
+SMALL_ANSWER = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(SMALL_BODY)
     + SMALL_BODY
 )
@@ -55,7 +55,7 @@ _INFO = json.dumps(
 _TOLD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(_INFO) + _INFO
 )
-_STREAM_HEAD = (
+STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 )
 _EVENT_HEAD = (
@@ -63,7 +63,7 @@ _EVENT_HEAD = (
     b'"choices":[{"index":0,"delta":{"content":" '
 )
 _EVENT_TAIL = b'"},"finish_reason":null}]}\n\n'
-_STREAM_END = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+STREAM_END = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 
 
 def event() -> bytes:
@@ -205,10 +205,10 @@ class Upstream:
 
     def _answer(self, descriptor: int, connection: Connection) -> None:
         if self._mode == "small":
-            connection.socket.send(_SMALL)
+            connection.socket.send(SMALL_ANSWER)
             return
         connection.left = self._events
-        connection.rest = _STREAM_HEAD
+        connection.rest = STREAM_HEAD
         if self._mode == "fast":
             self._streaming[descriptor] = connection
         else:
@@ -231,7 +231,7 @@ class Upstream:
         if was_event:
             connection.left -= 1
             if connection.left == 0:
-                connection.rest += _STREAM_END
+                connection.rest += STREAM_END
         if connection.left == 0 and not connection.rest:
             del self._streaming[descriptor]
 
