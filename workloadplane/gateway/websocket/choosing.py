@@ -5,8 +5,10 @@ Nothing is sent here. Every question is answered with what comes next (``Step``)
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic
+
+from msgspec.structs import replace
 
 from workloadplane.gateway import errors, heads
 from workloadplane.gateway.admission import Caller, is_revoked

@@ -15,8 +15,6 @@ of the first message and then shake hands with the engine alone.
 import time
 from time import monotonic
 
-from msgspec.structs import replace
-
 from workloadplane.gateway import errors, heads
 from workloadplane.gateway.admission import Caller
 from workloadplane.gateway.attempt import Attempt
