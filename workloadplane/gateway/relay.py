@@ -8,8 +8,8 @@
        held
 
 A request that never reached a replica may be tried for as long as it may be held. One that was sent is sent
-again a few times at most, elsewhere or to what has replaced the replica, and never after a byte of its answer has
-gone to the client. The connections are ``sending``'s business, the queue is ``entry``'s.
+again a few times at most elsewhere, or once to what has replaced the replica, and never after a byte of its answer
+has gone to the client. The connections are ``sending``'s business, the queue is ``entry``'s.
 """
 
 import time
@@ -281,13 +281,19 @@ class Relay:
         note_lost(self._context, attempt, cause)
         self._tried.add(attempt.name)
         self._failure = failure
+        choice = self._pick(frozenset(self._tried))
         if attempt.was_sent:
-            if self._resent >= _RESENT_MAX or not may_send_again(self._context, self._asked):
+            if not self._may_resend(choice):
                 self._fail(failure)
                 return
             self._resent += 1
         self._count_retry(cause)
-        self._follow(self._pick(frozenset(self._tried)))
+        self._follow(choice)
+
+    def _may_resend(self, choice: Choice) -> bool:
+        """Whether what was sent may be sent again: elsewhere; where there is nowhere else, once, when that changes."""
+        resent_max = _RESENT_MAX if isinstance(choice, _GOES) else 1
+        return self._resent < resent_max and may_send_again(self._context, self._asked)
 
     # Answering
 
@@ -382,10 +388,10 @@ class Relay:
             self._end_attempt("unready")
             self._follow(self._pick(frozenset(self._tried)))
             return True
-        if head.status not in _RETRIED_STATUSES or self._resent >= _RESENT_MAX:
+        if head.status not in _RETRIED_STATUSES:
             return False
         choice = self._pick(frozenset(self._tried | {attempt.name}))
-        if not isinstance(choice, _GOES) or not may_send_again(context, self._asked):
+        if not isinstance(choice, _GOES) or not self._may_resend(choice):
             return False
         self._resent += 1
         self._tried.add(attempt.name)
@@ -438,7 +444,8 @@ class Relay:
         if not attempt.stuck:
             attempt.stuck = True
             note_lost(self._context, attempt, "stuck")
-        if attempt.stays or not isinstance(self._pick(frozenset(self._tried | {attempt.name})), _GOES):
+        choice = self._pick(frozenset(self._tried | {attempt.name}))
+        if attempt.stays or not isinstance(choice, _GOES):
             return
         failure = errors.upstream_timeout(self._context.limits.stuck_stream_s)
         if attempt.answered and self._answer.started:
@@ -447,13 +454,13 @@ class Relay:
                 self._end_attempt("stuck")
                 self._go_on(plan, attempt, failure)
                 return
-        elif self._resent < _RESENT_MAX and may_send_again(self._context, self._asked):
+        elif self._may_resend(choice):
             self._resent += 1
             self._tried.add(attempt.name)
             self._failure = failure
             self._count_retry("stuck")
             self._end_attempt("stuck")
-            self._follow(self._pick(frozenset(self._tried)))
+            self._follow(choice)
             return
         attempt.stays = True
 

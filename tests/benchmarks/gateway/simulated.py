@@ -1,7 +1,7 @@
 """The routing rows in simulated time: thousands of requests in seconds, for choices of policy over many seeds.
 
     python -m tests.benchmarks.gateway.simulated [--seeds 11,12,13] [--conversations 300] [--within 45]
-        [--trace FILE] [--requests 1000] [--first 0] [--trace-within 180] [--policy bytes_per_load=65536,hot_slack=2]
+        [--trace FILE] [--requests 1000] [--first 0] [--trace-within 300] [--policy bytes_per_load=65536,hot_slack=2]
 
 The gateway's own registry, affinity and ``pick`` choose; the simulated engine's own batches compute. Left out is
 everything between them: sockets, processes, and what the machine does meanwhile.

@@ -25,7 +25,9 @@ def test_peers_hear_of_replicas_and_measure_the_way(tmp_path: Path) -> None:
             eu = await world.start("c-eu", routes=everywhere())
             facts = eu.process._context.registry.peer_facts
             await eventually_async(lambda: facts["c-us"].loads, what="the peer's word")
-            assert facts["c-us"].loads["chat-1"].ready == 1
+            loads = facts["c-us"].loads
+            assert loads is not None
+            assert loads["chat-1"].ready == 1
             assert facts["c-us"].rtt_ms != 80.0
             async with httpx.AsyncClient() as client:
                 unsigned = await client.get(us.url + "/.well-known/meridian/load")
