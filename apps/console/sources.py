@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -154,11 +155,14 @@ def replicas_of_cluster(*, actor: Actor, cluster: Cluster) -> list[Replica]:
     return list(agents.replicas(actor=actor, cluster=cluster.name, present=True)[:REPLICAS_SHOWN])
 
 
-def gateway_url(*, actor: Actor, deployment: Deployment) -> str:
+def endpoint_url(*, actor: Actor, deployment: Deployment) -> str:
     """Where clients may send a deployment's requests; empty if there is no gateway.
 
-    First inside its residency, where nobody refuses them; then where the agent is heard.
+    What stands before all gateways, if there is such a thing. Else one of them: first inside the deployment's
+    residency, where nobody refuses them; then where the agent is heard.
     """
+    if settings.ENDPOINT_URL:
+        return str(settings.ENDPOINT_URL)
     now = timezone.now()
 
     def doubts(cluster: Cluster) -> tuple[bool, bool]:

@@ -21,6 +21,8 @@ def secret(name: str) -> str:
 SECRET_KEY = secret("MERIDIAN_SECRET_KEY")
 ALLOWED_HOSTS = [host for host in os.environ.get("MERIDIAN_ALLOWED_HOSTS", "").split(",") if host]
 CSRF_TRUSTED_ORIGINS = [o for o in os.environ.get("MERIDIAN_CSRF_TRUSTED_ORIGINS", "").split(",") if o]
+#: Where clients reach all gateways (a load balancer, anycast); the console says it. Empty: each gateway by itself.
+ENDPOINT_URL = os.environ.get("MERIDIAN_ENDPOINT_URL", "").rstrip("/")
 
 INSTALLED_APPS = [
     "django.contrib.auth",

@@ -65,6 +65,7 @@ class World:
             "MERIDIAN_SIGNING_KEY_FILE": str(credentials.signing_key_file(self.layout)),
             "MERIDIAN_ALLOWED_HOSTS": f"{HOST},localhost",
             "MERIDIAN_CSRF_TRUSTED_ORIGINS": self.url("web"),
+            "MERIDIAN_ENDPOINT_URL": self.url("edge"),
             "PYTHONUNBUFFERED": "1",
         }
 

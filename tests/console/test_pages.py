@@ -8,6 +8,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
+from pytest_django.fixtures import Settings
 
 from apps.accounts.models import ApiKey, User
 from apps.agents.models import EnrolmentToken, LogLines, LogWatch
@@ -168,6 +169,16 @@ def test_the_call_shown_goes_where_it_is_taken(client: Client, world: World) -> 
     html = logged_in(client, world.admin).get("/deployments/chat").content.decode()
     inside = [c.gateway_url for c in world.clusters.values() if c.region.jurisdiction in ("eu", "us")]
     assert any(f"curl -N {gateway}/v1/chat/completions" in html for gateway in inside)
+
+
+def test_the_call_shown_goes_to_what_stands_before_all_gateways(
+    client: Client, world: World, settings: Settings
+) -> None:
+    """Where one address leads to all gateways, clients are told that one and no other."""
+    settings.ENDPOINT_URL = "https://llm.example.com"
+    html = logged_in(client, world.admin).get("/deployments/chat").content.decode()
+    assert "curl -N https://llm.example.com/v1/chat/completions" in html
+    assert 'base_url="https://llm.example.com/v1"' in html
 
 
 def test_a_refusal_is_shown_with_its_remedy(client: Client, world: World) -> None:

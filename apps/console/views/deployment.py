@@ -42,7 +42,7 @@ class DeploymentPage(ConsolePage):
             deployment=deployment,
             revisions=sources.revisions_newest(deployment=deployment),
             newer_image=sources.newer_image(deployment=deployment),
-            gateway_url=sources.gateway_url(actor=self.actor, deployment=deployment),
+            endpoint_url=sources.endpoint_url(actor=self.actor, deployment=deployment),
             problem=problem,
             **self.figures(deployment),
         )
