@@ -444,8 +444,10 @@ class Relay:
         if not attempt.stuck:
             attempt.stuck = True
             note_lost(self._context, attempt, "stuck")
+        if attempt.stays:
+            return
         choice = self._pick(frozenset(self._tried | {attempt.name}))
-        if attempt.stays or not isinstance(choice, _GOES):
+        if not isinstance(choice, _GOES):
             return
         failure = errors.upstream_timeout(self._context.limits.stuck_stream_s)
         if attempt.answered and self._answer.started:

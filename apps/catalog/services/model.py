@@ -45,24 +45,7 @@ def model_version_create(
 
     Raises Problem ``invalid_document``, ``name_taken``; ``forbidden`` for ``file://`` without the right to operate.
     """
-    for pointer, refusal in (
-        ("/format", format_check(weight_format)),
-        ("/source_uri", source_check(source_uri)),
-    ):
-        if refusal is not None:
-            error = FieldError(
-                pointer=pointer,
-                detail=f"refused by {refusal.rule}",
-                value=refusal.value,
-                remedy=refusal.remedy,
-            )
-            raise Problem(
-                "invalid_document", f"{pointer}: {refusal.remedy}", errors=[error], refusals=[refusal]
-            )
-    if source_uri.startswith("file:") and not actor.can_operate:
-        raise Problem(
-            "forbidden", "source_uri: file:// names a place on the clusters' machines; this needs 'operate'"
-        )
+    _weights_check(actor, weight_format=weight_format, source_uri=source_uri)
     if ModelVersion.objects.filter(model=model, version=version).exists():
         raise Problem(
             "name_taken",
@@ -93,6 +76,28 @@ def model_version_create(
     }
     audit_record(actor=actor, action="created", subject=row, after=after)
     return row
+
+
+def _weights_check(actor: Actor, *, weight_format: str, source_uri: str) -> None:
+    """Raises Problem ``invalid_document``; ``forbidden`` for ``file://`` without the right to operate."""
+    for pointer, refusal in (
+        ("/format", format_check(weight_format)),
+        ("/source_uri", source_check(source_uri)),
+    ):
+        if refusal is not None:
+            error = FieldError(
+                pointer=pointer,
+                detail=f"refused by {refusal.rule}",
+                value=refusal.value,
+                remedy=refusal.remedy,
+            )
+            raise Problem(
+                "invalid_document", f"{pointer}: {refusal.remedy}", errors=[error], refusals=[refusal]
+            )
+    if source_uri.startswith("file:") and not actor.can_operate:
+        raise Problem(
+            "forbidden", "source_uri: file:// names a place on the clusters' machines; this needs 'operate'"
+        )
 
 
 @one_transaction
