@@ -1,7 +1,7 @@
 """The answer: what each deployment gets, or why not."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from workloadplane.protocol.refusal import Refusal
@@ -11,9 +11,12 @@ from workloadplane.protocol.refusal import Refusal
 class Allocation:
     """Replicas of one revision on one pool. Its cluster scales between the bounds by itself.
 
-    Minima together stay inside the pool's capacity. A ceiling is what this allocation could reach beside all minima;
-    ceilings of several deployments may share room, and the agent never starts replicas past its pool.
-    ``micro_usd_per_h`` is the minimum's price, ``marginal_micro_usd_per_h`` what of it is not paid for already.
+    ``min_replicas`` are kept ready. ``planned_replicas`` is what the demand planned for takes (0: no demand is known);
+    where a loss must be survived they are all kept ready, elsewhere their room is kept. The rooms together stay inside
+    the pool's capacity. A ceiling is what this allocation could reach beside all rooms; ceilings of several deployments
+    may share room, and the agent never starts replicas past its pool.
+    ``micro_usd_per_h`` is the room's price, ``marginal_micro_usd_per_h`` what of it is not paid for already.
+    ``standby``: warm, and serves only once it is promoted (posture ``active_passive``).
     """
 
     revision_id: str
@@ -25,6 +28,13 @@ class Allocation:
     micro_usd_per_h: int
     marginal_micro_usd_per_h: int
     reasons: tuple[str, ...]
+    planned_replicas: int = 0
+    standby: bool = False
+
+    @property
+    def room_replicas(self) -> int:
+        """For so many of them room is kept, and paid."""
+        return max(self.min_replicas, self.planned_replicas)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +48,17 @@ class TrafficShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentPlan:
-    """What one deployment gets. With a ``refusal`` the allocations are what it holds already and lawfully keeps."""
+    """What one deployment gets. With a ``refusal`` the allocations are what it holds already and lawfully keeps.
+
+    ``relaxed`` says which wishes this does not keep, in the order they were given up, and what would keep each.
+    """
 
     deployment_id: str
     generation: int
     allocations: tuple[Allocation, ...]
     traffic: tuple[TrafficShare, ...] = ()
     refusal: Refusal | None = None
+    relaxed: tuple[Refusal, ...] = ()
 
     @property
     def micro_usd_per_h(self) -> int:
@@ -55,13 +69,17 @@ class DeploymentPlan:
 class PlacementPlan:
     """An entry for every deployment of the problem, in the problem's order.
 
-    ``lower_bound_micro_usd_per_h`` is a proven bound on the marginal cost of any plan, from a solver that has one.
+    ``objective_micro_usd_per_h`` is what the plan costs by ``plan_cost``; ``lower_bound_micro_usd_per_h`` a proven
+    bound on that of any plan, from a solver that has one. ``gpu_micro_usd_per_h_by_pool``: what one more GPU of a pool
+    would be worth to those who compete for it (its scarcity, beyond its rent); pools of no scarcity are left out.
     """
 
     deployments: tuple[DeploymentPlan, ...]
     micro_usd_per_h: int
     marginal_micro_usd_per_h: int
+    objective_micro_usd_per_h: int | None = None
     lower_bound_micro_usd_per_h: int | None = None
+    gpu_micro_usd_per_h_by_pool: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def by_deployment(self) -> Mapping[str, DeploymentPlan]:

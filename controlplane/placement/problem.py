@@ -57,7 +57,9 @@ class Cluster:
 class Pool:
     """A cluster's machines of one type, procured one way, with their price now (None: not known).
 
-    ``closed`` says why it gets nothing new (empty: it is open); what it has, it keeps.
+    hazard_per_h:  expected losses of an instance per hour (spot's)
+    obtainability: of the instances that were asked for, the share that was had
+    closed:        why it gets nothing new (empty: it is open); what it has, it keeps
     """
 
     pool_id: str
@@ -75,10 +77,16 @@ class Pool:
     capacity_instances: int
     instance_micro_usd_per_h: int | None
     hazard_per_h: float = 0.0
+    obtainability: float = 1.0
     closed: str = ""
 
     def __post_init__(self) -> None:
         row = f"pool {self.name}"
+        if not 0 < self.obtainability <= 1:
+            raise ValueError(
+                f"{row}: obtainability is {self.obtainability}; give the share of asked-for instances"
+                " that were had, above 0 and at most 1"
+            )
         _at_least_zero(
             row,
             {
@@ -156,7 +164,10 @@ class WantedDeployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What one origin region asks of one deployment, over the planning horizon."""
+    """What one origin region asks of one deployment, over the planning horizon. Planned for is the p95.
+
+    Tokens are output tokens, as in a profile.
+    """
 
     deployment_id: str
     origin_region: str
@@ -194,7 +205,15 @@ class PerformanceProfile:
 
     def __post_init__(self) -> None:
         row = f"profile of {self.model_version_id} on {self.instance_type_id}"
-        _at_least_zero(row, {"requests_per_s": self.requests_per_s, "tokens_per_s": self.tokens_per_s})
+        for name, value in (("requests_per_s", self.requests_per_s), ("tokens_per_s", self.tokens_per_s)):
+            if not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{row}: {name} is {value}; give what was measured, a finite number above 0")
+
+    @property
+    def cold_start_s(self) -> float:
+        """All phases that were measured."""
+        phases = (self.gpu_procurement_s, self.image_pull_s, self.weight_load_s, self.engine_start_s)
+        return sum(phase_s for phase_s in phases if phase_s is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +223,21 @@ class Latency:
     origin_region: str
     target_region: str
     rtt_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkPrice:
+    """What a GiB costs that leaves ``target_region`` for clients in ``origin_region``."""
+
+    origin_region: str
+    target_region: str
+    micro_usd_per_gib: int
+
+    def __post_init__(self) -> None:
+        _at_least_zero(
+            f"network price {self.origin_region} to {self.target_region}",
+            {"micro_usd_per_gib": self.micro_usd_per_gib},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +260,12 @@ class CurrentAssignment:
     min_replicas: int
     max_replicas: int
     gpus_per_replica: int
+    planned_replicas: int = 0
+
+    @property
+    def room_replicas(self) -> int:
+        """For so many of them room is kept."""
+        return max(self.min_replicas, self.planned_replicas)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,12 +280,37 @@ class Occupancy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Policy: what else than the price counts, as hours of a replica's price.
+    """Policy: what else than the rent counts, and how much. All of it becomes USD/h (see ``plan_cost``).
 
-    interruption_h: an expected loss of a replica (spot's hazard) costs this many hours of it
+    interruption_h:        an expected loss of a replica (``hazard_per_h``) costs so many hours of its price
+    refusal_h:             a replica asked for and not had (1 - ``obtainability``) costs so many hours of its price
+    spot_horizon_h:        a spot replica counts, where a loss must be survived, with its chance to live so long
+    cache_h:               a replica that moves loses a warm cache worth so many hours of its price, and the time of
+                           its cold start besides
+    amortise_h:            moves are paid back over so many hours
+    hysteresis:            a plan that moves what runs is adopted where it saves this many times what its moves cost
+    network_ttft_share:    of a TTFT target, the share that the network may take at no cost
+    network_free_s:        what the network may take at no cost where there is no target
+    late_micro_usd_per_request_s: what a second beyond that costs, for one request
+    wire_bytes_per_token:  what an output token weighs on its way to the client, as an event of a stream
+    relaxed_survivability_h, relaxed_latency_h, missing_replica_h: what it costs to break a wish, as hours of the
+                           dearest price of a replica that the deployment could get; the order of these three is the
+                           order in which wishes are relaxed
     """
 
     interruption_h: float = 1.0
+    refusal_h: float = 0.25
+    spot_horizon_h: float = 1.0
+    cache_h: float = 0.1
+    amortise_h: float = 6.0
+    hysteresis: float = 1.5
+    network_ttft_share: float = 0.2
+    network_free_s: float = 0.1
+    late_micro_usd_per_request_s: int = 200
+    wire_bytes_per_token: int = 200
+    relaxed_survivability_h: float = 100.0
+    relaxed_latency_h: float = 300.0
+    missing_replica_h: float = 1000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,6 +333,7 @@ class PlacementProblem:
     profiles: tuple[PerformanceProfile, ...] = ()
     latencies: tuple[Latency, ...] = ()
     budgets: tuple[Budget, ...] = ()
+    network_prices: tuple[NetworkPrice, ...] = ()
     weights: Weights = field(default_factory=Weights)
 
     def __post_init__(self) -> None:
