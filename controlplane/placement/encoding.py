@@ -35,3 +35,8 @@ def plan_encode(plan: PlacementPlan) -> Any:
 def plan_decode(document: Any) -> PlacementPlan:
     """The plan that ``plan_encode`` was given. Raises msgspec.ValidationError on any other document."""
     return msgspec.convert(document, PlacementPlan)
+
+
+def plan_sha256(plan: PlacementPlan) -> str:
+    """Equal for equal plans, whatever the process."""
+    return hashlib.sha256(msgspec.json.encode(plan, order="deterministic")).hexdigest()

@@ -3,16 +3,16 @@
 Rules about capacity are not here: these hold however empty a pool is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from controlplane.placement.problem import Cluster, Pool, WantedDeployment
+from controlplane.placement.problem import (
+    ENGINE_VENDORS,
+    WEIGHTS_MEMORY_SHARE,
+    Cluster,
+    Pool,
+    WantedDeployment,
+)
 from workloadplane.protocol.refusal import Refusal
-
-#: GPU vendors on which an engine runs; an engine that is not here runs on any.
-ENGINE_VENDORS: Mapping[str, tuple[str, ...]] = {"tensorrt_llm": ("nvidia",), "nim": ("nvidia",)}
-
-#: Share of a GPU's memory that weights may take; the rest is for the KV cache and the engine itself.
-WEIGHTS_MEMORY_SHARE = 0.9
 
 GIB = 1024**3
 

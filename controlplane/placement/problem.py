@@ -16,6 +16,13 @@ Procurement = Literal["reserved", "on_demand", "spot"]
 Posture = Literal["active_active", "active_passive"]
 Survivability = Literal["none", "zone", "region", "provider"]
 DomainKind = Literal["zone", "region", "provider"]
+LossKind = Literal["zone", "region", "provider", "spot_group", "cluster", "pool"]
+
+#: GPU vendors on which an engine runs; an engine that is not here runs on any.
+ENGINE_VENDORS: Mapping[str, tuple[str, ...]] = {"tensorrt_llm": ("nvidia",), "nim": ("nvidia",)}
+
+#: Share of a GPU's memory that weights may take; the rest is for the KV cache and the engine itself.
+WEIGHTS_MEMORY_SHARE = 0.9
 
 
 def _at_least_zero(row: str, values: Mapping[str, float | None]) -> None:
@@ -26,13 +33,18 @@ def _at_least_zero(row: str, values: Mapping[str, float | None]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureDomain:
-    """What fails together."""
+    """What fails together.
 
-    kind: DomainKind
+    Zones, regions and providers are recorded of clusters. A ``spot_group`` is all spot capacity of one instance type in
+    one zone, named ``<instance type>@<zone>`` (``@<cluster>`` where the cluster's zone is not recorded); a ``cluster``
+    is named by its name, a ``pool`` ``<cluster>/<pool>``.
+    """
+
+    kind: LossKind
     name: str
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}"
+        return f"{self.kind.replace('_', ' ')} {self.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
