@@ -5,6 +5,6 @@ Integer micro-dollars throughout (1 USD = 1,000,000). Pure: prices and counts in
 """
 
 from controlplane.costing.money import usd_printed
-from controlplane.costing.pools import PoolCost, PoolTariff, pool_cost, replica_micro_usd_per_h
+from controlplane.costing.pools import PoolCost, PoolTariff, pool_cost, pool_costs, replica_micro_usd_per_h
 
-__all__ = ["PoolCost", "PoolTariff", "pool_cost", "replica_micro_usd_per_h", "usd_printed"]
+__all__ = ["PoolCost", "PoolTariff", "pool_cost", "pool_costs", "replica_micro_usd_per_h", "usd_printed"]

@@ -4,6 +4,7 @@ A replica is charged the share of the instance that its GPUs are. That errs low 
 of it is paid for as well) and, because every share is rounded up, high by less than one micro-dollar a replica.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -65,3 +66,18 @@ def pool_cost(tariff: PoolTariff, *, used_gpus: int, gpus_per_replica: int, repl
     )
     rented = (replicas - covered) * rented_each
     return PoolCost(covered * reserved_each + rented, rented)
+
+
+def pool_costs(tariff: PoolTariff, rooms: Sequence[tuple[int, int]]) -> tuple[PoolCost, ...]:
+    """What rooms of (GPUs per replica, replicas) that share a pool cost, one by one; the sum depends on no order.
+
+    Reserved GPUs go to the largest replicas first, and among equals to the first. A replica that is only partly covered
+    counts as rented.
+    """
+    found = [PoolCost(0, 0)] * len(rooms)
+    covered_gpus = 0
+    for index in sorted(range(len(rooms)), key=lambda index: -rooms[index][0]):
+        gpus, replicas = rooms[index]
+        found[index] = pool_cost(tariff, used_gpus=covered_gpus, gpus_per_replica=gpus, replicas=replicas)
+        covered_gpus += gpus * min(replicas, (tariff.reserved_gpus - covered_gpus) // gpus)
+    return tuple(found)

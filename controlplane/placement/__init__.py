@@ -10,6 +10,7 @@ load and apply what is decided here. The certificate never imports the solver.
 
 from controlplane.placement.bill import micro_usd_per_h_at_most
 from controlplane.placement.certificate import Certificate, Loss, certify
+from controlplane.placement.cost import PlanCost, plan_cost, plan_cost_of, plan_costs, priced
 from controlplane.placement.encoding import (
     plan_decode,
     plan_encode,
@@ -60,6 +61,7 @@ __all__ = [
     "PerformanceProfile",
     "PlacementPlan",
     "PlacementProblem",
+    "PlanCost",
     "Pool",
     "PoolReason",
     "Posture",
@@ -72,8 +74,12 @@ __all__ = [
     "certify",
     "explain",
     "micro_usd_per_h_at_most",
+    "plan_cost",
+    "plan_cost_of",
+    "plan_costs",
     "plan_decode",
     "plan_encode",
+    "priced",
     "problem_decode",
     "problem_encode",
     "problem_sha256",

@@ -24,6 +24,9 @@ ENGINE_VENDORS: Mapping[str, tuple[str, ...]] = {"tensorrt_llm": ("nvidia",), "n
 #: Share of a GPU's memory that weights may take; the rest is for the KV cache and the engine itself.
 WEIGHTS_MEMORY_SHARE = 0.9
 
+#: The round trip between regions of which nobody measured it: about that to the other side of the earth.
+FARTHEST_RTT_S = 0.3
+
 
 def _at_least_zero(row: str, values: Mapping[str, float | None]) -> None:
     for name, value in values.items():
@@ -273,6 +276,7 @@ class CurrentAssignment:
     max_replicas: int
     gpus_per_replica: int
     planned_replicas: int = 0
+    standby: bool = False
 
     @property
     def room_replicas(self) -> int:
@@ -401,6 +405,48 @@ class PlacementProblem:
     def current_of(self, deployment_id: str) -> tuple[CurrentAssignment, ...]:
         """What is in force for one deployment."""
         return self._current_by_deployment.get(deployment_id, ())
+
+    def demands_of(self, deployment_id: str) -> tuple[Demand, ...]:
+        """What each origin region asks of one deployment."""
+        return self._demands_by_deployment.get(deployment_id, ())
+
+    def profile_of(self, deployment: WantedDeployment, instance_type_id: str) -> PerformanceProfile | None:
+        """What one replica of a deployment was measured to do on an instance type, by its GPUs per replica."""
+        return self._profile_by_key.get(
+            (deployment.model_version_id, instance_type_id, deployment.gpus_per_replica)
+        )
+
+    def rtt_s(self, origin_region: str, target_region: str) -> float:
+        """The round trip between two regions, in seconds; one that nobody measured counts as the farthest."""
+        known = self._rtt_s_by_regions.get((origin_region, target_region))
+        if known is not None:
+            return known
+        return 0.0 if origin_region == target_region else FARTHEST_RTT_S
+
+    def micro_usd_per_gib(self, origin_region: str, target_region: str) -> int:
+        """What a GiB costs on its way out to an origin; nothing where no price is known."""
+        return self._micro_usd_per_gib_by_regions.get((origin_region, target_region), 0)
+
+    @cached_property
+    def _demands_by_deployment(self) -> Mapping[str, tuple[Demand, ...]]:
+        found: dict[str, list[Demand]] = {}
+        for row in self.demands:
+            found.setdefault(row.deployment_id, []).append(row)
+        return {deployment_id: tuple(rows) for deployment_id, rows in found.items()}
+
+    @cached_property
+    def _profile_by_key(self) -> Mapping[tuple[str, str, int], PerformanceProfile]:
+        return {
+            (row.model_version_id, row.instance_type_id, row.tensor_parallel): row for row in self.profiles
+        }
+
+    @cached_property
+    def _rtt_s_by_regions(self) -> Mapping[tuple[str, str], float]:
+        return {(row.origin_region, row.target_region): row.rtt_ms / 1000 for row in self.latencies}
+
+    @cached_property
+    def _micro_usd_per_gib_by_regions(self) -> Mapping[tuple[str, str], int]:
+        return {(row.origin_region, row.target_region): row.micro_usd_per_gib for row in self.network_prices}
 
     @cached_property
     def _current_by_deployment(self) -> Mapping[str, tuple[CurrentAssignment, ...]]:
