@@ -18,7 +18,8 @@ from pathlib import Path
 
 from tests.benchmarks.gateway import alone, peers, quality, report
 from tests.benchmarks.gateway.candidates import cores
-from tests.benchmarks.gateway.rows import ROWS, Plan, Row
+from tests.benchmarks.gateway.rows import ROWS, Plan
+from tests.benchmarks.goals import Row, summary, table
 
 TRACE_VARIABLE = "MERIDIAN_BENCH_TRACE"
 
@@ -80,11 +81,11 @@ def main() -> int:
         began_s = time.monotonic()
         row = rows_known[name](plan)
         rows.append(row)
-        sys.stdout.write(report.table(row) + f"({time.monotonic() - began_s:.0f} s)\n")
+        sys.stdout.write(table(row) + f"({time.monotonic() - began_s:.0f} s)\n")
         sys.stdout.flush()
         if options.json:
             options.json.write_text(json.dumps(report.as_json(rows, began), indent=1) + "\n")
-    sys.stdout.write(report.summary(rows))
+    sys.stdout.write(summary(rows))
     return sum(bool(row.faults) for row in rows)
 
 

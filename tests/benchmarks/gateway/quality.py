@@ -28,7 +28,8 @@ from tests.benchmarks.gateway.candidates import (
     told,
 )
 from tests.benchmarks.gateway.conversations import TRACE_WITHIN_S, Conversation, bodies, multi_turn, of_trace
-from tests.benchmarks.gateway.rows import Figures, Goal, Plan, Row
+from tests.benchmarks.gateway.rows import Plan
+from tests.benchmarks.goals import Figures, Goal, Row
 from workloadplane.engines.simulator.kvcache import KvCache
 from workloadplane.engines.simulator.requests import ChatRequest, decode, read_chat
 from workloadplane.engines.simulator.settings import parse_settings

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tests.benchmarks.gateway.candidates import (
@@ -24,9 +24,9 @@ from tests.benchmarks.gateway.candidates import (
     spawn,
     told,
 )
+from tests.benchmarks.goals import Figures, Goal, Row
 
 DIRECT = "upstream alone"
-Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -38,32 +38,6 @@ class Plan:
     seconds: float
     idle_connections: int
     with_peers: bool = True
-
-
-@dataclass(frozen=True)
-class Goal:
-    """``bound`` from the figures of all candidates, and whether the gateway keeps it."""
-
-    text: str
-    measured: float
-    bound: float
-    at_least: bool = False
-
-    @property
-    def met(self) -> bool:
-        return self.measured >= self.bound if self.at_least else self.measured <= self.bound
-
-
-@dataclass
-class Row:
-    """One measure: figures by candidate, and the goals that they are held against."""
-
-    name: str
-    title: str
-    columns: tuple[str, ...]
-    figures: dict[str, Figures] = field(default_factory=dict)
-    goals: list[Goal] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
 
 
 Measure = Callable[[Candidate, Plan], Figures]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.benchmarks.gateway import report
 from tests.benchmarks.gateway.candidates import MERIDIAN, cores
 from tests.benchmarks.gateway.rows import DIRECT, Plan, fast_streams, small_posts
+from tests.benchmarks.goals import table
 
 PLAN = Plan(cores=cores(), runs=1, seconds=0.2, idle_connections=10, with_peers=False)
 
@@ -16,7 +16,7 @@ def test_a_row_is_measured_and_judged():
     assert not row.faults
     assert row.figures[MERIDIAN]["per_s"] > 100
     assert row.figures[DIRECT]["per_s"] > row.figures[MERIDIAN]["per_s"]
-    told = report.table(row)
+    told = table(row)
     assert "req/s ≥ 20,000" in told and MERIDIAN in told
 
 

@@ -132,7 +132,7 @@ def _world(
         versions=made_versions,
         profiles={(row.model_version_id, row.instance_type_id): row for row in rows},
         popularity={
-            pool.pool_id: rng.lognormvariate(0, 0.7) * (0.6 if pool.procurement == "spot" else 1.0)
+            pool.pool_id: rng.lognormvariate(0, 0.7) * (0.5 if pool.procurement == "spot" else 1.0)
             for pool in made_pools
         },
         most_replicas=8 + deployments // 4,
@@ -273,9 +273,13 @@ def _share(world: _World, wanted: WantedDeployment, demands: Sequence[Demand], p
     share = 1.0
     if demands:
         share = 1 / max(requests_per_s / row.requests_per_s, tokens_per_s / row.tokens_per_s)
-    if wanted.survivability != "none":
-        share *= math.exp(-pool.hazard_per_h * Weights().spot_horizon_h)
-    return share
+    return share * _lives(wanted, pool)
+
+
+def _lives(wanted: WantedDeployment, pool: Pool) -> float:
+    if wanted.survivability == "none":
+        return 1.0
+    return math.exp(-pool.hazard_per_h * Weights().spot_horizon_h)
 
 
 def _witness(world: _World, wanted: WantedDeployment, demands: Sequence[Demand]) -> dict[str, int] | None:
@@ -296,7 +300,7 @@ def _witness(world: _World, wanted: WantedDeployment, demands: Sequence[Demand])
             nearest_s = min(world.rtt_s[one.origin_region, cluster.region] for one in demands)
             if nearest_s > ttft_s:
                 continue
-        crowded = 1 + world.used_gpus[pool.pool_id] / (world.usual_gpus * world.popularity[pool.pool_id])
+        crowded = 1 + 3 * world.used_gpus[pool.pool_id] / (world.usual_gpus * world.popularity[pool.pool_id])
         reserved = 0.5 if pool.procurement == "reserved" else 1.0
         score = _usd_per_request(world, wanted, pool) * reserved * crowded * math.exp(rng.gauss(0, 0.25))
         domain = (
@@ -314,8 +318,8 @@ def _witness(world: _World, wanted: WantedDeployment, demands: Sequence[Demand])
     least = max(1, _least(wanted))
     return {
         pool.pool_id: max(
-            math.ceil(1 / (carrying * _share(world, wanted, demands, pool)) - 1e-9) if demands else 1,
-            math.ceil(least / carrying),
+            math.ceil(1 / (carrying * _share(world, wanted, demands, pool))) if demands else 1,
+            math.ceil(least / (carrying * _lives(wanted, pool))),
         )
         for pool in best[:domains]
     }
@@ -376,6 +380,7 @@ def _running(
                     max_replicas=fitting * 2,
                     gpus_per_replica=wanted.gpus_per_replica,
                     planned_replicas=fitting if one.demands else 0,
+                    standby=wanted.posture == "active_passive" and number > 0,
                 )
             )
     return rows
