@@ -56,16 +56,24 @@ class RateLimited(models.Model):
 
 
 class Project(RateLimited):
-    """The border of tenancy: models, deployments, keys and usage belong to exactly one project."""
+    """The border of tenancy: models, deployments, keys and usage belong to exactly one project.
+
+    budget_micro_usd_per_h: what its deployments may cost per hour, by their plans; null = no bound
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="projects")
     name = models.CharField(max_length=63)
+    budget_micro_usd_per_h = models.BigIntegerField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta(RateLimited.Meta):
         constraints: ClassVar = [
             *RateLimited.Meta.constraints,
+            models.CheckConstraint(
+                condition=Q(budget_micro_usd_per_h=None) | Q(budget_micro_usd_per_h__gte=0),
+                name="project_budget_not_negative",
+            ),
             models.UniqueConstraint(
                 fields=["organization", "name"], name="project_name_unique_in_organization"
             ),

@@ -211,3 +211,10 @@ def user_by_name(username: str) -> User | None:
 def organization_ids() -> list[UUID]:
     """All organizations, in one order, for the control plane itself."""
     return list(Organization.objects.order_by("pk").values_list("pk", flat=True))
+
+
+def budgets(*, organization_id: UUID) -> dict[UUID, int]:
+    """Project id -> micro-dollars per hour, of an organization's projects that have a budget."""
+    found = Project.objects.filter(organization_id=organization_id, budget_micro_usd_per_h__isnull=False)
+    rows = found.values_list("pk", "budget_micro_usd_per_h")
+    return {project_id: budget for project_id, budget in rows if budget is not None}

@@ -12,10 +12,12 @@ from apps.api.validation import (
     StrictDateTimeField,
     StrictIntegerField,
     StrictSerializer,
+    UsdField,
 )
 
 #: What a signed 32-bit column holds.
 _LIMIT_MAX = 2**31 - 1
+_BUDGET = "what its deployments may cost an hour, reserved capacity at its reservation's price"
 
 
 class LimitsSerializer(StrictSerializer):
@@ -52,10 +54,18 @@ class ProjectSerializer(serializers.Serializer[Any]):
     requests_per_minute = serializers.IntegerField(allow_null=True)
     tokens_per_minute = serializers.IntegerField(allow_null=True)
     concurrent_requests = serializers.IntegerField(allow_null=True)
+    budget_usd_per_h = UsdField(source="budget_micro_usd_per_h", allow_null=True, help_text=_BUDGET)
 
 
 class ProjectPatchSerializer(LimitsSerializer):
     """What can change of a project."""
+
+    budget_usd_per_h = UsdField(
+        source="budget_micro_usd_per_h",
+        required=False,
+        allow_null=True,
+        help_text=f"{_BUDGET}; null = no bound",
+    )
 
 
 class MemberCreateSerializer(StrictSerializer):

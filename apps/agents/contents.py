@@ -4,7 +4,6 @@ Entries of routes and keys are the same for all clusters of an organization, so 
 only the headers differ.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ import msgspec
 from apps.accounts.models import ApiKey, RateLimited
 from apps.agents.leases import HARD_TTL_S
 from apps.deployments.models import Deployment, Posture, Revision
-from apps.fleet.models import Cluster, GpuPool, Region
+from apps.fleet import selectors as fleet
+from apps.fleet.models import Cluster, GpuPool
 from apps.placements.models import Assignment
 from controlplane.failover import Seat
 from workloadplane.protocol.desired import (
@@ -314,7 +314,7 @@ def routing_contents(
                 jurisdiction=peer.region.jurisdiction,
                 url=peer.gateway_url,
                 public_key=bytes(peer.session.public_key),
-                rtt_ms=_rtt_ms(cluster.region, peer.region, rtt_ms),
+                rtt_ms=fleet.rtt_ms(cluster.region, peer.region, rtt_ms),
             )
             for peer in sorted(peers, key=lambda peer: str(peer.pk))
             if peer.pk != cluster.pk
@@ -323,18 +323,6 @@ def routing_contents(
         hard_ttl_s=HARD_TTL_S,
     )
     return Contents(header=_encoder.encode(header), entries=entries)
-
-
-def _rtt_ms(origin: Region, target: Region, measured: Mapping[tuple[UUID, UUID], float]) -> float:
-    """As recorded; else light in fibre (200 km/ms) there and back over the great circle, half as long again."""
-    known = measured.get((origin.pk, target.pk))
-    if known is not None:
-        return known
-    a, b = math.radians(origin.latitude), math.radians(target.latitude)
-    half = math.radians(target.longitude - origin.longitude) / 2
-    chord = math.sin((b - a) / 2) ** 2 + math.cos(a) * math.cos(b) * math.sin(half) ** 2
-    distance_km = 2 * 6371 * math.asin(math.sqrt(min(1.0, chord)))
-    return round(max(1.0, distance_km / 100 * 1.5), 1)
 
 
 def _rate_limits(limited: RateLimited) -> RateLimits | None:

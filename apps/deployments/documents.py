@@ -33,6 +33,18 @@ class SloDocument:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StatedDemand:
+    """What the owner expects of a region's clients; ``origin`` None: of the clients of all regions together."""
+
+    origin: str | None = None
+    requests_per_s: float = 0.0
+    output_tokens_per_s: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeploymentDocument:
     """The document. ``model`` is ``name`` or ``name@version``."""
 
@@ -48,20 +60,30 @@ class DeploymentDocument:
     resume: bool = True
     slo: SloDocument = SloDocument()
     adapters: tuple[str, ...] = ()
+    providers_allowed: tuple[str, ...] = ()
+    providers_denied: tuple[str, ...] = ()
+    demand: tuple[StatedDemand, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The document as it is sent; ``slo`` and ``adapters`` are left out where nothing is stated."""
+        """The document as it is sent; where nothing is stated, only ``residency`` says so, the rest is left out."""
         document = {name: getattr(self, name) for name in _PLAIN_FIELDS}
         document["autoscaling"] = dict(vars(self.autoscaling))
         document["residency"] = list(self.residency)
-        if self.adapters:
-            document["adapters"] = list(self.adapters)
+        for name in _OPTIONAL_NAMES:
+            if getattr(self, name):
+                document[name] = list(getattr(self, name))
+        if self.demand:
+            document["demand"] = [stated.as_json() for stated in self.demand]
         stated = {name: value for name, value in vars(self.slo).items() if value is not None}
         return {**document, "slo": stated} if stated else document
 
 
+#: Lists of names that are left out where they are empty.
+_OPTIONAL_NAMES = ("adapters", "providers_allowed", "providers_denied")
 _PLAIN_FIELDS = tuple(
-    field.name for field in fields(DeploymentDocument) if field.name not in ("slo", "adapters")
+    field.name
+    for field in fields(DeploymentDocument)
+    if field.name not in ("slo", "demand", *_OPTIONAL_NAMES)
 )
 
 
@@ -111,11 +133,12 @@ def _from_valid(data: Mapping[str, Any]) -> DeploymentDocument:
     autoscaling = dict(given.pop("autoscaling", None) or {})
     if "max_replicas" not in autoscaling:
         autoscaling["max_replicas"] = max(1, autoscaling.get("min_replicas", 1))
+    given |= {name: tuple(given.get(name, ())) for name in ("residency", *_OPTIONAL_NAMES)}
+    stated = given.pop("demand", ())
     return DeploymentDocument(
-        **{name: value for name, value in given.items() if name not in ("slo", "residency", "adapters")},
+        **{name: value for name, value in given.items() if name != "slo"},
         autoscaling=AutoscalingDocument(**autoscaling),
-        residency=tuple(given.get("residency", ())),
-        adapters=tuple(given.get("adapters", ())),
+        demand=tuple(StatedDemand(**entry) for entry in stated),
         slo=SloDocument(**(given.get("slo") or {})),
     )
 
@@ -150,6 +173,9 @@ def document_of(deployment: Deployment) -> DeploymentDocument:
             inter_token_latency_s_p95=deployment.slo_inter_token_latency_s_p95,
         ),
         adapters=tuple(adapter["name"] for adapter in revision.adapters),
+        providers_allowed=tuple(deployment.providers_allowed),
+        providers_denied=tuple(deployment.providers_denied),
+        demand=tuple(StatedDemand(**entry) for entry in deployment.demand),
     )
 
 
@@ -159,6 +185,9 @@ def policy_write(document: DeploymentDocument, deployment: Deployment, policy: A
     deployment.survivability = document.survivability
     deployment.residency = list(document.residency)
     deployment.residency_ingress = document.residency_ingress
+    deployment.providers_allowed = list(document.providers_allowed)
+    deployment.providers_denied = list(document.providers_denied)
+    deployment.demand = [dict(vars(stated)) for stated in document.demand]
     deployment.priority = document.priority
     deployment.resume = document.resume
     deployment.slo_ttft_s_p95 = document.slo.ttft_s_p95

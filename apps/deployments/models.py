@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
 from django.db.models.functions import Now
 
 from apps.accounts.models import NAME_PATTERN, Project, User
@@ -47,6 +47,10 @@ class Deployment(models.Model):
     residency_ingress = models.CharField(
         max_length=8, choices=ResidencyIngress.choices, default=ResidencyIngress.FORWARD
     )
+    providers_allowed = ArrayField(models.CharField(max_length=63), default=list, db_default=[])
+    providers_denied = ArrayField(models.CharField(max_length=63), default=list, db_default=[])
+    # What its owner expects, {origin, requests_per_s, output_tokens_per_s} each; origin null = all regions together.
+    demand = models.JSONField(default=list, db_default=Value([], models.JSONField()))
     priority = models.SmallIntegerField(default=0)
     resume = models.BooleanField(default=True, db_default=True)
     slo_ttft_s_p95 = models.FloatField(null=True, blank=True)

@@ -51,6 +51,7 @@ def deployments(
 #: What the public document shows of a row: a list of many reads nothing else.
 _LISTED = (
     "name", "project_id", "generation", "posture", "survivability", "residency", "residency_ingress", "priority",
+    "providers_allowed", "providers_denied", "demand",
     "resume", "slo_ttft_s_p95", "slo_inter_token_latency_s_p95", "deletion_requested_at", "created_at", "updated_at",
     "autoscaling__min_replicas", "autoscaling__max_replicas", "autoscaling__autoscaling_window_s",
     "autoscaling__scale_down_delay_s", "autoscaling__concurrency_target",

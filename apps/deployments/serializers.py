@@ -76,6 +76,46 @@ class SloSerializer(StrictSerializer):
     )
 
 
+#: More is a mistake of unit, as of what a minute brings for what a second does.
+_MOST_REQUESTS_PER_S, _MOST_TOKENS_PER_S = 1_000_000, 1_000_000_000
+_MOST_TOKENS_PER_REQUEST = 1_000_000
+
+
+class StatedDemandSerializer(StrictSerializer):
+    """What is expected at the busiest: placement plans for it until usage says more."""
+
+    origin = StrictCharField(
+        max_length=63,
+        required=False,
+        allow_null=True,
+        help_text="The region whose gateway meets the clients; left out: all regions together, in equal parts.",
+    )
+    requests_per_s = StrictFloatField(min_value=0, max_value=_MOST_REQUESTS_PER_S, required=False)
+    output_tokens_per_s = StrictFloatField(min_value=0, max_value=_MOST_TOKENS_PER_S, required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        requests, tokens = attrs.get("requests_per_s", 0.0), attrs.get("output_tokens_per_s", 0.0)
+        if requests == 0 and tokens == 0:
+            raise ValidationError("Says nothing: give requests_per_s, output_tokens_per_s, or both.")
+        if requests and tokens / requests > _MOST_TOKENS_PER_REQUEST:
+            raise ValidationError(
+                {
+                    "output_tokens_per_s": [
+                        f"{tokens:g} for {requests:g} requests/s is over a million tokens an answer:"
+                        " give both per second."
+                    ]
+                }
+            )
+        return attrs
+
+
+class ProviderNamesField(serializers.ListField):
+    """Names of providers, each once."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(child=NameField(), required=False, max_length=32, **kwargs)
+
+
 class DeploymentDocumentSerializer(StrictSerializer):
     """What a user says of a deployment: the same in the API, the CLI's YAML and the console's form."""
 
@@ -128,15 +168,47 @@ class DeploymentDocumentSerializer(StrictSerializer):
         help_text="LoRA adapters of the model; clients ask for `name:adapter`. Changing them is a new revision.",
     )
 
-    def validate_adapters(self, value: list[str]) -> list[str]:
-        if len(set(value)) != len(value):
-            raise ValidationError("Names an adapter twice: give each once.")
+    providers_allowed = ProviderNamesField(help_text="Providers on which it may run; empty = all not denied.")
+    providers_denied = ProviderNamesField(help_text="Providers on which it may not run.")
+    demand = serializers.ListField(
+        child=StatedDemandSerializer(),
+        required=False,
+        max_length=256,
+        help_text="The load that its owner expects, for placement to plan with until usage is known.",
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        both = sorted(set(attrs.get("providers_allowed", ())) & set(attrs.get("providers_denied", ())))
+        if both:
+            raise ValidationError(
+                {"providers_denied": [f"{both[0]} is allowed and denied: remove it from one of the lists."]}
+            )
+        return attrs
+
+    def validate_providers_allowed(self, value: list[str]) -> list[str]:
+        return _each_once(value, "a provider")
+
+    def validate_providers_denied(self, value: list[str]) -> list[str]:
+        return _each_once(value, "a provider")
+
+    def validate_demand(self, value: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        origins = [entry.get("origin") for entry in value]
+        if None in origins and len(origins) > 1:
+            raise ValidationError("Has an entry for all regions beside others: name the origin of each.")
+        _each_once([str(origin) for origin in origins], "an origin")
         return value
 
+    def validate_adapters(self, value: list[str]) -> list[str]:
+        return _each_once(value, "an adapter")
+
     def validate_residency(self, value: list[str]) -> list[str]:
-        if len(set(value)) != len(value):
-            raise ValidationError("Names a jurisdiction twice: give each once.")
-        return value
+        return _each_once(value, "a jurisdiction")
+
+
+def _each_once(names: list[str], what: str) -> list[str]:
+    if len(set(names)) != len(names):
+        raise ValidationError(f"Names {what} twice: give each once.")
+    return names
 
 
 class ConditionSerializer(serializers.Serializer[Any]):
@@ -230,6 +302,9 @@ class DeploymentSerializer(StatusSerializer):
     resume = serializers.BooleanField()
     slo = SloSerializer(required=False)
     adapters = serializers.ListField(child=serializers.CharField(), required=False)
+    providers_allowed = serializers.ListField(child=serializers.CharField(), required=False)
+    providers_denied = serializers.ListField(child=serializers.CharField(), required=False)
+    demand = StatedDemandSerializer(many=True, required=False)
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
 

@@ -28,6 +28,7 @@ from apps.fleet.serializers import (
     PoolSerializer,
     ReservationCreateSerializer,
     ReservationFilters,
+    ReservationPatchSerializer,
     ReservationSerializer,
 )
 
@@ -242,7 +243,7 @@ class ReservationsView(MeridianView):
 
 @extend_schema(tags=["fleet"])
 class ReservationView(MeridianView):
-    rights: ClassVar[Rights] = {"GET": "read", "DELETE": "operate"}
+    rights: ClassVar[Rights] = {"GET": "read", "PATCH": "operate", "DELETE": "operate"}
     tenancy = Tenancy.ORGANIZATION
     etagged = False
 
@@ -250,6 +251,20 @@ class ReservationView(MeridianView):
     def get(self, request: Request, reservation_id: str) -> Response:
         row = selectors.reservation_get(actor=self.actor, reservation_id=reservation_id)
         return Response(ReservationSerializer(row).data)
+
+    @extend_schema(
+        operation_id="reservations_patch", request=ReservationPatchSerializer, responses=ReservationSerializer
+    )
+    def patch(self, request: Request, reservation_id: str) -> Response:
+        document = self.document(ReservationPatchSerializer)
+        row = selectors.reservation_get(actor=self.actor, reservation_id=reservation_id)
+        services.reservation_patch(
+            actor=self.actor,
+            reservation=row,
+            price_micro_usd_per_h=document.pop("price_usd_per_h", None),
+            **document,
+        )
+        return self.get(request, reservation_id)
 
     @extend_schema(operation_id="reservations_delete", responses={204: empty("Deleted")})
     def delete(self, request: Request, reservation_id: str) -> Response:

@@ -22,6 +22,9 @@ from apps.fleet.serializers import (
     LatencyFilters,
     LatencyPutSerializer,
     LatencySerializer,
+    NetworkPriceFilters,
+    NetworkPricePutSerializer,
+    NetworkPriceSerializer,
     ProviderCreateSerializer,
     ProviderSerializer,
     RegionCreateSerializer,
@@ -224,3 +227,28 @@ class LatenciesView(MeridianView):
     def put(self, request: Request) -> Response:
         latency = services.latency_set(actor=self.actor, **self.document(LatencyPutSerializer))
         return Response(LatencySerializer(latency).data)
+
+
+@extend_schema(tags=["fleet"])
+class NetworkPricesView(MeridianView):
+    """What it costs to send a GiB from the region that serves to the region where the clients are."""
+
+    rights: ClassVar[Rights] = {"GET": "read", "PUT": "admin"}
+    tenancy = Tenancy.SHARED
+    filters = NetworkPriceFilters
+    paged = True
+    etagged = False
+
+    @extend_schema(operation_id="network_prices_list", responses=page_of(NetworkPriceSerializer))
+    def get(self, request: Request) -> Response:
+        found = selectors.network_prices(**self.filter_values)
+        return self.page(found, NetworkPriceSerializer, ordering=("id",))
+
+    @extend_schema(
+        operation_id="network_prices_put", request=NetworkPricePutSerializer, responses=NetworkPriceSerializer
+    )
+    def put(self, request: Request) -> Response:
+        document = self.document(NetworkPricePutSerializer)
+        price = document.pop("price_usd_per_gib")
+        row = services.network_price_set(actor=self.actor, micro_usd_per_gib=price, **document)
+        return Response(NetworkPriceSerializer(row).data)

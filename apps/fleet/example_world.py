@@ -1,5 +1,8 @@
 """The example world as data: three regions on three providers, with reserved, on-demand and spot pools.
 
+Hazard and obtainability of spot capacity are round figures; what a GiB costs that leaves a region is each cloud's list
+price of traffic to the internet, first tier.
+
 Prices in USD per instance and hour. Those of AWS are list and spot prices of SkyPilot's public catalogue (p4d in
 eu-west-1, p5 in eu-west-2, g6 in eu-west-1); those of Google Cloud and Azure are their list prices, rounded. They make
 the example realistic and bind nobody. Reserved ones are about two fifths below on demand, as a year's commitment is.
@@ -18,6 +21,7 @@ class ExamplePool:
     capacity_instances: int
     price_usd_per_h: str
     hazard_per_h: float = 0.0
+    obtainability: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,9 @@ CLUSTERS = (
         pools=(
             ExamplePool("reserved-a100", "p4d.24xlarge", "reserved", 1, "21.24"),
             ExamplePool("on-demand-l4", "g6.xlarge", "on_demand", 16, "0.898"),
-            ExamplePool("spot-h100", "p5.48xlarge", "spot", 2, "43.0145", hazard_per_h=0.05),
+            ExamplePool(
+                "spot-h100", "p5.48xlarge", "spot", 2, "43.0145", hazard_per_h=0.05, obtainability=0.8
+            ),
         ),
     ),
     ExampleCluster(
@@ -83,7 +89,9 @@ CLUSTERS = (
         pools=(
             ExamplePool("reserved-a100", "a2-highgpu-8g", "reserved", 1, "18.52"),
             ExamplePool("on-demand-l4", "g2-standard-4", "on_demand", 16, "0.796"),
-            ExamplePool("spot-h100", "a3-highgpu-8g", "spot", 2, "35.40", hazard_per_h=0.08),
+            ExamplePool(
+                "spot-h100", "a3-highgpu-8g", "spot", 2, "35.40", hazard_per_h=0.08, obtainability=0.7
+            ),
         ),
     ),
     ExampleCluster(
@@ -97,7 +105,9 @@ CLUSTERS = (
         pools=(
             ExamplePool("reserved-a100", "nc96ads-a100-v4", "reserved", 2, "12.30"),
             ExamplePool("on-demand-a100", "nc24ads-a100-v4", "on_demand", 8, "5.12"),
-            ExamplePool("spot-h100", "nd96isr-h100-v5", "spot", 2, "49.16", hazard_per_h=0.06),
+            ExamplePool(
+                "spot-h100", "nd96isr-h100-v5", "spot", 2, "49.16", hazard_per_h=0.06, obtainability=0.75
+            ),
         ),
     ),
 )
@@ -108,3 +118,12 @@ LATENCIES_MS = (
     ("eu-west-1", "japaneast", 215.0),
     ("us-east4", "japaneast", 160.0),
 )
+
+#: what a GiB costs that leaves a region for another one, USD
+EGRESS_USD_PER_GIB = {"eu-west-1": "0.09", "us-east4": "0.12", "japaneast": "0.12"}
+
+#: What a replica of the example model serves on each GPU, and how long it takes to start. Round figures, in the ratio
+#: of the GPUs' memory bandwidths; the simulator holds its own.
+REQUESTS_PER_S = {"H200": 48.0, "H100": 33.0, "A100-80GB": 20.0, "A100": 16.0, "L4": 3.0, "T4": 3.0}
+TOKENS_PER_REQUEST = 100.0
+COLD_START_S = {"gpu_procurement": 60.0, "image_pull": 20.0, "weight_load": 2.0, "engine_start": 3.0}

@@ -187,6 +187,9 @@ class GpuPool(models.Model):
     name = models.CharField(max_length=63)
     capacity_instances = models.PositiveIntegerField()
     hazard_per_h = models.FloatField(default=0.0, help_text="expected losses of an instance per hour")
+    obtainability = models.FloatField(
+        default=1.0, db_default=1.0, help_text="of the instances that were asked for, the share that was had"
+    )
     schedulable = models.BooleanField(default=True)
     generation = models.BigIntegerField(default=1)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -203,6 +206,9 @@ class GpuPool(models.Model):
                 condition=Q(procurement__in=Procurement.values), name="pool_procurement_known"
             ),
             models.CheckConstraint(condition=Q(hazard_per_h__gte=0), name="pool_hazard_not_negative"),
+            models.CheckConstraint(
+                condition=Q(obtainability__gt=0, obtainability__lte=1), name="pool_obtainability_is_a_share"
+            ),
             models.CheckConstraint(
                 condition=Q(capacity_instances__lte=100_000), name="pool_capacity_bounded"
             ),
@@ -275,3 +281,20 @@ class RegionLatency(models.Model):
 
     def __str__(self) -> str:
         return f"{self.origin} to {self.target}"
+
+
+class NetworkPrice(models.Model):
+    """What a GiB costs that leaves the target region, where it was served, for clients in the origin region."""
+
+    origin = models.ForeignKey(Region, on_delete=models.CASCADE, related_name="network_prices_out")
+    target = models.ForeignKey(Region, on_delete=models.CASCADE, related_name="network_prices_in")
+    micro_usd_per_gib = models.BigIntegerField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["origin", "target"], name="network_price_once_per_pair"),
+            models.CheckConstraint(condition=Q(micro_usd_per_gib__gte=0), name="network_price_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.target} to {self.origin}"

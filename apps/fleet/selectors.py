@@ -1,6 +1,7 @@
 """Reading the fleet: shared facts for everyone, clusters and pools for their organization."""
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
@@ -17,6 +18,7 @@ from apps.fleet.models import (
     GpuPool,
     GpuType,
     InstanceType,
+    NetworkPrice,
     PoolPrice,
     Provider,
     Region,
@@ -59,6 +61,11 @@ def instance_types(*, provider: str | None = None, gpu_type: str | None = None) 
 
 def latencies(*, origin: str | None = None) -> QuerySet[RegionLatency]:
     found = RegionLatency.objects.select_related("origin", "target")
+    return found if origin is None else found.filter(origin__name=origin)
+
+
+def network_prices(*, origin: str | None = None) -> QuerySet[NetworkPrice]:
+    found = NetworkPrice.objects.select_related("origin", "target")
     return found if origin is None else found.filter(origin__name=origin)
 
 
@@ -205,6 +212,18 @@ def latencies_ms(*, region_ids: Collection[UUID]) -> dict[tuple[UUID, UUID], flo
     """(origin, target) -> round-trip time between these regions, where it is recorded."""
     rows = RegionLatency.objects.filter(origin__in=region_ids, target__in=region_ids)
     return {(row.origin_id, row.target_id): row.rtt_ms for row in rows}
+
+
+def rtt_ms(origin: Region, target: Region, measured: Mapping[tuple[UUID, UUID], float]) -> float:
+    """As recorded; else light in fibre (200 km/ms) there and back over the great circle, half as long again."""
+    known = measured.get((origin.pk, target.pk))
+    if known is not None:
+        return known
+    a, b = math.radians(origin.latitude), math.radians(target.latitude)
+    half = math.radians(target.longitude - origin.longitude) / 2
+    chord = math.sin((b - a) / 2) ** 2 + math.cos(a) * math.cos(b) * math.sin(half) ** 2
+    distance_km = 2 * 6371 * math.asin(math.sqrt(min(1.0, chord)))
+    return round(max(1.0, distance_km / 100 * 1.5), 1)
 
 
 def cluster_generations_locked(*, cluster_ids: Collection[str]) -> dict[UUID, int]:

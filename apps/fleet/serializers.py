@@ -159,6 +159,30 @@ class LatencyFilters(serializers.Serializer[Any]):
     origin = serializers.CharField(required=False)
 
 
+class NetworkPricePutSerializer(StrictSerializer):
+    origin = StrictCharField(max_length=63, help_text="where the clients are")
+    target = StrictCharField(max_length=63, help_text="where they are served: what leaves it is paid")
+    price_usd_per_gib = UsdField()
+
+
+class NetworkPriceSerializer(serializers.Serializer[Any]):
+    origin = serializers.CharField(source="origin.name")
+    target = serializers.CharField(source="target.name")
+    price_usd_per_gib = UsdField(source="micro_usd_per_gib")
+
+
+class NetworkPriceFilters(serializers.Serializer[Any]):
+    origin = serializers.CharField(required=False)
+
+
+class ObtainabilityField(StrictFloatField):
+    """A share above 0 and at most 1."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        help_text = "of the instances that were asked for, the share that was had"
+        super().__init__(min_value=0.001, max_value=1, required=False, help_text=help_text, **kwargs)
+
+
 class ClusterCreateSerializer(StrictSerializer):
     name = NameField()
     region = StrictCharField(max_length=63)
@@ -212,6 +236,7 @@ class PoolCreateSerializer(StrictSerializer):
     capacity_instances = StrictIntegerField(max_value=MAX_INSTANCES)
     price_usd_per_h = UsdField()
     hazard_per_h = StrictFloatField(min_value=0, max_value=MAX_HAZARD_PER_H, required=False, default=0.0)
+    obtainability = ObtainabilityField(default=1.0)
     schedulable = StrictBooleanField(required=False, default=True)
 
 
@@ -219,6 +244,7 @@ class PoolPatchSerializer(StrictSerializer):
     capacity_instances = StrictIntegerField(max_value=MAX_INSTANCES, required=False)
     price_usd_per_h = UsdField(required=False)
     hazard_per_h = StrictFloatField(min_value=0, max_value=MAX_HAZARD_PER_H, required=False)
+    obtainability = ObtainabilityField()
     schedulable = StrictBooleanField(required=False)
 
 
@@ -233,6 +259,9 @@ class PoolSerializer(serializers.Serializer[Any]):
     capacity_gpus = serializers.SerializerMethodField()
     price_usd_per_h = UsdField(source="micro_usd_per_h", help_text="of one instance, now")
     hazard_per_h = serializers.FloatField(help_text="expected losses of an instance per hour")
+    obtainability = serializers.FloatField(
+        help_text="of the instances that were asked for, the share that was had"
+    )
     schedulable = serializers.BooleanField()
     generation = serializers.IntegerField()
     created_at = serializers.DateTimeField()
@@ -258,6 +287,13 @@ class ReservationCreateSerializer(StrictSerializer):
     price_usd_per_h = UsdField()
     starts_at = StrictDateTimeField()
     ends_at = StrictDateTimeField()
+
+
+class ReservationPatchSerializer(StrictSerializer):
+    instances = StrictIntegerField(min_value=1, max_value=MAX_INSTANCES, required=False)
+    price_usd_per_h = UsdField(required=False)
+    starts_at = StrictDateTimeField(required=False)
+    ends_at = StrictDateTimeField(required=False)
 
 
 class ReservationSerializer(serializers.Serializer[Any]):

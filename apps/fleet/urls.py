@@ -16,6 +16,7 @@ urlpatterns = [
     path("instance-types", api_facts.InstanceTypesView.as_view()),
     path("instance-types/<str:name>", api_facts.InstanceTypeView.as_view()),
     path("latencies", api_facts.LatenciesView.as_view()),
+    path("network-prices", api_facts.NetworkPricesView.as_view()),
     path("clusters", api.ClustersView.as_view()),
     path("clusters/<str:name>", api.ClusterView.as_view()),
     path("clusters/<str:name>/retire", api.ClusterRetireView.as_view()),

@@ -47,11 +47,8 @@ def entry_change(problem: PlacementProblem, entry: DeploymentPlan) -> EntryChang
 
 
 def _equal_bounds(wanted: Allocation, current: CurrentAssignment) -> bool:
-    return (wanted.min_replicas, wanted.max_replicas, wanted.gpus_per_replica) == (
-        current.min_replicas,
-        current.max_replicas,
-        current.gpus_per_replica,
-    )
+    names = ("min_replicas", "planned_replicas", "max_replicas", "gpus_per_replica", "standby")
+    return all(getattr(wanted, name) == getattr(current, name) for name in names)
 
 
 def that_fit(problem: PlacementProblem, changes: Sequence[EntryChange], adoptable: Iterable[str]) -> set[str]:
@@ -80,7 +77,7 @@ def _beside(problem: PlacementProblem, adopted: Mapping[str, DeploymentPlan]) ->
     successors: dict[str, list[CurrentAssignment | Allocation]] = {}
     for row in problem.current:
         if row.deployment_id not in adopted:
-            ledger.add(row.pool_id, row.gpus_per_replica, row.min_replicas)
+            ledger.add(row.pool_id, row.gpus_per_replica, row.room_replicas)
             successors.setdefault(row.deployment_id, []).append(row)
     for deployment_id, entry in adopted.items():
         successors[deployment_id] = list(entry.allocations)
@@ -95,11 +92,11 @@ def _beside(problem: PlacementProblem, adopted: Mapping[str, DeploymentPlan]) ->
 
 
 def _take(ledger: Ledger, entry: DeploymentPlan) -> bool:
-    """Take the room of all of an entry's minima, or of none."""
+    """Take all the room that an entry keeps, or none."""
     for index, row in enumerate(entry.allocations):
-        if ledger.headroom(row.pool_id, row.gpus_per_replica) < row.min_replicas:
+        if ledger.headroom(row.pool_id, row.gpus_per_replica) < row.room_replicas:
             for taken in entry.allocations[:index]:
-                ledger.add(taken.pool_id, taken.gpus_per_replica, -taken.min_replicas)
+                ledger.add(taken.pool_id, taken.gpus_per_replica, -taken.room_replicas)
             return False
-        ledger.add(row.pool_id, row.gpus_per_replica, row.min_replicas)
+        ledger.add(row.pool_id, row.gpus_per_replica, row.room_replicas)
     return True

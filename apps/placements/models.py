@@ -4,7 +4,7 @@ import uuid
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
 from django.db.models.functions import Now
 
 from apps.accounts.models import Organization
@@ -36,7 +36,12 @@ class PlacementClock(models.Model):
 
 
 class PlacementPlan(models.Model):
-    """A decision as it was stored: the problem it saw, what it decided, and why."""
+    """A decision as it was stored, never changed: the problem it saw, what it decided, and why.
+
+    objective_micro_usd_per_h:   what it costs by ``plan_cost``; lower_bound: what any plan costs at least, if proven
+    gpu_micro_usd_per_h_by_pool: the scarcity prices that it was made with or by
+    certificate_sha256:          of the certificate of what was adopted, together with the inputs it speaks of
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="plans")
@@ -44,6 +49,10 @@ class PlacementPlan(models.Model):
     problem = models.JSONField()
     plan = models.JSONField()
     micro_usd_per_h = models.BigIntegerField()
+    objective_micro_usd_per_h = models.BigIntegerField(null=True, blank=True)
+    lower_bound_micro_usd_per_h = models.BigIntegerField(null=True, blank=True)
+    gpu_micro_usd_per_h_by_pool = models.JSONField(default=dict, db_default=Value({}, models.JSONField()))
+    certificate_sha256 = models.CharField(max_length=64, blank=True, default="", db_default="")
     solve_s = models.FloatField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -63,6 +72,10 @@ class Assignment(models.Model):
     leaving:  the plan has moved it to another cluster; it serves on until its successors are ready, then drains
     draining: its replicas finish what they run, then stop; where a successor is in the same cluster, the agent hands
               over replica by replica
+    standby:  kept warm for the loss of the cluster that serves (posture ``active_passive``)
+
+    Between ``min_replicas``, which are kept ready, and ``max_replicas`` its cluster scales by itself; for
+    ``planned_replicas``, what the demand planned for takes, room is kept.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -72,7 +85,9 @@ class Assignment(models.Model):
     plan = models.ForeignKey(PlacementPlan, on_delete=models.PROTECT, related_name="assignments")
     min_replicas = models.PositiveIntegerField()
     max_replicas = models.PositiveIntegerField()
+    planned_replicas = models.PositiveIntegerField(default=0, db_default=0)
     gpus_per_replica = models.PositiveIntegerField()
+    standby = models.BooleanField(default=False, db_default=False)
     leaving = models.BooleanField(default=False)
     draining = models.BooleanField(default=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -239,6 +239,9 @@ def test_only_what_was_shown_can_be_confirmed(client: Client, world: World) -> N
         ("residency", "mars", "not one of the available choices"),
         ("model", "unknown", "not one of the available choices"),
         ("slo_ttft_s_p95", "-1", "greater than or equal to"),
+        ("demand", "eu-west-1 many", "write a region and two numbers"),
+        ("demand", "mars 1 1", "is not a known region"),
+        ("providers_denied", "mars", "is not a known provider"),
     ],
 )
 def test_a_wrong_field_says_so_at_the_field(
@@ -280,6 +283,8 @@ def test_an_edit_keeps_what_it_does_not_change(client: Client, world: World) -> 
         "min_replicas": "2",
         "max_replicas": "8",
         "slo_ttft_s_p95": "1.0",
+        "providers_denied": "gcp",
+        "demand": "* 2.5 400\n",
     }
     del form["name"]
     preview = client.post(
@@ -289,6 +294,10 @@ def test_an_edit_keeps_what_it_does_not_change(client: Client, world: World) -> 
     assert client.post("/deployments/chat/edit", confirm)["Location"] == "/deployments/chat"
     chat = Deployment.objects.get(name="chat")
     assert (chat.autoscaling.max_replicas, chat.slo_ttft_s_p95, revision_of("chat").number) == (8, 1.0, 2)
+    assert chat.providers_denied == ["gcp"]
+    assert chat.demand == [{"origin": None, "requests_per_s": 2.5, "output_tokens_per_s": 400.0}]
+    html = client.get("/deployments/chat/edit").content.decode()
+    assert "* 2.5 400" in html and 'name="providers_denied" value="gcp"' in html
 
 
 def test_deleting_asks_for_the_name(client: Client, world: World) -> None:

@@ -18,8 +18,13 @@ def api_key_change(*, actor: Actor, api_key: ApiKey, **changes: Any) -> ApiKey:
 
 @one_transaction
 def project_change(*, actor: Actor, project: Project, **changes: int | None) -> Project:
-    """Set the limits of all keys of a project together."""
+    """Set the limits of all keys of a project together, and its budget, which placement keeps."""
+    from apps.placements.services import placement_request
+
     locked = Project.objects.select_for_update(of=("self",)).select_related("organization").get(pk=project.pk)
+    budget = locked.budget_micro_usd_per_h
+    if changes.get("budget_micro_usd_per_h", budget) != budget:
+        placement_request(organization_id=locked.organization_id)
     return _change(actor, locked, changes, locked)
 
 

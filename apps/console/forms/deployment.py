@@ -27,6 +27,10 @@ _INGRESS = (
 )
 
 
+#: Lists of names that the form takes as one line each, with commas between.
+_NAME_LISTS = ("adapters", "providers_allowed", "providers_denied")
+
+
 @dataclass(frozen=True)
 class FormOptions:
     """What can be chosen: the project's models with their versions, engines that have an image, jurisdictions."""
@@ -34,6 +38,34 @@ class FormOptions:
     models: tuple[Model, ...]
     engines: tuple[str, ...]
     jurisdictions: tuple[str, ...]
+
+
+class DemandField(forms.CharField):
+    """Lines of ``REGION REQUESTS/S TOKENS/S``, ``*`` being all regions together; cleaned as the document has it."""
+
+    widget = forms.Textarea(attrs={"rows": 2, "spellcheck": "false"})
+
+    def clean(self, value: Any) -> list[dict[str, Any]]:
+        return [self._entry(line) for line in super().clean(value).splitlines() if line.strip()]
+
+    def _entry(self, line: str) -> dict[str, Any]:
+        origin, *rates = line.replace(",", " ").split()
+        try:
+            requests, tokens = (float(rate) for rate in rates)
+        except ValueError:
+            example = "write a region and two numbers, such as: eu-west-1 4 800"
+            raise forms.ValidationError(f"“{line.strip()[:60]}”: {example}.") from None
+        said = {"requests_per_s": requests, "output_tokens_per_s": tokens}
+        return said if origin == "*" else {"origin": origin, **said}
+
+
+def _demand_line(entry: Mapping[str, Any]) -> str:
+    rates = (entry.get(name, 0) for name in ("requests_per_s", "output_tokens_per_s"))
+    return " ".join([entry.get("origin") or "*", *(str(_plain(rate)) for rate in rates)])
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 class DeploymentForm(DocumentForm):
@@ -59,6 +91,9 @@ class DeploymentForm(DocumentForm):
         "/resume": "resume",
         "/priority": "priority",
         "/adapters": "adapters",
+        "/providers_allowed": "providers_allowed",
+        "/providers_denied": "providers_denied",
+        "/demand": "demand",
         "/slo/ttft_s_p95": "slo_ttft_s_p95",
         "/slo/inter_token_latency_s_p95": "slo_inter_token_latency_s_p95",
         "/slo": "slo_ttft_s_p95",
@@ -73,6 +108,17 @@ class DeploymentForm(DocumentForm):
         label="LoRA adapters",
         required=False,
         help_text="Names, with commas between. Clients send name:adapter.",
+    )
+    providers_allowed = forms.CharField(
+        label="Only on providers", required=False, help_text="Names, with commas between; empty: all."
+    )
+    providers_denied = forms.CharField(
+        label="Never on providers", required=False, help_text="Names, with commas between."
+    )
+    demand = DemandField(
+        label="Load that you expect",
+        required=False,
+        help_text="A line each: region (or *), requests/s, output tokens/s. Planned for until usage is known.",
     )
     min_replicas = forms.IntegerField(label="Minimum", initial=1, help_text="0 scales to zero when idle.")
     max_replicas = forms.IntegerField(label="Maximum", initial=4)
@@ -140,7 +186,7 @@ class DeploymentForm(DocumentForm):
             for goal in ("ttft_s_p95", "inter_token_latency_s_p95")
             if data[f"slo_{goal}"] is not None
         }
-        adapters = [name.strip() for name in data["adapters"].split(",") if name.strip()]
+        optional = {name: _names(data[name]) for name in _NAME_LISTS} | {"demand": data["demand"]}
         return {
             "name": self.fixed_name or data["name"],
             "model": data["model"],
@@ -159,7 +205,7 @@ class DeploymentForm(DocumentForm):
             "priority": data["priority"],
             "resume": (data["resume"] or self.initial.get("resume", "true")) == "true",
             **({"slo": goals} if goals else {}),
-            **({"adapters": adapters} if adapters else {}),
+            **{name: value for name, value in optional.items() if value},
         }
 
 
@@ -167,8 +213,9 @@ def form_values(document: Mapping[str, Any]) -> dict[str, Any]:
     """A document as the form's initial values: the reverse of ``DeploymentForm.document``."""
     goals = document.get("slo") or {}
     return {
-        **{name: document[name] for name in document if name not in ("autoscaling", "slo", "adapters")},
-        "adapters": ", ".join(document.get("adapters", ())),
+        **{name: document[name] for name in document if name not in ("autoscaling", "slo", "demand")},
+        **{name: ", ".join(document.get(name, ())) for name in _NAME_LISTS},
+        "demand": "\n".join(_demand_line(entry) for entry in document.get("demand", ())),
         **{name: _plain(value) for name, value in document["autoscaling"].items()},
         "resume": "true" if document["resume"] else "false",
         **{f"slo_{goal}": value for goal, value in goals.items()},

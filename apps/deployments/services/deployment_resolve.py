@@ -1,6 +1,6 @@
 """What a document's names mean in this project and fleet."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -35,7 +35,7 @@ def deployment_resolve(
 
     Raises Problem ``invalid_document`` with every name that is not known, and what is.
     """
-    errors: list[FieldError] = _unknown_jurisdictions(document)
+    errors: list[FieldError] = [*_unknown_jurisdictions(document), *_unknown_places(document)]
     model_version = engine_image = None
     if current is not None and document.model in (
         str(current.model_version),
@@ -105,5 +105,36 @@ def _unknown_jurisdictions(document: DeploymentDocument) -> list[FieldError]:
             remedy=f"use one of: {', '.join(known) or 'none yet; add a region first'}",
         )
         for index, name in enumerate(document.residency)
+        if name not in known
+    ]
+
+
+def _unknown_places(document: DeploymentDocument) -> list[FieldError]:
+    """Providers that nobody knows, and origins of demand that are no region."""
+    named = {
+        f"/{field}/{index}": name
+        for field in ("providers_allowed", "providers_denied")
+        for index, name in enumerate(getattr(document, field))
+    }
+    origins = {
+        f"/demand/{index}/origin": stated.origin
+        for index, stated in enumerate(document.demand)
+        if stated.origin is not None
+    }
+    errors: list[FieldError] = []
+    if named:
+        known = sorted(fleet.providers().values_list("name", flat=True))
+        errors += _not_among(named, known, "is not a known provider")
+    if origins:
+        known = sorted(fleet.regions().values_list("name", flat=True))
+        errors += _not_among(origins, known, "is not a known region")
+    return errors
+
+
+def _not_among(named: Mapping[str, str], known: Sequence[str], detail: str) -> list[FieldError]:
+    remedy = f"use one of: {', '.join(known[:50]) or 'none yet'}"
+    return [
+        FieldError(pointer=pointer, detail=detail, value=name[:80], remedy=remedy)
+        for pointer, name in named.items()
         if name not in known
     ]

@@ -3,18 +3,18 @@
 from apps.fleet.services.cluster_change import cluster_delete, cluster_patch
 from apps.fleet.services.cluster_create import cluster_create
 from apps.fleet.services.cluster_retire import cluster_retire, clusters_retired_settle
+from apps.fleet.services.facts_between import latency_set, network_price_set
 from apps.fleet.services.facts_create import (
     failure_domain_create,
     gpu_type_create,
     instance_type_create,
-    latency_set,
     provider_create,
     region_create,
 )
 from apps.fleet.services.facts_delete import fact_delete
 from apps.fleet.services.pool_change import pool_delete, pool_patch
 from apps.fleet.services.pool_create import pool_create
-from apps.fleet.services.reservation import reservation_create, reservation_delete
+from apps.fleet.services.reservation import reservation_create, reservation_delete, reservation_patch
 
 __all__ = [
     "cluster_create",
@@ -27,6 +27,7 @@ __all__ = [
     "gpu_type_create",
     "instance_type_create",
     "latency_set",
+    "network_price_set",
     "pool_create",
     "pool_delete",
     "pool_patch",
@@ -34,4 +35,5 @@ __all__ = [
     "region_create",
     "reservation_create",
     "reservation_delete",
+    "reservation_patch",
 ]

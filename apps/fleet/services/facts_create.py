@@ -1,4 +1,4 @@
-"""Facts that all organizations share: providers, regions, failure domains, GPU and instance types, latencies."""
+"""Facts that all organizations share: providers, regions, failure domains, GPU and instance types."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,12 @@ from apps.api.actors import Actor
 from apps.api.problems import field_problem
 from apps.api.services import audit_record, one_transaction
 from apps.fleet.models import (
-    Cluster,
     FailureDomain,
     FailureDomainKind,
     GpuType,
     InstanceType,
     Provider,
     Region,
-    RegionLatency,
 )
 
 
@@ -89,32 +87,3 @@ def instance_type_create(*, actor: Actor, name: str, provider: str, gpu_type: st
     after = {"name": name, "provider": provider, "gpu_type": gpu_type, "gpus": gpus}
     audit_record(actor=actor, action="created", subject=instance_type, after=after)
     return instance_type
-
-
-@one_transaction
-def latency_set(*, actor: Actor, origin: str, target: str, rtt_ms: float) -> RegionLatency:
-    """The round-trip time from one region to another; replaces what was said before.
-
-    Raises Problem ``invalid_document`` for an unknown region.
-    """
-    from apps.fleet.services.announce import fleet_changed
-
-    ends = {region.name: region for region in Region.objects.filter(name__in=[origin, target])}
-    for pointer, name in (("/origin", origin), ("/target", target)):
-        if name not in ends:
-            raise field_problem(
-                pointer, "is not a known region", value=name[:80], remedy="create the region first"
-            )
-    latency, is_new = RegionLatency.objects.select_for_update().get_or_create(
-        origin=ends[origin], target=ends[target], defaults={"rtt_ms": rtt_ms}
-    )
-    before = None if is_new else {"rtt_ms": latency.rtt_ms}
-    if is_new or latency.rtt_ms != rtt_ms:
-        latency.rtt_ms = rtt_ms
-        latency.save(update_fields=["rtt_ms"])
-        after = {"origin": origin, "target": target, "rtt_ms": rtt_ms}
-        audit_record(actor=actor, action="set", subject=latency, before=before, after=after)
-        concerned = Cluster.objects.filter(region__in=list(ends.values()))
-        for organization_id in set(concerned.values_list("organization_id", flat=True)):
-            fleet_changed(organization_id=organization_id)
-    return latency

@@ -11,6 +11,8 @@ from apps.api.services import audit_record, one_transaction
 from apps.fleet.models import GpuPool, PoolPrice
 from apps.fleet.services.announce import fleet_changed
 
+_COLUMNS = ("capacity_instances", "hazard_per_h", "obtainability", "schedulable")
+
 
 @one_transaction
 def pool_patch(
@@ -19,6 +21,7 @@ def pool_patch(
     pool: GpuPool,
     capacity_instances: int | None = None,
     hazard_per_h: float | None = None,
+    obtainability: float | None = None,
     schedulable: bool | None = None,
     price_micro_usd_per_h: int | None = None,
     if_match: str | None = None,
@@ -32,17 +35,17 @@ def pool_patch(
     given = {
         "capacity_instances": capacity_instances,
         "hazard_per_h": hazard_per_h,
+        "obtainability": obtainability,
         "schedulable": schedulable,
         "price_micro_usd_per_h": price_micro_usd_per_h,
     }
     after.update({name: value for name, value in given.items() if value is not None})
     if after == before:
         return locked
-    locked.capacity_instances = after["capacity_instances"]
-    locked.hazard_per_h = after["hazard_per_h"]
-    locked.schedulable = after["schedulable"]
+    for name in _COLUMNS:
+        setattr(locked, name, after[name])
     locked.generation += 1
-    locked.save(update_fields=["capacity_instances", "hazard_per_h", "schedulable", "generation"])
+    locked.save(update_fields=[*_COLUMNS, "generation"])
     if after["price_micro_usd_per_h"] != before["price_micro_usd_per_h"]:
         price = after["price_micro_usd_per_h"]
         PoolPrice.objects.create(pool=locked, instance_micro_usd_per_h=price, effective_from=timezone.now())
@@ -74,8 +77,6 @@ def _locked(pool: GpuPool, if_match: str | None) -> GpuPool:
 def _fields(pool: GpuPool) -> dict[str, Any]:
     newest = pool.prices.filter(effective_from__lte=timezone.now()).order_by("-effective_from").first()
     return {
-        "capacity_instances": pool.capacity_instances,
-        "hazard_per_h": pool.hazard_per_h,
-        "schedulable": pool.schedulable,
+        **{name: getattr(pool, name) for name in _COLUMNS},
         "price_micro_usd_per_h": newest.instance_micro_usd_per_h if newest else None,
     }

@@ -20,6 +20,7 @@ def pool_create(
     capacity_instances: int,
     price_micro_usd_per_h: int,
     hazard_per_h: float = 0.0,
+    obtainability: float = 1.0,
     schedulable: bool = True,
 ) -> GpuPool:
     """Machines of one type, procured one way, in one cluster; the price holds from now on.
@@ -40,6 +41,7 @@ def pool_create(
         name=name,
         capacity_instances=capacity_instances,
         hazard_per_h=hazard_per_h,
+        obtainability=obtainability,
         schedulable=schedulable,
     )
     pool.refresh_from_db()
@@ -54,6 +56,7 @@ def pool_create(
         "capacity_instances": capacity_instances,
         "price_micro_usd_per_h": price_micro_usd_per_h,
         "hazard_per_h": hazard_per_h,
+        "obtainability": obtainability,
         "schedulable": schedulable,
     }
     audit_record(

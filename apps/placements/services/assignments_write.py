@@ -8,6 +8,8 @@ from apps.placements import selectors
 from apps.placements.models import Assignment, PlacementPlan
 from controlplane.placement import Allocation, PlacementProblem
 
+_BOUNDS = ("min_replicas", "planned_replicas", "max_replicas", "standby")
+
 
 def assignments_write(
     *,
@@ -47,20 +49,19 @@ def _create(plan: PlacementPlan, deployment: Deployment, allocation: Allocation)
         revision_id=UUID(allocation.revision_id),
         pool_id=UUID(allocation.pool_id),
         plan=plan,
-        min_replicas=allocation.min_replicas,
-        max_replicas=allocation.max_replicas,
         gpus_per_replica=allocation.gpus_per_replica,
+        **{name: getattr(allocation, name) for name in _BOUNDS},
     )
 
 
 def _rebind(row: Assignment, allocation: Allocation) -> bool:
     """New bounds; one on its way out is called back."""
-    before = (row.min_replicas, row.max_replicas, row.draining, row.leaving)
-    row.min_replicas, row.max_replicas = allocation.min_replicas, allocation.max_replicas
-    row.draining = row.leaving = False
-    if before == (row.min_replicas, row.max_replicas, row.draining, row.leaving):
+    wanted = {name: getattr(allocation, name) for name in _BOUNDS} | {"draining": False, "leaving": False}
+    if wanted == {name: getattr(row, name) for name in wanted}:
         return False
-    row.save(update_fields=["min_replicas", "max_replicas", "draining", "leaving"])
+    for name, value in wanted.items():
+        setattr(row, name, value)
+    row.save(update_fields=list(wanted))
     return True
 
 

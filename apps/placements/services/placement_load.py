@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
+from apps.accounts import selectors as accounts
 from apps.agents import selectors as agents
 from apps.api.actors import system_actor
 from apps.catalog import selectors as catalog
@@ -19,11 +20,13 @@ from apps.fleet.models import Region
 from apps.placements import selectors
 from apps.placements.models import Assignment, PlacementClock
 from controlplane.placement import (
+    Budget,
     Cluster,
     CurrentAssignment,
     DomainKind,
     FailureDomain,
     Latency,
+    NetworkPrice,
     Occupancy,
     PerformanceProfile,
     PlacementProblem,
@@ -46,6 +49,7 @@ def placement_load(*, organization_id: UUID, now: datetime) -> PlacementProblem:
         wanted = list(deployments.deployments_wanted(organization_id=organization_id))
         revisions = [row.current_revision for row in wanted if row.current_revision is not None]
         assignments = list(selectors.assignments_of_organization(organization_id=organization_id))
+        regions = {row.cluster.region for row in pools}
         return PlacementProblem(
             organization_id=str(organization_id),
             wanted=clock.wanted,
@@ -57,7 +61,9 @@ def placement_load(*, organization_id: UUID, now: datetime) -> PlacementProblem:
             occupancies=tuple(_occupancies(row for row in assignments if not _in_force(row))),
             reservations=tuple(_reservations(organization_id, now)),
             profiles=tuple(_profiles(revisions)),
-            latencies=tuple(_latencies({row.cluster.region for row in pools})),
+            latencies=tuple(_latencies(regions, regions)),
+            budgets=tuple(_budgets(organization_id)),
+            network_prices=tuple(_network_prices(regions)),
         )
 
 
@@ -124,6 +130,7 @@ def pool_of(row: Any) -> Pool:
         capacity_instances=row.capacity_instances,
         instance_micro_usd_per_h=row.micro_usd_per_h,
         hazard_per_h=row.hazard_per_h,
+        obtainability=row.obtainability,
         closed="" if row.schedulable else "it is not schedulable",
     )
 
@@ -151,6 +158,8 @@ def wanted_of(row: Deployment, revision: Revision) -> WantedDeployment:
         residency=tuple(sorted(row.residency)),
         priority=row.priority,
         created_at_s=row.created_at.timestamp(),
+        providers_allowed=tuple(sorted(row.providers_allowed)),
+        providers_denied=tuple(sorted(row.providers_denied)),
         slo=Slo(ttft_s_p95=row.slo_ttft_s_p95, inter_token_latency_s_p95=row.slo_inter_token_latency_s_p95),
     )
 
@@ -165,6 +174,8 @@ def _current_of(row: Assignment) -> CurrentAssignment:
         min_replicas=row.min_replicas,
         max_replicas=row.max_replicas,
         gpus_per_replica=row.gpus_per_replica,
+        planned_replicas=row.planned_replicas,
+        standby=row.standby,
     )
 
 
@@ -223,8 +234,24 @@ def _profiles(revisions: Iterable[Revision]) -> Iterator[PerformanceProfile]:
         )
 
 
-def _latencies(regions: set[Region]) -> Iterator[Latency]:
-    names = {region.pk: region.name for region in regions}
-    measured = fleet.latencies_ms(region_ids=names.keys())
-    for (origin_id, target_id), rtt_ms in sorted(measured.items(), key=lambda entry: str(entry[0])):
-        yield Latency(origin_region=names[origin_id], target_region=names[target_id], rtt_ms=rtt_ms)
+def _latencies(origins: set[Region], targets: set[Region]) -> Iterator[Latency]:
+    """Between all of them, as gateways reckon them: recorded, or guessed from the distance."""
+    measured = fleet.latencies_ms(region_ids={region.pk for region in origins | targets})
+    for origin in sorted(origins, key=lambda region: region.name):
+        for target in sorted(targets - {origin}, key=lambda region: region.name):
+            rtt_ms = fleet.rtt_ms(origin, target, measured)
+            yield Latency(origin_region=origin.name, target_region=target.name, rtt_ms=rtt_ms)
+
+
+def _network_prices(targets: set[Region]) -> Iterator[NetworkPrice]:
+    for row in fleet.network_prices().filter(target__in=targets).order_by("origin__name", "target__name"):
+        yield NetworkPrice(
+            origin_region=row.origin.name,
+            target_region=row.target.name,
+            micro_usd_per_gib=row.micro_usd_per_gib,
+        )
+
+
+def _budgets(organization_id: UUID) -> Iterator[Budget]:
+    for project_id, micro_usd_per_h in sorted(accounts.budgets(organization_id=organization_id).items()):
+        yield Budget(project_id=str(project_id), micro_usd_per_h=micro_usd_per_h)

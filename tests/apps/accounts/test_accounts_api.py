@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 
 from apps.accounts.models import ApiKey, Membership, Role, User
 from apps.api.models import AuditEvent, IdempotentAnswer
+from apps.placements.models import PlacementClock
 from tests.apps.conftest import Tenant, bearer, pointers
 
 pytestmark = pytest.mark.django_db
@@ -219,3 +220,20 @@ def test_a_key_and_a_project_have_limits_that_can_change(
     assert acme.client.patch(project, {"concurrent_requests": 5}, format="json").status_code == 403
     response = owner.patch(project, {"concurrent_requests": 5}, format="json")
     assert (response.status_code, response.json()["concurrent_requests"]) == (200, 5)
+
+
+def test_an_owner_bounds_what_a_project_may_spend(acme: Tenant, person: Callable[..., APIClient]) -> None:
+    """Set and taken away by owners alone; placement is told when it differs, and only then."""
+    project = f"/api/v1/projects/{acme.project.name}"
+    owner = person("olga", Role.OWNER)
+    assert owner.get(project).json()["budget_usd_per_h"] is None
+    assert acme.client.patch(project, {"budget_usd_per_h": "5.00"}, format="json").status_code == 403
+    for _ in range(2):
+        changed = owner.patch(project, {"budget_usd_per_h": "12.50"}, format="json")
+        assert (changed.status_code, changed.json()["budget_usd_per_h"]) == (200, "12.50")
+        assert PlacementClock.objects.get().wanted == 1
+    for wrong in ("-1", 3, "much"):
+        response = owner.patch(project, {"budget_usd_per_h": wrong}, format="json")
+        assert (response.status_code, pointers(response)) == (400, {"/budget_usd_per_h"})
+    assert owner.patch(project, {"budget_usd_per_h": None}, format="json").json()["budget_usd_per_h"] is None
+    assert PlacementClock.objects.get().wanted == 2

@@ -59,6 +59,7 @@ def _fleet_grow(actor: Actor, number: int) -> None:
         actor=actor, name=f"r{number}", provider=f"p{number}", jurisdiction="eu", latitude=0, longitude=0
     )
     fleet.latency_set(actor=actor, origin=f"r{number}", target=f"r{number}", rtt_ms=1)
+    fleet.network_price_set(actor=actor, origin=f"r{number}", target=f"r{number}", micro_usd_per_gib=1)
     fleet.gpu_type_create(actor=actor, name=f"g{number}", vendor="nvidia", memory_gib=24, precisions=["bf16"])
     fleet.instance_type_create(actor=actor, name="m", provider=f"p{number}", gpu_type=f"g{number}", gpus=8)
     cluster = fleet.cluster_create(

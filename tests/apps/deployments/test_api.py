@@ -52,6 +52,9 @@ FULL = {
     "priority": 3,
     "resume": False,
     "slo": {"ttft_s_p95": 1.0, "inter_token_latency_s_p95": 0.1},
+    "providers_allowed": ["aws", "azure"],
+    "providers_denied": ["gcp"],
+    "demand": [{"origin": "eu-west-1", "requests_per_s": 4.0, "output_tokens_per_s": 800.0}],
 }
 
 
@@ -103,6 +106,17 @@ def test_what_is_left_out_gets_its_default(client: APIClient) -> None:
         ({"model": "tiny-llama@9"}, {"/model"}),
         ({"model": "unknown", "residency": ["mars"]}, {"/model", "/residency/0"}),
         ({"slo": {"ttft_s_p95": -1}}, {"/slo/ttft_s_p95"}),
+        ({"providers_allowed": ["aws"], "providers_denied": ["aws"]}, {"/providers_denied"}),
+        ({"providers_denied": ["mars"]}, {"/providers_denied/0"}),
+        ({"demand": [{}]}, {"/demand/0"}),
+        ({"demand": [{"requests_per_s": -1}]}, {"/demand/0/requests_per_s"}),
+        ({"demand": [{"requests_per_s": 1, "per_minute": True}]}, {"/demand/0/per_minute"}),
+        ({"demand": [{"origin": "mars", "requests_per_s": 1}]}, {"/demand/0/origin"}),
+        ({"demand": [{"origin": "us-east4", "requests_per_s": 1}, {"requests_per_s": 1}]}, {"/demand"}),
+        (
+            {"demand": [{"requests_per_s": 0.01, "output_tokens_per_s": 60_000}]},
+            {"/demand/0/output_tokens_per_s"},
+        ),
         ({"priority": 101}, {"/priority"}),
     ],
 )

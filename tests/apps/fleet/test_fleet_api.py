@@ -6,6 +6,7 @@ from rest_framework.test import APIClient
 
 from apps.api.models import AuditEvent
 from apps.fleet.models import PoolPrice
+from apps.placements.models import PlacementClock
 from tests.apps.conftest import Tenant, pointers, tenant_make
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("world")]
@@ -173,3 +174,58 @@ def test_a_cluster_is_retired_once_by_who_may_operate(acme: Tenant, cluster: dic
     assert (
         tenant_make("reader", scopes=("read",)).client.post("/api/v1/clusters/c1/retire").status_code == 403
     )
+
+
+def test_obtainability_is_a_share_that_can_change(acme: Tenant, cluster: dict[str, object]) -> None:
+    """All of what is asked for is had unless somebody says less; nothing and more than all are refused."""
+    made = acme.client.post("/api/v1/pools", POOL, format="json")
+    assert made.json()["obtainability"] == 1.0
+    changed = acme.client.patch(made["Location"], {"obtainability": 0.6}, format="json")
+    assert (changed.json()["obtainability"], changed.json()["generation"]) == (0.6, 2)
+    for wrong in (0, 1.5, "0.5"):
+        response = acme.client.patch(made["Location"], {"obtainability": wrong}, format="json")
+        assert (response.status_code, pointers(response)) == (400, {"/obtainability"})
+
+
+def test_a_reservation_is_changed_and_placement_hears_of_it(acme: Tenant, cluster: dict[str, object]) -> None:
+    """Enlarged, at another price, ended earlier; never ended before it starts; never another tenant's."""
+    reserved = {**POOL, "name": "reserved-l4", "procurement": "reserved"}
+    document = {
+        "pool": acme.client.post("/api/v1/pools", reserved, format="json").json()["id"],
+        "instances": 1,
+        "price_usd_per_h": "1.00",
+        "starts_at": "2026-01-01T00:00:00Z",
+        "ends_at": "2099-01-01T00:00:00Z",
+    }
+    address = acme.client.post("/api/v1/reservations", document, format="json")["Location"]
+    wanted = PlacementClock.objects.get().wanted
+    changes = {"instances": 3, "price_usd_per_h": "0.80", "ends_at": "2098-01-01T00:00:00Z"}
+    changed = acme.client.patch(address, changes, format="json")
+    assert changed.status_code == 200, changed.content
+    assert changes.items() <= changed.json().items()
+    assert PlacementClock.objects.get().wanted == wanted + 1
+    event = AuditEvent.objects.latest("id")
+    assert event.before is not None and event.after is not None
+    assert (event.before["instances"], event.after["instances"]) == (1, 3)
+    assert acme.client.patch(address, changes, format="json").status_code == 200
+    assert PlacementClock.objects.get().wanted == wanted + 1, "nothing differs, so nobody is woken"
+    wrong = acme.client.patch(address, {"ends_at": "2025-01-01T00:00:00Z"}, format="json")
+    assert (wrong.status_code, pointers(wrong)) == (400, {"/ends_at"})
+    assert pointers(acme.client.patch(address, {"pool": document["pool"]}, format="json")) == {"/pool"}
+    assert tenant_make("stranger").client.patch(address, changes, format="json").status_code == 404
+
+
+def test_network_prices_are_facts_for_all(acme: Tenant, admin: APIClient, cluster: dict[str, object]) -> None:
+    """Set by administrators, replaced by the next word, read by everyone; money is a decimal string."""
+    region = {"name": "us-1", "provider": "aws", "jurisdiction": "us", "latitude": 39, "longitude": -77}
+    assert admin.post("/api/v1/regions", region, format="json").status_code == 201
+    document = {"origin": "eu-1", "target": "us-1", "price_usd_per_gib": "0.09"}
+    assert acme.client.put("/api/v1/network-prices", document, format="json").status_code == 403
+    wanted = PlacementClock.objects.get().wanted
+    assert admin.put("/api/v1/network-prices", document, format="json").json() == document
+    assert PlacementClock.objects.get().wanted == wanted + 1
+    admin.put("/api/v1/network-prices", {**document, "price_usd_per_gib": "0.12"}, format="json")
+    listed = acme.client.get("/api/v1/network-prices?origin=eu-1").json()["items"]
+    assert listed == [{**document, "price_usd_per_gib": "0.12"}]
+    wrong = admin.put("/api/v1/network-prices", {**document, "origin": "mars"}, format="json")
+    assert (wrong.status_code, pointers(wrong)) == (400, {"/origin"})

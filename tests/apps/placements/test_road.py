@@ -11,6 +11,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from apps.accounts.services import project_change
 from apps.agents.models import AgentSession, ClusterTable, ClusterTableEntry, Replica, TableKind
 from apps.agents.services import agents_reconcile, tables_reconcile
 from apps.api.problems import Problem
@@ -23,7 +24,14 @@ from apps.deployments.services import (
 )
 from apps.deployments.tasks import deployments_reconcile
 from apps.fleet.models import Cluster, GpuPool
-from apps.fleet.services import cluster_delete, cluster_patch, pool_delete, pool_patch
+from apps.fleet.services import (
+    cluster_delete,
+    cluster_patch,
+    latency_set,
+    network_price_set,
+    pool_delete,
+    pool_patch,
+)
 from apps.placements.models import Assignment, PlacementClock, PlacementPlan
 from apps.placements.services import (
     placement_apply,
@@ -35,6 +43,7 @@ from apps.placements.services import (
 from apps.placements.tasks import placements_reconcile
 from apps.placements.tasks import placements_solve as placements_solve_task
 from apps.telemetry.models import Event
+from controlplane.placement import NetworkPrice
 from tests.support.fleet_world import FleetWorld, fleet_world, model_version, replica_reported
 from tests.support.waiting import eventually
 from workloadplane.protocol.routing import Route
@@ -631,3 +640,35 @@ def test_a_change_of_what_was_just_deleted_is_answered_with_not_found(world: Fle
         with pytest.raises(Problem) as refused:
             change()
         assert refused.value.status == 404
+
+
+def test_all_that_the_fleet_and_a_project_say_of_money_and_places_reaches_the_problem(
+    world: FleetWorld,
+) -> None:
+    """Budget, obtainability, what sending costs, providers; where no distance is recorded, the gateways' guess."""
+    network_price_set(actor=world.actor, origin="eu-west-1", target="us-east4", micro_usd_per_gib=90_000)
+    latency_set(actor=world.actor, origin="eu-west-1", target="us-east4", rtt_ms=75)
+    pool_patch(actor=world.actor, pool=world.pools["eu-west"], obtainability=0.5)
+    project_change(actor=world.actor, project=world.project, budget_micro_usd_per_h=7_000_000)
+    deployment_create(
+        actor=world.actor, document=world.document(providers_allowed=["gcp"], providers_denied=["aws"])
+    )
+    problem = placement_load(organization_id=world.organization.pk, now=timezone.now())
+    assert [(row.project_id, row.micro_usd_per_h) for row in problem.budgets] == [
+        (str(world.project.pk), 7_000_000)
+    ]
+    assert [vars_of(row) for row in problem.network_prices] == [("eu-west-1", "us-east4", 90_000)]
+    rtt_ms = {(row.origin_region, row.target_region): row.rtt_ms for row in problem.latencies}
+    assert rtt_ms["eu-west-1", "us-east4"] == 75
+    assert rtt_ms["us-east4", "eu-west-1"] == 1.0, "not recorded: the shortest that gateways reckon with"
+    assert len(rtt_ms) == 6
+    shares = {problem.cluster_by_id[row.cluster_id].name: row.obtainability for row in problem.pools}
+    assert shares == {"eu-west": 0.5, "us-east": 1.0, "ap-northeast": 1.0}
+    wanted = problem.deployments[0]
+    assert (wanted.providers_allowed, wanted.providers_denied) == (("gcp",), ("aws",))
+    solve(world)
+    assert places() == {"us-east": (1, 1)}
+
+
+def vars_of(row: NetworkPrice) -> tuple[str, str, int]:
+    return row.origin_region, row.target_region, row.micro_usd_per_gib

@@ -27,7 +27,17 @@ from apps.catalog import services as catalog_services
 from apps.catalog.models import ModelVersion
 from apps.fleet import selectors as fleet
 from apps.fleet import services as fleet_services
-from apps.fleet.example_world import CLUSTERS, GPU_TYPES, INSTANCE_TYPES, LATENCIES_MS, ExampleCluster
+from apps.fleet.example_world import (
+    CLUSTERS,
+    COLD_START_S,
+    EGRESS_USD_PER_GIB,
+    GPU_TYPES,
+    INSTANCE_TYPES,
+    LATENCIES_MS,
+    REQUESTS_PER_S,
+    TOKENS_PER_REQUEST,
+    ExampleCluster,
+)
 from apps.fleet.models import FailureDomainKind, GpuPool, Procurement
 
 ORGANIZATION, PROJECT, ADMIN, API_KEY = "example", "default", "admin", "example"
@@ -141,6 +151,18 @@ def _places(actor: Actor) -> None:
         for pair in ((origin, target), (target, origin)):
             if pair not in pairs:
                 fleet_services.latency_set(actor=actor, origin=pair[0], target=pair[1], rtt_ms=rtt_ms)
+    _network_prices(actor)
+
+
+def _network_prices(actor: Actor) -> None:
+    """What a region sends out costs the same wherever it goes."""
+    known = set(fleet.network_prices().values_list("origin__name", "target__name"))
+    for target, price in EGRESS_USD_PER_GIB.items():
+        for origin in EGRESS_USD_PER_GIB.keys() - {target}:
+            if (origin, target) not in known:
+                fleet_services.network_price_set(
+                    actor=actor, origin=origin, target=target, micro_usd_per_gib=micro_usd(price)
+                )
 
 
 def _cluster(actor: Actor, example: ExampleCluster) -> dict[str, str | None]:
@@ -167,6 +189,7 @@ def _cluster(actor: Actor, example: ExampleCluster) -> dict[str, str | None]:
             capacity_instances=pool.capacity_instances,
             price_micro_usd_per_h=micro_usd(pool.price_usd_per_h),
             hazard_per_h=pool.hazard_per_h,
+            obtainability=pool.obtainability,
         )
         if pool.procurement == Procurement.RESERVED:
             _reserve(actor, made, pool.capacity_instances, micro_usd(pool.price_usd_per_h))
@@ -214,15 +237,19 @@ def _catalog(actor: Actor, model_path: Path, model_digest: str) -> None:
 
 
 def _profiles(actor: Actor, version: ModelVersion) -> None:
-    """Round figures of the simulator's own latency model: enough for placement to reckon with."""
+    """For every machine, by its GPU: enough for placement to reckon with."""
     for instance_type in fleet.instance_types():
         catalog_services.profile_create(
             actor=actor,
             model_version=version,
             instance_type=instance_type,
-            requests_per_s=20.0,
-            tokens_per_s=2000.0,
+            requests_per_s=REQUESTS_PER_S[instance_type.gpu_type.name],
+            tokens_per_s=TOKENS_PER_REQUEST * REQUESTS_PER_S[instance_type.gpu_type.name],
             concurrency=8,
+            gpu_procurement_s=COLD_START_S["gpu_procurement"],
+            image_pull_s=COLD_START_S["image_pull"],
+            weight_load_s=COLD_START_S["weight_load"],
+            engine_start_s=COLD_START_S["engine_start"],
         )
 
 
