@@ -31,12 +31,12 @@ class SecretResponse(Response):
 
 
 def idempotent(post: Callable[..., Response]) -> Callable[..., Response]:
-    """``post``, done once for each key and request. A dry run writes nothing, so it needs no key."""
+    """``post``, done once for each key and request. A dry run or a question writes nothing, so it needs no key."""
 
     @wraps(post)
     def run(view: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
         key = request.headers.get(HEADER)
-        if key is None or view.dry_run:
+        if key is None or view.dry_run or view.asking:
             return post(view, request, *args, **kwargs)
         if not _KEY.fullmatch(key):
             raise parameter_problem(HEADER, "must be 1 to 255 printable ASCII characters without blanks")

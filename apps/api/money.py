@@ -17,6 +17,6 @@ def micro_usd(text: str) -> int:
 
 def usd(micro: int) -> str:
     """98320000 as ``"98.32"``: cents always, further decimals where they are not zero."""
-    whole, rest = divmod(micro, MICRO)
+    whole, rest = divmod(abs(micro), MICRO)
     decimals = f"{rest:06d}".rstrip("0").ljust(2, "0")
-    return f"{whole}.{decimals}"
+    return f"{'-' if micro < 0 else ''}{whole}.{decimals}"

@@ -7,7 +7,7 @@ appear or vanish meanwhile neither repeat nor hide others.
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -48,6 +48,16 @@ def paginate(
     return Page(items=rows, next_cursor=_encoded(rows[-1], ordering) if more else None)
 
 
+def paginate_names(names: Iterable[str], *, limit: str | None, cursor: str | None) -> Page:
+    """One page of names that are in memory already, in alphabetical order."""
+    size = _limit(limit)
+    after = None if cursor is None else _decoded_name(cursor)
+    left = sorted(name for name in names if after is None or name > after)
+    more = len(left) > size
+    shown = left[:size]
+    return Page(items=shown, next_cursor=_packed([shown[-1]]) if more else None)
+
+
 def _limit(text: str | None) -> int:
     if text is None:
         return DEFAULT_LIMIT
@@ -73,24 +83,40 @@ def _after(ordering: Sequence[str], values: Sequence[Any]) -> Q:
 def _encoded(row: Model, ordering: Sequence[str]) -> str:
     values = [getattr(row, field.removeprefix("-")) for field in ordering]
     plain = [value.isoformat() if isinstance(value, datetime) else value for value in values]
-    return base64.urlsafe_b64encode(json.dumps(plain, default=str).encode()).decode().rstrip("=")
+    return _packed(plain)
+
+
+def _packed(values: Sequence[Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(values, default=str).encode()).decode().rstrip("=")
 
 
 def _decoded(cursor: str, ordering: Sequence[str], queryset: "QuerySet[Any]") -> list[Any]:
-    broken = Problem("invalid_parameter", "cursor: was not issued by this API; begin again without one")
-    try:
-        values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error, RecursionError) as error:
-        raise broken from error
-    if not isinstance(values, list) or len(values) != len(ordering):
-        raise broken
+    values = _unpacked(cursor, len(ordering))
     return [
-        _typed(value, queryset.model._meta.get_field(field.removeprefix("-")).get_internal_type(), broken)
+        _typed(value, queryset.model._meta.get_field(field.removeprefix("-")).get_internal_type())
         for value, field in zip(values, ordering, strict=True)
     ]
 
 
-def _typed(value: Any, kind: str, broken: Problem) -> Any:
+def _decoded_name(cursor: str) -> str:
+    return str(_typed(_unpacked(cursor, 1)[0], "CharField"))
+
+
+def _unpacked(cursor: str, length: int) -> list[Any]:
+    try:
+        values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, binascii.Error, RecursionError) as error:
+        raise _broken() from error
+    if not isinstance(values, list) or len(values) != length:
+        raise _broken()
+    return values
+
+
+def _broken() -> Problem:
+    return Problem("invalid_parameter", "cursor: was not issued by this API; begin again without one")
+
+
+def _typed(value: Any, kind: str) -> Any:
     try:
         if kind == "DateTimeField" and isinstance(value, str):
             moment = datetime.fromisoformat(value)
@@ -103,5 +129,5 @@ def _typed(value: Any, kind: str, broken: Problem) -> Any:
         elif isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
             return value
     except ValueError as error:
-        raise broken from error
-    raise broken
+        raise _broken() from error
+    raise _broken()

@@ -40,3 +40,13 @@ class ApiKeyThrottle(SimpleRateThrottle):
     def wait(self) -> float:
         """Seconds until the next budget."""
         return self.left_s
+
+
+class SolveThrottle(ApiKeyThrottle):
+    """A smaller budget beside that one (``MERIDIAN_SOLVE_RATE``), for calls that have a whole plan made."""
+
+    scope = "solve"
+
+    def get_cache_key(self, request: Request, view: Any) -> str | None:
+        budget = super().get_cache_key(request, view)
+        return None if budget is None else f"{self.scope}_{budget}"

@@ -9,6 +9,7 @@ from django.http import HttpResponseBase
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from apps.accounts.models import ApiKey, User
@@ -22,6 +23,7 @@ from apps.api.actors import Actor, Right
 from apps.api.idempotency import idempotent
 from apps.api.pagination import NEWEST_FIRST, paginate
 from apps.api.problems import Problem, not_found, parameter_problem
+from apps.api.throttling import SolveThrottle
 
 #: Method -> right needed. ``none``: any caller who is known, also a key for inference alone.
 Rights = Mapping[str, Right | Literal["none"]]
@@ -49,6 +51,9 @@ class MeridianView(APIView):
     dry_runnable: writing methods take ``dry_run=true``
     etagged:      PUT, PATCH and DELETE honour ``If-Match``; where there is no ETag, any is stale
     post_etagged: POST honours it too: it changes what is there
+    asking:       POST asks for a plan and writes nothing: no answer is kept for an ``Idempotency-Key``
+
+    What has a plan made, a question or a dry run, has a smaller budget of calls besides.
 
     Handlers use ``self.actor``, ``self.document()``, ``self.page()``, ``self.created()`` and ``self.if_match``.
     """
@@ -60,6 +65,7 @@ class MeridianView(APIView):
     dry_runnable: ClassVar[bool] = False
     etagged: ClassVar[bool] = True
     post_etagged: ClassVar[bool] = False
+    asking: ClassVar[bool] = False
 
     actor: Actor
     dry_run: bool
@@ -81,6 +87,10 @@ class MeridianView(APIView):
         self.raw_body = request._request.body
         super().perform_authentication(request)
         self.actor = cast(Actor, self._actor(request))  # None for strangers: the permission refuses them
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        solves = self.asking or (self.dry_runnable and _parameter(self.request, "dry_run") == "true")
+        return [*super().get_throttles(), *([SolveThrottle()] if solves else [])]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
@@ -131,12 +141,16 @@ class MeridianView(APIView):
         self, request: Request, filters: type[serializers.Serializer[Any]]
     ) -> Mapping[str, Any]:
         given = {
-            name: _parameter(request, name) for name in filters().get_fields() if name in request.query_params
+            name: _parameters(request, name)
+            if isinstance(field, serializers.ListField)
+            else _parameter(request, name)
+            for name, field in filters().get_fields().items()
+            if name in request.query_params
         }
         serializer = filters(data=given)
         if not serializer.is_valid():
             name, details = next(iter(serializer.errors.items()))
-            raise parameter_problem(str(name), str(details[0]), value=(given.get(str(name)) or "")[:80])
+            raise parameter_problem(str(name), _first_of(details), value=str(given.get(str(name)) or "")[:80])
         return cast(Mapping[str, Any], serializer.validated_data)
 
     def _flag(self, request: Request, name: str) -> bool:
@@ -168,14 +182,14 @@ class MeridianView(APIView):
         ordering: Sequence[str] = NEWEST_FIRST,
     ) -> Response:
         """One page of a list."""
-        page = paginate(
-            queryset,
-            limit=_parameter(self.request, "limit"),
-            cursor=_parameter(self.request, "cursor"),
-            ordering=ordering,
-        )
+        page = paginate(queryset, **self.paging, ordering=ordering)
         items = serializer_class(page.items, many=True, context={"actor": self.actor}).data
         return Response({"items": items, "next_cursor": page.next_cursor})
+
+    @property
+    def paging(self) -> dict[str, str | None]:
+        """``limit`` and ``cursor`` as they came."""
+        return {name: _parameter(self.request, name) for name in ("limit", "cursor")}
 
     def finalize_response(
         self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
@@ -192,6 +206,21 @@ def _parameter(request: Request, name: str) -> str | None:
     if value is not None and "\x00" in value:
         raise parameter_problem(name, "must not contain the character NUL")
     return value
+
+
+def _parameters(request: Request, name: str) -> list[str]:
+    """All values of a parameter that may be given several times."""
+    values = [str(value) for value in request.query_params.getlist(name)]
+    if any("\x00" in value for value in values):
+        raise parameter_problem(name, "must not contain the character NUL")
+    return values
+
+
+def _first_of(details: Any) -> str:
+    """The first complaint; those about a list's elements are told by their place in it."""
+    while isinstance(details, Mapping):
+        details = next(iter(details.values()))
+    return str(details[0])
 
 
 def _bound(api_key: ApiKey, *, project: str | None, organization: str | None) -> Actor:

@@ -17,7 +17,7 @@ from apps.console.views.deployments import DeploymentsPage
 from apps.console.views.fleet import ClusterPage, ClusterRetire, ClustersPage
 from apps.console.views.history import AuditPage, EventsPage
 from apps.console.views.overview import OverviewLive, OverviewPage
-from apps.console.views.plans import PlanPage, PlansPage
+from apps.console.views.plans import PlannedDeploymentPage, PlanPage, PlansPage
 from apps.console.views.session import LoginPage, Logout, ProjectChoice
 
 app_name = "console"
@@ -39,6 +39,11 @@ urlpatterns = [
     path("deployments/<str:name>/delete", DeploymentDelete.as_view(), name="deployment-delete"),
     path("plans", PlansPage.as_view(), name="plans"),
     path("plans/<str:generation>", PlanPage.as_view(), name="plan"),
+    path(
+        "plans/<str:generation>/deployments/<str:name>",
+        PlannedDeploymentPage.as_view(),
+        name="plan-deployment",
+    ),
     path("events", EventsPage.as_view(), name="events"),
     path("clusters", ClustersPage.as_view(), name="clusters"),
     path("clusters/<str:name>", ClusterPage.as_view(), name="cluster"),

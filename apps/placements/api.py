@@ -10,7 +10,7 @@ from apps.api.responses import found
 from apps.api.schema import page_of
 from apps.api.views import MeridianView, Rights, Tenancy
 from apps.placements import selectors
-from apps.placements.serializers import PlanDetailSerializer, PlanSerializer
+from apps.placements.serializers import PlanDetailSerializer, PlanFilters, PlanSerializer
 
 
 @extend_schema(tags=["plans"])
@@ -30,8 +30,11 @@ class PlanView(MeridianView):
 
     rights: ClassVar[Rights] = {"GET": "read"}
     tenancy = Tenancy.PROJECT
+    filters = PlanFilters
+    paged = True
 
     @extend_schema(operation_id="plans_get", responses=PlanDetailSerializer)
     def get(self, request: Request, plan_generation: str) -> Response:
         plan = selectors.plan_get(actor=self.actor, plan_generation=plan_generation)
-        return found(PlanDetailSerializer(plan, context={"actor": self.actor}).data)
+        context = {"actor": self.actor, **self.filter_values, **self.paging}
+        return found(PlanDetailSerializer(plan, context=context).data)

@@ -10,7 +10,7 @@ from django.db.models import Count, F, QuerySet, Sum
 from apps.accounts.selectors import organization_wanted
 from apps.api.actors import Actor
 from apps.api.problems import not_found
-from apps.placements.models import Assignment, DeploymentDemand, PlacementClock, PlacementPlan
+from apps.placements.models import Assignment, PlacementClock, PlacementPlan
 
 
 def assignments_live(*, cluster_ids: Collection[UUID]) -> QuerySet[Assignment]:
@@ -106,6 +106,12 @@ def plan_get(*, actor: Actor, plan_generation: str) -> PlacementPlan:
     return row
 
 
+def plan_newest(*, organization_id: UUID) -> PlacementPlan | None:
+    """The newest plan without the problem it saw, for the control plane itself."""
+    found = PlacementPlan.objects.filter(organization_id=organization_id).defer("problem")
+    return found.order_by("-plan_generation").first()
+
+
 def assignments_by_id(*, cluster_id: UUID, assignment_ids: Collection[UUID]) -> dict[UUID, Assignment]:
     """Those of these assignments that are or were in this cluster, ended ones included; project loaded."""
     found = Assignment.objects.filter(pk__in=assignment_ids, pool__cluster_id=cluster_id)
@@ -145,9 +151,3 @@ def placement_totals() -> PlacementTotals:
         wishes_behind=Sum(F("wanted") - F("solved")), plans=Sum("plan_generation")
     )
     return PlacementTotals(wishes_behind=sums["wishes_behind"] or 0, plans=sums["plans"] or 0)
-
-
-def demands(*, organization_id: UUID) -> QuerySet[DeploymentDemand]:
-    """What usage says of the demand for an organization's deployments, by origin."""
-    found = DeploymentDemand.objects.filter(deployment__project__organization_id=organization_id)
-    return found.select_related("origin").order_by("deployment_id", "origin__name")

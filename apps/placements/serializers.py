@@ -1,24 +1,27 @@
-"""Plans as they are answered: money, reasons and certificate."""
+"""Plans as they are answered: money, bound, reasons and certificate."""
 
 from typing import Any
 
-import msgspec
 from rest_framework import serializers
 
 from apps.api.money import usd
-from apps.api.refusals import RefusalSerializer
-from apps.placements.models import PlacementPlan
-from controlplane.placement import PlacementPlan as Plan
-from controlplane.placement import (
-    PlacementProblem,
-    certify,
-    explain,
-    plan_decode,
-    problem_decode,
-    problem_sha256,
-    room_left,
+from apps.api.pagination import paginate_names
+from apps.api.problems import not_found
+from apps.api.validation import StrictCharField
+from apps.placements.documents import (
+    BoundSerializer,
+    CertificateSerializer,
+    CostSerializer,
+    PlannedDeploymentSerializer,
+    bound_document,
+    certificate_document,
+    cost_document,
+    entry_document,
+    names_of_project,
+    of_project,
 )
-from controlplane.placement.capacity import Ledger
+from apps.placements.models import PlacementPlan
+from controlplane.placement import certify, plan_costs, plan_decode, problem_decode, problem_sha256, room_left
 
 
 class PlanSerializer(serializers.Serializer[Any]):
@@ -33,76 +36,37 @@ class PlanSerializer(serializers.Serializer[Any]):
         return usd(row.micro_usd_per_h)
 
 
-class PoolReasonSerializer(serializers.Serializer[Any]):
-    """A pool's part: bounds and reasons if it was taken, a refusal if not."""
+class PlanFilters(serializers.Serializer[Any]):
+    """Query parameters of a plan."""
 
-    cluster = serializers.CharField()
-    pool = serializers.CharField()
-    min_replicas = serializers.IntegerField(required=False)
-    max_replicas = serializers.IntegerField(required=False)
-    usd_per_h = serializers.CharField(required=False)
-    reasons = serializers.ListField(child=serializers.CharField(), required=False)
-    refusal = RefusalSerializer(required=False)
-
-
-class PlannedDeploymentSerializer(serializers.Serializer[Any]):
-    """A deployment's entry of the plan, with a reason for every pool."""
-
-    name = serializers.CharField()
-    generation = serializers.IntegerField()
-    revision = serializers.IntegerField()
-    refusal = RefusalSerializer(allow_null=True)
-    usd_per_h = serializers.CharField()
-    pools = PoolReasonSerializer(many=True)
-
-
-class LossSerializer(serializers.Serializer[Any]):
-    """What the loss of one failure domain does to one deployment."""
-
-    deployment = serializers.CharField()
-    domain_kind = serializers.CharField()
-    domain = serializers.CharField()
-    replicas_needed = serializers.IntegerField()
-    replicas_left = serializers.IntegerField()
-    margin = serializers.IntegerField()
-    recovery_s = serializers.FloatField(
-        allow_null=True, help_text="Longest known cold start; null: not measured."
-    )
-    promised = serializers.BooleanField()
-    verdict = serializers.ChoiceField(choices=["survives", "degraded", "lost"])
-
-
-class CertificateSerializer(serializers.Serializer[Any]):
-    """What the plan survives, by a judge that shares nothing with the solver."""
-
-    holds = serializers.BooleanField()
-    broken_promises = serializers.ListField(child=serializers.CharField())
-    losses = LossSerializer(many=True)
+    deployment = StrictCharField(required=False, help_text="Only the one of this name.")
 
 
 class PlanDetailSerializer(PlanSerializer):
-    """A plan, explained and certified."""
+    """A plan, explained and certified. Deployments are paged, by name; the certificate's losses are theirs."""
 
     problem_sha256 = serializers.CharField(help_text="Of the inputs that it answers.")
     usd_per_h_marginal = serializers.CharField(help_text="What of it is not paid for already.")
+    bound = BoundSerializer(allow_null=True, help_text="null where the solver had none")
+    cost = CostSerializer()
     deployments = PlannedDeploymentSerializer(many=True)
+    next_cursor = serializers.CharField(allow_null=True, help_text="null on the last page of deployments")
     certificate = CertificateSerializer()
 
     def to_representation(self, instance: PlacementPlan) -> dict[str, Any]:
-        """Only what the actor's project may see: other projects' deployments are counted in the money alone."""
+        """``context``: ``actor``, whose project's deployments are shown, and ``deployment``, ``limit``, ``cursor``."""
         problem, plan = problem_decode(instance.problem), plan_decode(instance.plan)
-        project_id = str(self.context["actor"].project_id)
-        own = tuple(
-            entry
-            for entry in plan.deployments
-            if problem.deployment_by_id[entry.deployment_id].project_id == project_id
+        ids = names_of_project(problem, plan, str(self.context["actor"].project_id))
+        name = self.context.get("deployment")
+        if name is not None and name not in ids:
+            raise not_found("deployment", name)
+        page = paginate_names(
+            ids if name is None else (name,),
+            limit=self.context.get("limit"),
+            cursor=self.context.get("cursor"),
         )
         room = room_left(problem, plan)
-        shown = Plan(
-            deployments=own,
-            micro_usd_per_h=plan.micro_usd_per_h,
-            marginal_micro_usd_per_h=plan.marginal_micro_usd_per_h,
-        )
+        costs = plan_costs(problem, plan)
         return {
             "plan_generation": instance.plan_generation,
             "usd_per_h": usd(instance.micro_usd_per_h),
@@ -110,54 +74,14 @@ class PlanDetailSerializer(PlanSerializer):
             "created_at": instance.created_at,
             "problem_sha256": problem_sha256(problem),
             "usd_per_h_marginal": usd(plan.marginal_micro_usd_per_h),
-            "deployments": [_entry(problem, plan, entry.deployment_id, room) for entry in own],
-            "certificate": _certificate(problem, shown),
+            "bound": bound_document(plan),
+            "cost": cost_document(costs.values()),
+            "deployments": [
+                entry_document(problem, plan, ids[one], room=room, cost=costs[ids[one]]) for one in page.items
+            ],
+            "next_cursor": page.next_cursor,
+            "certificate": certificate_document(
+                certify(problem, of_project(plan, ids.values())),
+                deployment_ids={ids[one] for one in page.items},
+            ),
         }
-
-
-def _entry(problem: PlacementProblem, plan: Plan, deployment_id: str, room: Ledger) -> dict[str, Any]:
-    entry = plan.by_deployment[deployment_id]
-    wanted = problem.deployment_by_id[deployment_id]
-    pools = []
-    for reason in explain(problem, plan, deployment_id, room=room):
-        pool: dict[str, Any] = {"cluster": reason.cluster, "pool": reason.pool}
-        if reason.allocation is not None:
-            pool |= {
-                "min_replicas": reason.allocation.min_replicas,
-                "max_replicas": reason.allocation.max_replicas,
-                "usd_per_h": usd(reason.allocation.micro_usd_per_h),
-                "reasons": list(reason.allocation.reasons),
-            }
-        if reason.refusal is not None:
-            pool["refusal"] = msgspec.to_builtins(reason.refusal)
-        pools.append(pool)
-    return {
-        "name": wanted.name,
-        "generation": entry.generation,
-        "revision": wanted.revision,
-        "refusal": msgspec.to_builtins(entry.refusal) if entry.refusal else None,
-        "usd_per_h": usd(entry.micro_usd_per_h),
-        "pools": pools,
-    }
-
-
-def _certificate(problem: PlacementProblem, plan: Plan) -> dict[str, Any]:
-    certificate = certify(problem, plan)
-    return {
-        "holds": certificate.holds,
-        "broken_promises": list(certificate.broken_promises),
-        "losses": [
-            {
-                "deployment": loss.deployment,
-                "domain_kind": loss.domain.kind,
-                "domain": loss.domain.name,
-                "replicas_needed": loss.replicas_needed,
-                "replicas_left": loss.replicas_left,
-                "margin": loss.margin,
-                "recovery_s": loss.recovery_s,
-                "promised": loss.promised,
-                "verdict": loss.verdict,
-            }
-            for loss in certificate.losses
-        ],
-    }

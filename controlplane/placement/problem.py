@@ -418,10 +418,13 @@ class PlacementProblem:
 
     def rtt_s(self, origin_region: str, target_region: str) -> float:
         """The round trip between two regions, in seconds; one that nobody measured counts as the farthest."""
-        known = self._rtt_s_by_regions.get((origin_region, target_region))
-        if known is not None:
-            return known
-        return 0.0 if origin_region == target_region else FARTHEST_RTT_S
+        known = self.rtt_s_measured(origin_region, target_region)
+        return FARTHEST_RTT_S if known is None else known
+
+    def rtt_s_measured(self, origin_region: str, target_region: str) -> float | None:
+        """The round trip between two regions, in seconds: nothing within one, None where nobody measured it."""
+        within = 0.0 if origin_region == target_region else None
+        return self._rtt_s_by_regions.get((origin_region, target_region), within)
 
     def micro_usd_per_gib(self, origin_region: str, target_region: str) -> int:
         """What a GiB costs on its way out to an origin; nothing where no price is known."""

@@ -145,7 +145,10 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["apps.api.permissions.ScopedPermission"],
     "DEFAULT_SCHEMA_CLASS": "apps.api.schema.MeridianSchema",
     "DEFAULT_THROTTLE_CLASSES": ["apps.api.throttling.ApiKeyThrottle"],
-    "DEFAULT_THROTTLE_RATES": {"api_key": os.environ.get("MERIDIAN_API_RATE", "1200/minute")},
+    "DEFAULT_THROTTLE_RATES": {
+        "api_key": os.environ.get("MERIDIAN_API_RATE", "1200/minute"),
+        "solve": os.environ.get("MERIDIAN_SOLVE_RATE", "60/minute"),
+    },
     "EXCEPTION_HANDLER": "apps.api.problems.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
@@ -179,7 +182,6 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 1, "socket_timeout"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE = {
     "placements-reconcile": {"task": "apps.placements.tasks.placements_reconcile", "schedule": 5.0},
-    "demand-notice": {"task": "apps.placements.tasks.demand_notice", "schedule": 60.0},
     "deployments-reconcile": {"task": "apps.deployments.tasks.deployments_reconcile", "schedule": 5.0},
     "answers-purge": {"task": "apps.api.tasks.idempotent_answers_purge", "schedule": 3600.0},
     "agents-reconcile": {"task": "apps.agents.tasks.agents_reconcile", "schedule": 5.0},

@@ -1,6 +1,8 @@
 """The console's pages over HTTP: what they show, to whom, and what they refuse."""
 
 import re
+import uuid
+from dataclasses import replace
 
 import pytest
 from django.db import connection
@@ -16,6 +18,8 @@ from apps.api.models import AuditEvent
 from apps.catalog.models import EngineImage
 from apps.deployments.models import Deployment, Revision
 from apps.fleet.models import Cluster
+from apps.placements.models import Assignment, PlacementPlan
+from controlplane.placement import plan_decode, plan_encode, problem_decode, problem_encode
 from tests.console.world import World, world_double
 
 pytestmark = pytest.mark.django_db
@@ -189,15 +193,75 @@ def test_a_refusal_is_shown_with_its_remedy(client: Client, world: World) -> Non
     assert "not placed" in client.get("/").content.decode()
 
 
-def test_a_plan_says_what_it_survives_and_why(client: Client, world: World) -> None:
-    """The page holds the certificate and a reason for each pool passed over, and nothing of other projects."""
+def test_a_plan_says_who_runs_where_and_what_it_survives(client: Client, world: World) -> None:
+    """Replicas by procurement in words, what is not kept with its remedy, verdicts; nothing of other projects."""
     html = logged_in(client, world.admin).get("/plans/1").content.decode()
+    assert "Plan: deployments against regions" in html
+    assert re.search(r'class="share reserved">\d reserved<', html)
+    assert "<b>stuck</b>: not placed as wanted" in html
     assert "region eu-west-1" in html
-    assert "pools passed over, with reasons" in html
-    assert "Not placed as wanted" in html
     assert "foreign" not in html
     assert client.get("/plans/77").status_code == 404
     assert client.get("/plans/x").status_code == 404
+
+
+def test_a_planned_deployment_has_its_reasons_pool_by_pool(client: Client, world: World) -> None:
+    """On a page of its own, and as a part of the plan's page; what is not this project's does not exist."""
+    client = logged_in(client, world.admin)
+    for address in ("/plans/1/deployments/stuck", "/plans/latest/deployments/stuck?part=reasons"):
+        html = client.get(address).content.decode()
+        assert "pools passed over, with reasons" in html, address
+        assert "Not placed as wanted" in html, address
+    assert "<html" not in html
+    assert client.get("/plans/1/deployments/foreign").status_code == 404
+
+
+def test_a_large_plan_is_paged_and_searched(client: Client, world: World) -> None:
+    """Twenty-five deployments a page, found by a part of their name; as many queries as for two."""
+    client = logged_in(client, world.admin)
+    client.get("/plans/1")
+    with CaptureQueriesContext(connection) as few:
+        client.get("/plans/1")
+    many_deployments(world, 60)
+    with CaptureQueriesContext(connection) as many:
+        first = client.get("/plans/1").content.decode()
+    assert len(few) == len(many)
+    rows = re.compile(r"/plans/1/deployments/([a-z0-9-]+)\"")
+    assert len(set(rows.findall(first))) == 25
+    cursor = re.search(r'href="\?cursor=([^"]+)">Next page', first)
+    assert cursor
+    second = client.get(f"/plans/1?cursor={cursor[1]}").content.decode()
+    assert not set(rows.findall(first)) & set(rows.findall(second))
+    found = client.get("/plans/1?name=many-7").content.decode()
+    assert set(rows.findall(found)) == {"many-7"}
+    assert (
+        "No deployment of this project has zzz in its name"
+        in client.get("/plans/1?name=zzz").content.decode()
+    )
+
+
+def test_before_the_first_plan_the_page_says_so(client: Client, world: World) -> None:
+    """The navigation's entry never ends in an error."""
+    Assignment.objects.all().delete()
+    PlacementPlan.objects.all().delete()
+    assert "No plan yet" in logged_in(client, world.admin).get("/plans/latest").content.decode()
+
+
+def many_deployments(world: World, count: int) -> None:
+    """Put so many more deployments of the project into the stored plan."""
+    problem, plan = problem_decode(world.plan.problem), plan_decode(world.plan.plan)
+    model = problem.deployments[0]
+    ids = [str(uuid.uuid4()) for _ in range(count)]
+    wanted = tuple(
+        replace(model, deployment_id=deployment_id, name=f"many-{index}")
+        for index, deployment_id in enumerate(ids)
+    )
+    entries = tuple(
+        replace(plan.by_deployment[model.deployment_id], deployment_id=deployment_id) for deployment_id in ids
+    )
+    world.plan.problem = problem_encode(replace(problem, deployments=(*problem.deployments, *wanted)))
+    world.plan.plan = plan_encode(replace(plan, deployments=(*plan.deployments, *entries)))
+    world.plan.save()
 
 
 def test_a_new_deployment_is_seen_before_it_is_made(client: Client, world: World) -> None:

@@ -1,12 +1,30 @@
-"""Placement plans with their reasons and certificates."""
+"""Placement plans: who runs where and why, what that costs and survives."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from django.http import HttpRequest, HttpResponse
 
-from apps.api.pagination import paginate
-from apps.console.presenters.plans import certificate_matrix, of_project, planned_one
+from apps.api.pagination import paginate, paginate_names
+from apps.api.problems import Problem, not_found
+from apps.console.presenters.certificates import certificate_matrix
+from apps.console.presenters.plan_matrix import plan_matrix, wishes
+from apps.console.presenters.plans import planned_one
 from apps.console.views.base import ConsolePage
+from apps.placements.documents import gap_percent, names_of_project, of_project
 from apps.placements.selectors import plan_get, plans
-from controlplane.placement import plan_decode, problem_decode
+from controlplane.placement import (
+    Certificate,
+    PlacementPlan,
+    certify,
+    plan_decode,
+    problem_decode,
+)
+
+#: Deployments on a page of the matrix.
+ROWS_SHOWN = 25
+WISHES_SHOWN = 20
+BROKEN_SHOWN = 20
 
 
 class PlansPage(ConsolePage):
@@ -16,21 +34,91 @@ class PlansPage(ConsolePage):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         page = paginate(plans(actor=self.actor), limit=None, cursor=request.GET.get("cursor"))
-        return self.page("plans.html", page=page)
+        return self.page("plans.html", page=page, tab="history")
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The head of a plan's page. Money is the organization's, counts are the project's."""
+
+    marginal_micro_usd_per_h: int
+    lower_bound_micro_usd_per_h: int | None
+    gap_percent: float | None
+    deployments: int
+    relaxed: int
+    refused: int
+    broken: int
 
 
 class PlanPage(ConsolePage):
-    """One plan: what it survives, and for every pool of the project's deployments why it was taken or not."""
+    """One plan, ``latest`` is the one in force: deployments against regions, and against what may be lost."""
 
     section = "plans"
 
     def get(self, request: HttpRequest, generation: str) -> HttpResponse:
-        row = plan_get(actor=self.actor, plan_generation=generation)
+        try:
+            row = plan_get(actor=self.actor, plan_generation=generation)
+        except Problem:
+            if generation != "latest":
+                raise
+            return self.page("plan_none.html", tab="plan")
         problem, plan = problem_decode(row.problem), plan_decode(row.plan)
-        own = of_project(problem, plan, self.project.pk)
+        ids = names_of_project(problem, plan, str(self.project.pk))
+        searched = request.GET.get("name", "")
+        page = paginate_names(
+            (name for name in ids if searched in name),
+            limit=str(ROWS_SHOWN),
+            cursor=request.GET.get("cursor"),
+        )
+        shown = [ids[name] for name in page.items]
+        certificate = certify(problem, of_project(plan, ids.values()))
+        not_kept = wishes(problem, plan, ids.values())
         return self.page(
             "plan.html",
             plan=row,
-            matrix=certificate_matrix(problem, plan, own),
-            entries=[planned_one(problem, plan, deployment_id) for deployment_id in own],
+            generation=generation,
+            newest=generation == "latest",
+            tab="plan" if generation == "latest" else "",
+            page=page,
+            totals=_totals(plan, certificate, ids.values()),
+            matrix=plan_matrix(problem, plan, shown),
+            wishes=not_kept[:WISHES_SHOWN],
+            wishes_left_out=max(0, len(not_kept) - WISHES_SHOWN),
+            broken=certificate.broken_promises[:BROKEN_SHOWN],
+            certificate=certificate_matrix(certificate, shown),
         )
+
+
+class PlannedDeploymentPage(ConsolePage):
+    """Why a plan has put one deployment where it is; ``part=reasons`` gives that part alone."""
+
+    section = "plans"
+
+    def get(self, request: HttpRequest, generation: str, name: str) -> HttpResponse:
+        row = plan_get(actor=self.actor, plan_generation=generation)
+        problem, plan = problem_decode(row.problem), plan_decode(row.plan)
+        deployment_id = names_of_project(problem, plan, str(self.project.pk)).get(name)
+        if deployment_id is None:
+            raise not_found("deployment", name)
+        return self.page(
+            "_reasons.html" if request.GET.get("part") == "reasons" else "plan_deployment.html",
+            plan=row,
+            entry=planned_one(problem, plan, deployment_id),
+            certificate=certificate_matrix(
+                certify(problem, of_project(plan, (deployment_id,))), (deployment_id,)
+            ),
+        )
+
+
+def _totals(plan: PlacementPlan, certificate: Certificate, deployment_ids: Iterable[str]) -> Totals:
+    entries = [plan.by_deployment[deployment_id] for deployment_id in deployment_ids]
+    objective, bound = plan.objective_micro_usd_per_h, plan.lower_bound_micro_usd_per_h
+    return Totals(
+        marginal_micro_usd_per_h=plan.marginal_micro_usd_per_h,
+        lower_bound_micro_usd_per_h=bound,
+        gap_percent=None if objective is None or bound is None else gap_percent(objective, bound),
+        deployments=len(entries),
+        relaxed=sum(bool(entry.relaxed) for entry in entries),
+        refused=sum(entry.refusal is not None for entry in entries),
+        broken=len(certificate.broken_promises),
+    )

@@ -2,29 +2,29 @@
 
 from apps.placements.services.assignments_end import assignments_end
 from apps.placements.services.assignments_settle import assignments_drain, assignments_settle
-from apps.placements.services.demand_notice import demand_notice, demand_refresh
 from apps.placements.services.placement_apply import Adoption, placement_apply
 from apps.placements.services.placement_decide import Decision, placement_decide
 from apps.placements.services.placement_load import placement_load
 from apps.placements.services.placement_preview import Preview, placement_preview
 from apps.placements.services.placement_request import placement_request
+from apps.placements.services.placement_what_if import Comparison, placement_what_if
 from apps.placements.services.placements_reconcile import placements_reconcile
 from apps.placements.services.placements_solve import placements_solve
 
 __all__ = [
     "Adoption",
+    "Comparison",
     "Decision",
     "Preview",
     "assignments_drain",
     "assignments_end",
     "assignments_settle",
-    "demand_notice",
-    "demand_refresh",
     "placement_apply",
     "placement_decide",
     "placement_load",
     "placement_preview",
     "placement_request",
+    "placement_what_if",
     "placements_reconcile",
     "placements_solve",
 ]

@@ -1,5 +1,7 @@
 """Plans over REST: reasons, certificate, and nobody else's deployments."""
 
+from decimal import Decimal
+
 import pytest
 from rest_framework.test import APIClient
 
@@ -74,3 +76,30 @@ def test_plans_of_others_are_not_there(world: FleetWorld) -> None:
 def test_a_plan_that_never_was_is_not_found(world: FleetWorld, generation: str) -> None:
     """Whatever the address says, it is 404 and never an error of ours."""
     assert reader(world.project).get(f"/api/v1/plans/{generation}").status_code == 404
+
+
+def test_a_plan_is_read_page_by_page_and_by_name(world: FleetWorld) -> None:
+    """By name; the certificate's losses are the page's; a name that is nobody's here is not found."""
+    client = reader(world.project)
+    first = client.get("/api/v1/plans/latest?limit=1").json()
+    assert [entry["name"] for entry in first["deployments"]] == ["chat"]
+    assert {loss["deployment"] for loss in first["certificate"]["losses"]} == {"chat"}
+    last = client.get("/api/v1/plans/latest", {"limit": 1, "cursor": first["next_cursor"]}).json()
+    assert [entry["name"] for entry in last["deployments"]] == ["survivor"]
+    assert last["next_cursor"] is None
+    one = client.get("/api/v1/plans/latest?deployment=survivor").json()
+    assert one["deployments"] == last["deployments"]
+    assert client.get("/api/v1/plans/latest?deployment=nobody").status_code == 404
+    assert client.get("/api/v1/plans/latest?cursor=x").status_code == 400
+    sibling = reader(Project.objects.create(organization=world.organization, name="other"))
+    assert sibling.get("/api/v1/plans/latest?deployment=chat").status_code == 404
+
+
+def test_a_plan_says_what_it_costs_part_by_part(world: FleetWorld) -> None:
+    """The parts sum to the total; each deployment's are its own."""
+    plan = reader(world.project).get("/api/v1/plans/latest").json()
+    for told in (plan, *plan["deployments"]):
+        parts = {name: Decimal(value) for name, value in told["cost"].items()}
+        assert sum(parts.values()) == 2 * parts["total"], told["cost"]
+    rents = [Decimal(entry["cost"]["rent"]) for entry in plan["deployments"]]
+    assert sum(rents) == Decimal(plan["cost"]["rent"]) == Decimal("4.00")

@@ -1,0 +1,33 @@
+"""Plans as they are told: the shape of each document, and the one place where it is made of the pure room's values.
+
+Only what a project's reader may see: its own deployments; other projects' are counted in the money alone.
+"""
+
+from apps.placements.documents.certificates import CertificateSerializer, certificate_document
+from apps.placements.documents.money import (
+    BoundSerializer,
+    CostSerializer,
+    bound_document,
+    cost_document,
+    gap_percent,
+)
+from apps.placements.documents.plans import (
+    PlannedDeploymentSerializer,
+    entry_document,
+    names_of_project,
+    of_project,
+)
+
+__all__ = [
+    "BoundSerializer",
+    "CertificateSerializer",
+    "CostSerializer",
+    "PlannedDeploymentSerializer",
+    "bound_document",
+    "certificate_document",
+    "cost_document",
+    "entry_document",
+    "gap_percent",
+    "names_of_project",
+    "of_project",
+]
