@@ -40,7 +40,9 @@ def frame(
     if not masked:
         return head + payload
     key = key or os.urandom(4)
-    return head + key + bytes(byte ^ key[at % 4] for at, byte in enumerate(payload))
+    pad = (key * (length // 4 + 1))[:length]
+    hidden = int.from_bytes(payload, "big") ^ int.from_bytes(pad, "big")
+    return head + key + hidden.to_bytes(length, "big")
 
 
 def handshake(

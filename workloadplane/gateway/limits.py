@@ -26,7 +26,9 @@ class Limits:
     header_timeout_s: float = _limit(10.0, "for a request's headers to arrive")
     body_timeout_s: float = _limit(60.0, "for a request's body to arrive")
     keep_alive_timeout_s: float = _limit(75.0, "an idle client connection is kept")
-    client_stall_timeout_s: float = _limit(60.0, "a client may leave its stream unread")
+    client_stall_timeout_s: float = _limit(
+        60.0, "a client may leave its stream unread, or an engine its session"
+    )
     connect_timeout_s: float = _limit(2.0, "for a connection to a replica or peer")
     first_byte_timeout_s: float = _limit(600.0, "for the first byte, or a stream's first event, of an answer")
     stream_idle_timeout_s: float = _limit(60.0, "between two events of a stream")

@@ -238,7 +238,7 @@ class ClientConnection(asyncio.Protocol):
         stalled_s = self._app.limits.client_stall_timeout_s
         if self._stalled_since_s is not None and now_s - self._stalled_since_s > stalled_s:
             self.abort()
-        elif self._half_closed:
+        elif self._half_closed and not self._closing:
             self._probe()
         elif self._current is None and now_s > self._deadline_s:
             self._on_deadline()

@@ -12,6 +12,7 @@
     session    one session's life: from the handshake to its end
     tunnel     the bytes of both directions, half-closes, and an end that is said
     engine     the socket to the replica or to a peer's gateway
+    ledger     what its responses used, written down one by one
     record     an ended session, written down
 
 Nothing is framed anew and nothing is compressed here: extensions are the two ends' business. The only bytes of

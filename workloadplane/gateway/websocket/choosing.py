@@ -77,7 +77,8 @@ class Choosing:
         deployment_id = inquiry.route.deployment_id
         if isinstance(choice, ToReplica | ToPeer) and self._context.room.waits(deployment_id):
             self._context.turns.soon(deployment_id)
-            choice = _BEHIND_OTHERS
+            if isinstance(choice, ToReplica):
+                choice = _BEHIND_OTHERS  # who goes to a peer takes nobody's seat here
         return self._follow(inquiry, entry, choice)
 
     def turn(self) -> Step | None:
@@ -92,8 +93,19 @@ class Choosing:
         if route is None:
             return errors.model_not_found(inquiry.body.model)
         inquiry = self.inquiry = replace(inquiry, route=route)
-        choice = self._pick(inquiry)
+        choice = self._pick(inquiry, is_next=True)
         return None if isinstance(choice, Wait) else self._follow(inquiry, entry, choice)
+
+    def spill(self) -> Step | None:
+        """It waits at the line's end; ``None``: no other region is sooner."""
+        inquiry, entry = self.inquiry, self.entry
+        if inquiry is None or entry is None:
+            return None
+        choice = self._pick(inquiry)
+        if not isinstance(choice, ToPeer):
+            return None
+        self._tried.clear()
+        return self._follow(inquiry, entry, choice)
 
     def after_loss(self, attempt: Attempt, failure: Failure, cause: str) -> Step:
         """A handshake has no effect at an engine until it is answered, so it may be tried elsewhere."""
@@ -137,10 +149,11 @@ class Choosing:
         """Whether its key is good no more; a session may outlast it by far."""
         return is_revoked(self._context.registry, self._caller, now=time.time())
 
-    def _pick(self, inquiry: Inquiry) -> Choice:
+    def _pick(self, inquiry: Inquiry, *, is_next: bool = False) -> Choice:
         context = self._context
         snapshot = context.registry.snapshot(inquiry.route, monotonic())
-        facts = context.affinity.facts(inquiry, snapshot, full_of_sessions(context) | self._tried)
+        tried = full_of_sessions(context) | self._tried
+        facts = context.affinity.facts(inquiry, snapshot, tried, is_next=is_next)
         choice = pick(facts, snapshot, context.affinity.policy, context.rng)
         context.explained.note(self._request_id, inquiry.route.deployment_id, facts, snapshot, choice)
         return choice
@@ -159,6 +172,7 @@ class Choosing:
             if asked is None:
                 self._tried.add(choice.cluster_id)
                 return self._follow(inquiry, entry, self._pick(inquiry))
+            context.affinity.abroad.sent(context.registry.peer_facts, choice)
             made = asked
         elif isinstance(choice, Wait):
             counters.picked(deployment_id, "wait", choice)

@@ -8,6 +8,7 @@ import httptools
 _HEAD_BYTES_MAX = 64 * 1024
 _BODY_BYTES_MAX = 64 * 1024
 _WRITE_BUFFER_BYTES = 256 * 1024
+_LAST_BYTES_S = 2.0
 
 
 class EngineSink(Protocol):
@@ -54,12 +55,14 @@ class EngineSocket(asyncio.Protocol):
             self._transport.write(data)
 
     def write_eof(self) -> None:
-        """Nothing more will be sent; what it sends is still read."""
-        if self._transport is not None and not self._transport.is_closing():
-            if self._transport.can_write_eof():
-                self._transport.write_eof()
-            else:
-                self._transport.close()
+        """Nothing more will be sent; what it sends is still read.
+
+        In TLS the end of one direction is the end of both, so it is not told there: what it still has to say would
+        be lost.
+        """
+        transport = self._transport
+        if transport is not None and not transport.is_closing() and transport.can_write_eof():
+            transport.write_eof()
 
     def pause(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -70,10 +73,11 @@ class EngineSocket(asyncio.Protocol):
             self._transport.resume_reading()
 
     def end_tunnel(self) -> None:
-        """Close once what was written has gone out."""
+        """Close once what was written has gone out, which it must soon."""
         self._sink = None
         if self._transport is not None:
             self._transport.close()
+            asyncio.get_running_loop().call_later(_LAST_BYTES_S, self.abort)
 
     def abort(self) -> None:
         """Close without a further byte."""
@@ -101,6 +105,9 @@ class EngineSocket(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
+            if self._head_bytes + upgrade.args[0] > _HEAD_BYTES_MAX:
+                self._lose()
+                return
             self._parser = None
             self._sink.on_upgraded(self._headers, data[upgrade.args[0] :])
             return

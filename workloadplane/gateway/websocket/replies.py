@@ -7,6 +7,7 @@ inflated for this; what they send goes on as it came. With another extension not
 
 import re
 import zlib
+from dataclasses import dataclass
 
 from workloadplane.gateway.answers import AnswerScanner
 
@@ -20,27 +21,44 @@ _INFLATED_BYTES_MAX = 64 * 1024 * 1024
 _FLUSHED = b"\0\0\xff\xff"  # what a sender leaves off the end of a message (RFC 7692, section 7.2.1)
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a response used, or several together, as far as the engine told."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    audio_input_s: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.input_tokens + other.input_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.output_tokens + other.output_tokens,
+            self.audio_input_s + other.audio_input_s,
+        )
+
+
+NOTHING = Cost()
+
+
 class Replies:
     """One session's. The frame scanner calls ``begin``, ``feed`` and ``end``.
 
     readable: whether messages can be understood; if not, nothing here is ever told
     running:  a response is being made
-    The tokens are sums over the responses that ended.
     """
 
     __slots__ = (
         "_compressed",
+        "_ended",
         "_head",
         "_inflated_bytes",
         "_inflater",
         "_is_judged",
         "_is_text",
         "_whole",
-        "cached_tokens",
-        "input_tokens",
-        "output_tokens",
         "readable",
-        "responses",
         "running",
     )
 
@@ -56,10 +74,14 @@ class Replies:
         self._whole: AnswerScanner | None = None
         self.readable = extensions is None or deflates
         self.running = False
-        self.responses = 0
-        self.input_tokens = 0
-        self.cached_tokens = 0
-        self.output_tokens = 0
+        self._ended: list[Cost] = []
+
+    def take_ended(self) -> list[Cost]:
+        """The responses that have ended since this was last asked."""
+        if not self._ended:
+            return []
+        ended, self._ended = self._ended, []
+        return ended
 
     def begin(self, first: int) -> None:
         """A message begins; ``first``: the first byte of its first frame."""
@@ -87,10 +109,14 @@ class Replies:
             return
         counts, self._whole = self._whole.counts(), None
         self.running = False
-        self.responses += 1
-        self.input_tokens += counts.input_tokens or 0
-        self.cached_tokens += counts.cached_tokens or 0
-        self.output_tokens += counts.output_tokens or 0
+        self._ended.append(
+            Cost(
+                counts.input_tokens or 0,
+                counts.cached_tokens or 0,
+                counts.output_tokens or 0,
+                counts.audio_input_s or 0.0,
+            )
+        )
 
     def _inflate(self, piece: bytes) -> None:
         """Every byte has to be inflated: later messages refer to earlier ones."""

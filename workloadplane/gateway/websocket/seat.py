@@ -58,3 +58,11 @@ def full_of_sessions(context: GatewayContext) -> frozenset[str]:
     """Replicas that have as many sessions as they may."""
     most = context.limits.websockets_per_replica_max
     return frozenset(name for name, count in context.sessions_at.items() if count >= most)
+
+
+def is_leaving(context: GatewayContext, attempt: Attempt | None) -> bool:
+    """Whether its replica is being stopped: a session at rest is told to connect again, and meets another."""
+    if attempt is None or attempt.traffic is None:
+        return False
+    endpoint = context.registry.endpoints.get(attempt.name)
+    return endpoint is None or endpoint.state != "ready"

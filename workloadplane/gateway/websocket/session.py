@@ -12,7 +12,6 @@ there, the 101 comes from there. Where it does not, we answer it ourselves (offe
 of the first message and then shake hands with the engine alone.
 """
 
-import time
 from time import monotonic
 
 from workloadplane.gateway import errors, heads
@@ -39,9 +38,12 @@ from workloadplane.gateway.websocket.handshake import (
     answer_head,
     is_sound_answer,
 )
+from workloadplane.gateway.websocket.ledger import Ledger
+from workloadplane.gateway.websocket.opening import BYTES_MAX as OPENING_BYTES_MAX
 from workloadplane.gateway.websocket.opening import Opening
 from workloadplane.gateway.websocket.record import Ended, record
-from workloadplane.gateway.websocket.replies import Replies
+from workloadplane.gateway.websocket.replies import Cost
+from workloadplane.gateway.websocket.seat import is_leaving
 from workloadplane.gateway.websocket.shaking import Shaking
 from workloadplane.gateway.websocket.tunnel import Tunnel
 
@@ -71,13 +73,10 @@ class WebSocketSession:
         self._choosing = Choosing(context, request, upgrade, caller, self.request_id)
         self._opening: Opening | None = None
         self._early = b""
-        self._spent = (0, 0, 0)
+        self._ledger = Ledger(context, self.request_id, request.began_s)
         self._answered = False
         self._shaking = Shaking(context, self)
         self._tunnel: Tunnel | None = None
-        self._attempts = 0
-        self._served: Served | None = None
-        self._sent_s: float | None = None
         self._deadline_s = _NEVER_S
         self._done = False
 
@@ -102,7 +101,7 @@ class WebSocketSession:
 
     def _proceed(self, step: Step) -> None:
         if isinstance(step, Shake):
-            self._attempts += 1
+            self._ledger.attempts += 1
             self._shaking.begin(step.attempt, step.expected_accept)
         elif isinstance(step, Queued):
             self._deadline_s = step.until_s
@@ -120,8 +119,12 @@ class WebSocketSession:
         return entry is None or not entry.waits
 
     def spill(self) -> bool:
-        """A session lasts: it goes where its turn sends it."""
-        return False
+        """It waits at the line's end: go to another region if that is sooner. Whether it waits no more."""
+        step = self._choosing.spill()
+        if step is not None:
+            self._proceed(step)
+        entry = self._choosing.entry
+        return entry is None or not entry.waits
 
     def displace(self, retry_after_s: int) -> None:
         """It waited and had to make room."""
@@ -133,8 +136,8 @@ class WebSocketSession:
 
     def on_sent(self, attempt: Attempt) -> None:
         now_s = monotonic()
-        if self._sent_s is None:
-            self._sent_s = now_s
+        if self._ledger.sent_s is None:
+            self._ledger.sent_s = now_s
         patience_s = self._context.limits.hold_timeout_s if attempt.may_hold else 0.0
         self._deadline_s = now_s + self._context.limits.header_timeout_s + patience_s
 
@@ -160,7 +163,7 @@ class WebSocketSession:
             attempt.served = heads.served_by_peer(
                 ResponseHead(101, list(headers.items())), attempt.peer.cluster_id, attempt.peer.region
             )
-        self._served = attempt.served
+        self._ledger.served = attempt.served
         self._deadline_s = _NEVER_S
         limits = self._context.limits
         extensions = headers.get(b"sec-websocket-extensions")
@@ -170,6 +173,7 @@ class WebSocketSession:
             extensions=extensions,
             message_bytes_max=limits.websocket_message_bytes_max,
             idle_timeout_s=limits.websocket_idle_timeout_s,
+            stall_timeout_s=limits.client_stall_timeout_s,
             on_over=self._on_over,
         )
         if self._answered:
@@ -205,7 +209,7 @@ class WebSocketSession:
         if step is not None:
             self._proceed(step)
             return
-        self._served = attempt.served
+        self._ledger.served = attempt.served
         if self._answered or status < 400:
             self._fail(errors.websocket_declined(status))
             return
@@ -220,10 +224,14 @@ class WebSocketSession:
         tunnel = self._tunnel
         if tunnel is None:
             return
-        before = tunnel.replies.responses
+        replies = tunnel.replies
+        was_running = replies.running
         tunnel.engine_data(data)
-        if tunnel.replies.responses != before:
-            self._spend(tunnel.replies)
+        ended = replies.take_ended()
+        if ended:
+            self._settle(ended)
+        if replies.running and (ended or not was_running):
+            self._ledger.response_begins(monotonic())
         self._keep_seat()
 
     def _keep_seat(self) -> None:
@@ -236,12 +244,14 @@ class WebSocketSession:
         else:
             seat.take()
 
-    def _spend(self, replies: Replies) -> None:
-        """Charge what the last responses cost."""
-        told = replies.input_tokens, replies.cached_tokens, replies.output_tokens
-        if self._choosing.entry is not None:
-            self._choosing.entry.spend(*(now - before for now, before in zip(told, self._spent, strict=True)))
-        self._spent = told
+    def _settle(self, responses: list[Cost]) -> None:
+        """These are over: charge what they cost and write it down."""
+        inquiry, entry = self._choosing.inquiry, self._choosing.entry
+        if inquiry is None or entry is None:
+            return
+        for cost in responses:
+            entry.spend(cost.input_tokens, cost.cached_tokens, cost.output_tokens)
+        self._ledger.responses_end(inquiry, responses, monotonic())
 
     def on_engine_eof(self) -> None:
         if self._tunnel is not None:
@@ -254,10 +264,12 @@ class WebSocketSession:
             self.on_attempt_lost(errors.upstream_unreachable(), "reset")
 
     def on_engine_full(self) -> None:
-        self._connection.pause()
+        if self._tunnel is not None:
+            self._tunnel.engine_full(full=True)
 
     def on_engine_ready(self) -> None:
-        self._connection.resume()
+        if self._tunnel is not None:
+            self._tunnel.engine_full(full=False)
 
     # What the client's socket brings
 
@@ -268,6 +280,8 @@ class WebSocketSession:
             self._read_opening(self._opening, data)
         else:
             self._early += data
+            if len(self._early) > OPENING_BYTES_MAX:
+                self._connection.pause()  # until then its leaving is seen
 
     def _read_opening(self, opening: Opening, data: bytes) -> None:
         try:
@@ -278,7 +292,6 @@ class WebSocketSession:
             return
         if model is None:
             return
-        self._connection.pause()
         self._opening = None
         self._early = bytes(opening.data)
         self._deadline_s = _NEVER_S
@@ -302,10 +315,12 @@ class WebSocketSession:
             self._close("client_gone", 499)
 
     def on_client_full(self) -> None:
-        self._shaking.pause()
+        if self._tunnel is not None:
+            self._tunnel.client_full(full=True)
 
     def on_client_ready(self) -> None:
-        self._shaking.resume()
+        if self._tunnel is not None:
+            self._tunnel.client_full(full=False)
 
     # The process's calls
 
@@ -314,7 +329,8 @@ class WebSocketSession:
         if self._tunnel is not None:
             if self._choosing.is_revoked:
                 self._tunnel.end(POLICY, "the API key was revoked or has expired")
-            self._tunnel.on_sweep(now_s, draining=draining or self._is_leaving())
+            leaves = is_leaving(self._context, self._shaking.attempt)
+            self._tunnel.on_sweep(now_s, draining=draining or leaves)
             self._keep_seat()
         elif now_s > self._deadline_s:
             limits = self._context.limits
@@ -326,14 +342,6 @@ class WebSocketSession:
                 self._close("refused", 408)
             else:
                 self.on_attempt_lost(errors.upstream_timeout(limits.header_timeout_s), "reset")
-
-    def _is_leaving(self) -> bool:
-        """Whether its replica is being stopped: a session at rest is told to connect again, and meets another."""
-        attempt = self._shaking.attempt
-        if attempt is None or attempt.traffic is None:
-            return False
-        endpoint = self._context.registry.endpoints.get(attempt.name)
-        return endpoint is None or endpoint.state != "ready"
 
     def on_drain_over(self) -> None:
         """The process's time is over: end honestly."""
@@ -378,23 +386,17 @@ class WebSocketSession:
             return
         entry.settle(0, 0, 0, None)
         tunnel = self._tunnel
+        in_response = tunnel is not None and tunnel.replies.running
+        self._ledger.close(inquiry, status, outcome, in_response=in_response)
         record(
             self._context,
             Ended(
-                request_id=self.request_id,
                 inquiry=inquiry,
                 status=status,
                 outcome=outcome,
-                served=self._served,
                 span=self._span,
                 reasons=self._choosing.reasons,
-                attempts=self._attempts,
-                began_s=self._request.began_s,
-                sent_s=self._sent_s,
-                ended_s=monotonic(),
-                ended_at=time.time(),
-                up=tunnel.up if tunnel is not None else None,
-                down=tunnel.down if tunnel is not None else None,
-                replies=tunnel.replies if tunnel is not None else Replies(None),
+                ledger=self._ledger,
+                tunnel=tunnel,
             ),
         )

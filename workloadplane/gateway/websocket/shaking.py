@@ -75,11 +75,3 @@ class Shaking:
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()
-
-    def pause(self) -> None:
-        if self.engine is not None:
-            self.engine.pause()
-
-    def resume(self) -> None:
-        if self.engine is not None:
-            self.engine.resume()

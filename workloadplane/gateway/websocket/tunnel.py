@@ -1,9 +1,9 @@
 """The bytes of a session, both ways, and its end.
 
-Whatever one end sends goes to the other as it came, no faster than that one reads. An end that stops sending
-(a half-close) is passed on as that; the other may go on until it stops, too. When *we* must end a session (idle,
-a wrong frame, a lost engine, this process's end) both sides get a Close frame, each as soon as the frame that is
-on its way there is whole, and a short time to answer it.
+Whatever one end sends goes to the other as it came, no faster than that one reads, to the last byte. An end that
+stops sending (a half-close) is passed on as that; the other may go on until it stops, too. When *we* must end a
+session (idle, a wrong frame, a lost engine, this process's end) both sides get a Close frame, each as soon as the
+frame that is on its way there is whole, and a short time to answer it.
 """
 
 from collections.abc import Callable
@@ -46,15 +46,22 @@ class End(Protocol):
 
 
 class _Way:
-    """One direction. ``told``: our own Close frame has gone there; ``ended``: its source will send no more."""
+    """One direction. ``told``: our own Close frame has gone there; ``ended``: its source will send no more.
 
-    __slots__ = ("ended", "scanner", "sink", "told")
+    passed_end:   that was passed on, so nothing more can be said there
+    full_since_s: its sink reads too slowly, so that its source is not read; infinite = it reads
+    """
 
-    def __init__(self, sink: End, scanner: FrameScanner) -> None:
+    __slots__ = ("ended", "full_since_s", "passed_end", "scanner", "sink", "source", "told")
+
+    def __init__(self, source: End, sink: End, scanner: FrameScanner) -> None:
+        self.source = source
         self.sink = sink
         self.scanner = scanner
         self.told = False
         self.ended = False
+        self.passed_end = False
+        self.full_since_s = _NEVER_S
 
 
 class Tunnel:
@@ -71,6 +78,7 @@ class Tunnel:
         extensions: bytes | None,
         message_bytes_max: int,
         idle_timeout_s: float,
+        stall_timeout_s: float,
         on_over: Callable[[str], None],
     ) -> None:
         self._client = client
@@ -78,10 +86,12 @@ class Tunnel:
         self.replies = Replies(extensions)
         reserved_bits = extensions is not None
         self._up = _Way(
+            client,
             engine,
             FrameScanner(masked=True, reserved_bits=reserved_bits, message_bytes_max=message_bytes_max),
         )
         self._down = _Way(
+            engine,
             client,
             FrameScanner(
                 masked=False,
@@ -91,6 +101,7 @@ class Tunnel:
             ),
         )
         self._idle_timeout_s = idle_timeout_s
+        self._stall_timeout_s = stall_timeout_s
         self._on_over = on_over
         self._outcome = ""
         self._ending: tuple[int, str] | None = None
@@ -155,6 +166,20 @@ class Tunnel:
             self._outcome = self._outcome or if_wrong
             self.end(scanner.error.code, scanner.error.reason)
 
+    def engine_full(self, *, full: bool) -> None:
+        self._hold(self._up, full)
+
+    def client_full(self, *, full: bool) -> None:
+        self._hold(self._down, full)
+
+    def _hold(self, way: _Way, full: bool) -> None:
+        """Whoever does not read holds the other one back, unless nothing more is passed on: then its answer is due."""
+        way.full_since_s = monotonic() if full else _NEVER_S
+        if not full:
+            way.source.resume()
+        elif not way.told:
+            way.source.pause()
+
     def client_eof(self) -> None:
         self._stop(self._up)
 
@@ -195,6 +220,7 @@ class Tunnel:
         if not way.told:
             way.sink.write(way.scanner.rest())
             way.sink.write_eof()
+            way.passed_end = True
         if self._up.ended and self._down.ended:
             if not self._is_closing:
                 self._outcome = self._outcome or "client_gone"
@@ -211,8 +237,6 @@ class Tunnel:
             return
         self._ending = (code, reason)
         self._deadline_s = monotonic() + _CLOSE_S
-        self._client.resume()
-        self._engine.resume()
         for way in (self._up, self._down):
             if way.scanner.at_boundary:
                 self._tell(way)
@@ -222,9 +246,10 @@ class Tunnel:
         if way.told or self._ending is None:
             return
         way.told = True
-        if not way.scanner.closed:
+        if not (way.scanner.closed or way.passed_end):
             code, reason = self._ending
             way.sink.write(close_frame(code, reason, masked=way is self._up))
+        way.source.resume()
 
     def _settle(self) -> None:
         """Once both have been told and have answered, or ended, it is over."""
@@ -234,13 +259,20 @@ class Tunnel:
             self._finish()
 
     def on_sweep(self, now_s: float, *, draining: bool) -> None:
-        """Keep the time limits; called every half second or so."""
-        if now_s > self._deadline_s:
+        """Keep the time limits, but for the one of a client that does not read; called every half second or so."""
+        if now_s > self._deadline_s and not self._is_being_answered(now_s):
             self._finish()
+        elif now_s - self._up.full_since_s > self._stall_timeout_s:
+            self._outcome = self._outcome or "upstream_error"
+            self.end(INTERNAL, "the replica does not read")
         elif now_s - self._active_s > self._idle_timeout_s:
             self.end(GOING_AWAY, "idle")
         elif draining and now_s - self._active_s > _QUIET_S and self._is_at_rest(now_s):
             self.end(RESTART, "this gateway restarts; connect again")
+
+    def _is_being_answered(self, now_s: float) -> bool:
+        """Whether a client that has said all is still being answered."""
+        return self._up.ended and not self._is_closing and self.is_busy(now_s)
 
     def _is_at_rest(self, now_s: float) -> bool:
         return self.up.at_rest and self.down.at_rest and not self.is_busy(now_s)

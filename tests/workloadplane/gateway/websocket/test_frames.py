@@ -132,3 +132,27 @@ def test_our_close_frames_are_sound(code: int, reason: str, masked: bool) -> Non
     checked = scanner(masked=masked)
     assert checked.feed(made) == made
     assert checked.error is None and checked.closed and checked.at_boundary
+
+
+HEADED = [
+    (opcode, size, masked)
+    for masked in (True, False)
+    for opcode, size in ((TEXT, 0), (TEXT, 125), (BINARY, 126), (BINARY, 65_535), (BINARY, 65_536), (PING, 7))
+]
+
+
+@pytest.mark.parametrize(("opcode", "size", "masked"), HEADED)
+def test_a_header_is_held_back_until_it_is_whole(opcode: int, size: int, masked: bool) -> None:
+    """Cut at each of its bytes nothing of it goes on before its last one has come, and then all of it does."""
+    whole = frame(opcode, bytes(size), masked=masked, key=b"\0\0\0\0")
+    header = len(whole) - size
+    before = frame(TEXT, b"before", masked=masked)
+    for cut in range(1, header):
+        checked = scanner(masked=masked)
+        assert checked.feed(before + whole[:cut]) == before
+        assert checked.at_boundary and not checked.at_rest
+        assert checked.feed(whole[cut:]) == whole
+        assert checked.at_rest and checked.error is None
+        left = scanner(masked=masked)
+        left.feed(whole[:cut])
+        assert left.rest() == whole[:cut], "an end that breaks off there is passed on as it is"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.websocket import BINARY, CONTINUATION, PING, TEXT, frame
 from workloadplane.gateway.websocket.frames import FrameScanner
-from workloadplane.gateway.websocket.replies import Replies
+from workloadplane.gateway.websocket.replies import Cost, Replies
 
 USAGE = {"input_tokens": 11, "output_tokens": 7, "input_token_details": {"cached_tokens": 4}}
 CREATED = {"type": "response.created", "response": {"id": "r"}}
@@ -56,8 +56,9 @@ def test_responses_are_counted_however_they_come(cuts: list[int], parts: int, co
                 reserved=0x40 if compressed and not part else 0,
             ) + frame(PING, b'"type":"response.done"', masked=False)
     replies = read(b"permessage-deflate; server_max_window_bits=15" if compressed else None, data, cuts)
-    assert (replies.responses, replies.running, replies.readable) == (2, True, True)
-    assert (replies.input_tokens, replies.cached_tokens, replies.output_tokens) == (14, 4, 9)
+    assert (replies.running, replies.readable) == (True, True)
+    assert replies.take_ended() == [Cost(11, 4, 7), Cost(3, 0, 2)]
+    assert replies.take_ended() == []
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -67,14 +68,14 @@ def test_only_the_end_of_a_huge_last_event_is_kept(compressed: bool) -> None:
     payload = deflated(message, zlib.compressobj(wbits=-15)) if compressed else message
     data = frame(TEXT, payload, masked=False, reserved=0x40 if compressed else 0)
     replies = read(b"permessage-deflate" if compressed else None, data, list(range(0, len(data), 65536)))
-    assert (replies.responses, replies.output_tokens) == (1, 7)
+    assert [cost.output_tokens for cost in replies.take_ended()] == [7]
 
 
 @given(noise=st.binary(max_size=300), opcode=st.sampled_from([TEXT, BINARY]), compressed=st.booleans())
 def test_noise_is_no_response(noise: bytes, opcode: int, compressed: bool) -> None:
     """Whatever an engine sends, reading it breaks nothing."""
     data = frame(opcode, noise, masked=False, reserved=0x40 if compressed else 0)
-    assert read(b"permessage-deflate", data, []).responses == 0
+    assert read(b"permessage-deflate", data, []).take_ended() == []
 
 
 def test_what_inflates_without_end_is_read_no_more() -> None:

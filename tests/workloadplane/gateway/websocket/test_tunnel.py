@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import monotonic
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ class End:
     got: bytearray = field(default_factory=bytearray)
     eof: bool = False
     ended: bool = False
+    paused: bool = False
 
     def write(self, data: bytes) -> None:
         assert not self.eof and not self.ended, "written after its end"
@@ -27,8 +29,11 @@ class End:
     def write_eof(self) -> None:
         self.eof = True
 
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
 
     def end_tunnel(self) -> None:
         self.ended = True
@@ -45,6 +50,7 @@ class World:
             extensions=None,
             message_bytes_max=1 << 20,
             idle_timeout_s=1e9,
+            stall_timeout_s=1e9,
             on_over=self.outcomes.append,
         )
 
@@ -133,3 +139,55 @@ def test_how_it_went_is_told_once(steps: tuple[str, ...], outcome: str) -> None:
     tunnel.client_gone()
     tunnel.engine_gone()
     assert world.outcomes == [outcome]
+
+
+def test_an_end_of_ours_takes_in_nothing_that_cannot_go_on() -> None:
+    """In a frame's midst toward an end that does not read, the other is not read either until there is room again."""
+    world = World()
+    big = frame(BINARY, bytes(1000), masked=False)
+    world.tunnel.engine_data(big[:500])
+    world.tunnel.client_full(full=True)
+    assert world.engine.paused
+    world.end()
+    assert world.engine.paused, "nobody takes what would come"
+    assert not world.client.paused, "its answer to our Close is due"
+    world.tunnel.client_full(full=False)
+    assert not world.engine.paused
+    world.tunnel.engine_data(big[500:])
+    assert world.client.got.startswith(big) and world.client.got[len(big)] == 0x88
+    world.tunnel.client_full(full=True)
+    assert not world.engine.paused, "nothing more is passed on, and its Close is due"
+
+
+def test_who_has_said_all_is_answered_however_long_it_takes() -> None:
+    """A half-closed client's response may be silent for longer than a half-closed session at rest may last."""
+    world = World()
+    world.tunnel.engine_data(frame(TEXT, b'{"type":"response.created"}', masked=False))
+    world.tunnel.client_eof()
+    world.tunnel.on_sweep(monotonic() + 30.0, draining=False)
+    assert world.outcomes == []
+    world.tunnel.engine_data(frame(TEXT, b'{"type":"response.done","response":{}}', masked=False))
+    world.tunnel.on_sweep(monotonic() + 5.0, draining=False)
+    assert world.outcomes == []
+    world.tunnel.on_sweep(monotonic() + 30.0, draining=False)
+    assert world.outcomes == ["ok"]
+
+
+@pytest.mark.parametrize("by_client", [True, False], ids=["client", "engine"])
+def test_an_end_of_ours_says_nothing_after_an_end_that_was_passed_on(by_client: bool) -> None:
+    """A half-closed session that must end: the side that can still be told is, the other has had its end."""
+    world = World()
+    if by_client:
+        world.tunnel.client_eof()
+    else:
+        world.tunnel.engine_data(frame(CLOSE, b"\x03\xe8", masked=False))
+        world.tunnel.engine_eof()
+    ended, told = (world.engine, world.client) if by_client else (world.client, world.engine)
+    assert ended.eof
+    before = bytes(ended.got)
+    world.end()
+    assert ended.got == before
+    assert told.got == close_frame(RESTART, "this gateway restarts; connect again", masked=not by_client)
+    answer = frame(CLOSE, b"\x03\xf4", masked=not by_client)
+    (world.tunnel.engine_data if by_client else world.tunnel.client_data)(answer)
+    assert world.outcomes == ["ok"]
