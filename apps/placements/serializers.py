@@ -18,7 +18,6 @@ from apps.placements.documents import (
     cost_document,
     entry_document,
     names_of_project,
-    of_project,
 )
 from apps.placements.models import PlacementPlan
 from controlplane.placement import certify, plan_costs, plan_decode, problem_decode, problem_sha256, room_left
@@ -81,7 +80,7 @@ class PlanDetailSerializer(PlanSerializer):
             ],
             "next_cursor": page.next_cursor,
             "certificate": certificate_document(
-                certify(problem, of_project(plan, ids.values())),
+                certify(problem, plan, only=set(ids.values())),
                 deployment_ids={ids[one] for one in page.items},
             ),
         }

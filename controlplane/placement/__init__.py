@@ -9,7 +9,8 @@ load and apply what is decided here. The certificate never imports the solver.
 """
 
 from controlplane.placement.bill import micro_usd_per_h_at_most
-from controlplane.placement.certificate import Certificate, Loss, certify
+from controlplane.placement.broken_rules import BrokenRule
+from controlplane.placement.certificate import Certificate, DomainLoss, Loss, Promise, certify
 from controlplane.placement.cost import PlanCost, plan_cost, plan_cost_of, plan_costs, priced
 from controlplane.placement.encoding import (
     plan_decode,
@@ -45,6 +46,7 @@ from controlplane.placement.solver import solve
 
 __all__ = [
     "Allocation",
+    "BrokenRule",
     "Budget",
     "Certificate",
     "Cluster",
@@ -52,6 +54,7 @@ __all__ = [
     "Demand",
     "DeploymentPlan",
     "DomainKind",
+    "DomainLoss",
     "FailureDomain",
     "Latency",
     "Loss",
@@ -65,6 +68,7 @@ __all__ = [
     "Pool",
     "PoolReason",
     "Posture",
+    "Promise",
     "Reservation",
     "Slo",
     "Survivability",

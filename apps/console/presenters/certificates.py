@@ -67,7 +67,7 @@ def _cells(
 def _cell(loss: Loss) -> CertificateCell:
     """A verdict that nobody was promised is told, but alarms nobody."""
     tone = "" if loss.promised or loss.verdict == "survives" else "idle"
-    said = f"{loss.replicas_left} of {loss.replicas_needed} replicas left"
+    said = f"{loss.replicas_left:.3g} of {loss.replicas_needed} replicas left"
     if not loss.promised:
         said += ", not promised"
     if loss.recovery_s:

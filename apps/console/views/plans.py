@@ -11,7 +11,7 @@ from apps.console.presenters.certificates import certificate_matrix
 from apps.console.presenters.plan_matrix import plan_matrix, wishes
 from apps.console.presenters.plans import planned_one
 from apps.console.views.base import ConsolePage
-from apps.placements.documents import gap_percent, names_of_project, of_project
+from apps.placements.documents import gap_percent, names_of_project
 from apps.placements.selectors import plan_get, plans
 from controlplane.placement import (
     Certificate,
@@ -71,7 +71,7 @@ class PlanPage(ConsolePage):
             cursor=request.GET.get("cursor"),
         )
         shown = [ids[name] for name in page.items]
-        certificate = certify(problem, of_project(plan, ids.values()))
+        certificate = certify(problem, plan, only=set(ids.values()))
         not_kept = wishes(problem, plan, ids.values())
         return self.page(
             "plan.html",
@@ -84,7 +84,7 @@ class PlanPage(ConsolePage):
             matrix=plan_matrix(problem, plan, shown),
             wishes=not_kept[:WISHES_SHOWN],
             wishes_left_out=max(0, len(not_kept) - WISHES_SHOWN),
-            broken=certificate.broken_promises[:BROKEN_SHOWN],
+            broken=(*map(str, certificate.broken_rules), *certificate.broken_promises)[:BROKEN_SHOWN],
             certificate=certificate_matrix(certificate, shown),
         )
 
@@ -104,9 +104,7 @@ class PlannedDeploymentPage(ConsolePage):
             "_reasons.html" if request.GET.get("part") == "reasons" else "plan_deployment.html",
             plan=row,
             entry=planned_one(problem, plan, deployment_id),
-            certificate=certificate_matrix(
-                certify(problem, of_project(plan, (deployment_id,))), (deployment_id,)
-            ),
+            certificate=certificate_matrix(certify(problem, plan, only={deployment_id}), (deployment_id,)),
         )
 
 
@@ -120,5 +118,5 @@ def _totals(plan: PlacementPlan, certificate: Certificate, deployment_ids: Itera
         deployments=len(entries),
         relaxed=sum(bool(entry.relaxed) for entry in entries),
         refused=sum(entry.refusal is not None for entry in entries),
-        broken=len(certificate.broken_promises),
+        broken=len(certificate.broken_promises) + len(certificate.broken_rules),
     )

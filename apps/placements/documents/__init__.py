@@ -15,7 +15,6 @@ from apps.placements.documents.plans import (
     PlannedDeploymentSerializer,
     entry_document,
     names_of_project,
-    of_project,
 )
 
 __all__ = [
@@ -29,5 +28,4 @@ __all__ = [
     "entry_document",
     "gap_percent",
     "names_of_project",
-    "of_project",
 ]

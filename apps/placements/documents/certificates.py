@@ -4,6 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from apps.api.money import usd
 from controlplane.placement import Certificate, Loss
 
 #: So many broken promises are told one by one; the rest is counted.
@@ -16,11 +17,14 @@ class LossSerializer(serializers.Serializer[Any]):
     deployment = serializers.CharField()
     domain_kind = serializers.CharField()
     domain = serializers.CharField()
+    requests_per_s = serializers.FloatField(help_text="The demand planned for; 0: none is known.")
+    tokens_per_s = serializers.FloatField(help_text="Likewise, output tokens.")
+    share_left = serializers.FloatField(help_text="Capacity left, as a share of the demand planned for.")
     replicas_needed = serializers.IntegerField()
-    replicas_left = serializers.IntegerField()
-    margin = serializers.IntegerField()
+    replicas_left = serializers.FloatField(help_text="Spot replicas count with their chance to live.")
+    margin = serializers.FloatField(help_text="Replicas left beyond those needed.")
     recovery_s = serializers.FloatField(
-        allow_null=True, help_text="Longest known cold start; null: not measured."
+        allow_null=True, help_text="Cold start of what would replace the lost part; null: not measured."
     )
     promised = serializers.BooleanField()
     verdict = serializers.ChoiceField(choices=["survives", "degraded", "lost"])
@@ -30,6 +34,11 @@ class CertificateSerializer(serializers.Serializer[Any]):
     """What the plan survives, by a judge that shares nothing with the solver."""
 
     holds = serializers.BooleanField()
+    sha256 = serializers.CharField(help_text="Of all that it says, of the problem and of the plan.")
+    usd_per_h_promises = serializers.CharField(help_text="Rent of what stands there only for promises.")
+    broken_rules = serializers.ListField(
+        child=serializers.CharField(), help_text=f"Hard rules, at most {BROKEN_TOLD}."
+    )
     broken_promises = serializers.ListField(
         child=serializers.CharField(), help_text=f"At most {BROKEN_TOLD} of them."
     )
@@ -41,6 +50,9 @@ def certificate_document(certificate: Certificate, *, deployment_ids: set[str]) 
     """A certificate, with the losses of some deployments."""
     return {
         "holds": certificate.holds,
+        "sha256": certificate.sha256,
+        "usd_per_h_promises": usd(certificate.price_of_promises_micro_usd_per_h),
+        "broken_rules": [str(rule) for rule in certificate.broken_rules[:BROKEN_TOLD]],
         "broken_promises": list(certificate.broken_promises[:BROKEN_TOLD]),
         "broken_promises_count": len(certificate.broken_promises),
         "losses": [_loss(loss) for loss in certificate.losses if loss.deployment_id in deployment_ids],
@@ -52,6 +64,9 @@ def _loss(loss: Loss) -> dict[str, Any]:
         "deployment": loss.deployment,
         "domain_kind": loss.domain.kind,
         "domain": loss.domain.name,
+        "requests_per_s": loss.requests_per_s,
+        "tokens_per_s": loss.tokens_per_s,
+        "share_left": loss.share_left,
         "replicas_needed": loss.replicas_needed,
         "replicas_left": loss.replicas_left,
         "margin": loss.margin,

@@ -1,7 +1,5 @@
 """A deployment's part of a plan, as it is told: bounds, money, traffic, and a reason for every pool."""
 
-from collections.abc import Collection
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -70,13 +68,6 @@ def names_of_project(problem: PlacementProblem, plan: PlacementPlan, project_id:
     """Deployment ids by name, of one project's deployments in a plan."""
     wanted = (problem.deployment_by_id[entry.deployment_id] for entry in plan.deployments)
     return {row.name: row.deployment_id for row in wanted if row.project_id == project_id}
-
-
-def of_project(plan: PlacementPlan, deployment_ids: Collection[str]) -> PlacementPlan:
-    """The plan with the entries of some deployments alone, and the money of all."""
-    return replace(
-        plan, deployments=tuple(entry for entry in plan.deployments if entry.deployment_id in deployment_ids)
-    )
 
 
 def entry_document(
