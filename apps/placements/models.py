@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from apps.accounts.models import Organization
 from apps.deployments.models import Deployment, Revision
-from apps.fleet.models import GpuPool
+from apps.fleet.models import GpuPool, Region
 
 
 class PlacementClock(models.Model):
@@ -114,3 +114,33 @@ class Assignment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.min_replicas} to {self.max_replicas} replicas of {self.revision_id} on {self.pool_id}"
+
+
+class DeploymentDemand(models.Model):
+    """What the clients of one region ask of a deployment, by its usage, as placement plans for it.
+
+    Rates per second. It is left as it is until usage has moved far from it (``demand_notice``), so that plans do not
+    follow every ripple. ``known_since``: how far back the deployment's usage goes.
+    """
+
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="demands")
+    origin = models.ForeignKey(Region, on_delete=models.CASCADE, related_name="+")
+    requests_per_s_p50 = models.FloatField()
+    requests_per_s_p95 = models.FloatField()
+    tokens_per_s_p50 = models.FloatField()
+    tokens_per_s_p95 = models.FloatField()
+    known_since = models.DateTimeField()
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["deployment", "origin"], name="demand_once_per_origin"),
+            models.CheckConstraint(
+                condition=Q(requests_per_s_p50__gte=0, requests_per_s_p95__gte=F("requests_per_s_p50"))
+                & Q(tokens_per_s_p50__gte=0, tokens_per_s_p95__gte=F("tokens_per_s_p50")),
+                name="demand_not_negative_and_in_order",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.requests_per_s_p95} requests/s of {self.deployment_id} from {self.origin_id}"

@@ -10,7 +10,7 @@ from django.db.models import Count, F, QuerySet, Sum
 from apps.accounts.selectors import organization_wanted
 from apps.api.actors import Actor
 from apps.api.problems import not_found
-from apps.placements.models import Assignment, PlacementClock, PlacementPlan
+from apps.placements.models import Assignment, DeploymentDemand, PlacementClock, PlacementPlan
 
 
 def assignments_live(*, cluster_ids: Collection[UUID]) -> QuerySet[Assignment]:
@@ -151,3 +151,9 @@ def placement_totals() -> PlacementTotals:
         wishes_behind=Sum(F("wanted") - F("solved")), plans=Sum("plan_generation")
     )
     return PlacementTotals(wishes_behind=sums["wishes_behind"] or 0, plans=sums["plans"] or 0)
+
+
+def demands(*, organization_id: UUID) -> QuerySet[DeploymentDemand]:
+    """What usage says of the demand for an organization's deployments, by origin."""
+    found = DeploymentDemand.objects.filter(deployment__project__organization_id=organization_id)
+    return found.select_related("origin").order_by("deployment_id", "origin__name")

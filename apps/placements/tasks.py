@@ -5,6 +5,7 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
+from apps.placements.services.demand_notice import demand_notice as notice
 from apps.placements.services.placements_reconcile import placements_reconcile as reconcile
 from apps.placements.services.placements_solve import placements_solve as solve
 
@@ -19,3 +20,9 @@ def placements_solve(organization_id: str) -> None:
 def placements_reconcile() -> None:
     """Solve whatever is behind."""
     reconcile(now=timezone.now())
+
+
+@shared_task(name="apps.placements.tasks.demand_notice")
+def demand_notice() -> None:
+    """Plan for the demand that usage shows, where it has moved."""
+    notice(now=timezone.now())

@@ -8,6 +8,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from apps.accounts.models import Organization, Project
+from apps.fleet.models import Region
 
 
 class Event(models.Model):
@@ -169,3 +170,22 @@ class MetricWindow(models.Model):
 
     def __str__(self) -> str:
         return f"{self.gateway_instance} {self.sequence}"
+
+
+class TrafficStep(models.Model):
+    """What the gateways of one region took for one deployment in one step of time: the sum of their windows."""
+
+    deployment_id = models.UUIDField()
+    region = models.ForeignKey(Region, on_delete=models.CASCADE, related_name="+")
+    at = models.DateTimeField()
+    requests = models.BigIntegerField()
+    output_tokens = models.BigIntegerField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["deployment_id", "region", "at"], name="traffic_step_once")
+        ]
+        indexes: ClassVar = [models.Index(fields=["at"])]
+
+    def __str__(self) -> str:
+        return f"{self.requests} requests of {self.deployment_id} from {self.at}"

@@ -14,15 +14,18 @@ from apps.deployments import selectors as deployments
 from apps.fleet import selectors as fleet
 from apps.telemetry.models import Event, MetricWindow, UsageRecord
 from apps.telemetry.series import Point, latency_series
+from apps.telemetry.steps import TrafficQuantiles, traffic_quantiles
 from controlplane.costing import replica_micro_usd_per_h
 
 __all__ = [
     "Point",
     "Traffic",
+    "TrafficQuantiles",
     "UsageTotal",
     "events",
     "latency_series",
     "spend_micro_usd_per_h",
+    "traffic_quantiles",
     "traffic_recent",
     "usage_totals",
 ]

@@ -14,15 +14,17 @@ from apps.agents import selectors as agents
 from apps.api.actors import system_actor
 from apps.catalog import selectors as catalog
 from apps.deployments import selectors as deployments
-from apps.deployments.models import Deployment, Revision
+from apps.deployments.models import Deployment, ResidencyIngress, Revision
 from apps.fleet import selectors as fleet
 from apps.fleet.models import Region
 from apps.placements import selectors
+from apps.placements.demand import Usage, demand_planned
 from apps.placements.models import Assignment, PlacementClock
 from controlplane.placement import (
     Budget,
     Cluster,
     CurrentAssignment,
+    Demand,
     DomainKind,
     FailureDomain,
     Latency,
@@ -44,12 +46,14 @@ def placement_load(*, organization_id: UUID, now: datetime) -> PlacementProblem:
     with _snapshot():
         clock = selectors.clock(organization_id=organization_id) or PlacementClock()
         actor = system_actor("placement", organization_id=organization_id)
-        clusters = [cluster_of(row) for row in fleet.clusters(actor=actor, now=now)]
+        cluster_rows = list(fleet.clusters(actor=actor, now=now))
+        clusters = [cluster_of(row) for row in cluster_rows]
         pools = list(fleet.pools(actor=actor, now=now))
         wanted = list(deployments.deployments_wanted(organization_id=organization_id))
         revisions = [row.current_revision for row in wanted if row.current_revision is not None]
         assignments = list(selectors.assignments_of_organization(organization_id=organization_id))
-        regions = {row.cluster.region for row in pools}
+        regions = {row.region for row in cluster_rows if row.ended_at is None}
+        demands = _demands(organization_id, wanted, regions, now)
         return PlacementProblem(
             organization_id=str(organization_id),
             wanted=clock.wanted,
@@ -61,7 +65,8 @@ def placement_load(*, organization_id: UUID, now: datetime) -> PlacementProblem:
             occupancies=tuple(_occupancies(row for row in assignments if not _in_force(row))),
             reservations=tuple(_reservations(organization_id, now)),
             profiles=tuple(_profiles(revisions)),
-            latencies=tuple(_latencies(regions, regions)),
+            demands=tuple(demands),
+            latencies=tuple(_latencies(regions | _elsewhere(demands, regions), regions)),
             budgets=tuple(_budgets(organization_id)),
             network_prices=tuple(_network_prices(regions)),
         )
@@ -232,6 +237,46 @@ def _profiles(revisions: Iterable[Revision]) -> Iterator[PerformanceProfile]:
             weight_load_s=row.weight_load_s,
             engine_start_s=row.engine_start_s,
         )
+
+
+def _demands(
+    organization_id: UUID, wanted: Iterable[Deployment], regions: set[Region], now: datetime
+) -> list[Demand]:
+    """By usage, and by what owners state; see ``apps.placements.demand``."""
+    usage: dict[UUID, list[Usage]] = defaultdict(list)
+    for row in selectors.demands(organization_id=organization_id):
+        demand = Demand(
+            deployment_id=str(row.deployment_id),
+            origin_region=row.origin.name,
+            requests_per_s_p50=row.requests_per_s_p50,
+            requests_per_s_p95=row.requests_per_s_p95,
+            tokens_per_s_p50=row.tokens_per_s_p50,
+            tokens_per_s_p95=row.tokens_per_s_p95,
+        )
+        usage[row.deployment_id].append(Usage(demand, row.known_since))
+    found: list[Demand] = []
+    for deployment in wanted:
+        lets_in = [
+            region.name
+            for region in regions
+            if deployment.residency_ingress != ResidencyIngress.REFUSE
+            or not deployment.residency
+            or region.jurisdiction in deployment.residency
+        ]
+        found += demand_planned(
+            str(deployment.pk),
+            usage=usage[deployment.pk],
+            stated=deployment.demand,
+            everywhere=sorted(lets_in),
+            now=now,
+        )
+    return found
+
+
+def _elsewhere(demands: Iterable[Demand], regions: set[Region]) -> set[Region]:
+    """Regions of clients in which the organization has no cluster."""
+    names = {demand.origin_region for demand in demands} - {region.name for region in regions}
+    return set(fleet.regions().filter(name__in=names))
 
 
 def _latencies(origins: set[Region], targets: set[Region]) -> Iterator[Latency]:

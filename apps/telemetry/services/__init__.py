@@ -4,5 +4,14 @@ from apps.telemetry.services.event_record import EventFacts, event_record, event
 from apps.telemetry.services.telemetry_purge import telemetry_purge
 from apps.telemetry.services.usage_store import usage_store
 from apps.telemetry.services.windows_store import windows_store
+from apps.telemetry.steps import steps_roll
 
-__all__ = ["EventFacts", "event_record", "events_record", "telemetry_purge", "usage_store", "windows_store"]
+__all__ = [
+    "EventFacts",
+    "event_record",
+    "events_record",
+    "steps_roll",
+    "telemetry_purge",
+    "usage_store",
+    "windows_store",
+]

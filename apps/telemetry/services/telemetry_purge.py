@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from apps.telemetry.models import Event, MetricWindow, SpoolMark
+from apps.telemetry.models import Event, MetricWindow, SpoolMark, TrafficStep
 
 EVENTS_KEPT_FOR = timedelta(days=90)
 WINDOWS_KEPT_FOR = timedelta(days=30)
@@ -20,6 +20,7 @@ def telemetry_purge(*, now: datetime) -> int:
     old = (
         Event.objects.filter(at__lt=now - EVENTS_KEPT_FOR),
         MetricWindow.objects.filter(started_at__lt=now - WINDOWS_KEPT_FOR),
+        TrafficStep.objects.filter(at__lt=now - WINDOWS_KEPT_FOR),
         SpoolMark.objects.filter(updated_at__lt=now - MARKS_KEPT_FOR),
     )
     return sum(_purge(found) for found in old)

@@ -290,7 +290,7 @@ def test_deciding_inside_a_transaction_is_refused(world: FleetWorld) -> None:
 
 
 def test_a_snapshot_costs_the_same_queries_however_large(world: FleetWorld) -> None:
-    """Loading is a dozen queries for one deployment or for four."""
+    """Loading is so many queries for one deployment or for four."""
     counts = []
     for names in (("a",), ("b", "c", "d")):
         for name in names:
@@ -299,7 +299,7 @@ def test_a_snapshot_costs_the_same_queries_however_large(world: FleetWorld) -> N
         with CaptureQueriesContext(connection) as queries:
             placement_load(organization_id=world.organization.pk, now=timezone.now())
         counts.append(len(queries))
-    assert counts[0] == counts[1] <= 16
+    assert counts[0] == counts[1] <= 20
 
 
 def test_a_new_revision_takes_over_where_the_old_one_runs(world: FleetWorld) -> None:
