@@ -1,6 +1,6 @@
 # One command to bring everything up, one to test everything. Needs make and Python 3.11 or newer.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status test test-fast fuzz chaos lint format bench bench-gateway openapi lock test-long
+.PHONY: help up down reset status test test-fast fuzz chaos lint format bench bench-gateway bench-placement openapi lock test-long
 
 ENGINE ?=
 VENV := .venv
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 export UV_SYSTEM_CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),true,false)
 
 help:  ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 up: environment  ## Start everything and answer a chat (ENGINE=simulator: without vLLM)
 	@$(BIN)/meridian up $(if $(ENGINE),--engine $(ENGINE))
@@ -58,6 +58,9 @@ bench: environment  ## Measure (the table in docs/performance.md)
 
 bench-gateway: environment  ## Measure the gateway beside its peers (BENCH=--quick: a short look)
 	@$(BIN)/python -m tests.benchmarks.gateway $(BENCH)
+
+bench-placement: environment  ## Measure placement beside other policies (BENCH=--quick: a few minutes)
+	@$(BIN)/python -m tests.benchmarks.placement $(BENCH)
 
 openapi: environment  ## Write docs/openapi.yaml from the code
 	@DJANGO_SETTINGS_MODULE=controlplane.settings.test $(BIN)/python manage.py spectacular \

@@ -27,6 +27,13 @@ _UNITS = {
     "gap_pct": "above the bound %",
     "usd_per_h": "USD/h",
     "rss_gib": "RSS GiB",
+    "gap_pct_worst": "worst %",
+    "saving_pct": "cheaper by %",
+    "least_saving_pct": "at least %",
+    "bill_saving_pct": "bill lower by %",
+    "least_bill_saving_pct": "bill at least %",
+    "unserved_pct": "unserved %",
+    "usd": "USD",
 }
 
 

@@ -1,0 +1,102 @@
+"""How near the best, how soon: instances of one size under deadlines, against the best bound that anyone proved.
+
+Each instance is solved in a process of its own, so that its peak memory is its own as well.
+"""
+
+import resource
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from statistics import median
+
+from controlplane.placement import PlacementPlan, PlacementProblem, solve
+from tests.benchmarks.goals import Figures, Row
+from tests.benchmarks.placement.instances import instance
+from tests.benchmarks.placement.measured import Answer, answered
+
+COLUMNS = ("took_s", "gap_pct", "gap_pct_worst", "usd_per_h", "relaxed", "refused", "rss_gib")
+FIRST = "first plan"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What an instance is made of."""
+
+    deployments: int
+    pools: int
+    regions: int
+
+    def made(self, seed: int) -> PlacementProblem:
+        return instance(deployments=self.deployments, pools=self.pools, regions=self.regions, seed=seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one instance gave by mark: FIRST, or the seconds that the search had."""
+
+    figures: dict[str, Figures]
+    faults: tuple[str, ...]
+
+
+def row(name: str, title: str, size: Size, seconds: Sequence[float], seeds: Sequence[int]) -> Row:
+    """Medians over seeds, by mark; the worst gap beside its median."""
+    made = Row(name, title, COLUMNS)
+    found: list[Found] = []
+    for seed in seeds:
+        try:
+            one = apart(size, seed, tuple(seconds))
+        except Exception as error:  # told, so that the other rows are measured
+            made.faults.append(f"seed {seed}: {error!r}")
+            continue
+        found.append(one)
+        made.faults += [f"seed {seed}: {text}" for text in one.faults[:5]]
+    if found:
+        for mark in found[0].figures:
+            made.figures[mark] = {
+                column: median(one.figures[mark][column] for one in found) for column in COLUMNS
+            }
+            made.figures[mark]["gap_pct_worst"] = max(one.figures[mark]["gap_pct"] for one in found)
+    return made
+
+
+def apart(size: Size, seed: int, seconds: tuple[float, ...]) -> Found:
+    """``solved`` in a fresh process. Raises what it raises."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as processes:
+        return processes.submit(solved, size, seed, seconds).result()
+
+
+def solved(size: Size, seed: int, seconds: tuple[float, ...]) -> Found:
+    """The first plan, and the best after so many seconds more, each search from the start."""
+    problem = size.made(seed)
+    answers: dict[str, tuple[Answer, float]] = {}
+    first = answered(problem, lambda: solve(problem))
+    answers[FIRST] = first, peak_gib()
+    for limit_s in sorted(seconds):
+        answer = answered(problem, lambda limit_s=limit_s: within(problem, limit_s))  # type: ignore[misc]
+        answers[f"{limit_s:g} s"] = answer, peak_gib()
+    bound = max(answer.bound_micro_usd_per_h for answer, _ in answers.values())
+    figures = {
+        mark: {
+            "took_s": answer.took_s,
+            "gap_pct": answer.gap_pct(bound),
+            "gap_pct_worst": answer.gap_pct(bound),
+            "usd_per_h": (answer.cost.total_micro_usd_per_h - answer.cost.relaxed_micro_usd_per_h) / 1e6,
+            "relaxed": float(answer.relaxed),
+            "refused": float(answer.refused),
+            "rss_gib": rss_gib,
+        }
+        for mark, (answer, rss_gib) in answers.items()
+    }
+    faults = [f"{mark}: {text}" for mark, (answer, _) in answers.items() for text in answer.faults]
+    return Found(figures, tuple(faults))
+
+
+def within(problem: PlacementProblem, limit_s: float) -> PlacementPlan:
+    """The best plan that is found in so many seconds; the first one is the only one yet."""
+    return solve(problem)
+
+
+def peak_gib() -> float:
+    """The most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
