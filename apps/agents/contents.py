@@ -80,7 +80,10 @@ def desired_contents(
         jurisdiction=cluster.region.jurisdiction,
         pools=tuple(_pool_bound(pool) for pool in sorted(pools, key=lambda pool: str(pool.pk))),
     )
-    entries = {str(row.pk): _encoder.encode(_desired_assignment(row)) for row in assignments}
+    entries = {
+        str(row.pk): _encoder.encode(_desired_assignment(row, bounds_now(row, assignments)))
+        for row in assignments
+    }
     return Contents(header=_encoder.encode(header), entries=Entries(entries))
 
 
@@ -95,7 +98,29 @@ def _pool_bound(pool: GpuPool) -> PoolBound:
     )
 
 
-def _desired_assignment(row: Assignment) -> DesiredAssignment:
+def bounds_now(row: Assignment, beside: Iterable[Assignment]) -> tuple[int, int]:
+    """The least and the most replicas as the agent is to keep them now. ``beside``: assignments of the same cluster.
+
+    One that hands over keeps what serves; one that leaves insists on none of the room that successors in its own pool
+    are promised.
+    """
+    if row.draining:
+        return 0, 0
+    least = max(row.min_replicas, row.handover_replicas)
+    most = max(row.max_replicas, least)
+    if row.leaving:
+        successors = (
+            other.room_replicas
+            for other in beside
+            if (other.deployment_id, other.pool_id) == (row.deployment_id, row.pool_id)
+            and not other.leaving
+            and not other.draining
+        )
+        least = max(0, least - sum(successors))
+    return least, most
+
+
+def _desired_assignment(row: Assignment, bounds: tuple[int, int]) -> DesiredAssignment:
     deployment, revision = row.deployment, row.revision
     policy, version, image = deployment.autoscaling, revision.model_version, revision.engine_image
     return DesiredAssignment(
@@ -108,8 +133,8 @@ def _desired_assignment(row: Assignment) -> DesiredAssignment:
         pool_id=str(row.pool_id),
         gpus_per_replica=row.gpus_per_replica,
         autoscaling=AutoscalingBounds(
-            min_replicas=0 if row.draining else row.min_replicas,
-            max_replicas=0 if row.draining else row.max_replicas,
+            min_replicas=bounds[0],
+            max_replicas=bounds[1],
             autoscaling_window_s=policy.autoscaling_window_s,
             scale_down_delay_s=policy.scale_down_delay_s,
             concurrency_target=policy.concurrency_target,
@@ -136,12 +161,14 @@ def _desired_assignment(row: Assignment) -> DesiredAssignment:
 def cluster_wanted(rows: Iterable[Assignment]) -> str | None:
     """The cluster that is to serve an ``active_passive`` deployment with these live assignments, None for none.
 
-    The one that must hold replicas; of two such, as when it moves, the one it leaves until that one drains.
+    The one that must hold replicas; of two such, as when it moves, the one it leaves until that one drains. Never one
+    that only stands by, while there is another.
     """
     ordered = sorted(
         rows,
         key=lambda row: (
             row.draining,
+            row.standby,
             row.min_replicas == 0,
             not row.leaving,
             -row.min_replicas,

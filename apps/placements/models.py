@@ -75,7 +75,9 @@ class Assignment(models.Model):
     standby:  kept warm for the loss of the cluster that serves (posture ``active_passive``)
 
     Between ``min_replicas``, which are kept ready, and ``max_replicas`` its cluster scales by itself; for
-    ``planned_replicas``, what the demand planned for takes, room is kept.
+    ``planned_replicas``, what the demand planned for takes, room is kept. While the deployment moves,
+    ``handover_replicas`` are kept ready though the bounds say less: where it goes, as many as serve where it leaves;
+    where it shrinks, what serves until then.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -86,6 +88,7 @@ class Assignment(models.Model):
     min_replicas = models.PositiveIntegerField()
     max_replicas = models.PositiveIntegerField()
     planned_replicas = models.PositiveIntegerField(default=0, db_default=0)
+    handover_replicas = models.PositiveIntegerField(default=0, db_default=0)
     gpus_per_replica = models.PositiveIntegerField()
     standby = models.BooleanField(default=False, db_default=False)
     leaving = models.BooleanField(default=False)
@@ -114,6 +117,16 @@ class Assignment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.min_replicas} to {self.max_replicas} replicas of {self.revision_id} on {self.pool_id}"
+
+    @property
+    def room_replicas(self) -> int:
+        """For so many of them room is kept."""
+        return max(self.min_replicas, self.planned_replicas)
+
+    @property
+    def needed_replicas(self) -> int:
+        """So many must be ready before what the deployment leaves may go."""
+        return max(self.min_replicas, min(self.handover_replicas, self.room_replicas))
 
 
 class DeploymentDemand(models.Model):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db.models import Count, F, QuerySet, Sum
+from django.db.models import Count, F, Q, QuerySet, Sum
 
 from apps.accounts.selectors import organization_wanted
 from apps.api.actors import Actor
@@ -69,10 +69,10 @@ def deployment_ids_live(*, organization_id: UUID) -> QuerySet[Assignment, UUID]:
 
 
 def deployment_ids_unsettled() -> set[UUID]:
-    """Deployments with an assignment that is on its way out."""
-    leaving = Assignment.objects.filter(ended_at=None, leaving=True)
-    draining = Assignment.objects.filter(ended_at=None, draining=True)
-    return set(leaving.union(draining).values_list("deployment_id", flat=True))
+    """Deployments with an assignment that is on its way out, or hands over a part."""
+    live = Assignment.objects.filter(ended_at=None)
+    moving = live.filter(Q(leaving=True) | Q(draining=True) | Q(handover_replicas__gt=0))
+    return set(moving.values_list("deployment_id", flat=True))
 
 
 def clocks_behind() -> list[UUID]:

@@ -18,8 +18,8 @@ def assignments_drain(*, deployment_id: UUID, organization_id: UUID) -> None:
     """Let all of a deployment's replicas finish and stop. The deployment is locked."""
     rows = list(selectors.assignments_of_deployments(deployment_ids=[deployment_id]))
     for row in rows:
-        row.draining, row.leaving = True, False
-    Assignment.objects.bulk_update(rows, ["draining", "leaving"])
+        row.draining, row.leaving, row.handover_replicas = True, False, 0
+    Assignment.objects.bulk_update(rows, ["draining", "leaving", "handover_replicas"])
     placement_request(organization_id=organization_id)
     if rows:
         tables_compile(cluster_ids=sorted({row.pool.cluster_id for row in rows}))
@@ -27,41 +27,47 @@ def assignments_drain(*, deployment_id: UUID, organization_id: UUID) -> None:
 
 @transaction.atomic
 def assignments_settle(*, deployment_ids: Collection[UUID], now: datetime) -> None:
-    """Drain what is leaving once its successors are ready; end what is draining once no replica is left.
+    """Drain what is leaving, and let go of what shrinks, once all that grows is ready; end what has drained.
 
     The deployments are locked. May run twice or late: it looks only at what is there.
     """
     live = list(selectors.assignments_of_deployments(deployment_ids=deployment_ids))
-    outgoing = [row for row in live if row.draining or row.leaving]
-    if not outgoing:
+    moving = [row for row in live if row.draining or row.leaving or row.handover_replicas]
+    if not moving:
         return
-    counts = agents.replica_counts(deployment_ids={row.deployment_id for row in outgoing})
-    changed = [row for row in outgoing if _step(row, live, counts, now)]
+    counts = agents.replica_counts(deployment_ids={row.deployment_id for row in moving})
+    made = {pk for pk in {row.deployment_id for row in moving} if _is_made(pk, live, counts)}
+    changed = [row for row in moving if _step(row, counts, now, made=row.deployment_id in made)]
     if not changed:
         return
-    Assignment.objects.bulk_update(changed, ["draining", "leaving", "ended_at"])
+    Assignment.objects.bulk_update(changed, ["draining", "leaving", "handover_replicas", "ended_at"])
     for organization_id in sorted({row.pool.cluster.organization_id for row in changed}):
         placement_request(organization_id=organization_id)  # their room is free
     tables_compile(cluster_ids=sorted({row.pool.cluster_id for row in changed}))
 
 
-def _step(
-    row: Assignment, live: Iterable[Assignment], counts: Iterable[agents.ReplicaCount], now: datetime
+def _is_made(
+    deployment_id: UUID, live: Iterable[Assignment], counts: Collection[agents.ReplicaCount]
 ) -> bool:
-    if row.draining:
-        left = sum(c.replicas for c in counts if c.assignment_id == row.pk and c.state in agents.LIVING)
-        if left == 0:
-            row.ended_at = now
-        return left == 0
-    successors = [
-        other
-        for other in live
-        if other.deployment_id == row.deployment_id and not other.draining and not other.leaving
+    """Whether each assignment that stands has ready what it must have: a surplus here makes up for nothing there."""
+    standing = [
+        row for row in live if row.deployment_id == deployment_id and not row.draining and not row.leaving
     ]
-    needed = sum(other.min_replicas for other in successors)
-    successor_ids = {other.pk for other in successors}
-    ready = sum(c.replicas for c in counts if c.assignment_id in successor_ids and c.state == "ready")
-    if ready >= needed:
+    return all(_count(counts, row, {"ready"}) >= row.needed_replicas for row in standing)
+
+
+def _step(row: Assignment, counts: Collection[agents.ReplicaCount], now: datetime, *, made: bool) -> bool:
+    if row.draining:
+        ended = _count(counts, row, agents.LIVING) == 0
+        row.ended_at = now if ended else None
+        return ended
+    if not made:
+        return False
+    if row.leaving:
         row.draining, row.leaving = True, False
-        return True
-    return False
+    row.handover_replicas = 0
+    return True
+
+
+def _count(counts: Iterable[agents.ReplicaCount], row: Assignment, states: Collection[str]) -> int:
+    return sum(count.replicas for count in counts if count.assignment_id == row.pk and count.state in states)

@@ -62,7 +62,10 @@ def placement_load(*, organization_id: UUID, now: datetime) -> PlacementProblem:
             pools=tuple(pool_of(row) for row in sorted(pools, key=lambda row: str(row.pk))),
             deployments=tuple(wanted_of(row, row.current_revision) for row in wanted if row.current_revision),
             current=tuple(_current_of(row) for row in assignments if _in_force(row)),
-            occupancies=tuple(_occupancies(row for row in assignments if not _in_force(row))),
+            occupancies=(
+                *_occupancies(row for row in assignments if not _in_force(row)),
+                *_handed_over(row for row in assignments if _in_force(row)),
+            ),
             reservations=tuple(_reservations(organization_id, now)),
             profiles=tuple(_profiles(revisions)),
             demands=tuple(demands),
@@ -198,6 +201,18 @@ def _occupancies(outgoing: Iterable[Assignment]) -> Iterator[Occupancy]:
                 pool_id=str(row.pool_id),
                 gpus_per_replica=row.gpus_per_replica,
                 replicas=replicas,
+            )
+
+
+def _handed_over(standing: Iterable[Assignment]) -> Iterator[Occupancy]:
+    """What goes on serving beyond its bounds until others are ready."""
+    for row in standing:
+        if row.handover_replicas > row.room_replicas:
+            yield Occupancy(
+                deployment_id=str(row.deployment_id),
+                pool_id=str(row.pool_id),
+                gpus_per_replica=row.gpus_per_replica,
+                replicas=row.handover_replicas,
             )
 
 
