@@ -17,6 +17,7 @@ DOCUMENT = CHECKOUT / "infra" / "examples" / "chat.yaml"
 
 _LOOK_EVERY_S = 0.25
 _CHAT_WITHIN_S = 60.0
+_CLUSTERS_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,14 @@ class ExampleDeployment:
         return str(self._document()["name"])
 
     def ensure(self) -> None:
-        """Create it, or give it the engine that is asked for. Raises EmbeddedError with the API's reason."""
+        """Create it once its clusters are connected, or give it the engine that is asked for.
+
+        Raises EmbeddedError with the API's reason.
+        """
         with self._client() as client:
             found = client.get(f"/api/v1/deployments/{self.name}")
             if found.status_code == httpx.codes.NOT_FOUND:
+                _wait_for_clusters(client)
                 answer = client.post("/api/v1/deployments", json=self._document())
             elif found.is_success and found.json().get("engine") != self.engine:
                 answer = client.patch(f"/api/v1/deployments/{self.name}", json={"engine": self.engine})
@@ -101,6 +106,16 @@ class ExampleDeployment:
 
     def _document(self) -> dict[str, Any]:
         return {**yaml.safe_load(DOCUMENT.read_text()), "engine": self.engine}
+
+
+def _wait_for_clusters(client: httpx.Client) -> None:
+    """Until all clusters are connected, so that the first plan is the one that stays; for a while at most."""
+    deadline = time.monotonic() + _CLUSTERS_WITHIN_S
+    while time.monotonic() < deadline:
+        answer = client.get("/api/v1/clusters")
+        if answer.is_success and all(cluster["connected"] for cluster in answer.json()["items"]):
+            return
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _is_settled(state: dict[str, Any]) -> bool:

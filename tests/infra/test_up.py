@@ -74,6 +74,17 @@ def test_all_that_scripts_need_is_in_one_private_file(layout: Layout) -> None:
     assert all(_chat(endpoints, url).status_code == 200 for url in endpoints["gateways"].values())
 
 
+def test_the_first_start_is_told_without_a_warning(layout: Layout) -> None:
+    """A system that comes up as it should has no event that somebody must look at, and counts no refusals."""
+    endpoints = read_json(layout.endpoints)
+    told = list(reversed(_events(endpoints)))
+    begun = told[: 1 + [event["reason"] for event in told].index("Ready")]
+    assert [event["reason"] for event in begun[:1]] == ["Accepted"]
+    assert {event["severity"] for event in begun} == {"info"}, begun
+    for url in endpoints["gateways"].values():
+        assert "meridian_gateway_tables_refused_total{" not in httpx.get(f"{url}/metrics").text
+
+
 def test_it_says_where_the_time_went(layout: Layout) -> None:
     """The phases are written down, and from the first to the last they leave no second unexplained."""
     timings = read_json(layout.timings)
@@ -144,6 +155,7 @@ def test_down_ends_all_that_was_started_and_nothing_else(layout: Layout, tmp_pat
     """No process with this folder's mark is left, replicas included, and the state stays for the next start."""
     instance = layout.instance.read_text().strip()
     assert len(list(marked(instance))) > len(NAMES)
+    last = max(event["id"] for event in _events(read_json(layout.endpoints)))
     bystander = subprocess.Popen(["sleep", "600"], cwd=tmp_path)
     try:
         done = meridian(layout, "down")
@@ -161,6 +173,19 @@ def test_down_ends_all_that_was_started_and_nothing_else(layout: Layout, tmp_pat
     assert done.returncode == 0, done.stderr
     endpoints = read_json(layout.endpoints)
     assert _chat(endpoints, endpoints["edge"]).status_code == 200
+    since = [event for event in _events(endpoints) if event["id"] > last]
+    assert {event["severity"] for event in since} == {"info"}, since
+    stopped = [event["message"] for event in since if event["reason"] == "ReplicaStopped"]
+    assert len(stopped) == 3
+    assert all("all replicas of its cluster were told to stop" in message for message in stopped)
+
+
+def _events(endpoints: dict[str, Any]) -> list[dict[str, Any]]:
+    """The example's, the newest first."""
+    headers = {"Authorization": f"Bearer {endpoints['api_key']}"}
+    url = f"{endpoints['api']}/api/v1/deployments/chat/events?limit=100"
+    events: list[dict[str, Any]] = httpx.get(url, headers=headers, timeout=10).json()["items"]
+    return events
 
 
 def _answers(endpoints: dict[str, Any]) -> bool:

@@ -17,11 +17,12 @@ import uvloop
 
 from workloadplane.agent.agent import Agent, AgentOptions
 from workloadplane.agent.disk import StateDir, StateDirBusyError
+from workloadplane.agent.stopping import stop_on_purpose
 from workloadplane.agent.timings import AgentTimings
 from workloadplane.engines import engine_named
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.runtimes.base import Runtime, RuntimeBusyError
-from workloadplane.runtimes.process import ProcessRuntime, stop_all
+from workloadplane.runtimes.process import ProcessRuntime
 
 EXIT_UNUSABLE, EXIT_BUSY = 1, 3
 
@@ -130,7 +131,7 @@ async def _until_stopped(
 
 
 def _stop_replicas(given: argparse.Namespace) -> int:
-    stopped = asyncio.run(stop_all(given.state_dir.resolve()))
+    stopped = asyncio.run(stop_on_purpose(given.state_dir.resolve()))
     sys.stdout.write(f"{stopped} replicas stopped\n")
     return 0
 

@@ -34,7 +34,7 @@ from workloadplane.protocol.observed import ClusterFacts, ObservedCondition, Obs
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.socketpath import place_agent_socket
 from workloadplane.protocol.sync import SyncResponse
-from workloadplane.protocol.tables import TABLE_KINDS, TableKind
+from workloadplane.protocol.tables import FOR_GATEWAYS, TableKind
 from workloadplane.runtimes.base import Runtime
 
 _log = structlog.get_logger(__name__)
@@ -138,7 +138,8 @@ class Agent:
             _log.warning("table not taken", reason=str(refusal))
         await self._take_epochs(response, keys_changed="keyset" in adoption.changed)
         for kind in adoption.changed:
-            self._publish_table(kind)
+            if kind in FOR_GATEWAYS:
+                self._publish_table(kind)
         if adoption.changed:
             self._observe()
             self._wake()
@@ -228,7 +229,7 @@ class Agent:
         )
         self._publish_endpoints(always=True)
         self._publish_identity()
-        for kind in TABLE_KINDS:
+        for kind in FOR_GATEWAYS:
             self._publish_table(kind)
         socket_path = place_agent_socket(self._options.state_dir)
         if isinstance(socket_path, Refusal):

@@ -19,6 +19,7 @@ from workloadplane.agent.backoff import CrashRecord, after_end, start_not_before
 from workloadplane.agent.last_words import cause_in
 from workloadplane.agent.probing import Prober
 from workloadplane.agent.record import ReplicaRecord, facts_from, facts_observed, facts_of
+from workloadplane.agent.stopping import STOP_ORDERED
 from workloadplane.agent.timings import AgentTimings
 from workloadplane.engines import engine_named
 from workloadplane.engines.base import EngineAdapter, EngineReplica
@@ -322,8 +323,9 @@ def _vanished(before: ObservedReplica) -> ReplicaRecord:
     )
     if not record.ended:
         record.state = "stopped" if before.state == "draining" else "failed"
-        record.reason, record.message = "Vanished", "ended while the agent was away"
-        record.stopped_at = time.time()
+        record.stopped_at = before.stopped_at or time.time()
+        if before.reason != STOP_ORDERED:
+            record.reason, record.message = "Vanished", "ended while the agent was away"
     return record
 
 

@@ -26,7 +26,7 @@ from workloadplane.protocol.routing import (
     Route,
     RoutingHeader,
 )
-from workloadplane.protocol.tables import Table, TableKind, TableUpdate, adopt
+from workloadplane.protocol.tables import FOR_GATEWAYS, Table, TableKind, TableUpdate, adopt
 from workloadplane.routing import VACANT, PeerFacts, ReplicaFacts, RevisionShare, Snapshot, arranged
 from workloadplane.routing.regions import RevisionLoad
 
@@ -296,8 +296,8 @@ class Registry:
         """
         if self.identity is None:
             return _refused(kind, "no identity yet", "send the identity first")
-        if kind not in {"keyset", "routing"}:
-            return _refused(kind, "not for gateways", "send keyset or routing")
+        if kind not in FOR_GATEWAYS:
+            return _refused(kind, "not for gateways", f"send {' or '.join(FOR_GATEWAYS)}")
         table_kind: TableKind = "keyset" if kind == "keyset" else "routing"
         adopted = adopt(
             self.held(kind),

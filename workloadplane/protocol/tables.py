@@ -18,6 +18,8 @@ from workloadplane.protocol.refusal import Refusal
 
 TableKind = Literal["desired", "routing", "keyset"]
 TABLE_KINDS: tuple[TableKind, ...] = ("desired", "routing", "keyset")
+#: Those that an agent hands to its gateways; what is desired is its own business.
+FOR_GATEWAYS: tuple[TableKind, ...] = ("routing", "keyset")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.slow
 def test_an_enrolled_agent_starts_what_is_wanted_and_tells_both_sides(cluster: Cluster) -> None:
     """From a token in a file to a ready replica that gateways may use and the control plane knows of."""
     cluster.want(assignment())
+    cluster.open_to("sk-agent-tests")
     cluster.start_agent()
 
     ready = cluster.until_ready(1)
@@ -29,7 +31,8 @@ def test_an_enrolled_agent_starts_what_is_wanted_and_tells_both_sides(cluster: C
     with cluster.gateway() as gateway:
         eventually(lambda: gateway.ready() == ready, what="the gateway may use the replica")
         assert gateway.identity is not None
-        assert "desired" in eventually(lambda: gateway.tables)
+        eventually(lambda: gateway.tables.keys() >= {"routing", "keyset"}, what="its tables")
+        assert "desired" not in gateway.tables, "that is the agent's own"
     replica = cluster.plane.replicas[ready[0]]
     assert replica.engine == "simulator"
     phases = [replica.cold_start.weight_load_s, replica.cold_start.engine_start_s]
@@ -89,7 +92,7 @@ def test_with_the_control_plane_dead_an_agent_starts_from_its_disk(cluster: Clus
     cluster.start_agent()
     with cluster.gateway() as gateway:
         eventually(lambda: gateway.ready() == [first], what="served from the disk")
-        assert "desired" in eventually(lambda: gateway.tables)
+        assert gateway.identity is not None
         os.kill(cluster.replica_pids()[first], signal.SIGKILL)
         (second,) = eventually(
             lambda: ready if (ready := gateway.ready()) not in ([], [first]) else None,
@@ -258,7 +261,6 @@ def test_from_zero_to_one_and_back(cluster: Cluster) -> None:
     cluster.want(assignment(min_replicas=0, autoscaling_window_s=2.0))
     cluster.start_agent()
     with cluster.gateway() as gateway:
-        eventually(lambda: "desired" in gateway.tables)
         eventually(lambda: cluster.plane.conditions.get(("assignment-1", "Ready")))
         assert cluster.plane.replicas == {}
 
@@ -386,10 +388,11 @@ def test_a_very_long_state_directory_is_no_obstacle(cluster: Cluster) -> None:
 
 
 def test_an_agent_that_is_told_to_stop_leaves_its_replicas(cluster: Cluster) -> None:
-    """SIGTERM: code 0, replicas go on; stop-replicas then ends them all."""
+    """SIGTERM: code 0, replicas go on; stop-replicas then ends them all, and the next agent knows that it was meant."""
     cluster.want(assignment())
     agent = cluster.start_agent()
-    cluster.until_ready(1)
+    (first,) = cluster.until_ready(1)
+    cluster.until_kept([first])
     (pid,) = cluster.replica_pids().values()
 
     agent.terminate()
@@ -407,6 +410,13 @@ def test_an_agent_that_is_told_to_stop_leaves_its_replicas(cluster: Cluster) -> 
     stopped = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert stopped.stdout == "1 replicas stopped\n"
     assert not lives(pid)
+
+    cluster.start_agent()
+    eventually(lambda: cluster.plane.replicas[first].state == "stopped", what="it is told as a planned stop")
+    told = cluster.plane.replicas[first]
+    assert (told.reason, told.message) == ("StopOrdered", "all replicas of its cluster were told to stop")
+    assert told.stopped_at is not None and told.stopped_at < time.time()
+    assert cluster.until_ready(1) != [first]
 
 
 def test_a_new_token_makes_a_refused_agent_welcome_again(cluster: Cluster) -> None:
