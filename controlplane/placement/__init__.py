@@ -12,9 +12,11 @@ from controlplane.placement.bill import micro_usd_per_h_at_most
 from controlplane.placement.broken_rules import BrokenRule
 from controlplane.placement.certificate import Certificate, DomainLoss, Loss, Promise, certify
 from controlplane.placement.cost import PlanCost, plan_cost, plan_cost_of, plan_costs, priced
+from controlplane.placement.diff import DeploymentDiff, Move, PlanDiff, plan_diff
 from controlplane.placement.encoding import (
     plan_decode,
     plan_encode,
+    plan_sha256,
     problem_decode,
     problem_encode,
     problem_sha256,
@@ -43,6 +45,7 @@ from controlplane.placement.problem import (
     Weights,
 )
 from controlplane.placement.solver import solve
+from controlplane.placement.survive import DeploymentSurvival, OriginSurvival, Start, Survival, survive
 
 __all__ = [
     "Allocation",
@@ -52,26 +55,33 @@ __all__ = [
     "Cluster",
     "CurrentAssignment",
     "Demand",
+    "DeploymentDiff",
     "DeploymentPlan",
+    "DeploymentSurvival",
     "DomainKind",
     "DomainLoss",
     "FailureDomain",
     "Latency",
     "Loss",
     "LossKind",
+    "Move",
     "NetworkPrice",
     "Occupancy",
+    "OriginSurvival",
     "PerformanceProfile",
     "PlacementPlan",
     "PlacementProblem",
     "PlanCost",
+    "PlanDiff",
     "Pool",
     "PoolReason",
     "Posture",
     "Promise",
     "Reservation",
     "Slo",
+    "Start",
     "Survivability",
+    "Survival",
     "TrafficShare",
     "WantedDeployment",
     "Weights",
@@ -82,11 +92,14 @@ __all__ = [
     "plan_cost_of",
     "plan_costs",
     "plan_decode",
+    "plan_diff",
     "plan_encode",
+    "plan_sha256",
     "priced",
     "problem_decode",
     "problem_encode",
     "problem_sha256",
     "room_left",
     "solve",
+    "survive",
 ]

@@ -104,17 +104,21 @@ class Standing:
         return domain.kind in COVERS[self.deployment.survivability]
 
     def left(self, lost: Collection[FailureDomain]) -> Left:
-        """What stands when all of ``lost`` is gone. Of an ``active_passive`` deployment one cluster serves: while
-        nothing is lost the one that does now, after a loss the better of those left."""
+        """What stands when all of ``lost`` is gone."""
+        return self._sum(self.serving(lost))
+
+    def serving(self, lost: Collection[FailureDomain]) -> tuple[Part, ...]:
+        """The parts that serve when all of ``lost`` is gone. Of an ``active_passive`` deployment one cluster serves:
+        while nothing is lost the one that does now, after a loss the better of those left."""
         outside = [part for part in self.parts if _stands(part, lost)]
         if self.deployment.posture == "active_active":
-            return self._sum(part for part in outside if not part.allocation.standby)
+            return tuple(part for part in outside if not part.allocation.standby)
         if not lost:
             outside = [part for part in outside if not part.allocation.standby]
         by_cluster: dict[str, list[Part]] = defaultdict(list)
         for part in outside:
             by_cluster[part.cluster.cluster_id].append(part)
-        return max(map(self._sum, by_cluster.values()), key=_better, default=Left(0.0, 0.0, False))
+        return tuple(max(by_cluster.values(), key=lambda parts: _better(self._sum(parts)), default=()))
 
     def _sum(self, parts: Iterable[Part]) -> Left:
         share = replicas = 0.0

@@ -328,3 +328,24 @@ def _bill(
         rented = max(0, gpus - reserved * pool.gpus_per_instance)
         total += rented * Fraction(pool.instance_micro_usd_per_h or 0, pool.gpus_per_instance)
     return total
+
+
+#: A plan that says one of these may serve less than the demand, or fewer replicas than wished.
+_ADMIT_LESS = {"max_replicas", "min_replicas", "demand"}
+
+
+def untruths(problem: PlacementProblem, plan: PlacementPlan) -> Iterator[str]:
+    """Promises and rules that a plan breaks without saying so. Hard rules are never to be broken, said or not."""
+    certificate = certify(problem, plan)
+    for promise in certificate.promises:
+        said = set(promise.admitted)
+        refused = plan.by_deployment[promise.deployment_id].refusal is not None
+        if promise.kept or refused or "survivability" in said or said & _ADMIT_LESS:
+            continue
+        yield (
+            f"{promise.deployment} is said to be placed ({', '.join(said) or 'nothing relaxed'}): "
+            + "; ".join(
+                line for line in certificate.broken_promises if line.startswith(f"{promise.deployment}:")
+            )
+        )
+    yield from map(str, certificate.broken_rules)

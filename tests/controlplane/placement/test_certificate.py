@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.placement import (
-    Allocation,
     Demand,
     DeploymentPlan,
     PerformanceProfile,
@@ -24,6 +23,7 @@ from controlplane.placement import (
 )
 from controlplane.placement.broken_rules import fits
 from tests.controlplane.placement.failures import disagreements, packs_exactly, price_by_trying
+from tests.controlplane.placement.plans import allocation, plan_of, planned
 from tests.controlplane.placement.random_worlds import planned_problems
 from tests.controlplane.placement.worlds import CLUSTERS, POOLS, pool, problem, wanted
 
@@ -137,29 +137,9 @@ def asked(requests_per_s: float, tokens_per_s: float = 0.0, name: str = "chat") 
 
 def given_to(name: str, rows: dict[str, int], **fields: Any) -> DeploymentPlan:
     """Ready replicas by pool id."""
-    return DeploymentPlan(
-        deployment_id=f"d-{name}",
-        generation=1,
-        allocations=tuple(
-            Allocation(
-                revision_id=f"r-{name}-1",
-                revision=1,
-                pool_id=pool_id,
-                min_replicas=replicas,
-                max_replicas=replicas,
-                gpus_per_replica=1,
-                micro_usd_per_h=0,
-                marginal_micro_usd_per_h=0,
-                reasons=(),
-                **fields,
-            )
-            for pool_id, replicas in rows.items()
-        ),
+    return planned(
+        *(allocation(pool_id, ready, name=name, **fields) for pool_id, ready in rows.items()), name=name
     )
-
-
-def plan_of(*entries: DeploymentPlan) -> PlacementPlan:
-    return PlacementPlan(deployments=entries, micro_usd_per_h=0, marginal_micro_usd_per_h=0)
 
 
 def test_demand_is_turned_into_shares_by_what_was_measured() -> None:

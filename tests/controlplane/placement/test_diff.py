@@ -1,0 +1,122 @@
+"""What changes from one plan to another."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+
+from controlplane.placement import (
+    PlacementPlan,
+    PlacementProblem,
+    plan_cost,
+    plan_diff,
+)
+from tests.controlplane.placement.plans import allocation, plan_of, planned
+from tests.controlplane.placement.random_worlds import planned_problems
+from tests.controlplane.placement.worlds import POOLS, pool, problem, wanted
+from workloadplane.protocol.refusal import Refusal
+
+REFUSAL = Refusal(rule="survivability", subject="deployment chat", value="region", remedy="add capacity")
+
+
+def test_what_starts_stops_and_moves() -> None:
+    """By hand: of three in eu one goes to spot in the same cluster, two to us, where a fourth starts."""
+    world = problem(wanted(min_replicas=3, max_replicas=9), pools=(*POOLS, pool("eu", procurement="spot")))
+    before = plan_of(planned(allocation("p-eu-on_demand", 3)))
+    after = plan_of(planned(allocation("p-eu-spot", 1), allocation("p-us-on_demand", 3)))
+    diff = plan_diff(world, before, world, after)
+    [chat] = diff.deployments
+    assert [str(move) for move in chat.moves] == [
+        "1 moves from eu/on-demand to eu/spot",
+        "2 move from eu/on-demand to us/on-demand",
+        "1 starts on us/on-demand",
+    ]
+    assert (diff.replicas_moved, diff.replicas_started, diff.replicas_stopped) == (3, 1, 0)
+    back = plan_diff(world, after, world, before)
+    assert (back.replicas_moved, back.replicas_started, back.replicas_stopped) == (3, 0, 1)
+    assert chat.cost_before.rent_micro_usd_per_h == 6_000_000
+    assert chat.cost_after.rent_micro_usd_per_h == 5_000_000
+    assert "rent 6.000 -> 5.000 USD/h" in str(chat)
+
+
+def test_equal_plans_have_nothing_to_tell() -> None:
+    """Also where a ceiling differs."""
+    world = problem(wanted())
+    plan = plan_of(planned(allocation("p-us-on_demand", 1)))
+    higher = plan_of(planned(allocation("p-us-on_demand", 1, most=4)))
+    diff = plan_diff(world, plan, world, higher)
+    assert (diff.deployments, diff.unchanged) == ((), 1)
+    assert diff.lines() == (
+        "in all: 0 replicas move, 0 start, 0 stop; rent 1.000 -> 1.000 USD/h; 0 promises lost, 0 gained;"
+        " 1 deployments unchanged",
+    )
+
+
+def test_promises_refusals_and_losses_are_told_the_worst_first() -> None:
+    """A lost promise comes before money."""
+    world = problem(wanted(survivability="region"), wanted("cheap", min_replicas=3))
+    safe = planned(allocation("p-us-on_demand", 1), allocation("p-eu-on_demand", 1))
+    alone = planned(allocation("p-us-on_demand", 1), relaxed=(REFUSAL,))
+    dear = planned(allocation("p-jp-on_demand", 3, name="cheap"), name="cheap")
+    moved = planned(allocation("p-eu-on_demand", 3, name="cheap"), name="cheap")
+    diff = plan_diff(world, plan_of(safe, dear), world, plan_of(alone, moved))
+    assert [one.deployment for one in diff.deployments] == ["chat", "cheap"]
+    assert (diff.promises_lost, diff.promises_gained) == (("chat",), ())
+    [chat, _] = diff.deployments
+    assert chat.given_up == (REFUSAL,)
+    assert "region us" in {str(domain) for domain in chat.survives_no_more}
+    assert "its promise is no longer kept; would no longer survive losing" in str(chat)
+    back = plan_diff(world, plan_of(alone, moved), world, plan_of(safe, dear))
+    assert back.promises_gained == ("chat",)
+    assert back.deployments[0].granted == (REFUSAL,) or back.deployments[1].granted == (REFUSAL,)
+
+
+def test_deployments_come_and_go() -> None:
+    """Each is judged in the problem that knows it."""
+    before = problem(wanted("old"))
+    after = problem(wanted("new"))
+    diff = plan_diff(
+        before,
+        plan_of(planned(allocation("p-us-on_demand", 1, name="old"), name="old")),
+        after,
+        plan_of(planned(allocation("p-us-on_demand", 1, name="new"), name="new")),
+    )
+    assert {str(one).split(";")[0] for one in diff.deployments} == {"old: gone", "new: new"}
+    assert plan_diff(before, plan_of(), after, plan_of(), only=()).deployments == ()
+
+
+def test_a_price_alone_is_told() -> None:
+    """The same rooms, in a world where they cost more."""
+    world = problem(wanted())
+    plan = plan_of(planned(allocation("p-us-on_demand", 1)))
+    dearer = replace(
+        world,
+        pools=tuple(replace(one, instance_micro_usd_per_h=5_000_000) for one in world.pools),
+    )
+    [chat] = plan_diff(world, plan, dearer, plan).deployments
+    assert (chat.moves, str(chat)) == ((), "chat: rent 1.000 -> 5.000 USD/h")
+
+
+def test_a_place_to_start_in_is_told_as_that() -> None:
+    """Who scales to zero has no replicas to move."""
+    world = problem(wanted(min_replicas=0))
+    before = plan_of(planned(allocation("p-us-on_demand", 0)))
+    after = plan_of(planned(allocation("p-eu-on_demand", 0)))
+    [chat] = plan_diff(world, before, world, after).deployments
+    assert [str(move) for move in chat.moves] == [
+        "may start on eu/on-demand",
+        "may no longer start on us/on-demand",
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(planned_problems())
+def test_moves_add_up_and_money_is_the_plans(case: tuple[PlacementProblem, PlacementPlan]) -> None:
+    """From nothing to the plan, from the plan to itself, and back."""
+    world, plan = case
+    rooms = sum(row.room_replicas for entry in plan.deployments for row in entry.allocations)
+    empty = plan_of(*(replace(entry, allocations=(), traffic=()) for entry in plan.deployments))
+    there = plan_diff(world, empty, world, plan)
+    assert (there.replicas_started, there.replicas_moved, there.replicas_stopped) == (rooms, 0, 0)
+    assert there.cost_after == plan_cost(world, plan)
+    assert plan_diff(world, plan, world, plan).deployments == ()
+    assert plan_diff(world, plan, world, empty).replicas_stopped == rooms
