@@ -17,7 +17,7 @@ from controlplane.placement.problem import (
     Pool,
     WantedDeployment,
 )
-from controlplane.placement.standing import TOLERANCE, Standing, Standings, unlawful, unsuitable
+from controlplane.placement.standing import TOLERANCE, Part, Standing, Standings, unlawful, unsuitable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +69,17 @@ def _of_entry(known: Standings, standing: Standing) -> _Found:
     deployment, entry = standing.deployment, standing.entry
     if not entry.allocations and entry.refusal is None:
         yield "answer", "it is neither placed nor told why not"
+    runs = {(row.pool_id, row.revision_id) for row in known.problem.current_of(deployment.deployment_id)}
     for part in standing.parts:
         where = f"{part.cluster.name}/{part.pool.name}"
         for rule, said in (
             *_of_bounds(part.allocation),
             *_of_place(deployment, part.allocation, part.pool, part.cluster),
+            *(
+                ()
+                if (part.pool.pool_id, part.allocation.revision_id) in runs
+                else _of_hardware(deployment, part)
+            ),
         ):
             yield rule, f"on {where}, {said}"
     most = sum(row.max_replicas for row in entry.allocations)
@@ -99,18 +105,26 @@ def _of_place(deployment: WantedDeployment, row: Allocation, pool: Pool, cluster
         yield rule, f"jurisdiction {cluster.jurisdiction or 'unknown'}; allowed is {allowed}"
     elif rule:
         yield rule, f"provider {cluster.provider} is not allowed"
-    if row.revision_id == deployment.revision_id:
-        if row.gpus_per_replica != deployment.gpus_per_replica:
-            yield (
-                "gpus_per_replica",
-                f"{row.gpus_per_replica} GPUs a replica instead of {deployment.gpus_per_replica}",
-            )
-        yield from unsuitable(deployment, pool)
-    elif not 1 <= row.gpus_per_replica <= pool.gpus_per_instance:
+    if not 1 <= row.gpus_per_replica <= pool.gpus_per_instance:
         yield (
             "gpus_per_instance",
             f"{row.gpus_per_replica} GPUs a replica in instances of {pool.gpus_per_instance}",
         )
+
+
+def _of_hardware(deployment: WantedDeployment, part: Part) -> _Found:
+    """For what does not run there yet. An older revision's weights are not in the problem."""
+    row = part.allocation
+    if row.revision_id != deployment.revision_id:
+        return
+    if row.gpus_per_replica != deployment.gpus_per_replica:
+        yield (
+            "gpus_per_replica",
+            f"{row.gpus_per_replica} GPUs a replica instead of {deployment.gpus_per_replica}",
+        )
+    yield from (
+        (rule, said) for rule, said in unsuitable(deployment, part.pool) if rule != "gpus_per_instance"
+    )
 
 
 def _of_growth(problem: PlacementProblem, standing: Standing) -> _Found:
@@ -155,9 +169,10 @@ def _of_posture(standing: Standing) -> _Found:
 
 
 def _of_latency(known: Standings, standing: Standing) -> _Found:
-    """Only what is known to be too far is broken; the plan may say that it gave this wish up."""
+    """Only what is known to be too far is broken; the plan may say that it gave this wish up, or refused all."""
     target_s = standing.deployment.slo.ttft_s_p95
-    if target_s is None or any(refusal.rule == "latency" for refusal in standing.entry.relaxed):
+    given_up = any(refusal.rule == "latency" for refusal in standing.entry.relaxed)
+    if target_s is None or given_up or standing.entry.refusal is not None:
         return
     origins = known.origins(standing.deployment.deployment_id)
     for cluster in {part.cluster.cluster_id: part.cluster for part in standing.parts}.values():
@@ -216,15 +231,15 @@ def _of_pools(problem: PlacementProblem, plan: PlacementPlan) -> Iterator[Broken
 
 
 def _outgoing(problem: PlacementProblem, plan: PlacementPlan) -> Iterator[tuple[str, int, int]]:
-    """(pool id, GPUs per replica, replicas) on their way out, less those whose GPUs their own successors wait for."""
+    """(pool id, GPUs per replica, replicas) on their way out, less those in whose GPUs successors have their room."""
     room_gpus: dict[tuple[str, str], int] = defaultdict(int)
     for entry in plan.deployments:
         for row in entry.allocations:
             room_gpus[entry.deployment_id, row.pool_id] += row.room_replicas * row.gpus_per_replica
     for occupancy in problem.occupancies:
         key = (occupancy.deployment_id, occupancy.pool_id)
-        handed_over = min(occupancy.replicas, room_gpus[key] // occupancy.gpus_per_replica)
-        room_gpus[key] -= handed_over * occupancy.gpus_per_replica
+        handed_over = min(occupancy.replicas, -(-room_gpus[key] // occupancy.gpus_per_replica))
+        room_gpus[key] = max(0, room_gpus[key] - handed_over * occupancy.gpus_per_replica)
         if occupancy.replicas > handed_over:
             yield occupancy.pool_id, occupancy.gpus_per_replica, occupancy.replicas - handed_over
 

@@ -26,7 +26,7 @@ from controlplane.placement.encoding import plan_sha256, problem_sha256
 from controlplane.placement.plan import DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import FailureDomain, LossKind, PlacementProblem, Survivability
 from controlplane.placement.promise_price import promise_price_micro_usd_per_h, rented_gpus_by_pool
-from controlplane.placement.standing import COVERS, Left, Part, PlannedBy, Standing, Standings
+from controlplane.placement.standing import Left, Part, PlannedBy, Standing, Standings
 
 Verdict = Literal["survives", "degraded", "lost"]
 
@@ -210,9 +210,9 @@ def _belong_together(problem: PlacementProblem, plan: PlacementPlan) -> None:
 def _losses(known: Standings, standing: Standing) -> list[Loss]:
     """Of every judged domain that carries a part of it, and of domains that nobody recorded but that were promised."""
     touched = {domain for part in standing.parts for domain in part.domains if domain.kind in JUDGED}
-    for kind in COVERS[standing.deployment.survivability]:
-        if any(not part.cluster.domains(kind) for part in standing.parts):
-            touched.add(FailureDomain(kind=kind, name="not recorded"))
+    kind = standing.deployment.survivability
+    if kind != "none" and any(not part.cluster.domains(kind) for part in standing.parts):
+        touched.add(FailureDomain(kind=kind, name="not recorded"))
     in_order = sorted(touched, key=lambda domain: (JUDGED.index(domain.kind), domain.name))
     return [_loss(known, standing, domain) for domain in in_order]
 

@@ -52,7 +52,8 @@ COVERS: Mapping[Survivability, tuple[DomainKind, ...]] = {
 class Part:
     """An allocation as it is counted.
 
-    replicas:   those that count: kept ready where a loss must be survived, elsewhere all that have room
+    replicas:   those that count: kept ready where a loss must be survived, all that have room elsewhere and of those
+                that scale to zero
     chance:     of one of them to be there when it is needed (below 1 for spot where a loss must be survived)
     share_each: of the demand planned for, what one of them serves
     domains:    everything whose loss takes it
@@ -84,7 +85,8 @@ class Left:
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """One deployment, what it needs and what it has."""
+    """One deployment, what it needs and what it has. ``surroundings``: of each recorded domain, all that its clusters
+    are in."""
 
     deployment: WantedDeployment
     entry: DeploymentPlan
@@ -92,6 +94,7 @@ class Standing:
     tokens_per_s: float
     planned_by: PlannedBy
     parts: tuple[Part, ...]
+    surroundings: Mapping[FailureDomain, frozenset[FailureDomain]]
 
     @property
     def replicas_needed(self) -> int:
@@ -110,7 +113,7 @@ class Standing:
     def serving(self, lost: Collection[FailureDomain]) -> tuple[Part, ...]:
         """The parts that serve when all of ``lost`` is gone. Of an ``active_passive`` deployment one cluster serves:
         while nothing is lost the one that does now, after a loss the better of those left."""
-        outside = [part for part in self.parts if _stands(part, lost)]
+        outside = [part for part in self.parts if _stands(part, lost, self.surroundings)]
         if self.deployment.posture == "active_active":
             return tuple(part for part in outside if not part.allocation.standby)
         if not lost:
@@ -169,6 +172,7 @@ class Standings:
             tokens_per_s=tokens_per_s,
             planned_by=planned_by,
             parts=tuple(self._part(deployment, row, planned_by) for row in entry.allocations),
+            surroundings=self._surroundings,
         )
 
     def planned_by(self, deployment: WantedDeployment) -> PlannedBy:
@@ -252,22 +256,50 @@ class Standings:
             for pool in self.problem.pools
         }
 
+    @cached_property
+    def _surroundings(self) -> Mapping[FailureDomain, frozenset[FailureDomain]]:
+        found: dict[FailureDomain, set[FailureDomain]] = defaultdict(set)
+        for cluster in self.problem.clusters:
+            for domain in cluster.failure_domains:
+                found[domain].update(cluster.failure_domains)
+        return {domain: frozenset(around) for domain, around in found.items()}
 
-def _stands(part: Part, lost: Collection[FailureDomain]) -> bool:
-    """Where nobody recorded a cluster's zone (region, provider), it may be in the one that is lost."""
+
+def _stands(
+    part: Part,
+    lost: Collection[FailureDomain],
+    surroundings: Mapping[FailureDomain, frozenset[FailureDomain]],
+) -> bool:
+    """Where nobody recorded a cluster's zone, it may be in the one that is lost, unless that one is in another region
+    or with another provider; likewise for regions."""
     if not part.domains.isdisjoint(lost):
         return False
-    kinds = {domain.kind for domain in part.cluster.failure_domains}
-    return all(domain.kind in kinds or domain.kind not in RECORDED for domain in lost)
+    own = part.cluster.failure_domains
+    for domain in lost:
+        if domain.kind not in RECORDED or any(one.kind == domain.kind for one in own):
+            continue
+        around = surroundings.get(domain, frozenset())
+        wider = RECORDED[RECORDED.index(domain.kind) + 1 :]
+        if not any(_apart(kind, own, around) for kind in wider):
+            return False
+    return True
+
+
+def _apart(kind: DomainKind, some: Iterable[FailureDomain], others: Iterable[FailureDomain]) -> bool:
+    """Whether both have domains of this kind, and none in common."""
+    here = {domain.name for domain in some if domain.kind == kind}
+    there = {domain.name for domain in others if domain.kind == kind}
+    return bool(here and there) and here.isdisjoint(there)
 
 
 def _counted(deployment: WantedDeployment, row: Allocation, *, by_demand: bool) -> int:
-    """Ready ones where a loss must be survived, else those that have room. Who scales to zero and has no demand needs a
-    place to start in, no room."""
-    counted = row.min_replicas if deployment.survivability != "none" else row.room_replicas
-    if deployment.min_replicas == 0 and counted == 0 and not by_demand:
+    """Ready ones where a loss must be survived, else those that have room. Of one that scales to zero nothing need be
+    ready: its rooms count, and where it has no demand a place to start in."""
+    if deployment.min_replicas > 0:
+        return row.min_replicas if deployment.survivability != "none" else row.room_replicas
+    if row.room_replicas == 0 and not by_demand:
         return row.max_replicas
-    return counted
+    return row.room_replicas
 
 
 def chance(problem: PlacementProblem, deployment: WantedDeployment, pool: Pool) -> float:

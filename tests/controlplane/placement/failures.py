@@ -32,7 +32,7 @@ class Replica:
     serves: Fraction
     chance: Fraction
     fails_with: list[str]
-    zones_known: set[str]
+    recorded: list[str]
 
 
 @dataclass
@@ -75,7 +75,7 @@ def replicas_of(
                 serves=_serves(problem, deployment, pool, row, rates),
                 chance=chance,
                 fails_with=labels(problem, pool),
-                zones_known={domain.kind for domain in cluster.failure_domains},
+                recorded=[f"{domain.kind} {domain.name}" for domain in cluster.failure_domains],
             )
             for _ in range(count)
         ]
@@ -83,13 +83,13 @@ def replicas_of(
 
 
 def _that_count(deployment: WantedDeployment, row: Allocation, *, by_demand: bool) -> int:
-    if deployment.survivability == "none":
-        count = row.min_replicas if row.min_replicas > row.planned_replicas else row.planned_replicas
-    else:
-        count = row.min_replicas
-    if count == 0 and deployment.min_replicas == 0 and not by_demand:
+    with_room = row.min_replicas if row.min_replicas > row.planned_replicas else row.planned_replicas
+    scales_to_zero = deployment.min_replicas == 0
+    if scales_to_zero and with_room == 0 and not by_demand:
         return row.max_replicas
-    return count
+    if scales_to_zero or deployment.survivability == "none":
+        return with_room
+    return row.min_replicas
 
 
 def _rates(problem: PlacementProblem, deployment: WantedDeployment) -> tuple[Fraction, Fraction] | None:
@@ -157,8 +157,7 @@ def lose(problem: PlacementProblem, plan: PlacementPlan, deployment: WantedDeplo
     for label in lost:
         kind = label.split(" ", maxsplit=1)[0]
         for replica in list(standing):
-            unknown = kind in ("zone", "region", "provider") and kind not in replica.zones_known
-            if label in replica.fails_with or unknown:
+            if label in replica.fails_with or _may_be_there(problem, replica, kind, label):
                 standing.remove(replica)
     if deployment.posture == "active_active":
         return _serve(deployment, [replica for replica in standing if not replica.standby])
@@ -170,6 +169,25 @@ def lose(problem: PlacementProblem, plan: PlacementPlan, deployment: WantedDeplo
         outcomes.append(_serve(deployment, here))
     outcomes.sort(key=lambda outcome: (outcome.survives, outcome.served, outcome.replicas))
     return outcomes[-1] if outcomes else _serve(deployment, [])
+
+
+def _may_be_there(problem: PlacementProblem, replica: Replica, kind: str, label: str) -> bool:
+    """Nobody knows this replica's zone (region, provider), and what is known does not put it elsewhere."""
+    if kind not in ("zone", "region", "provider"):
+        return False
+    if any(one.startswith(f"{kind} ") for one in replica.recorded):
+        return False
+    wider = {"zone": ("region", "provider"), "region": ("provider",), "provider": ()}[kind]
+    neighbours = [
+        [f"{domain.kind} {domain.name}" for domain in cluster.failure_domains] for cluster in problem.clusters
+    ]
+    there = [one for names in neighbours if label in names for one in names]
+    for one in wider:
+        mine = [name for name in replica.recorded if name.startswith(f"{one} ")]
+        theirs = [name for name in there if name.startswith(f"{one} ")]
+        if mine and theirs and not set(mine) & set(theirs):
+            return False
+    return True
 
 
 def _serve(deployment: WantedDeployment, replicas: list[Replica]) -> Outcome:
@@ -253,10 +271,9 @@ def _kept(problem: PlacementProblem, plan: PlacementPlan, deployment: WantedDepl
         return False
     used = _used_pools(problem, plan, deployment)
     world = {label for one in problem.pools for label in labels(problem, one) if _promised(deployment, label)}
-    for kind in ("zone", "region", "provider"):
-        unknown = [one for one in used if not problem.cluster_by_id[one.cluster_id].domains(kind)]
-        if unknown and _promised(deployment, f"{kind} somewhere"):
-            world.add(f"{kind} somewhere")
+    kind = deployment.survivability
+    if kind != "none" and any(not problem.cluster_by_id[one.cluster_id].domains(kind) for one in used):
+        world.add(f"{kind} somewhere")
     own = {label for one in used for label in labels(problem, one)}
     everything = [label for label in sorted(world) if label in own or "somewhere" in label]
     return lose(problem, plan, deployment).survives and all(
@@ -331,7 +348,7 @@ def _bill(
 
 
 #: A plan that says one of these may serve less than the demand, or fewer replicas than wished.
-_ADMIT_LESS = {"max_replicas", "min_replicas", "demand"}
+_ADMIT_LESS = {"max_replicas", "replicas"}
 
 
 def untruths(problem: PlacementProblem, plan: PlacementPlan) -> Iterator[str]:

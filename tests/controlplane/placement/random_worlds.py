@@ -6,6 +6,7 @@ generator.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 from hypothesis import strategies as st
@@ -77,6 +78,8 @@ def random_problem(rng: Random, *, clusters: int, pools: int, deployments: int) 
     made_pools = _pools(rng, made_clusters, pools)
     profiles = tuple(_profiles(rng))
     rows = tuple(_deployment(rng, number) for number in range(deployments))
+    current, outgoing = _running(rng, rows, made_pools)
+    made_pools = tuple(_shrunk(rng, one) for one in made_pools)
     return PlacementProblem(
         organization_id="o",
         wanted=1,
@@ -84,8 +87,8 @@ def random_problem(rng: Random, *, clusters: int, pools: int, deployments: int) 
         clusters=made_clusters,
         pools=made_pools,
         deployments=rows,
-        current=tuple(_current(rng, rows, made_pools)),
-        occupancies=tuple(_occupancies(rng, rows, made_pools)),
+        current=tuple(current),
+        occupancies=tuple(outgoing),
         reservations=tuple(
             Reservation(
                 pool_id=one.pool_id,
@@ -232,10 +235,10 @@ def _demands(rng: Random, deployment: WantedDeployment) -> list[Demand]:
     return rows
 
 
-def _current(
+def _running(
     rng: Random, deployments: Sequence[WantedDeployment], pools: Sequence[Pool]
-) -> list[CurrentAssignment]:
-    """What runs, inside its pools' capacity; not always where it may still be."""
+) -> tuple[list[CurrentAssignment], list[Occupancy]]:
+    """What runs and what is on its way out, inside its pools' capacity; not always where it may still be."""
     free = {one.pool_id: one.capacity_instances for one in pools}
     rows = []
     for deployment in deployments:
@@ -262,13 +265,7 @@ def _current(
                     planned_replicas=replicas,
                 )
             )
-    return rows
-
-
-def _occupancies(
-    rng: Random, deployments: Sequence[WantedDeployment], pools: Sequence[Pool]
-) -> list[Occupancy]:
-    return [
+    return rows, [
         Occupancy(
             deployment_id=rng.choice(deployments).deployment_id,
             pool_id=one.pool_id,
@@ -276,8 +273,15 @@ def _occupancies(
             replicas=1,
         )
         for one in pools
-        if deployments and one.capacity_instances and rng.random() < 0.1
+        if deployments and free[one.pool_id] and rng.random() < 0.1
     ]
+
+
+def _shrunk(rng: Random, one: Pool) -> Pool:
+    """One pool in twelve lost an instance after it was filled."""
+    if one.capacity_instances and rng.random() < 1 / 12:
+        return replace(one, capacity_instances=one.capacity_instances - 1)
+    return one
 
 
 def random_plan(rng: Random, problem: PlacementProblem) -> PlacementPlan:

@@ -96,7 +96,11 @@ OTHER_TYPE = pool("eu", instance_type_id="i-2", pool_id="p-other", name="other")
         (world_with(wanted(max_replicas=1)), plan(row(max_replicas=2)), ["max_replicas"]),
         (world_with(), plan(row(min_replicas=2)), ["bounds"]),
         (world_with(), plan(row(planned_replicas=2)), ["bounds"]),
-        (world_with(), plan(row(gpus_per_replica=2)), ["gpus_per_replica", "pool_capacity"]),
+        (
+            world_with(),
+            plan(row(gpus_per_replica=2)),
+            ["gpus_per_instance", "gpus_per_replica", "pool_capacity"],
+        ),
         (
             world_with(wanted(gpus_per_replica=2)),
             plan(row(gpus_per_replica=2)),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from controlplane.placement import (
     Demand,
     DeploymentPlan,
+    FailureDomain,
     PerformanceProfile,
     PlacementPlan,
     PlacementProblem,
@@ -235,18 +236,20 @@ def test_a_domain_says_what_of_all_demand_is_left() -> None:
     )
 
 
-def test_an_unrecorded_zone_may_be_the_one_that_is_lost() -> None:
-    """Nobody knows where the cluster is, so that it keeps no promise about zones."""
-    clusters = tuple(
-        replace(one, failure_domains=one.failure_domains[1:]) if one.name == "eu" else one for one in CLUSTERS
-    )
-    world = problem(wanted(survivability="zone"), clusters=clusters)
-    plan = plan_of(given_to("chat", {"p-eu-on_demand": 1, "p-us-on_demand": 1}))
-    assert certify(world, plan).broken_promises == ("chat: losing zone us-a leaves 0 of 1 promised replicas",)
+def test_an_unrecorded_zone_may_be_any_of_its_region() -> None:
+    """Nobody knows where in eu the cluster is, so that it keeps no promise there; us is certainly elsewhere."""
+    eu, us, jp = CLUSTERS
+    other = FailureDomain(kind="zone", name="eu-b")
+    second = replace(jp, region="eu", failure_domains=(other, *eu.failure_domains[1:]))
+    unknown = replace(eu, failure_domains=eu.failure_domains[1:])
+    world = problem(wanted(survivability="zone"), clusters=(unknown, us, second))
+    far = plan_of(given_to("chat", {"p-eu-on_demand": 1, "p-us-on_demand": 1}))
+    assert certify(world, far).broken_promises == ()
+    near = plan_of(given_to("chat", {"p-eu-on_demand": 1, "p-jp-on_demand": 1}))
+    assert certify(world, near).broken_promises == ("chat: losing zone eu-b leaves 0 of 1 promised replicas",)
     alone = plan_of(given_to("chat", {"p-eu-on_demand": 2}))
-    assert (
-        "chat: losing zone not recorded leaves 0 of 1 promised replicas"
-        in certify(world, alone).broken_promises
+    assert certify(world, alone).broken_promises == (
+        "chat: losing zone not recorded leaves 0 of 1 promised replicas",
     )
 
 
