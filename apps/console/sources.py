@@ -17,7 +17,7 @@ from apps.api.actors import Actor
 from apps.api.models import AuditEvent
 from apps.api.pagination import Page, paginate
 from apps.catalog import selectors as catalog
-from apps.catalog.models import EngineImage, EngineName
+from apps.catalog.models import EngineImage, EngineName, Model
 from apps.console.forms.deployment import FormOptions
 from apps.console.presenters.deployments import DeploymentRow, deployment_row
 from apps.console.presenters.fleet import ClusterView, agent_view, cluster_views
@@ -128,6 +128,11 @@ def form_options(*, actor: Actor) -> FormOptions:
         engines=tuple(engine for engine in EngineName.values if engine in engines),
         jurisdictions=tuple(fleet_selectors.jurisdictions()),
     )
+
+
+def models_with_adapters(*, actor: Actor) -> QuerySet[Model]:
+    """The project's models with their versions and the adapters of those."""
+    return catalog.models(actor=actor).prefetch_related("versions__adapters")
 
 
 def newer_image(*, deployment: Deployment) -> EngineImage | None:

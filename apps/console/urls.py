@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from apps.console.views.access import KeyRevoke, KeysPage
+from apps.console.views.access import KeyLimits, KeyRevoke, KeysPage, ProjectLimits
 from apps.console.views.catalog import EnginesPage, ModelsPage
 from apps.console.views.deployment import (
     DeploymentDelete,
@@ -51,6 +51,8 @@ urlpatterns = [
     path("models", ModelsPage.as_view(), name="models"),
     path("engines", EnginesPage.as_view(), name="engines"),
     path("keys", KeysPage.as_view(), name="keys"),
+    path("keys/<str:key_id>/limits", KeyLimits.as_view(), name="key-limits"),
+    path("project-limits", ProjectLimits.as_view(), name="project-limits"),
     path("keys/<str:key_id>/revoke", KeyRevoke.as_view(), name="key-revoke"),
     path("audit", AuditPage.as_view(), name="audit"),
 ]

@@ -33,6 +33,7 @@ PAGES = (
     "/models",
     "/engines",
     "/keys",
+    "/project-limits",
     "/audit",
 )
 
@@ -95,6 +96,25 @@ def test_every_page_is_sound(
         seen.page.goto(live_server.url + path)
         assert serious_violations(seen.page) == [], path
         assert seen.overflow_px <= 0, path
+    assert seen.complaints == []
+
+
+def test_a_keys_limits_are_set_by_hand(browser: Browser, live_server: LiveServer, world: World) -> None:
+    """From the list to the form and back: what was typed is what the list says."""
+    seen = enter(browser, live_server)
+    page = seen.page
+    page.goto(f"{live_server.url}/keys")
+    page.get_by_role("link", name="Limits of laptop").click()
+    assert serious_violations(page) == []
+    page.get_by_label("Tokens a minute").fill("20000")
+    page.get_by_label("Highest priority").select_option("low")
+    page.get_by_role("button", name="Set limits").click()
+    expect(page.get_by_text("The limits of laptop are changed")).to_be_visible()
+    expect(page.get_by_role("row", name="laptop")).to_contain_text("20,000 tokens / min")
+    page.get_by_role("link", name="Change", exact=True).click()
+    page.get_by_label("Requests at once").fill("64")
+    page.get_by_role("button", name="Set limits").click()
+    expect(page.get_by_text("64 at once")).to_be_visible()
     assert seen.complaints == []
 
 

@@ -12,10 +12,10 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 from pytest_django.fixtures import Settings
 
-from apps.accounts.models import ApiKey, User
+from apps.accounts.models import ApiKey, Membership, Role, User
 from apps.agents.models import EnrolmentToken, LogLines, LogWatch
 from apps.api.models import AuditEvent
-from apps.catalog.models import EngineImage
+from apps.catalog.models import EngineImage, ModelVersion
 from apps.deployments.models import Deployment, Revision
 from apps.fleet.models import Cluster
 from apps.placements.models import Assignment, PlacementPlan
@@ -47,6 +47,7 @@ PAGES = (
     "/models",
     "/engines",
     "/keys",
+    "/project-limits",
     "/audit",
 )
 VALID = {
@@ -136,7 +137,7 @@ def test_a_form_acts_on_the_project_that_it_was_shown_for(client: Client, world:
     shown = client.get("/keys").content.decode()
     sent = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', shown))
     client.get("/project", {"project": str(world.other_project.pk)})
-    form = {**sent, "name": "from-the-first", "scopes": "inference"}
+    form = {**sent, "name": "from-the-first", "scopes": "inference", "max_priority": "normal"}
     assert client.post("/keys", form).status_code == 200
     assert ApiKey.objects.get(name="from-the-first").project == world.project
 
@@ -410,7 +411,8 @@ def test_a_newer_engine_image_is_offered_and_taken(client: Client, world: World)
 def test_a_key_is_shown_once_and_stored_as_a_hash(client: Client, world: World) -> None:
     """The answer to the form holds the key; no later page, no row and no audit entry does."""
     client = logged_in(client, world.admin)
-    made = client.post("/keys", {"name": "ci", "scopes": ["inference"], "expires_in_days": "30"})
+    new = {"name": "ci", "scopes": ["inference"], "expires_in_days": "30", "max_priority": "normal"}
+    made = client.post("/keys", new)
     secret = re.search(r'id="secret">(mrd_[^<]+)<', made.content.decode())
     assert secret is not None
     assert "no-store" in made["Cache-Control"]
@@ -430,6 +432,79 @@ def test_a_keys_limits_are_shown(client: Client, world: World) -> None:
     assert "20,000 tokens / min" in shown
     assert "8 at once" in shown
     assert "priority low" in shown
+
+
+LIMITS = {"requests_per_minute": "600", "tokens_per_minute": "", "concurrent_requests": "8"}
+
+
+def test_a_keys_limits_are_set_with_it_and_changed_later(client: Client, world: World) -> None:
+    """The form for a new key holds them; the form for a key shows them, changes them, and takes them away."""
+    client = logged_in(client, world.admin)
+    new = {"name": "ci", "scopes": ["inference"], **LIMITS, "max_priority": "high"}
+    assert client.post("/keys", new).status_code == 200
+    key = ApiKey.objects.get(name="ci")
+    assert (key.requests_per_minute, key.tokens_per_minute, key.concurrent_requests) == (600, None, 8)
+    assert key.max_priority == "high"
+    shown = client.get(f"/keys/{key.pk}/limits").content.decode()
+    assert 'name="requests_per_minute" value="600"' in shown
+    changed = {**LIMITS, "requests_per_minute": "", "tokens_per_minute": "9000", "max_priority": "low"}
+    assert client.post(f"/keys/{key.pk}/limits", changed)["Location"] == "/keys"
+    key.refresh_from_db()
+    assert (key.requests_per_minute, key.tokens_per_minute, key.concurrent_requests) == (None, 9000, 8)
+    assert key.max_priority == "low"
+    assert "9,000 tokens / min" in client.get("/keys").content.decode()
+
+
+def test_the_projects_limits_are_shown_and_changed(client: Client, world: World) -> None:
+    """Where keys are and on a deployment's page it is read what all of them may use together."""
+    client = logged_in(client, world.admin)
+    assert client.post("/project-limits", LIMITS)["Location"] == "/keys"
+    world.project.refresh_from_db()
+    assert (world.project.requests_per_minute, world.project.tokens_per_minute) == (600, None)
+    for path in ("/keys", "/deployments/chat"):
+        shown = client.get(path).content.decode()
+        assert "600 requests / min" in shown and "8 at once" in shown, path
+    assert AuditEvent.objects.filter(action="changed").exists()
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "many", "1.5", "4294967296"])
+def test_a_wrong_limit_changes_nothing(client: Client, world: World, wrong: str) -> None:
+    """Told at the field, for a key and for the project."""
+    client = logged_in(client, world.admin)
+    key = ApiKey.objects.get(name="laptop")
+    for path in (f"/keys/{key.pk}/limits", "/project-limits"):
+        response = client.post(path, {**LIMITS, "tokens_per_minute": wrong, "max_priority": "low"})
+        assert response.status_code == 422
+        assert b'class="error"' in response.content
+    key.refresh_from_db()
+    world.project.refresh_from_db()
+    assert key.requests_per_minute is None and world.project.requests_per_minute is None
+
+
+def test_limits_are_for_those_who_may_set_them(client: Client, world: World) -> None:
+    """A viewer reads them and is offered nothing; an operator sets keys' and not the project's; others find no key."""
+    key = ApiKey.objects.get(name="laptop")
+    member = Membership.objects.get(user=world.viewer)
+    viewer = logged_in(client, world.viewer)
+    html = viewer.get("/keys").content.decode()
+    assert "no limit" in html and "/limits" not in html and "/project-limits" not in html
+    assert viewer.post(f"/keys/{key.pk}/limits", {**LIMITS, "max_priority": "low"}).status_code == 403
+    member.role = Role.OPERATOR
+    member.save()
+    assert viewer.post("/project-limits", LIMITS).status_code == 403
+    assert viewer.post(f"/keys/{key.pk}/limits", {**LIMITS, "max_priority": "low"}).status_code == 302
+    stranger = logged_in(client, world.stranger)
+    assert stranger.post(f"/keys/{key.pk}/limits", {**LIMITS, "max_priority": "low"}).status_code == 404
+
+
+def test_models_tell_what_they_take_and_their_adapters(client: Client, world: World) -> None:
+    """Of each version: modalities, and the adapters that a deployment may name."""
+    client = logged_in(client, world.admin)
+    ModelVersion.objects.filter(model__project=world.project).update(modalities=["text", "image"])
+    html = client.get("/models").content.decode()
+    assert "text, image" in html
+    assert 'title="rank 8, sha256:eeee' in html and ">french</span>" in html
+    assert "text, image" in client.get("/deployments/chat").content.decode()
 
 
 def test_a_wrong_key_form_makes_no_key(client: Client, world: World) -> None:

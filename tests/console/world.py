@@ -11,7 +11,7 @@ from django.utils import timezone
 from apps.accounts.models import ApiKey, Membership, Organization, Project, Role, User
 from apps.agents.models import AgentSession, Replica, ReplicaInterval
 from apps.api.models import AuditEvent
-from apps.catalog.models import EngineImage, Model, ModelVersion
+from apps.catalog.models import Adapter, EngineImage, Model, ModelVersion
 from apps.deployments.models import AutoscalingPolicy, Deployment, DeploymentCondition, Revision
 from apps.fleet.models import (
     Cluster,
@@ -185,7 +185,7 @@ def _fleet(organization: Organization, now: datetime) -> dict[str, Cluster]:
 
 def _model(project: Project) -> ModelVersion:
     model = Model.objects.create(project=project, name="tiny-llama")
-    return ModelVersion.objects.create(
+    version = ModelVersion.objects.create(
         model=model,
         version="1",
         digest="sha256:" + "c" * 64,
@@ -194,6 +194,14 @@ def _model(project: Project) -> ModelVersion:
         size_bytes=4_300_000,
         max_context_tokens=512,
     )
+    Adapter.objects.create(
+        model_version=version,
+        name="french",
+        digest="sha256:" + "e" * 64,
+        source_uri="file:///adapters/french",
+        rank=8,
+    )
+    return version
 
 
 def _deployment(

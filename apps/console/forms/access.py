@@ -1,11 +1,11 @@
-"""The form for a new API key."""
+"""Forms for API keys, and for what they and their project may use."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django import forms
 
-from apps.accounts.models import Scope
+from apps.accounts.models import Priority, Scope
 from apps.console.forms.base import DocumentForm
 
 _EXPIRIES = (
@@ -17,10 +17,55 @@ _EXPIRIES = (
 )
 
 
-class KeyForm(DocumentForm):
-    """Name, scopes and life of a key."""
+#: What a signed 32-bit column holds.
+_LIMIT_MAX = 2**31 - 1
+
+
+def _limit(label: str) -> forms.IntegerField:
+    return forms.IntegerField(
+        label=label, required=False, min_value=1, max_value=_LIMIT_MAX, help_text="Empty: no limit."
+    )
+
+
+class LimitsForm(DocumentForm):
+    """What a project's keys may use together; each gateway process holds it for itself."""
 
     pointers: ClassVar[Mapping[str, str]] = {
+        "/requests_per_minute": "requests_per_minute",
+        "/tokens_per_minute": "tokens_per_minute",
+        "/concurrent_requests": "concurrent_requests",
+    }
+
+    requests_per_minute = _limit("Requests a minute")
+    tokens_per_minute = _limit("Tokens a minute")
+    concurrent_requests = _limit("Requests at once")
+
+    def changes(self) -> dict[str, Any]:
+        """As the service takes them: ``None`` = no limit."""
+        return {name: self.cleaned_data[name] for name in LimitsForm.base_fields}
+
+
+class KeyLimitsForm(LimitsForm):
+    """What one key may use."""
+
+    pointers: ClassVar[Mapping[str, str]] = {**LimitsForm.pointers, "/max_priority": "max_priority"}
+
+    max_priority = forms.ChoiceField(
+        label="Highest priority",
+        choices=Priority.choices,
+        initial=Priority.NORMAL,
+        help_text="What its requests may ask for at most.",
+    )
+
+    def changes(self) -> dict[str, Any]:
+        return {**super().changes(), "max_priority": self.cleaned_data["max_priority"]}
+
+
+class KeyForm(KeyLimitsForm):
+    """Name, scopes, life and limits of a new key."""
+
+    pointers: ClassVar[Mapping[str, str]] = {
+        **KeyLimitsForm.pointers,
         "/name": "name",
         "/scopes": "scopes",
         "/expires_at": "expires_in_days",

@@ -1,9 +1,9 @@
-"""API keys as the console shows them."""
+"""API keys and what they and their project may use, as the console shows them."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from apps.accounts.models import ApiKey
+from apps.accounts.models import ApiKey, RateLimited
 
 
 @dataclass(frozen=True)
@@ -16,14 +16,17 @@ class KeyView:
     @property
     def limits(self) -> list[str]:
         """What it may use at each gateway, and what its requests may ask for at most; in words."""
-        key = self.key
-        amounts = (
-            (key.requests_per_minute, "requests / min"),
-            (key.tokens_per_minute, "tokens / min"),
-            (key.concurrent_requests, "at once"),
-        )
-        limits = [f"{amount:,} {unit}" for amount, unit in amounts if amount is not None]
-        return [*(limits or ["no limit"]), f"priority {key.max_priority}"]
+        return [*limits_in_words(self.key), f"priority {self.key.max_priority}"]
+
+
+def limits_in_words(limited: RateLimited) -> list[str]:
+    """What a key, or all keys of a project together, may use at each gateway process."""
+    amounts = (
+        (limited.requests_per_minute, "requests / min"),
+        (limited.tokens_per_minute, "tokens / min"),
+        (limited.concurrent_requests, "at once"),
+    )
+    return [f"{amount:,} {unit}" for amount, unit in amounts if amount is not None] or ["no limit"]
 
 
 def key_view(key: ApiKey, now: datetime) -> KeyView:

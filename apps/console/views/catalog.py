@@ -3,17 +3,20 @@
 from django.http import HttpRequest, HttpResponse
 
 from apps.api.pagination import paginate
-from apps.catalog.selectors import engine_images, models
+from apps.catalog.selectors import engine_images
+from apps.console import sources
 from apps.console.views.base import ConsolePage
 
 
 class ModelsPage(ConsolePage):
-    """The project's models with their versions."""
+    """The project's models with their versions, and what adapters those have."""
 
     section = "models"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        page = paginate(models(actor=self.actor), limit=None, cursor=request.GET.get("cursor"))
+        page = paginate(
+            sources.models_with_adapters(actor=self.actor), limit=None, cursor=request.GET.get("cursor")
+        )
         return self.page("models.html", page=page)
 
 

@@ -12,6 +12,7 @@ from apps.agents.services import logs_watch
 from apps.api.actors import Right
 from apps.api.problems import Problem
 from apps.console import sources
+from apps.console.presenters.access import limits_in_words
 from apps.console.presenters.deployments import conditions_view, phase_legend, replicas_by_region
 from apps.console.presenters.logs import log_views
 from apps.console.presenters.traffic import traffic_charts
@@ -43,6 +44,7 @@ class DeploymentPage(ConsolePage):
             revisions=sources.revisions_newest(deployment=deployment),
             newer_image=sources.newer_image(deployment=deployment),
             endpoint_url=sources.endpoint_url(actor=self.actor, deployment=deployment),
+            project_limits=limits_in_words(self.project),
             problem=problem,
             **self.figures(deployment),
         )
