@@ -38,11 +38,15 @@ class Answer:
         return 100 * (total - bound_micro_usd_per_h) / max(1, spent)
 
 
-def answered(problem: PlacementProblem, solver: Solver) -> Answer:
-    """What ``solver`` says to ``problem``."""
+def timed(solver: Solver) -> tuple[PlacementPlan, float]:
+    """A plan, and the seconds that it took."""
     began_s = time.perf_counter()
     plan = solver()
-    took_s = time.perf_counter() - began_s
+    return plan, time.perf_counter() - began_s
+
+
+def judged(problem: PlacementProblem, plan: PlacementPlan, took_s: float) -> Answer:
+    """The plan with its cost and its faults."""
     return Answer(plan, took_s, plan_cost(problem, plan), faults(problem, plan))
 
 

@@ -7,13 +7,14 @@ import resource
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from statistics import median
 
 from controlplane.placement import PlacementPlan, PlacementProblem, solve
 from tests.benchmarks.goals import Figures, Row
 from tests.benchmarks.placement.instances import instance
-from tests.benchmarks.placement.measured import Answer, answered
+from tests.benchmarks.placement.measured import Solver, judged, timed
 
 COLUMNS = ("took_s", "gap_pct", "gap_pct_worst", "usd_per_h", "relaxed", "refused", "rss_gib")
 FIRST = "first plan"
@@ -67,14 +68,18 @@ def apart(size: Size, seed: int, seconds: tuple[float, ...]) -> Found:
 
 
 def solved(size: Size, seed: int, seconds: tuple[float, ...]) -> Found:
-    """The first plan, and the best after so many seconds more, each search from the start."""
+    """The first plan, and the best after so many seconds more, each search from the start.
+
+    Judging comes last, so that its memory is not taken for that of solving.
+    """
     problem = size.made(seed)
-    answers: dict[str, tuple[Answer, float]] = {}
-    first = answered(problem, lambda: solve(problem))
-    answers[FIRST] = first, peak_gib()
+    solvers: dict[str, Solver] = {FIRST: lambda: solve(problem)}
     for limit_s in sorted(seconds):
-        answer = answered(problem, lambda limit_s=limit_s: within(problem, limit_s))  # type: ignore[misc]
-        answers[f"{limit_s:g} s"] = answer, peak_gib()
+        solvers[f"{limit_s:g} s"] = partial(within, problem, limit_s)
+    plans = {mark: (*timed(solver), peak_gib()) for mark, solver in solvers.items()}
+    answers = {
+        mark: (judged(problem, plan, took_s), rss_gib) for mark, (plan, took_s, rss_gib) in plans.items()
+    }
     bound = max(answer.bound_micro_usd_per_h for answer, _ in answers.values())
     figures = {
         mark: {
