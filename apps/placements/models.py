@@ -13,7 +13,12 @@ from apps.fleet.models import GpuPool, Region
 
 
 class PlacementClock(models.Model):
-    """Per organization: which generation was asked for, and which was solved. The queue of truth for solves."""
+    """Per organization: which generation was asked for, and which was solved. The queue of truth for solves.
+
+    gpu_micro_usd_per_h_by_pool, lower_bound_micro_usd_per_h: the scarcity prices and the bound of the last full solve,
+        adopted or not
+    failures: kind of solve -> why the last one failed; none where it did not
+    """
 
     organization = models.OneToOneField(
         Organization, on_delete=models.CASCADE, related_name="placement_clock"
@@ -23,6 +28,10 @@ class PlacementClock(models.Model):
     )
     solved = models.BigIntegerField(default=0, help_text="the wanted value that the newest plan has seen")
     plan_generation = models.BigIntegerField(default=0)
+    full_solved_at = models.DateTimeField(null=True, blank=True)
+    gpu_micro_usd_per_h_by_pool = models.JSONField(default=dict, db_default=Value({}, models.JSONField()))
+    lower_bound_micro_usd_per_h = models.BigIntegerField(null=True, blank=True)
+    failures = models.JSONField(default=dict, db_default=Value({}, models.JSONField()))
 
     class Meta:
         constraints: ClassVar = [
@@ -40,7 +49,8 @@ class PlacementPlan(models.Model):
 
     objective_micro_usd_per_h:   what it costs by ``plan_cost``; lower_bound: what any plan costs at least, if proven
     gpu_micro_usd_per_h_by_pool: the scarcity prices that it was made with or by
-    certificate_sha256:          of the certificate of what was adopted, together with the inputs it speaks of
+    certificate_sha256:          of the certificate, which names the problem and the plan by hash
+    refused, relaxed:            deployments that got a refusal, and those that had to give up a wish
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -53,6 +63,8 @@ class PlacementPlan(models.Model):
     lower_bound_micro_usd_per_h = models.BigIntegerField(null=True, blank=True)
     gpu_micro_usd_per_h_by_pool = models.JSONField(default=dict, db_default=Value({}, models.JSONField()))
     certificate_sha256 = models.CharField(max_length=64, blank=True, default="", db_default="")
+    refused = models.PositiveIntegerField(default=0, db_default=0)
+    relaxed = models.PositiveIntegerField(default=0, db_default=0)
     solve_s = models.FloatField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -127,6 +139,44 @@ class Assignment(models.Model):
     def needed_replicas(self) -> int:
         """So many must be ready before what the deployment leaves may go."""
         return max(self.min_replicas, min(self.handover_replicas, self.room_replicas))
+
+
+class SolveKind(models.TextChoices):
+    """What a solve answers: an event, for what that touches; or everything anew, every few minutes."""
+
+    EVENT = "event"
+    FULL = "full"
+
+
+class SolveOutcome(models.TextChoices):
+    """adopted; unchanged: nothing to do; kept: what it saved was not worth the moves; overtaken: the world was quicker;
+    failed: the last plan stays in force."""
+
+    ADOPTED = "adopted"
+    UNCHANGED = "unchanged"
+    KEPT = "kept"
+    OVERTAKEN = "overtaken"
+    FAILED = "failed"
+
+
+class SolveCount(models.Model):
+    """How often solves of one kind came to one outcome, and how long they took together."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+")
+    kind = models.CharField(max_length=8, choices=SolveKind.choices)
+    outcome = models.CharField(max_length=16, choices=SolveOutcome.choices)
+    solves = models.BigIntegerField()
+    solve_s_sum = models.FloatField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["organization", "kind", "outcome"], name="solve_count_once"),
+            models.CheckConstraint(condition=Q(kind__in=SolveKind.values), name="solve_kind_known"),
+            models.CheckConstraint(condition=Q(outcome__in=SolveOutcome.values), name="solve_outcome_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.solves} of {self.kind} {self.outcome}"
 
 
 class DeploymentDemand(models.Model):

@@ -1,6 +1,6 @@
 """Reading plans and assignments."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
@@ -10,7 +10,7 @@ from django.db.models import Count, F, Q, QuerySet, Sum
 from apps.accounts.selectors import organization_wanted
 from apps.api.actors import Actor
 from apps.api.problems import not_found
-from apps.placements.models import Assignment, DeploymentDemand, PlacementClock, PlacementPlan
+from apps.placements.models import Assignment, DeploymentDemand, PlacementClock, PlacementPlan, SolveCount
 
 
 def assignments_live(*, cluster_ids: Collection[UUID]) -> QuerySet[Assignment]:
@@ -139,18 +139,48 @@ def plans_superseded() -> QuerySet[PlacementPlan]:
 
 @dataclass(frozen=True)
 class PlacementTotals:
-    """Of the whole installation: changes that no plan has seen yet, and plans ever stored."""
+    """Of the whole installation.
+
+    wishes_behind: changes that no plan has seen yet; plans: ever stored
+    objective, lower_bound: of the plans in force; the bound is 0 while an organization has none, and of its last full
+        solve else
+    refused, relaxed: deployments by the plans in force
+    failing: organizations whose last solve of some kind failed
+    solves: (kind, outcome) -> how many, and the seconds they took
+    """
 
     wishes_behind: int
     plans: int
+    objective_micro_usd_per_h: int
+    lower_bound_micro_usd_per_h: int
+    refused: int
+    relaxed: int
+    failing: int
+    solves: Mapping[tuple[str, str], tuple[int, float]]
 
 
 def placement_totals() -> PlacementTotals:
     """For the control plane's own metrics."""
-    sums = PlacementClock.objects.aggregate(
-        wishes_behind=Sum(F("wanted") - F("solved")), plans=Sum("plan_generation")
+    clocks = PlacementClock.objects.aggregate(
+        wishes_behind=Sum(F("wanted") - F("solved")),
+        plans=Sum("plan_generation"),
+        bound=Sum("lower_bound_micro_usd_per_h"),
+        failing=Count("pk", filter=~Q(failures={})),
     )
-    return PlacementTotals(wishes_behind=sums["wishes_behind"] or 0, plans=sums["plans"] or 0)
+    in_force = PlacementPlan.objects.filter(
+        plan_generation=F("organization__placement_clock__plan_generation")
+    ).aggregate(objective=Sum("objective_micro_usd_per_h"), refused=Sum("refused"), relaxed=Sum("relaxed"))
+    counts = SolveCount.objects.values_list("kind", "outcome").annotate(Sum("solves"), Sum("solve_s_sum"))
+    return PlacementTotals(
+        wishes_behind=clocks["wishes_behind"] or 0,
+        plans=clocks["plans"] or 0,
+        objective_micro_usd_per_h=in_force["objective"] or 0,
+        lower_bound_micro_usd_per_h=clocks["bound"] or 0,
+        refused=in_force["refused"] or 0,
+        relaxed=in_force["relaxed"] or 0,
+        failing=clocks["failing"],
+        solves={(kind, outcome): (solves, seconds) for kind, outcome, solves, seconds in counts},
+    )
 
 
 def demands(*, organization_id: UUID) -> QuerySet[DeploymentDemand]:

@@ -6,6 +6,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from apps.placements.services.demand_notice import demand_notice as notice
+from apps.placements.services.placements_improve import placements_improve as improve
 from apps.placements.services.placements_reconcile import placements_reconcile as reconcile
 from apps.placements.services.placements_solve import placements_solve as solve
 
@@ -26,3 +27,9 @@ def placements_reconcile() -> None:
 def demand_notice() -> None:
     """Plan for the demand that usage shows, where it has moved."""
     notice(now=timezone.now())
+
+
+@shared_task(name="apps.placements.tasks.placements_improve", time_limit=900)
+def placements_improve() -> None:
+    """Solve everything anew."""
+    improve()

@@ -19,9 +19,11 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_lates
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from apps.agents import selectors as agents
+from apps.api.money import MICRO
 from apps.api.problems import CONTENT_TYPE, Problem
 from apps.deployments import selectors as deployments
 from apps.placements import selectors as placements
+from apps.placements.selectors import PlacementTotals
 
 
 @require_safe
@@ -63,12 +65,38 @@ def _asked() -> bytes:
         "Deployments by the Ready condition",
         deployments.deployments_by_readiness(),
     )
-    totals = placements.placement_totals()
-    behind = Gauge("meridian_placement_wishes_behind", "Changes that no plan has seen yet", registry=registry)
-    behind.set(totals.wishes_behind)
-    plans = Gauge("meridian_placement_plans", "Plans ever stored", registry=registry)
-    plans.set(totals.plans)
+    _placement(registry, placements.placement_totals())
     return generate_latest(registry)
+
+
+def _placement(registry: CollectorRegistry, totals: PlacementTotals) -> None:
+    values = (
+        ("wishes_behind", "Changes that no plan has seen yet", totals.wishes_behind),
+        ("plans", "Plans ever stored", totals.plans),
+        ("objective_usd_per_h", "What the plans in force cost", totals.objective_micro_usd_per_h / MICRO),
+        (
+            "lower_bound_usd_per_h",
+            "What any plan costs at least, by the last full solves",
+            totals.lower_bound_micro_usd_per_h / MICRO,
+        ),
+        ("refused_deployments", "Deployments that are not placed as wanted", totals.refused),
+        ("relaxed_deployments", "Deployments placed without some wish", totals.relaxed),
+        ("failing_organizations", "Organizations whose last solve failed", totals.failing),
+    )
+    for name, help_text, value in values:
+        Gauge(f"meridian_placement_{name}", help_text, registry=registry).set(value)
+    if totals.lower_bound_micro_usd_per_h:  # without a bound there is no gap, which is not a gap of 0
+        help_text = "How far the plans are above the bound at most, as a share of it"
+        gap = Gauge("meridian_placement_gap_ratio", help_text, registry=registry)
+        gap.set(totals.objective_micro_usd_per_h / totals.lower_bound_micro_usd_per_h - 1)
+    labels = ["kind", "outcome"]
+    solves = Gauge(
+        "meridian_placement_solves", "Solves ever, by what became of them", labels, registry=registry
+    )
+    seconds = Gauge("meridian_placement_solve_seconds", "What they took together", labels, registry=registry)
+    for (kind, outcome), (count, solve_s) in totals.solves.items():
+        solves.labels(kind=kind, outcome=outcome).set(count)
+        seconds.labels(kind=kind, outcome=outcome).set(solve_s)
 
 
 def _by_state(registry: CollectorRegistry, name: str, help_text: str, counts: Mapping[str, int]) -> None:

@@ -176,12 +176,16 @@ CELERY_BROKER_URL = VALKEY_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
-CELERY_TASK_ROUTES = {"apps.placements.tasks.*": {"queue": "solve"}}
+CELERY_TASK_ROUTES = {
+    "apps.placements.tasks.placements_improve": {"queue": "full_solve"},
+    "apps.placements.tasks.*": {"queue": "solve"},
+}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 1, "socket_timeout": 5, "max_retries": 0}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE = {
     "placements-reconcile": {"task": "apps.placements.tasks.placements_reconcile", "schedule": 5.0},
+    "placements-improve": {"task": "apps.placements.tasks.placements_improve", "schedule": 180.0},
     "demand-notice": {"task": "apps.placements.tasks.demand_notice", "schedule": 60.0},
     "deployments-reconcile": {"task": "apps.deployments.tasks.deployments_reconcile", "schedule": 5.0},
     "answers-purge": {"task": "apps.api.tasks.idempotent_answers_purge", "schedule": 3600.0},

@@ -82,11 +82,11 @@ def web(world: World) -> PartSpec:
 
 
 def worker(world: World) -> PartSpec:
-    """Celery's worker; solves have their own queue, and here the same worker takes both."""
+    """Celery's worker; solves have their own queues, and here the same worker takes all."""
     return _control(
         world,
         "worker",
-        "-m celery -A controlplane worker -Q default,solve --concurrency 2 --loglevel INFO "
+        "-m celery -A controlplane worker -Q default,solve,full_solve --concurrency 2 --loglevel INFO "
         "--without-gossip --without-mingle",
     )
 

@@ -9,6 +9,7 @@ from apps.placements.services.placement_load import placement_load
 from apps.placements.services.placement_preview import Preview, placement_preview
 from apps.placements.services.placement_request import placement_request
 from apps.placements.services.placement_what_if import Comparison, placement_what_if
+from apps.placements.services.placements_improve import placements_improve
 from apps.placements.services.placements_reconcile import placements_reconcile
 from apps.placements.services.placements_solve import placements_solve
 
@@ -28,6 +29,7 @@ __all__ = [
     "placement_preview",
     "placement_request",
     "placement_what_if",
+    "placements_improve",
     "placements_reconcile",
     "placements_solve",
 ]

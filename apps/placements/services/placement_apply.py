@@ -23,7 +23,7 @@ from apps.placements.models import PlacementClock, PlacementPlan
 from apps.placements.services.assignments_write import assignments_write
 from apps.placements.services.placement_decide import Decision
 from controlplane.placement import PlacementPlan as Plan
-from controlplane.placement import PlacementProblem, plan_encode, problem_encode
+from controlplane.placement import PlacementProblem, certify, plan_cost, plan_encode, problem_encode
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Adoption:
 
 
 @transaction.atomic
-def placement_apply(*, decision: Decision) -> Adoption:
-    """Adopt what still holds."""
+def placement_apply(*, decision: Decision, whole: bool = False) -> Adoption:
+    """Adopt what still holds; with ``whole``, all of it or nothing, and then nobody is asked to solve it again."""
     problem = decision.problem
     organization_id = UUID(problem.organization_id)
     touched = _touched(decision)
@@ -55,8 +55,11 @@ def placement_apply(*, decision: Decision) -> Adoption:
         stale = {change.entry.deployment_id for change in touched}
     adoptable = {change.entry.deployment_id for change in touched} - stale
     fitting = that_fit(problem, touched, adoptable)
+    fitting -= _beyond_budgets(problem, fitting, stale | (adoptable - fitting))
     adopted = [change for change in touched if change.entry.deployment_id in fitting]
     stale |= adoptable - fitting
+    if whole and stale:
+        return Adoption(None, frozenset(), frozenset(UUID(deployment_id) for deployment_id in stale))
     plan = _plan_store(decision, clock, adopted, stale) if adopted else None
     _clock_store(clock, problem, overtaken=bool(stale))
     if plan is not None:
@@ -109,6 +112,17 @@ def _stale(
     }
 
 
+def _beyond_budgets(problem: PlacementProblem, fitting: set[str], stale: set[str]) -> set[str]:
+    """Of a project with a budget, all or nothing: what one deployment saves may be what another spends."""
+    bounded = {budget.project_id for budget in problem.budgets}
+    waiting = {problem.deployment_by_id[deployment_id].project_id for deployment_id in stale} & bounded
+    return {
+        deployment_id
+        for deployment_id in fitting
+        if problem.deployment_by_id[deployment_id].project_id in waiting
+    }
+
+
 def _plan_store(
     decision: Decision, clock: PlacementClock, adopted: Sequence[EntryChange], stale: set[str]
 ) -> PlacementPlan:
@@ -121,6 +135,8 @@ def _plan_store(
         micro_usd_per_h=sum(row.micro_usd_per_h for row in rows),
         marginal_micro_usd_per_h=sum(row.marginal_micro_usd_per_h for row in rows),
     )
+    objective = plan_cost(decision.problem, plan).total_micro_usd_per_h
+    certificate_sha256 = certify(decision.problem, plan).sha256 if stale else decision.certificate_sha256
     clock.plan_generation += 1
     return PlacementPlan.objects.create(
         organization_id=clock.organization_id,
@@ -128,6 +144,12 @@ def _plan_store(
         problem=problem_encode(decision.problem),
         plan=plan_encode(plan),
         micro_usd_per_h=plan.micro_usd_per_h,
+        objective_micro_usd_per_h=objective,
+        lower_bound_micro_usd_per_h=plan.lower_bound_micro_usd_per_h,
+        gpu_micro_usd_per_h_by_pool=dict(plan.gpu_micro_usd_per_h_by_pool),
+        certificate_sha256=certificate_sha256,
+        refused=sum(entry.refusal is not None for entry in entries),
+        relaxed=sum(bool(entry.relaxed) for entry in entries),
         solve_s=decision.solve_s,
     )
 

@@ -1,20 +1,20 @@
 """Load, decide, apply, until nothing newer is wanted."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from uuid import UUID
 
-from django.db import connection
 from django.utils import timezone
 
 from apps.api.services.doorbell_ring import doorbell_ring
 from apps.placements import selectors
-from apps.placements.services.placement_apply import placement_apply
+from apps.placements.models import SolveKind, SolveOutcome
+from apps.placements.services.advisory_lock import SOLVE_LOCK, advisory_lock
+from apps.placements.services.placement_apply import Adoption, placement_apply
 from apps.placements.services.placement_decide import placement_decide
 from apps.placements.services.placement_load import placement_load
 from apps.placements.services.placement_request import SOLVE_TASK
+from apps.placements.services.solve_count import solve_count, solve_failed
 
-_SOLVE_LOCK = 7302  # the first half of the advisory lock's key; the second is the organization
 ROUNDS_MAX = 20
 FRUITLESS_ROUNDS_MAX = 3
 
@@ -25,11 +25,12 @@ def placements_solve(*, organization_id: UUID) -> int:
     May run twice, late, or beside itself: one holder of the lock solves, another leaves at once, and whoever holds the
     lock looks again after giving it back, so that no wish falls between them. After ``ROUNDS_MAX`` rounds in an ever
     changing world it makes room for others in the queue and rings again; after ``FRUITLESS_ROUNDS_MAX`` in which the
-    world overtook everything it leaves the rest to the periodic reconciliation.
+    world overtook everything it leaves the rest to the periodic reconciliation. A round that fails is counted and told
+    (event ``PlacementFailed``), changes nothing, and raises as it failed; the wish stays.
     """
     rounds, fruitless = 0, 0
     while _behind(organization_id):
-        with _solve_lock(organization_id) as held:
+        with advisory_lock(SOLVE_LOCK, organization_id) as held:
             if not held:
                 return rounds
             while _behind(organization_id):
@@ -39,8 +40,7 @@ def placements_solve(*, organization_id: UUID) -> int:
                     doorbell_ring(SOLVE_TASK, str(organization_id))
                     return rounds
                 rounds += 1
-                problem = placement_load(organization_id=organization_id, now=timezone.now())
-                adoption = placement_apply(decision=placement_decide(problem=problem))
+                adoption = _round(organization_id)
                 fruitless = fruitless + 1 if adoption.stale and not adoption.adopted else 0
     return rounds
 
@@ -50,16 +50,31 @@ def _behind(organization_id: UUID) -> bool:
     return clock is not None and clock.solved < clock.wanted
 
 
-@contextmanager
-def _solve_lock(organization_id: UUID) -> Iterator[bool]:
-    """A lock of the session, not of a transaction: none is open while the solver works."""
-    key: list[int | str] = [_SOLVE_LOCK, str(organization_id)]
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", key)
-        held = bool(cursor.fetchone()[0])
+def _round(organization_id: UUID) -> Adoption:
+    started = time.monotonic()
     try:
-        yield held
-    finally:
-        if held:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", key)
+        problem = placement_load(organization_id=organization_id, now=timezone.now())
+        decision = placement_decide(problem=problem)
+        adoption = placement_apply(decision=decision)
+    except Exception as error:
+        solve_failed(
+            organization_id=organization_id,
+            kind=SolveKind.EVENT,
+            error=error,
+            solve_s=time.monotonic() - started,
+        )
+        raise
+    solve_count(
+        organization_id=organization_id,
+        kind=SolveKind.EVENT,
+        outcome=outcome_of(adoption),
+        solve_s=decision.solve_s,
+    )
+    return adoption
+
+
+def outcome_of(adoption: Adoption) -> SolveOutcome:
+    """How an adoption is counted."""
+    if adoption.adopted:
+        return SolveOutcome.ADOPTED
+    return SolveOutcome.OVERTAKEN if adoption.stale else SolveOutcome.UNCHANGED

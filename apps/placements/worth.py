@@ -1,0 +1,31 @@
+"""Whether a better plan is worth its moves: the rule of stability of decision 0021. Pure; reads and writes nothing."""
+
+from dataclasses import dataclass
+
+from controlplane.placement import PlacementPlan, PlacementProblem, plan_cost
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What ``better`` saves beside ``stay``, and what its moves cost beyond those that ``stay`` makes too."""
+
+    saving_micro_usd_per_h: int
+    moves_micro_usd_per_h: int
+    hysteresis: float
+
+    @property
+    def adopt(self) -> bool:
+        """It saves something, and ``hysteresis`` times what its moves cost."""
+        least = self.hysteresis * max(0, self.moves_micro_usd_per_h)
+        return self.saving_micro_usd_per_h > 0 and self.saving_micro_usd_per_h >= least
+
+
+def worth(problem: PlacementProblem, *, stay: PlacementPlan, better: PlacementPlan) -> Worth:
+    """Compare what two plans cost. ``stay`` moves only what a rule forces."""
+    before, after = plan_cost(problem, stay), plan_cost(problem, better)
+    moves = after.churn_micro_usd_per_h - before.churn_micro_usd_per_h
+    return Worth(
+        saving_micro_usd_per_h=before.total_micro_usd_per_h - after.total_micro_usd_per_h + moves,
+        moves_micro_usd_per_h=moves,
+        hysteresis=problem.weights.hysteresis,
+    )

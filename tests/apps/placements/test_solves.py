@@ -1,0 +1,246 @@
+"""Solves that go wrong, come late or find nothing better: the last plan stays in force."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.test import Client
+
+from apps.deployments.services import deployment_create, deployment_patch
+from apps.fleet.models import GpuPool
+from apps.fleet.services import pool_patch
+from apps.placements.models import PlacementClock, PlacementPlan, SolveCount
+from apps.placements.services import placements_improve, placements_solve
+from apps.placements.tasks import placements_improve as placements_improve_task
+from apps.placements.tasks import placements_reconcile
+from apps.telemetry.models import Event
+from controlplane.placement import PlacementPlan as Plan
+from controlplane.placement import PlacementProblem, certify, plan_cost, plan_decode, problem_decode, solve
+from tests.apps.placements.test_road import places
+from tests.support.fleet_world import FleetWorld, fleet_world
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+DECIDE = "apps.placements.services.placement_decide"
+IMPROVE = "apps.placements.services.placements_improve"
+
+
+@pytest.fixture
+def world() -> FleetWorld:
+    made = fleet_world()
+    deployment_create(actor=made.actor, document=made.document())
+    placements_solve(organization_id=made.organization.pk)
+    assert places() == {"us-east": (1, 1)}
+    return made
+
+
+def counts() -> dict[tuple[str, str], int]:
+    return {(row.kind, row.outcome): row.solves for row in SolveCount.objects.all()}
+
+
+def told(reason: str) -> list[str]:
+    return list(Event.objects.filter(reason=reason).order_by("pk").values_list("message", flat=True))
+
+
+def price(world: FleetWorld, cluster: str, micro_usd_per_h: int) -> None:
+    pool_patch(actor=world.actor, pool=world.pools[cluster], price_micro_usd_per_h=micro_usd_per_h)
+    placements_solve(organization_id=world.organization.pk)
+
+
+def from_scratch(problem: PlacementProblem, start: Plan) -> Plan:
+    """The cheapest plan, as if nothing ran."""
+    return solve(replace(problem, current=()))
+
+
+@pytest.fixture
+def improves(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Plan]], None]:
+    """Full solves find what this finds."""
+    return lambda found: monkeypatch.setattr(sys.modules[IMPROVE], "improve", found)
+
+
+def test_a_solver_that_fails_leaves_the_last_plan_in_force_and_says_so_once(
+    world: FleetWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wish stays, the failure is counted each time and told once; the next good solve says that it is over."""
+    with monkeypatch.context() as broken:
+        broken.setattr(sys.modules[DECIDE], "solve", lambda problem: 1 / 0)
+        pool_patch(actor=world.actor, pool=world.pools["us-east"], capacity_instances=0)
+        for _ in range(2):
+            placements_reconcile()
+    assert places() == {"us-east": (1, 1)}
+    assert told("PlacementFailed") == [
+        "placement could not be solved (event); the last plan stays in force."
+        " ZeroDivisionError: division by zero"
+    ]
+    assert counts()["event", "failed"] == 2
+    placements_reconcile()
+    assert places() == {"eu-west": (1, 1)}
+    assert len(told("PlacementRecovered")) == 1
+    assert PlacementClock.objects.get().failures == {}
+
+
+def test_one_bad_row_is_named_and_nothing_is_half_adopted(world: FleetWorld) -> None:
+    """A hazard that is no number, as a fault in a feed would write it; mended, all that waited is placed."""
+    GpuPool.objects.filter(pk=world.pools["eu-west"].pk).update(hazard_per_h=float("inf"))
+    deployment_create(actor=world.actor, document=world.document("second"))
+    placements_reconcile()
+    (said,) = told("PlacementFailed")
+    assert "pool on-demand: hazard_per_h is inf; give a finite number, 0 or more" in said
+    assert (places(), places("second"), PlacementPlan.objects.count()) == ({"us-east": (1, 1)}, {}, 1)
+    GpuPool.objects.update(hazard_per_h=0)
+    placements_reconcile()
+    assert places("second") == {"us-east": (1, 1)}
+
+
+def test_a_full_solve_is_adopted_where_it_saves_more_than_its_moves_cost(
+    world: FleetWorld, improves: Callable[..., None]
+) -> None:
+    """The price where it runs has risen far: no event moves it, the full solve does."""
+    price(world, "us-east", 9_000_000)
+    assert places() == {"us-east": (1, 1)}, "what runs is not moved by an event that forces nothing"
+    improves(from_scratch)
+    placements_improve_task()
+    assert places() == {"eu-west": (1, 1)}
+    assert counts()["full", "adopted"] == 1
+    (said,) = told("PlanImproved")
+    assert said.startswith("a full solve saves 7.00 USD/h; its moves cost 0.15 USD/h")
+
+
+def test_a_full_solve_that_saves_too_little_moves_nobody(
+    world: FleetWorld, improves: Callable[..., None]
+) -> None:
+    """Two cents an hour are not worth a cold start and a cache; the prices that it found are kept all the same."""
+    price(world, "us-east", 2_020_000)
+    improves(
+        lambda problem, start: replace(
+            from_scratch(problem, start),
+            gpu_micro_usd_per_h_by_pool={"p": 5},
+            lower_bound_micro_usd_per_h=1_900_000,
+        )
+    )
+    placements_improve_task()
+    assert places() == {"us-east": (1, 1)}
+    assert counts()["full", "kept"] == 1
+    clock = PlacementClock.objects.get()
+    assert (clock.gpu_micro_usd_per_h_by_pool, clock.lower_bound_micro_usd_per_h) == ({"p": 5}, 1_900_000)
+    assert clock.full_solved_at is not None
+
+
+def test_a_full_solve_that_finds_nothing_better_changes_nothing(
+    world: FleetWorld, improves: Callable[..., None]
+) -> None:
+    """Run again and again."""
+    improves(lambda problem, start: start)
+    for _ in range(2):
+        placements_improve_task()
+    assert counts()["full", "unchanged"] == 2
+    assert PlacementPlan.objects.count() == 1
+
+
+def test_a_full_solve_that_the_world_overtakes_is_thrown_away_whole(
+    world: FleetWorld, improves: Callable[..., None]
+) -> None:
+    """While it thought, one of two deployments changed: the other's part is not adopted either."""
+    chat = deployment_create(actor=world.actor, document=world.document("second"))
+    placements_solve(organization_id=world.organization.pk)
+    price(world, "us-east", 9_000_000)
+
+    def slowly(problem: PlacementProblem, start: Plan) -> Plan:
+        deployment_patch(actor=world.actor, deployment=chat, changes={"priority": 1})
+        return from_scratch(problem, start)
+
+    improves(slowly)
+    placements_improve_task()
+    assert (places(), places("second")) == ({"us-east": (1, 1)}, {"us-east": (1, 1)})
+    assert counts()["full", "overtaken"] == 1
+    assert PlacementClock.objects.get().wanted == PlacementClock.objects.get().solved + 1, (
+        "only by the change"
+    )
+    improves(from_scratch)
+    placements_reconcile()
+    placements_improve_task()
+    assert (places(), places("second")) == ({"eu-west": (1, 1)}, {"eu-west": (1, 1)})
+
+
+def test_a_full_solve_that_fails_keeps_no_other_organization_waiting(
+    world: FleetWorld, improves: Callable[..., None]
+) -> None:
+    """The first one's solver breaks; the second one's is asked all the same."""
+    other = fleet_world("other")
+    deployment_create(actor=other.actor, document=other.document("theirs"))
+    placements_solve(organization_id=other.organization.pk)
+    asked = []
+
+    def breaks(problem: PlacementProblem, start: Plan) -> Plan:
+        asked.append(problem.organization_id)
+        if problem.organization_id == str(world.organization.pk):
+            raise ValueError("no basis")
+        return start
+
+    improves(breaks)
+    placements_improve_task()
+    assert set(asked) == {str(world.organization.pk), str(other.organization.pk)}
+    assert Event.objects.get(reason="PlacementFailed").organization_id == world.organization.pk
+    assert places() == {"us-east": (1, 1)}
+
+
+def test_two_full_solves_at_once_are_one(world: FleetWorld, improves: Callable[..., None]) -> None:
+    """Whoever finds the other at work leaves it to it."""
+    improves(lambda problem, start: pytest.fail("solved beside another"))
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(7303, hashtext(%s))", [str(world.organization.pk)])
+    try:
+        placements_improve_task()
+    finally:
+        other.close()
+    assert not any(kind == "full" for kind, _ in counts())
+
+
+def test_a_dead_broker_delays_and_loses_nothing(world: FleetWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The change is accepted, the reconciliation finds it."""
+
+    def dead(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("no broker")
+
+    monkeypatch.setattr("controlplane.celery.application.send_task", dead)
+    pool_patch(actor=world.actor, pool=world.pools["us-east"], capacity_instances=0)
+    assert places() == {"us-east": (1, 1)}
+    placements_reconcile()
+    assert places() == {"eu-west": (1, 1)}
+
+
+def test_a_plan_is_stored_with_what_it_costs_and_the_hash_of_its_certificate(world: FleetWorld) -> None:
+    """Whoever holds problem and plan can certify again, and finds the same."""
+    row = PlacementPlan.objects.get()
+    problem, plan = problem_decode(row.problem), plan_decode(row.plan)
+    assert certify(problem, plan).sha256 == row.certificate_sha256
+    assert row.objective_micro_usd_per_h == plan_cost(problem, plan).total_micro_usd_per_h >= 1_000_000
+    assert (row.refused, row.relaxed) == (0, 0)
+
+
+def test_metrics_tell_how_placement_does(world: FleetWorld, client: Client) -> None:
+    """By kind and outcome, never by name."""
+    pool_patch(actor=world.actor, pool=world.pools["us-east"], capacity_instances=0)
+    for pool in world.pools.values():
+        pool_patch(actor=world.actor, pool=pool, capacity_instances=0)
+    deployment_create(actor=world.actor, document=world.document("second"))
+    placements_solve(organization_id=world.organization.pk)
+    text = client.get("/metrics").content.decode()
+    assert 'meridian_placement_solves{kind="event",outcome="adopted"} 2.0' in text
+    assert "meridian_placement_refused_deployments 2.0" in text
+    assert "meridian_placement_failing_organizations 0.0" in text
+    assert "meridian_placement_objective_usd_per_h" in text
+    assert "meridian_placement_gap_ratio" not in text, "no bound is known"
+    PlacementClock.objects.update(lower_bound_micro_usd_per_h=1_000_000)
+    assert "meridian_placement_gap_ratio" in client.get("/metrics").content.decode()
+
+
+def test_neither_solve_runs_inside_a_transaction(world: FleetWorld) -> None:
+    """No lock waits for a solver."""
+    with transaction.atomic():
+        placements_improve()
+    assert "inside a transaction" in told("PlacementFailed")[0]
