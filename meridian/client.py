@@ -117,6 +117,26 @@ class Client:
                 raise
         return self.request("PUT", f"deployments/{document['name']}", body=document, query=query)[0]
 
+    def plan(self, generation: int | str = "latest") -> Document:
+        """A plan with all of the project's deployments and their losses, page by page."""
+        plan: Document | None = None
+        cursor: str | None = None
+        while True:
+            page = self.get(f"plans/{generation}", limit=200, cursor=cursor)
+            if plan is None:
+                plan = page
+            else:
+                plan["deployments"] += page["deployments"]
+                plan["certificate"]["losses"] += page["certificate"]["losses"]
+            cursor = page.pop("next_cursor", None)
+            if not cursor:
+                return plan
+            generation = plan["plan_generation"]  # whatever is the latest meanwhile
+
+    def plan_what_if(self, changes: Mapping[str, Any]) -> Document:
+        """What would be planned with these changes (``lose``, ``prices``, ``add_pools`` ...); writes nothing."""
+        return self.request("POST", "plans/what-if", body=changes)[0]
+
     def regions(self) -> Document:
         """Where inference is served, as the gateway at ``inference_url`` knows it."""
         response = self._inference.get(f"{self._gateway()}/.well-known/meridian/regions")

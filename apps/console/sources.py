@@ -19,6 +19,7 @@ from apps.api.pagination import Page, paginate
 from apps.catalog import selectors as catalog
 from apps.catalog.models import EngineImage, EngineName, Model
 from apps.console.forms.deployment import FormOptions
+from apps.console.forms.what_if import WhatIfOptions
 from apps.console.presenters.deployments import DeploymentRow, deployment_row
 from apps.console.presenters.fleet import ClusterView, agent_view, cluster_views
 from apps.console.presenters.traffic import Traffic, traffic_of
@@ -133,6 +134,29 @@ def form_options(*, actor: Actor) -> FormOptions:
 def models_with_adapters(*, actor: Actor) -> QuerySet[Model]:
     """The project's models with their versions and the adapters of those."""
     return catalog.models(actor=actor).prefetch_related("versions__adapters")
+
+
+def what_if_options(*, actor: Actor) -> WhatIfOptions:
+    """What a question "what if" can name."""
+    clusters = list(fleet_selectors.clusters(actor=actor).order_by("name"))
+    pools = list(fleet_selectors.pools(actor=actor))
+    losses: dict[str, set[str]] = {
+        kind: {domain.name for row in clusters for domain in row.failure_domains.all() if domain.kind == kind}
+        for kind in ("region", "zone", "provider")
+    }
+    losses["region"] |= {row.region.name for row in clusters}
+    losses["provider"] |= {row.region.provider.name for row in clusters}
+    names = sorted(f"{row.cluster.name}/{row.name}" for row in pools)
+    return WhatIfOptions(
+        losses={
+            **{kind: sorted(found) for kind, found in losses.items()},
+            "cluster": [row.name for row in clusters],
+            "pool": names,
+        },
+        pools=names,
+        clusters=[row.name for row in clusters],
+        instance_types=sorted({row.name for row in fleet_selectors.instance_types()}),
+    )
 
 
 def newer_image(*, deployment: Deployment) -> EngineImage | None:

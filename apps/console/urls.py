@@ -17,6 +17,7 @@ from apps.console.views.deployments import DeploymentsPage
 from apps.console.views.fleet import ClusterPage, ClusterRetire, ClustersPage
 from apps.console.views.history import AuditPage, EventsPage
 from apps.console.views.overview import OverviewLive, OverviewPage
+from apps.console.views.plan_changes import PlanDiffPage, WhatIfPage
 from apps.console.views.plans import PlannedDeploymentPage, PlanPage, PlansPage
 from apps.console.views.session import LoginPage, Logout, ProjectChoice
 
@@ -38,12 +39,14 @@ urlpatterns = [
     path("deployments/<str:name>/redeploy", DeploymentRedeploy.as_view(), name="deployment-redeploy"),
     path("deployments/<str:name>/delete", DeploymentDelete.as_view(), name="deployment-delete"),
     path("plans", PlansPage.as_view(), name="plans"),
+    path("plans/what-if", WhatIfPage.as_view(), name="what-if"),
     path("plans/<str:generation>", PlanPage.as_view(), name="plan"),
     path(
         "plans/<str:generation>/deployments/<str:name>",
         PlannedDeploymentPage.as_view(),
         name="plan-deployment",
     ),
+    path("plans/<str:generation>/diff", PlanDiffPage.as_view(), name="plan-diff"),
     path("events", EventsPage.as_view(), name="events"),
     path("clusters", ClustersPage.as_view(), name="clusters"),
     path("clusters/<str:name>", ClusterPage.as_view(), name="cluster"),

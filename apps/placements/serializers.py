@@ -6,21 +6,32 @@ from rest_framework import serializers
 
 from apps.api.money import usd
 from apps.api.pagination import paginate_names
-from apps.api.problems import not_found
+from apps.api.problems import not_found, parameter_problem
 from apps.api.validation import StrictCharField
 from apps.placements.documents import (
     BoundSerializer,
     CertificateSerializer,
     CostSerializer,
     PlannedDeploymentSerializer,
+    SurvivalSerializer,
     bound_document,
     certificate_document,
     cost_document,
     entry_document,
     names_of_project,
+    survival_document,
 )
 from apps.placements.models import PlacementPlan
-from controlplane.placement import certify, plan_costs, plan_decode, problem_decode, problem_sha256, room_left
+from apps.placements.what_if import CHANGES_MAX, loss_field, loss_read
+from controlplane.placement import (
+    certify,
+    plan_costs,
+    plan_decode,
+    problem_decode,
+    problem_sha256,
+    room_left,
+    survive,
+)
 
 
 class PlanSerializer(serializers.Serializer[Any]):
@@ -39,6 +50,40 @@ class PlanFilters(serializers.Serializer[Any]):
     """Query parameters of a plan."""
 
     deployment = StrictCharField(required=False, help_text="Only the one of this name.")
+
+
+class DiffFilters(serializers.Serializer[Any]):
+    """Query parameters of a diff."""
+
+    against = StrictCharField(
+        required=False, max_length=18, help_text="A generation; default: the one before."
+    )
+
+
+class SurviveFilters(serializers.Serializer[Any]):
+    """What is lost, all at once."""
+
+    lose = serializers.ListField(
+        child=loss_field(),
+        min_length=1,
+        max_length=CHANGES_MAX,
+        help_text="KIND:NAME, given once or several times; KIND is zone, region, provider, cluster, pool (NAME is"
+        " cluster/pool) or spot_group (NAME is instance-type@zone).",
+    )
+
+
+class PlanSurvivalSerializer(SurvivalSerializer):
+    """What a plan would still serve. ``context``: ``actor``, whose project's deployments are told, and ``lose``."""
+
+    def to_representation(self, instance: PlacementPlan) -> dict[str, Any]:
+        problem, plan = problem_decode(instance.problem), plan_decode(instance.plan)
+        ids = names_of_project(problem, plan, str(self.context["actor"].project_id))
+        lost = tuple(loss_read(text) for text in dict.fromkeys(self.context["lose"]))
+        try:
+            survival = survive(problem, plan, lost, only=set(ids.values()))
+        except ValueError as error:
+            raise parameter_problem("lose", str(error).removeprefix("lost: ")) from error
+        return survival_document(problem, survival, plan_generation=instance.plan_generation)
 
 
 class PlanDetailSerializer(PlanSerializer):

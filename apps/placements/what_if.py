@@ -53,6 +53,12 @@ def loss_field(**kwargs: Any) -> PatternField:
     return PatternField(pattern=LOSS_PATTERN, form=LOSS_FORM, **kwargs)
 
 
+def loss_read(text: str) -> FailureDomain:
+    """What ``loss_field`` has let pass."""
+    kind, _, name = text.partition(":")
+    return FailureDomain(kind=cast(LossKind, kind), name=name)
+
+
 def _pool_field() -> StrictCharField:
     return StrictCharField(max_length=130, help_text="cluster/pool")
 
@@ -155,8 +161,7 @@ def _complaint(asked: Asked, refusal: Refusal) -> Problem:
 
 
 def _losses(problem: PlacementProblem, row: str, pointer: str, project_id: str) -> Iterator[Asked]:
-    kind, _, name = row.partition(":")
-    yield Asked(pointer, row, Lost(domain=FailureDomain(kind=cast(LossKind, kind), name=name)))
+    yield Asked(pointer, row, Lost(domain=loss_read(row)))
 
 
 def _prices(

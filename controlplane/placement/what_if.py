@@ -14,13 +14,13 @@ from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPla
 from controlplane.placement.problem import (
     CurrentAssignment,
     FailureDomain,
-    LossKind,
     PlacementProblem,
     Pool,
     Reservation,
     Survivability,
     WantedDeployment,
 )
+from controlplane.placement.standing import domains_of
 from workloadplane.protocol.refusal import Refusal
 
 #: What the pools that are lost say of themselves.
@@ -86,28 +86,15 @@ def applied(problem: PlacementProblem, change: Change) -> PlacementProblem | Ref
 
 
 def _lost(problem: PlacementProblem, change: Lost) -> PlacementProblem | Refusal:
-    kind, name = change.domain.kind, change.domain.name
-    pools_by_name: dict[str, set[str]] = {}
-    for pool in problem.pools:
-        for one in _names(problem, pool, kind):
-            pools_by_name.setdefault(one, set()).add(pool.pool_id)
-    if name not in pools_by_name:
-        return _unknown(kind.replace("_", " "), name, pools_by_name)
-    return _without_pools(problem, pools_by_name[name])
-
-
-def _names(problem: PlacementProblem, pool: Pool, kind: LossKind) -> tuple[str, ...]:
-    """What of this kind a pool is in."""
-    cluster = problem.cluster_by_id[pool.cluster_id]
-    if kind == "pool":
-        return (pool_name(problem, pool),)
-    if kind == "cluster":
-        return (cluster.name,)
-    if kind == "spot_group":
-        places = cluster.domains("zone") or (cluster.name,)
-        is_spot = pool.procurement == "spot"
-        return tuple(f"{pool.instance_type}@{place}" for place in places) if is_spot else ()
-    return cluster.domains(kind)
+    domains_by_pool = {
+        pool.pool_id: domains_of(pool, problem.cluster_by_id[pool.cluster_id]) for pool in problem.pools
+    }
+    lost = {pool_id for pool_id, domains in domains_by_pool.items() if change.domain in domains}
+    if lost:
+        return _without_pools(problem, lost)
+    kind = change.domain.kind
+    known = {one.name for domains in domains_by_pool.values() for one in domains if one.kind == kind}
+    return _unknown(kind.replace("_", " "), change.domain.name, known)
 
 
 def _without_pools(problem: PlacementProblem, pool_ids: Collection[str]) -> PlacementProblem:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from meridian.cli import chat, clusters, deploy, deployments, fleet, keys, models, session
+from meridian.cli import chat, clusters, deploy, deployments, fleet, keys, models, plan, session
 from meridian.cli.explain import explain
 from meridian.cli.local import down, reset, restart, status, up
 from meridian.cli.logs import logs
@@ -41,6 +41,7 @@ app.command(rich_help_panel=WORK)(logs)
 app.command(rich_help_panel=WORK)(chat.chat)
 app.command(rich_help_panel=WORK)(top)
 app.command(rich_help_panel=WORK)(explain)
+app.add_typer(plan.app, name="plan", rich_help_panel=WORK)
 app.command(rich_help_panel=FLEET)(fleet.fleet)
 app.add_typer(clusters.app, name="clusters", rich_help_panel=FLEET)
 app.add_typer(models.app, name="models", rich_help_panel=WORK)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from meridian.cli import context
@@ -77,6 +78,9 @@ def print_plan(answer: dict[str, Any], output: Format) -> None:
     for refusal in plan.get("refusals", []):
         console.print(f"[yellow]not placed[/]: {refusal['subject']}: {refusal['value']}; {refusal['remedy']}")
     console.print(f"total {plan.get('usd_per_h', '0')} USD per hour; nothing was changed")
+    for entry in answer["diff"]["deployments"]:
+        if entry["name"] != answer["deployment"]["name"]:
+            console.print(f"[yellow]also changes[/]  {escape(entry['name'])}: {escape(entry['said'])}")
 
 
 def wait_until_ready(client: Client, name: str, *, generation: int, timeout_s: float) -> dict[str, Any]:

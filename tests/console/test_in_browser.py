@@ -27,6 +27,9 @@ PAGES = (
     "/new-deployment",
     "/plans",
     "/plans/latest",
+    "/plans/1/deployments/chat",
+    "/plans/1/diff",
+    "/plans/what-if",
     "/events",
     "/clusters",
     "/clusters/us-east",
@@ -186,6 +189,29 @@ def test_a_deployment_is_made_with_the_keyboard_alone(
     page.keyboard.press("Enter")
     page.wait_for_url("**/deployments/support")
     assert Deployment.objects.get(name="support").created_by == world.admin
+    assert seen.complaints == []
+
+
+def test_a_plan_is_questioned_with_the_keyboard_alone(
+    browser: Browser, live_server: LiveServer, world: World
+) -> None:
+    """Reasons open below the table; a question is answered on the page, and its answer is as sound as the page."""
+    seen = enter(browser, live_server, width=1280)
+    page = seen.page
+    page.goto(f"{live_server.url}/plans/latest")
+    page.get_by_role("link", name="stuck: reasons, pool by pool").press("Enter")
+    expect(page.locator("#reasons")).to_contain_text("Not placed as wanted")
+    page.get_by_role("link", name="What if").press("Enter")
+    page.get_by_label("This is lost").focus()
+    page.get_by_label("This is lost").select_option("region:us-east4")
+    page.get_by_role("button", name="What would be planned?").press("Enter")
+    answer = page.locator("#answer")
+    expect(answer).to_contain_text("What would be planned")
+    expect(answer).to_contain_text("from us-east/h100-")
+    page.get_by_label("This is lost").select_option("")
+    page.get_by_role("button", name="What would be planned?").press("Enter")
+    expect(answer).to_contain_text("ask for 1 to 20 at once")
+    assert serious_violations(page) == []
     assert seen.complaints == []
 
 

@@ -5,6 +5,7 @@ import uuid
 from dataclasses import replace
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -15,6 +16,7 @@ from pytest_django.fixtures import Settings
 from apps.accounts.models import ApiKey, Membership, Role, User
 from apps.agents.models import EnrolmentToken, LogLines, LogWatch
 from apps.api.models import AuditEvent
+from apps.api.throttling import ApiKeyThrottle
 from apps.catalog.models import EngineImage, ModelVersion
 from apps.deployments.models import Deployment, Revision
 from apps.fleet.models import Cluster
@@ -38,6 +40,9 @@ PAGES = (
     "/new-deployment",
     "/plans",
     "/plans/latest",
+    "/plans/1/deployments/chat",
+    "/plans/1/diff",
+    "/plans/what-if",
     "/events",
     "/events?severity=warning",
     "/events?deployment=chat",
@@ -239,6 +244,73 @@ def test_a_large_plan_is_paged_and_searched(client: Client, world: World) -> Non
         "No deployment of this project has zzz in its name"
         in client.get("/plans/1?name=zzz").content.decode()
     )
+
+
+def test_a_question_is_answered_and_changes_nothing(client: Client, world: World) -> None:
+    """By form, as a whole page or as htmx's part of it; a viewer may ask too."""
+    client = logged_in(client, world.viewer)
+    before = PlacementPlan.objects.count()
+    question = {"lose": "region:us-east4", "price_pool": "eu-west/h100-reserved", "price_usd_per_h": "20.00"}
+    whole = client.post("/plans/what-if", question)
+    assert whole.status_code == 200
+    html = whole.content.decode()
+    assert "<html" in html
+    assert re.search(r"\d moves? from us-east/h100-[a-z-]+ to eu-west/h100-", html)
+    assert 'value="region:us-east4" selected' in html
+    part = client.post("/plans/what-if", question, headers={"HX-Request": "true"}).content.decode()
+    assert "<html" not in part
+    assert "What would be planned" in part
+    assert PlacementPlan.objects.count() == before
+
+
+@pytest.mark.parametrize(
+    ("question", "says"),
+    [
+        ({}, "ask for 1 to 20 at once"),
+        ({"price_pool": "eu-west/h100-spot", "price_usd_per_h": "cheap"}, "decimal string of dollars"),
+        ({"wish_deployment": "foreign", "wish_min_replicas": "1"}, "no deployment of this name here"),
+        ({"demand_factor": "-1"}, "greater than or equal to 0"),
+        ({"demand_factor": "nan"}, "Enter a number"),
+        ({"lose": "region:mars"}, "not one of the available choices"),
+        ({"add_cluster": "eu-west", "add_instance_type": "gcp-8xh100", "add_procurement": "spot",
+          "add_instances": "1", "add_price_usd_per_h": "1"}, "has no instance type of this name"),
+    ],
+)  # fmt: skip
+def test_a_question_that_is_none_says_so(
+    client: Client, world: World, question: dict[str, str], says: str
+) -> None:
+    """At the field or above the form; with htmx in the part that is swapped, which must be a success."""
+    client = logged_in(client, world.admin)
+    answer = client.post("/plans/what-if", question)
+    assert answer.status_code in (400, 422)
+    assert says in answer.content.decode()
+    part = client.post("/plans/what-if", question, headers={"HX-Request": "true"})
+    assert (part.status_code, says in part.content.decode()) == (200, True)
+
+
+def test_questions_by_form_have_the_same_budget(
+    client: Client, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the API refuses to answer more often, the console does not answer either."""
+    monkeypatch.setattr(ApiKeyThrottle, "THROTTLE_RATES", {"solve": "1/minute"})
+    monkeypatch.setattr(ApiKeyThrottle, "timer", lambda _: 30.0)
+    cache.clear()
+    client = logged_in(client, world.admin)
+    question = {"lose": "region:us-east4"}
+    assert client.post("/plans/what-if", question).status_code == 200
+    refused = client.post("/plans/what-if", question)
+    assert refused.status_code == 429
+    assert "wait 30 s" in refused.content.decode()
+
+
+def test_the_history_leads_to_what_each_plan_changed(client: Client, world: World) -> None:
+    """The first against nothing, a later one against the one before."""
+    client = logged_in(client, world.admin)
+    assert 'href="/plans/1/diff"' in client.get("/plans").content.decode()
+    first = client.get("/plans/1/diff").content.decode()
+    assert "it was the first" in first
+    assert "starts on eu-west/h100-reserved" in first
+    assert client.get("/plans/1/diff?against=7").status_code == 404
 
 
 def test_before_the_first_plan_the_page_says_so(client: Client, world: World) -> None:

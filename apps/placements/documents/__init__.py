@@ -4,6 +4,12 @@ Only what a project's reader may see: its own deployments; other projects' are c
 """
 
 from apps.placements.documents.certificates import CertificateSerializer, certificate_document
+from apps.placements.documents.diffs import (
+    PlanDiffSerializer,
+    WhatIfAnswerSerializer,
+    diff_document,
+    what_if_document,
+)
 from apps.placements.documents.money import (
     BoundSerializer,
     CostSerializer,
@@ -16,16 +22,23 @@ from apps.placements.documents.plans import (
     entry_document,
     names_of_project,
 )
+from apps.placements.documents.survivals import SurvivalSerializer, survival_document
 
 __all__ = [
     "BoundSerializer",
     "CertificateSerializer",
     "CostSerializer",
+    "PlanDiffSerializer",
     "PlannedDeploymentSerializer",
+    "SurvivalSerializer",
+    "WhatIfAnswerSerializer",
     "bound_document",
     "certificate_document",
     "cost_document",
+    "diff_document",
     "entry_document",
     "gap_percent",
     "names_of_project",
+    "survival_document",
+    "what_if_document",
 ]

@@ -1,5 +1,6 @@
 """Writing plans and assignments: load, decide, apply."""
 
+from apps.placements.comparisons import Comparison
 from apps.placements.services.assignments_end import assignments_end
 from apps.placements.services.assignments_settle import assignments_drain, assignments_settle
 from apps.placements.services.demand_notice import demand_notice, demand_refresh
@@ -8,10 +9,11 @@ from apps.placements.services.placement_decide import Decision, placement_decide
 from apps.placements.services.placement_load import placement_load
 from apps.placements.services.placement_preview import Preview, placement_preview
 from apps.placements.services.placement_request import placement_request
-from apps.placements.services.placement_what_if import Comparison, placement_what_if
+from apps.placements.services.placement_what_if import placement_what_if
 from apps.placements.services.placements_improve import placements_improve
 from apps.placements.services.placements_reconcile import placements_reconcile
 from apps.placements.services.placements_solve import placements_solve
+from apps.placements.services.plans_compare import plans_compare
 
 __all__ = [
     "Adoption",
@@ -32,4 +34,5 @@ __all__ = [
     "placements_improve",
     "placements_reconcile",
     "placements_solve",
+    "plans_compare",
 ]

@@ -1,0 +1,53 @@
+"""Two plans side by side. Pure; reads and writes nothing."""
+
+from dataclasses import dataclass
+
+from controlplane.placement import (
+    Certificate,
+    PlacementPlan,
+    PlacementProblem,
+    PlanDiff,
+    certify,
+    plan_diff,
+)
+
+
+@dataclass(frozen=True)
+class Side:
+    """A plan and the problem that it answers. ``plan_generation`` is None where nobody stored it."""
+
+    plan_generation: int | None
+    problem: PlacementProblem
+    plan: PlacementPlan
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is, or was, and what another plan puts in its place. ``solve_s``: how long the later one took just now."""
+
+    before: Side
+    after: Side
+    solve_s: float = 0.0
+
+    def deployment_ids(self, project_id: str) -> set[str]:
+        """Of one project's deployments on either side."""
+        return {
+            row.deployment_id
+            for side in (self.before, self.after)
+            for row in side.problem.deployments
+            if row.project_id == project_id
+        }
+
+    def diff(self, project_id: str) -> PlanDiff:
+        """What changes for one project's deployments."""
+        return plan_diff(
+            self.before.problem,
+            self.before.plan,
+            self.after.problem,
+            self.after.plan,
+            only=self.deployment_ids(project_id),
+        )
+
+    def certificate(self, project_id: str) -> Certificate:
+        """What one project's deployments would survive afterwards."""
+        return certify(self.after.problem, self.after.plan, only=self.deployment_ids(project_id))

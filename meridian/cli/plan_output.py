@@ -1,0 +1,193 @@
+"""Plans, their reasons and their changes as tables for people."""
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from meridian.cli.output import console
+
+Document = Mapping[str, Any]
+
+_VERDICTS = {"survives": "green", "degraded": "yellow", "lost": "red"}
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False)
+
+
+def print_plan(plan: Document) -> None:
+    """A line for each deployment, then money, then what is not kept."""
+    table = _table("deployment", "runs on", "usd per hour", "traffic")
+    for entry in plan["deployments"]:
+        table.add_row(
+            escape(entry["name"]),
+            _places(entry) or ("[red]not placed[/]" if entry["refusal"] else "–"),
+            entry["usd_per_h"],
+            ", ".join(map(_flow, entry["traffic"])) or "–",
+        )
+    console.print(table)
+    bound = plan["bound"]
+    gap = f", at most {bound['gap_percent']:.2f} % above the best there is" if bound else ""
+    _say(
+        f"plan {plan['plan_generation']}: {plan['usd_per_h']} USD per hour for all projects,"
+        f" {plan['usd_per_h_marginal']} beyond what is reserved{gap}"
+    )
+    for entry in plan["deployments"]:
+        print_wishes(entry["name"], entry["refusal"], entry["relaxed"])
+    print_broken(plan["certificate"])
+
+
+def print_wishes(name: str, refusal: Document | None, relaxed: Iterable[Document]) -> None:
+    """What a deployment asked for and does not get, with the remedy."""
+    if refusal:
+        _say(f"[red]not placed[/]  {escape(_refused(name, refusal))}")
+    for wish in relaxed:
+        _say(f"[yellow]relaxed[/]  {escape(_refused(name, wish))}")
+
+
+def _refused(name: str, refusal: Document) -> str:
+    rule = str(refusal["rule"]).replace("_", " ")
+    return f"{name}: {rule}, {refusal['value']}; {refusal['remedy']}"
+
+
+def print_broken(certificate: Document) -> None:
+    """Promises and rules that a plan does not keep, one a line."""
+    for line in (*certificate["broken_rules"], *certificate["broken_promises"]):
+        _say(f"[red]not kept[/]  {escape(line)}")
+    left_out = certificate["broken_promises_count"] - len(certificate["broken_promises"])
+    if left_out:
+        _say(f"[red]not kept[/]  {left_out} more")
+
+
+def _places(entry: Document) -> str:
+    return ", ".join(_place(pool) for pool in entry["pools"] if "min_replicas" in pool)
+
+
+def _place(pool: Document) -> str:
+    standby = " standby" if pool["standby"] else ""
+    replicas = max(pool["min_replicas"], pool["planned_replicas"])
+    return f"{replicas} {_words(pool['procurement'])}{standby} in {pool['cluster']}"
+
+
+def _flow(flow: Document) -> str:
+    return f"{100 * flow['share']:.3g} % of {flow['origin_region']} to {flow['region']}"
+
+
+def _words(identifier: str) -> str:
+    return identifier.replace("_", " ")
+
+
+def print_reasons(entry: Document) -> None:
+    """Every pool with its part: first those that were taken."""
+    _say(f"[bold]{escape(entry['name'])}[/]  {entry['usd_per_h']} USD per hour")
+    print_wishes(entry["name"], entry["refusal"], entry["relaxed"])
+    table = _table("pool", "replicas", "usd per hour", "because")
+    for pool in sorted(entry["pools"], key=lambda pool: "min_replicas" not in pool):
+        name = f"{pool['cluster']}/{pool['pool']}"
+        if "min_replicas" in pool:
+            bounds = f"{pool['min_replicas']} to {pool['max_replicas']}"
+            table.add_row(
+                escape(name),
+                bounds + (" standby" if pool["standby"] else ""),
+                pool["usd_per_h"],
+                escape("; ".join(pool["reasons"])),
+            )
+        else:
+            refusal = pool["refusal"]
+            why = f"{_words(refusal['rule'])}: {refusal['value']}; {refusal['remedy']}"
+            table.add_row(escape(name), "–", "–", escape(why))
+    console.print(table)
+
+
+def print_losses(losses: Iterable[Document]) -> None:
+    """What each loss leaves."""
+    table = _table("if lost", "verdict", "demand left", "replicas left", "margin", "back in", "promised")
+    for loss in losses:
+        table.add_row(
+            escape(f"{_words(loss['domain_kind'])} {loss['domain']}"),
+            verdict(loss["verdict"]),
+            f"{100 * loss['share_left']:.3g} %",
+            f"{loss['replicas_left']:.3g} of {loss['replicas_needed']}",
+            f"{loss['margin']:+.3g}",
+            "–" if loss["recovery_s"] is None else f"{loss['recovery_s']:.0f} s",
+            "yes" if loss["promised"] else "no",
+        )
+    console.print(table)
+
+
+def verdict(word: str) -> str:
+    """A verdict as a word in its colour."""
+    return f"[{_VERDICTS.get(word, 'default')}]{word}[/]"
+
+
+def print_diff(diff: Document) -> None:
+    """What changes deployment by deployment, then the sum of it."""
+    table = _table("deployment", "what changes", "rent, usd per hour")
+    for entry in diff["deployments"]:
+        rents = (entry["cost_before"]["rent"], entry["cost_after"]["rent"])
+        said = entry["said"].partition("; rent ")[0]
+        table.add_row(
+            escape(entry["name"]),
+            escape("money alone" if said.startswith("rent ") else said),
+            rents[0] if rents[0] == rents[1] else f"{rents[0]} → {rents[1]}",
+        )
+    if diff["deployments"]:
+        console.print(table)
+    else:
+        _say("nothing changes for this project's deployments")
+    left_out = diff["deployments_changed"] - len(diff["deployments"])
+    if left_out:
+        _say(f"and {left_out} deployments more")
+    _say(
+        f"{diff['replicas_moved']} replicas move, {diff['replicas_started']} start,"
+        f" {diff['replicas_stopped']} stop; {diff['promises_lost']} promises broken,"
+        f" {diff['promises_gained']} kept again; {diff['deployments_unchanged']} deployments unchanged"
+    )
+    before, after = diff["before"]["usd_per_h"], diff["after"]["usd_per_h"]
+    change = _signed(str(Decimal(after) - Decimal(before)))
+    _say(f"{before} → {after} USD per hour for all projects ({change})")
+    parts = [
+        f"{part} {_signed(str(difference))}"
+        for part, usd_per_h in diff["cost_after"].items()
+        if (difference := Decimal(usd_per_h) - Decimal(diff["cost_before"][part]))
+    ]
+    if parts:
+        _say(f"this project, by what counts: {', '.join(parts)}")
+
+
+def _signed(usd: str) -> str:
+    return usd if usd.startswith("-") else f"+{usd}"
+
+
+def print_survival(answer: Document) -> None:
+    """What is left of each deployment that a loss touches, and the sum of it."""
+    table = _table("deployment", "verdict", "demand left", "replicas left", "back in", "promised")
+    for entry in answer["deployments"]:
+        table.add_row(
+            escape(entry["name"]),
+            verdict(entry["verdict"]),
+            f"{100 * entry['share_left']:.3g} %",
+            f"{entry['replicas_left']:.3g} of {entry['replicas_needed']}",
+            "–" if entry["recovery_s"] is None else f"{entry['recovery_s']:.0f} s",
+            "yes" if entry["promised"] else "no",
+        )
+    if answer["deployments"]:
+        console.print(table)
+    left_out = answer["deployments_touched"] - len(answer["deployments"])
+    if left_out:
+        _say(f"and {left_out} deployments more")
+    word = "[green]survives[/]" if answer["survives"] else "[red]does not survive[/]"
+    _say(
+        f"plan {answer['plan_generation']} {word} losing {escape(', '.join(answer['lost']))}:"
+        f" {100 * answer['served_share']:.3g} % of the demand is served"
+    )
