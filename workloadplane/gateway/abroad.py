@@ -22,6 +22,11 @@ class Abroad:
         self._cluster_ids: tuple[str, ...] = ()
         self._indexes: dict[str, PrefixIndex] = {}
 
+    @property
+    def knows_any(self) -> bool:
+        """Whether a peer has answered any prompt lately."""
+        return bool(self._indexes)
+
     def known(self, deployment_id: str, hashes: Sequence[int]) -> Mapping[str, int] | None:
         """Bytes of a prompt that peers hold, by cluster; ``None`` = none, and so it is nearly always."""
         index = self._indexes.get(deployment_id)

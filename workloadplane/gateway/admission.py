@@ -12,6 +12,7 @@ import msgspec
 from workloadplane.gateway import errors
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.peers import PEER_HEADER, PeerStatement, verify
+from workloadplane.gateway.reader import Request
 from workloadplane.gateway.registry import Registry
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.routing import ApiKeyEntry
@@ -27,12 +28,18 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
     statement: PeerStatement | None
 
 
-def authorise(registry: Registry, headers: Mapping[bytes, bytes], *, now: float) -> Caller | Failure:
+def authorise(registry: Registry, request: Request, *, now: float) -> Caller | Failure:
     """Check key, scope and, if a peer passed the request on, what it says. ``now``: seconds since 1970."""
-    secret = _secret(headers)
-    if secret is None:
-        return errors.missing_key()
-    entry = _in_force(registry, hashlib.sha256(secret).digest(), now)
+    headers, derived = request.headers, request.derived
+    sha256 = derived.key_sha256 if derived is not None else None
+    if sha256 is None:
+        secret = _secret(headers)
+        if secret is None:
+            return errors.missing_key()
+        sha256 = hashlib.sha256(secret).digest()
+        if derived is not None:
+            derived.key_sha256 = sha256
+    entry = _in_force(registry, sha256, now)
     if entry is None:
         return errors.wrong_key()
     if INFERENCE_SCOPE not in entry.scopes:
@@ -63,8 +70,9 @@ def is_revoked(registry: Registry, caller: Caller, *, now: float) -> bool:
 
 def _in_force(registry: Registry, sha256: bytes, now: float) -> ApiKeyEntry | None:
     entry = registry.api_key(sha256)
-    expired = entry is not None and entry.expires_at is not None and entry.expires_at <= now
-    return None if expired else entry
+    if entry is None or entry.expires_at is None or entry.expires_at > now:
+        return entry
+    return None
 
 
 def _secret(headers: Mapping[bytes, bytes]) -> bytes | None:

@@ -106,51 +106,55 @@ class Affinity:
     def prompt_of(self, body: InferenceBody, project_id: str, adapter: str | None) -> Prompt:
         """The body's prompt; the body lets go of it, and with it of the bytes that came."""
         asked = raw_bytes(body.messages) or raw_bytes(body.prompt) or raw_bytes(body.input)
-        text = prompt_text(
-            raw_bytes(body.tools), raw_bytes(body.system) or raw_bytes(body.instructions), asked
-        )
+        told = raw_bytes(body.system) or raw_bytes(body.instructions)
+        text = prompt_text(raw_bytes(body.tools), told, asked)
         salt = raw_bytes(body.cache_salt)
         body.forget_prompt()
         if not text:
             return NO_PROMPT
-        seed = self._seed(project_id, adapter) if not salt else self._seed_of(project_id, adapter, salt)
+        seed = self._seeds.get((project_id, adapter)) if not salt else None
+        if seed is None:
+            seed = self._seed(project_id, adapter, salt)
         return Prompt(len(text), chain(text, seed), held_in(asked))
 
-    def _seed(self, project_id: str, adapter: str | None) -> int:
-        """Without a salt: the same for all of a project's prompts."""
-        seed = self._seeds.get((project_id, adapter))
-        if seed is None:
+    def _seed(self, project_id: str, adapter: str | None, salt: bytes) -> int:
+        """Without a salt it is the same for all of a project's prompts, and kept."""
+        seed = seed_of(self._secret, project_id.encode(), (adapter or "").encode(), salt)
+        if not salt:
             if len(self._seeds) >= _SEEDS_MAX:
                 self._seeds.clear()
-            seed = self._seeds[project_id, adapter] = self._seed_of(project_id, adapter, b"")
+            self._seeds[project_id, adapter] = seed
         return seed
-
-    def _seed_of(self, project_id: str, adapter: str | None, salt: bytes) -> int:
-        return seed_of(self._secret, project_id.encode(), (adapter or "").encode(), salt)
 
     def facts(
         self, asked: Asked, snapshot: Snapshot, tried: frozenset[str], *, is_next: bool = False
     ) -> RequestFacts:
         """What the routing room must know of the request. ``is_next``: it has waited and it is its turn."""
-        prompt = asked.prompt
+        prompt, adapter = asked.prompt, asked.adapter
+        deployment_id, places = asked.route.deployment_id, snapshot.places
         known: Sequence[tuple[int, int]] = ()
         if prompt.hashes and len(snapshot.replicas) > 1:
-            known = self._held_of(asked.route.deployment_id, snapshot.places).index.match(prompt.hashes)
+            held = self._deployments.get(deployment_id)
+            if held is None or held.places is not places:
+                held = self._held_of(deployment_id, places)
+            known = held.index.match(prompt.hashes)
         warm, may_load = 0, -1
-        if asked.adapter is not None:
-            loaded = self._held_of(asked.route.deployment_id, snapshot.places).adapters
-            warm, may_load = loaded.warm(asked.adapter), loaded.open(monotonic())
+        if adapter is not None:
+            loaded = self._held_of(deployment_id, places).adapters
+            warm, may_load = loaded.warm(adapter), loaded.open(monotonic())
+        abroad = self.abroad
+        known_abroad = abroad.known(deployment_id, prompt.hashes) if abroad.knows_any else None
         return RequestFacts(
             asked.body.session,
             not asked.to_peer,
             tried,
             prompt.size_bytes,
             known,
-            asked.adapter,
+            adapter,
             prompt.modalities,
             warm,
             may_load,
-            self.abroad.known(asked.route.deployment_id, prompt.hashes),
+            known_abroad,
             is_next,
         )
 
@@ -165,16 +169,12 @@ class Affinity:
             if asked.adapter is not None:
                 adapters.step(held.adapters, adapters.Used(place, asked.adapter), now_s)
         anew_bytes = prompt.size_bytes - choice.known_bytes
-        self._note_sent(choice.replica_id, anew_bytes + _REQUEST_BYTES)
-        return anew_bytes
-
-    def _note_sent(self, replica_id: str, sent_bytes: int) -> None:
-        """Against what the replica is meant for, so that all are compared as they are."""
-        endpoint = self._registry.endpoints.get(replica_id)
-        if endpoint is not None:
+        endpoint = self._registry.endpoints.get(choice.replica_id)
+        if endpoint is not None:  # against what it is meant for, so that all are compared as they are
             lately = self._registry.lately
-            of_target = sent_bytes / (endpoint.concurrency_target or 1.0)
-            lately[replica_id] = lately.get(replica_id, 0.0) + of_target
+            of_target = (anew_bytes + _REQUEST_BYTES) / (endpoint.concurrency_target or 1.0)
+            lately[choice.replica_id] = lately.get(choice.replica_id, 0.0) + of_target
+        return anew_bytes
 
     def cleared(self, deployment_id: str, replica_id: str, now_s: float) -> None:
         """The replica has lost its cache."""

@@ -129,6 +129,8 @@ class AnswerWriter:
         self, head: ResponseHead | None, served: Served, data: bytes, complete: bool, now_s: float
     ) -> Passed:
         """What one read from upstream brought, passed on."""
+        if head is not None and complete and not (self.started or head.is_stream):
+            return self._pass_whole(head, served, data, now_s)
         out = b""
         if head is not None:
             out = self._begin(head, served, len(data) if complete else None)
@@ -154,6 +156,32 @@ class AnswerWriter:
             return "goes on"
         self._connection.finish(keep_alive=self._keep_alive)
         return "failed" if self.stream is not None and self.stream.failed else "ended"
+
+    def _pass_whole(self, head: ResponseHead, served: Served, data: bytes, now_s: float) -> Passed:
+        """An answer that is no stream and came in one read: the way of most."""
+        connection, status = self._connection, head.status
+        self.status = status
+        self.started = True
+        self._unsent = None  # what an earlier replica left
+        if data and self.first_byte_s is None:
+            self.first_byte_s = now_s
+        self._plain = AnswerScanner(data if status < 400 else b"")
+        keeps = self._keep_alive = self._request.keep_alive and connection.may_keep_alive
+        framing = self._headers
+        if status not in _WITHOUT_CONTENT:
+            framing += b"content-length: %d\r\n" % len(data)
+        told = heads.answer_head(
+            head,
+            served,
+            self._request,
+            self._request_id,
+            to_peer=self._to_peer,
+            framing=framing,
+            close=not keeps,
+        )
+        connection.write(told + data)
+        connection.finish(keep_alive=keeps)
+        return "ended"
 
     def pass_chunk(self, stream: SseScanner, data: bytes, now_s: float) -> Passed:
         """What one read from upstream brought in the middle of ``self.stream``: the way of nearly all reads."""
@@ -238,7 +266,9 @@ class AnswerWriter:
             if head.status in _WITHOUT_CONTENT:
                 framing = self._framing_of_nothing()
             else:
-                length = int(head.content_length) if head.content_length is not None else whole_bytes
+                length = whole_bytes
+                if length is None and head.content_length is not None:
+                    length = int(head.content_length)
                 framing = self._framing(length)
                 if whole_bytes is None and (length is None or length <= _WHOLE_BYTES_MAX):
                     self.started = False

@@ -76,7 +76,9 @@ class TokenCounts:
             answer = _answers.decode(encoded)
         except (msgspec.DecodeError, RecursionError):
             return None
-        for part in (answer, answer.response, answer.message):
+        if answer.usage is not None:
+            self.add(answer.usage)
+        for part in (answer.response, answer.message):
             if part is not None and part.usage is not None:
                 self.add(part.usage)
         return answer
@@ -87,9 +89,9 @@ class AnswerScanner:
 
     __slots__ = ("_bytes", "_pieces")
 
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._bytes = 0
+    def __init__(self, data: bytes = b"") -> None:
+        self._pieces = [data]
+        self._bytes = len(data)
 
     def feed(self, data: bytes) -> None:
         self._pieces.append(data)
@@ -110,7 +112,7 @@ class AnswerScanner:
     def counts(self) -> TokenCounts:
         """Tokens as far as the answer tells; to be asked once, at its end."""
         counts = TokenCounts()
-        kept = b"".join(self._pieces)
+        kept = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         if self._bytes <= _WHOLE_BYTES_MAX:
             counts.add_answer(kept)
         else:

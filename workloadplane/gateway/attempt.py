@@ -143,12 +143,11 @@ def attempt_at_replica(
     way = context.ways.to(context.registry, replica_id)
     endpoint = way.endpoint
     body = _body_for_engine(context, inquiry, endpoint)
-    head = heads.request_head(inquiry.request, way.lines, request_id)
+    head = _framed(heads.request_head(inquiry.request, way.lines, request_id), body)
     traffic = context.traffic.of(endpoint.deployment_id, endpoint.revision_id)
-    afresh = not inquiry.may_repeat
-    return Attempt(
-        replica_id, way.target, _framed(head, body), body, way.served, None, traffic, afresh=afresh
-    )
+    attempt = Attempt(replica_id, way.target, head, body, way.served, None, traffic)
+    attempt.afresh = not inquiry.may_repeat
+    return attempt
 
 
 def statement_to(
@@ -203,12 +202,14 @@ def attempt_at_peer(
 
 
 def _body_for_engine(context: GatewayContext, inquiry: Inquiry, endpoint: Endpoint) -> bytes:
-    body = _body_asked(inquiry, numbers=endpoint.engine in _NUMBERING_ENGINES)
     parsed = inquiry.body
+    if parsed.stream or inquiry.route_class.body == NO_BODY:
+        body = _body_asked(inquiry, numbers=endpoint.engine in _NUMBERING_ENGINES)
+    else:
+        body = inquiry.request.body  # nothing is asked beside an answer that is no stream
     if parsed.priority:
         body = without_priority(body)  # it has counted here; most engines refuse one
-    names = isinstance(parsed, ResponsesBody) and parsed.store is not False
-    if names and endpoint.engine in _NAMING_ENGINES:
+    if isinstance(parsed, ResponsesBody) and parsed.store is not False and endpoint.engine in _NAMING_ENGINES:
         made = context.response_ids.make(context.registry, inquiry.route, endpoint.replica_id)
         body = with_request_id(body, made)
     served = endpoint.served_model

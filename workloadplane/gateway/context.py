@@ -29,6 +29,7 @@ from workloadplane.protocol.routing import Route
 from workloadplane.protocol.spool import SpoolWriter
 
 if TYPE_CHECKING:
+    from workloadplane.gateway.ledger import Ledger
     from workloadplane.gateway.relay import Relay
     from workloadplane.gateway.websocket.session import WebSocketSession
 
@@ -40,6 +41,7 @@ class GatewayContext:
     wake:        tell the agent at once that a request found no replica
     sessions_at: WebSocket sessions by replica
     resume_bytes: bodies kept while their streams run
+    ledger:      given by whoever makes the context
     private_key: signs what we tell peers; ``None`` until the agent has enrolled, and then no peer is asked
     """
 
@@ -69,6 +71,7 @@ class GatewayContext:
     requests_met: int = 0
     resume_bytes: int = 0
     request_id_begin: str = field(init=False)
+    ledger: "Ledger" = field(init=False)
 
     def __post_init__(self) -> None:
         self.request_id_begin = f"req-{self.spool.gateway_instance[:16]}-"

@@ -65,10 +65,9 @@ def error_head(request: Request | None, failure: Failure, request_id: str | None
 def request_id_lines(request: Request | None, request_id: str) -> bytes:
     """The request's id under the names that clients look for."""
     encoded = request_id.encode()
-    lines = b"x-request-id: %s\r\n" % encoded
     if request is not None and is_anthropic(request):
-        lines += b"request-id: %s\r\n" % encoded
-    return lines
+        return b"x-request-id: %s\r\nrequest-id: %s\r\n" % (encoded, encoded)
+    return b"x-request-id: %s\r\n" % encoded
 
 
 def error_event(request: Request, failure: Failure, last_bytes: bytes) -> bytes:

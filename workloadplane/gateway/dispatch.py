@@ -102,8 +102,8 @@ class Gateway:
         if isinstance(inquiry, Failure):
             self._refuse(connection, request, inquiry)
             return
-        siblings, deployment_id = self._siblings, inquiry.route.deployment_id
-        if siblings is not None and siblings.divert(connection, request, deployment_id):
+        siblings = self._siblings
+        if siblings is not None and siblings.divert(connection, request, inquiry.route.deployment_id):
             return
         charge = rate_charge(self._context, inquiry, request.began_s)
         if isinstance(charge, Failure):
@@ -113,7 +113,7 @@ class Gateway:
 
     def _begin_websocket(self, connection: ClientConnection, request: Request) -> None:
         handshake.take_key(request.headers)
-        caller = authorise(self._context.registry, request.headers, now=time.time())
+        caller = authorise(self._context.registry, request, now=time.time())
         upgrade = handshake.read(request)
         if isinstance(caller, Failure):
             self._refuse(connection, request, _elsewhere(request, caller))
@@ -144,14 +144,18 @@ class Gateway:
             if request.method == b"GET":
                 return None
             return errors.method_not_allowed(request.method.decode("latin-1"), "GET or HEAD")
+        return self._admitted(request)
+
+    def _admitted(self, request: Request) -> tuple[routes.Found, Caller] | Failure:
+        """The route of what is relayed, and whose request it is."""
         found = routes.find(request.method, request.path)
         if isinstance(found, Failure):
             return found
-        caller = authorise(self._context.registry, request.headers, now=time.time())
+        caller = authorise(self._context.registry, request, now=time.time())
         return _elsewhere(request, caller) if isinstance(caller, Failure) else (found, caller)
 
     def _inquire(self, request: Request) -> Inquiry | Failure:
-        found = self._find(request)
+        found = self._admitted(request) if request.path in routes.ROUTES else self._find(request)
         if found is None:
             return errors.unknown_route(request.method.decode("latin-1"), request.path.decode("latin-1"))
         if isinstance(found, Failure):
@@ -185,6 +189,7 @@ class Gateway:
         if self._siblings is not None and self._siblings.pass_to(connection, request, wanted):
             return
         context = self._context
+        context.ledger.write()
         gauges = {
             "meridian_gateway_connections": ("Client connections open", float(len(self.connections))),
             "meridian_gateway_websockets": ("WebSocket sessions open", float(len(context.websockets))),
@@ -228,6 +233,7 @@ class Gateway:
             connection.fail(errors.unknown_route("GET", request.path.decode("latin-1")))
             return
         request_id = request.path[len(explain.PREFIX) :].decode("latin-1")
+        self._context.ledger.write()
         choices = self._context.explained.of(request_id)
         if choices is None:
             connection.fail(errors.not_explained(request_id))
@@ -320,7 +326,7 @@ class Gateway:
 
     def _listed(self, request: Request) -> list[dict[str, object]] | Failure:
         registry = self._context.registry
-        caller = authorise(registry, request.headers, now=time.time())
+        caller = authorise(registry, request, now=time.time())
         if isinstance(caller, Failure):
             return caller
         return [

@@ -85,10 +85,11 @@ def wish_of(request: Request, body: InferenceBody, caller: Caller) -> Wish | Fai
 
 def expected_tokens(context: "GatewayContext", inquiry: "Inquiry") -> tuple[int, int]:
     """Tokens read and made, before anybody knows: by the body's size, and by what others had made here."""
-    if not inquiry.route_class.counts_usage:
+    route_class = inquiry.route_class
+    if not route_class.counts_usage:
         return 0, 0
     read = len(inquiry.request.body) // _BYTES_PER_TOKEN
-    if inquiry.route_class.name not in _GENERATING:
+    if route_class.name not in _GENERATING:
         return read, 0
     service = context.room.service(inquiry.route.deployment_id)
     made = _OUTPUT_TOKENS_UNKNOWN

@@ -4,8 +4,7 @@
 session's name: sizes, counts and the constants of the routing room.
 """
 
-import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import msgspec
@@ -18,6 +17,7 @@ PREFIX = b"/debug/explain/"
 #: Of one request: one that waits chooses again and again.
 _CHOICES_MAX = 16
 _NAMES_MAX = 8
+_NOBODY: frozenset[str] = frozenset()
 
 
 class _Made(msgspec.Struct, frozen=True, gc=False):
@@ -38,8 +38,7 @@ class Explained:
         self._one_in = one_in
         self._requests_max = requests_max
         self._met = 0
-        self._made: dict[str, list[_Made]] = {}
-        self._order: deque[str] = deque()
+        self._made: OrderedDict[str, _Made | list[_Made]] = OrderedDict()
 
     def note(
         self,
@@ -48,39 +47,38 @@ class Explained:
         facts: RequestFacts | None,
         snapshot: Snapshot,
         choice: Choice,
+        *,
+        at: float,
     ) -> None:
-        """Keep a choice. ``facts``: ``None`` where nothing had to be weighed."""
-        made = self._made.get(request_id)
-        if made is None:
+        """Keep a choice. ``facts``: ``None`` where nothing had to be weighed; ``at``: seconds since 1970."""
+        before = self._made.get(request_id)
+        if before is None:
             self._met += 1
             if self._met % self._one_in:
                 return
-            made = self._made[request_id] = []
-            self._order.append(request_id)
-            if len(self._order) > self._requests_max:
-                del self._made[self._order.popleft()]
-        if len(made) >= _CHOICES_MAX:
-            del made[1]  # the first and the latest tell most
         if facts is None:
-            made.append(_Made(time.time(), deployment_id, 0, (), None, frozenset(), snapshot.places, choice))
+            made = _Made(at, deployment_id, 0, (), None, _NOBODY, snapshot.places, choice)
         else:
-            made.append(
-                _Made(
-                    time.time(),
-                    deployment_id,
-                    facts.prompt_bytes,
-                    facts.known,
-                    facts.adapter,
-                    facts.tried,
-                    snapshot.places,
-                    choice,
-                )
-            )
+            size_bytes, known, tried = facts.prompt_bytes, facts.known, facts.tried
+            places = snapshot.places
+            made = _Made(at, deployment_id, size_bytes, known, facts.adapter, tried, places, choice)
+        if before is None:
+            if len(self._made) >= self._requests_max:
+                self._made.popitem(last=False)
+            self._made[request_id] = made  # most choose once: a list for the others only
+        elif isinstance(before, list):
+            if len(before) >= _CHOICES_MAX:
+                del before[1]  # the first and the latest tell most
+            before.append(made)
+        else:
+            self._made[request_id] = [before, made]
 
     def of(self, request_id: str) -> list[dict[str, object]] | None:
         """The request's choices in order, in words; ``None`` if none is kept."""
         made = self._made.get(request_id)
-        return None if made is None else [_told(each) for each in made]
+        if made is None:
+            return None
+        return [_told(each) for each in (made if isinstance(made, list) else (made,))]
 
 
 def _told(made: _Made) -> dict[str, object]:

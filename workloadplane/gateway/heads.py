@@ -4,6 +4,7 @@ Both ways go by an allow-list. Neither a client's key, its cookies nor an ``x-me
 reaches an engine; of what an engine says about itself and its host nothing reaches a client.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from workloadplane.gateway.dialects import request_id_lines
@@ -93,11 +94,17 @@ def request_head(request: Request, lines: bytes, request_id: str) -> bytes:
     target = request.path
     if request.query and request.method == b"GET":
         target += b"?" + request.query
-    head = b"%s %s%s%s\r\n" % (request.method, target, lines, request_id.encode())
-    for name, value in request.headers.items():
-        if name in _FORWARDED:
-            head += b"%s: %s\r\n" % (name, value)
-    return head
+    derived = request.derived
+    forwarded = derived.forwarded if derived is not None else None
+    if forwarded is None:
+        forwarded = _lines(request.headers.items(), _FORWARDED)
+        if derived is not None:
+            derived.forwarded = forwarded
+    return b"%s %s%s%s\r\n%s" % (request.method, target, lines, request_id.encode(), forwarded)
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]], allowed: frozenset[bytes]) -> bytes:
+    return b"".join([b"%s: %s\r\n" % (name, value) for name, value in headers if name in allowed])
 
 
 def answer_head(
@@ -111,21 +118,18 @@ def answer_head(
     close: bool,
 ) -> bytes:
     """A whole head for the client, or for the peer gateway that passed the request on."""
-    parts = [status_line(upstream.status)]
-    for name, value in upstream.headers:
-        if name in _RETURNED:
-            parts.append(b"%s: %s\r\n" % (name, value))
-    parts.append(request_id_lines(request, request_id))
-    parts.append(served_lines(served, to_peer=to_peer))
-    parts.append(framing)
-    parts.append(b"connection: close\r\n\r\n" if close else b"\r\n")
-    return b"".join(parts)
+    returned = upstream.returned
+    if returned is None:
+        returned = upstream.returned = status_line(upstream.status) + _lines(upstream.headers, _RETURNED)
+    end = b"connection: close\r\n\r\n" if close else b"\r\n"
+    told = (
+        served.client_lines if served.client_lines and not to_peer else served_lines(served, to_peer=to_peer)
+    )
+    return b"".join((returned, request_id_lines(request, request_id), told, framing, end))
 
 
 def served_lines(served: Served, *, to_peer: bool) -> bytes:
     """Header lines that say who serves; a peer is told more than a client."""
-    if served.client_lines and not to_peer:
-        return served.client_lines
     lines = f"{SERVED_REGION.decode()}: {served.region}\r\n"
     if served.replica_id is not None:
         lines += f"{REPLICA.decode()}: {served.replica_id}\r\n"

@@ -21,7 +21,7 @@ from workloadplane.gateway.registry import Registry
 from workloadplane.gateway.usage import Histogram, TrafficBook
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.usage import LATENCY_BUCKETS_S
-from workloadplane.routing import Choice
+from workloadplane.routing import Choice, ToReplica
 
 _HISTOGRAMS = (
     ("gen_ai_server_time_to_first_token_seconds", "From a request's arrival to its first token", "ttft"),
@@ -96,12 +96,14 @@ class Counters:
             reasons = choice.reasons
             self.picks[deployment_id, kind, str(reasons[len(reasons) > 1])] += 1
 
-    def sent(self, deployment_id: str, prompt_bytes: int, known_bytes: int) -> None:
-        """A prompt went to a replica here."""
+    def to_replica(self, deployment_id: str, choice: ToReplica, prompt_bytes: int) -> None:
+        """Count a choice of a replica here, and the prompt that goes there."""
+        reasons = choice.reasons
+        self.picks[deployment_id, "replica", str(reasons[len(reasons) > 1])] += 1
         if prompt_bytes:
             key = (deployment_id,)
             self.prompt_bytes[key] += prompt_bytes
-            self.known_bytes[key] += known_bytes
+            self.known_bytes[key] += choice.known_bytes
 
     def keep_only(self, deployments: Container[str]) -> None:
         """Forget deployments that are no more."""

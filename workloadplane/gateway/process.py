@@ -32,6 +32,7 @@ from workloadplane.gateway.ejections import Ejections
 from workloadplane.gateway.entry import Held
 from workloadplane.gateway.explain import Explained
 from workloadplane.gateway.handover.neighbours import Neighbours
+from workloadplane.gateway.ledger import Ledger
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.link import AgentLink
 from workloadplane.gateway.metrics import Counters
@@ -253,6 +254,7 @@ class GatewayProcess:
 
     def _close_windows(self) -> None:
         context = self._context
+        context.ledger.write()
         context.traffic.close_windows(time.time(), deployments=context.registry.deployments)
         context.counters.keep_only(context.registry.deployments)
         context.room.forget(context.registry.deployments)
@@ -294,7 +296,7 @@ def _context(
             project_bytes_max=limits.hold_bytes_per_project_max,
         )
     )
-    return GatewayContext(
+    context = GatewayContext(
         limits=limits,
         registry=registry,
         pool=UpstreamPool(
@@ -323,6 +325,8 @@ def _context(
         wake=wake,
         rng=Random(instance),  # noqa: S311  spreads load, guards nothing
     )
+    context.ledger = Ledger(context)
+    return context
 
 
 def _write_out(lines: bytes) -> None:

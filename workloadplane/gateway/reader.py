@@ -9,13 +9,13 @@ llhttp does not show chunk extensions, so they are bounded by what is left when 
 time, bytes are given to it in slices until it is clear that the body is not chunked.
 """
 
-from dataclasses import dataclass, field
-
 import httptools
+import msgspec
 
 from workloadplane.gateway import errors
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.limits import Limits
+from workloadplane.gateway.remembered import Around, around_length, content_of
 from workloadplane.gateway.websocket.handshake import is_upgrade
 
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"DELETE"})
@@ -32,16 +32,30 @@ _SINGLE = frozenset(
         b"x-meridian-peer",
     }
 )
+#: What makes a head another one each time, or needs an answer before the body comes.
+_REPEATED_NEVER = frozenset({b"traceparent", b"x-request-id", b"x-meridian-peer", b"expect"})
 _SLICE_BYTES = 16 * 1024
 _CHUNK_FRAMING_BYTES = 20  # its length in up to 16 digits, and two line ends
 _PIECES_MAX = 64
 _LENGTH_DIGITS_MAX = 19
 
 
-@dataclass(slots=True)
-class Request:
+class Derived(msgspec.Struct, gc=False):
+    """What follows from a head alone; who works it out leaves it here for further requests with the same head.
+
+    forwarded:  the header lines that go on to an engine
+    key_sha256: of the key that came with it
+    """
+
+    forwarded: bytes | None = None
+    key_sha256: bytes | None = None
+
+
+class Request(msgspec.Struct, gc=False):
     """One request as it came.
 
+    headers:   never changed in place: requests with the same head share them, and those lack content-length
+    derived:   of its head, where that came before on the same connection and ``headers`` are still as they came
     failure:   why it is answered with an error whatever it asks for
     head_only: it was HEAD: ``method`` says GET, and its answer has no body
     was_passed: another process of this gateway has read it and passed it to us
@@ -50,8 +64,9 @@ class Request:
     method: bytes = b""
     path: bytes = b""
     query: bytes = b""
-    headers: dict[bytes, bytes] = field(default_factory=dict)
+    headers: dict[bytes, bytes] = {}
     body: bytes = b""
+    derived: Derived | None = None
     http_1_0: bool = False
     is_upgrade: bool = False
     keep_alive: bool = True
@@ -60,6 +75,14 @@ class Request:
     began_s: float = 0.0
     failure: Failure | None = None
     charged_bytes: int = 0
+
+
+class _Remembered(msgspec.Struct, frozen=True):
+    """A head that came before."""
+
+    head: Around
+    request: Request
+    derived: Derived
 
 
 class _StopReadingError(Exception):
@@ -82,9 +105,11 @@ class RequestReader:
         "_framing_bytes",
         "_gathered",
         "_head_bytes",
+        "_last_head",
         "_limits",
         "_parser",
         "_pieces",
+        "_remembered",
         "_url",
         "expects_continue",
         "head_complete",
@@ -100,7 +125,35 @@ class RequestReader:
         self.ready: list[Request] = []
         self.upgraded: bytes | None = None
         self._dead = False
+        self._last_head = 0
+        self._remembered: _Remembered | None = None
         self._begin()
+
+    def whole(self, data: bytes) -> Request | None:
+        """The request that ``data`` is, where the connection is idle and its head came before; else ``feed`` it."""
+        known = self._remembered
+        if known is None or self._begun or self._framing_bytes or self.upgraded is not None:
+            return None
+        body = content_of(data, known.head)
+        if body is None or len(body) > self._limits.body_bytes_max:
+            return None
+        like = known.request
+        return Request(like.method, like.path, like.query, like.headers, body, known.derived)
+
+    def remember(self, data: bytes, request: Request) -> None:
+        """``data`` was this one request. Its head is kept when it comes for the second time."""
+        odd = request.http_1_0 or request.is_upgrade or request.head_only or not request.keep_alive
+        if odd or request.failure is not None or not _REPEATED_NEVER.isdisjoint(request.headers):
+            return
+        head = around_length(data)
+        if head is None:
+            return
+        digest = hash(head)
+        if digest == self._last_head:
+            headers = {name: value for name, value in request.headers.items() if name != b"content-length"}
+            like = Request(request.method, request.path, request.query, headers)
+            self._remembered = _Remembered(head, like, Derived())
+        self._last_head = digest
 
     def _begin(self) -> None:
         self.request = Request()

@@ -3,12 +3,13 @@
 What is made for every request is given its members by position: by name it takes a microsecond or two each time.
 """
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from workloadplane.gateway.accesslog import AccessLine
 from workloadplane.gateway.admission import Caller
 from workloadplane.gateway.answer import AnswerWriter
-from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.entry import Entry
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.queueing.priority import NAMES
@@ -20,6 +21,9 @@ from workloadplane.gateway.usage import Tally
 from workloadplane.protocol.routing import Route
 from workloadplane.protocol.usage import UsageRecord
 from workloadplane.routing import Reasons
+
+if TYPE_CHECKING:
+    from workloadplane.gateway.context import GatewayContext
 
 
 class Finished(msgspec.Struct, frozen=True, gc=False):
@@ -53,7 +57,9 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
     ended_at: float
 
 
-class _Figures(msgspec.Struct, frozen=True, gc=False):
+class Figures(msgspec.Struct, frozen=True, gc=False):
+    """What it cost and how long it took."""
+
     input_tokens: int
     cached_tokens: int
     output_tokens: int
@@ -66,32 +72,35 @@ class _Figures(msgspec.Struct, frozen=True, gc=False):
     latency_s_max: float | None
 
 
-def record(context: GatewayContext, done: Finished) -> None:
+def settle(context: "GatewayContext", done: Finished) -> Figures:
+    """Tell queue and limits what it has cost, for the next request goes by that; what is to be written down."""
+    entry, figures = done.entry, _figures(done)
+    if done.outcome == "client_gone" and done.sent_s is not None and not figures.input_tokens:
+        entry.settle_untold(figures.output_tokens)
+    else:
+        served_s = _served_here_s(context, done)
+        entry.settle(figures.input_tokens, figures.cached_tokens, figures.output_tokens, served_s)
+    return figures
+
+
+def record(context: "GatewayContext", done: Finished, figures: Figures) -> None:
     """Write it down. A request that a peer passed on is counted there, where its client was met."""
-    stream = done.answer.stream
-    figures = _figures(done, stream)
     priority = NAMES[done.entry.ticket.priority]
     key = (done.route.deployment_id, done.route_class, priority, str(done.status), done.outcome)
     context.counters.requests[key] += 1
-    if done.outcome == "client_gone" and done.sent_s is not None and not figures.input_tokens:
-        done.entry.settle_untold(figures.output_tokens)
-    else:
-        done.entry.settle(
-            figures.input_tokens, figures.cached_tokens, figures.output_tokens, _served_here_s(context, done)
-        )
     if done.caller.statement is None:
         if done.served is not None and done.served.revision_id:
             traffic = context.traffic.of(done.route.deployment_id, done.served.revision_id)
         else:
             traffic = context.waiting_traffic(done.route)
-        _add_to_window(traffic.window, done, figures, stream)
+        _add_to_window(traffic.window, done, figures, done.answer.stream)
         context.spool.append_usage(_usage_record(context, done, figures, traffic.revision_id))
     if done.span is not None:
         context.tracer.end(_ended(done.span, done, figures))
     context.access_log.add(_access_line(done, figures))
 
 
-def _served_here_s(context: GatewayContext, done: Finished) -> float | None:
+def _served_here_s(context: "GatewayContext", done: Finished) -> float | None:
     """How long a replica of this cluster took to answer, if it did so whole."""
     here = done.served is not None and done.served.cluster_id == context.registry.cluster_id
     if not here or done.outcome != "ok" or done.sent_s is None:
@@ -99,31 +108,31 @@ def _served_here_s(context: GatewayContext, done: Finished) -> float | None:
     return done.ended_s - done.sent_s
 
 
-def _figures(done: Finished, stream: SseScanner | None) -> _Figures:
-    counts = done.answer.counts()
+def _figures(done: Finished) -> Figures:
+    answer, began_s, ended_s = done.answer, done.began_s, done.ended_s
+    stream = answer.stream
+    counts = answer.counts()
     told = _told_to_one_who_left(done) if counts.input_tokens is None else None
     made = counts.output_tokens
-    if made is None and stream is not None:
-        made = stream.token_events if told is None else told.tokens_sent
-    first_s = stream.first_event_s if stream is not None else done.answer.first_byte_s
-    if done.answer.status >= 400:
-        first_s = None
-    mean = None
-    if stream is not None and stream.token_events > 1 and stream.first_event_s is not None:
-        mean = ((stream.last_event_s or stream.first_event_s) - stream.first_event_s) / (
-            stream.token_events - 1
-        )
-    return _Figures(
+    first_s, mean, gap_s_max = answer.first_byte_s, None, None
+    if stream is not None:
+        first_s, gap_s_max = stream.first_event_s, stream.gap_s_max
+        if made is None:
+            made = stream.token_events if told is None else told.tokens_sent
+        if stream.token_events > 1 and first_s is not None:
+            mean = ((stream.last_event_s or first_s) - first_s) / (stream.token_events - 1)
+    sent_s = done.sent_s
+    return Figures(
         counts.input_tokens or (told.prompt_tokens if told is not None else None) or 0,
         counts.cached_tokens or 0,
         made or 0,
         counts.audio_input_s or 0.0,
-        done.characters if done.answer.status == 200 else 0,
-        (done.sent_s or done.ended_s) - done.began_s,
-        None if first_s is None else first_s - done.began_s,
-        done.ended_s - done.began_s,
+        done.characters if answer.status == 200 else 0,
+        (ended_s if sent_s is None else sent_s) - began_s,
+        None if first_s is None or answer.status >= 400 else first_s - began_s,
+        ended_s - began_s,
         mean,
-        stream.gap_s_max if stream is not None else None,
+        gap_s_max,
     )
 
 
@@ -136,9 +145,10 @@ def _told_to_one_who_left(done: Finished) -> Told | None:
     return None if kept.overflowed else told
 
 
-def _add_to_window(window: Tally, done: Finished, figures: _Figures, stream: SseScanner | None) -> None:
+def _add_to_window(window: Tally, done: Finished, figures: Figures, stream: SseScanner | None) -> None:
     window.requests += 1
-    window.errors += done.outcome == "upstream_error" or done.status >= 500
+    if done.outcome == "upstream_error" or done.status >= 500:
+        window.errors += 1
     window.input_tokens += figures.input_tokens
     window.cached_tokens += figures.cached_tokens
     window.output_tokens += figures.output_tokens
@@ -151,7 +161,7 @@ def _add_to_window(window: Tally, done: Finished, figures: _Figures, stream: Sse
 
 
 def _usage_record(
-    context: GatewayContext, done: Finished, figures: _Figures, revision_id: str
+    context: "GatewayContext", done: Finished, figures: Figures, revision_id: str
 ) -> UsageRecord:
     """``revision_id``: of who served, or of who would have: a record without one cannot be booked."""
     header = context.registry.header
@@ -187,7 +197,7 @@ def _usage_record(
     )
 
 
-def _access_line(done: Finished, figures: _Figures) -> AccessLine:
+def _access_line(done: Finished, figures: Figures) -> AccessLine:
     return AccessLine(
         done.ended_at,
         done.request_id,
@@ -216,7 +226,7 @@ def _access_line(done: Finished, figures: _Figures) -> AccessLine:
     )
 
 
-def _ended(span: Span, done: Finished, figures: _Figures) -> EndedSpan:
+def _ended(span: Span, done: Finished, figures: Figures) -> EndedSpan:
     """Named by OpenTelemetry's GenAI conventions where they have a word for it."""
     operation = operation_of(done.route_class)
     told: list[tuple[str, Attribute]] = [

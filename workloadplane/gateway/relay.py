@@ -9,7 +9,7 @@
 
 A request that never reached a replica may be tried for as long as it may be held. One that was sent is sent
 again a few times at most elsewhere, or once to what has replaced the replica, and never after a byte of its answer
-has gone to the client. The connections are ``sending``'s business, the queue is ``entry``'s.
+has gone to the client: that is ``recovering``'s business. The connections are ``sending``'s, the queue is ``entry``'s.
 """
 
 import time
@@ -22,87 +22,69 @@ from workloadplane.gateway import errors, heads, trail
 from workloadplane.gateway.admission import is_revoked
 from workloadplane.gateway.answer import AnswerWriter
 from workloadplane.gateway.attempt import Attempt, Inquiry, attempt_at_peer, attempt_at_replica
+from workloadplane.gateway.choosing import GOES, NOBODY, choose
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.entry import Entry
 from workloadplane.gateway.errors import Failure
-from workloadplane.gateway.evidence import (
-    is_stuck,
-    may_send_again,
-    note_head,
-    note_lost,
-    note_sent,
-    note_usual,
-    note_withdrawn,
-)
+from workloadplane.gateway.evidence import is_stuck, note_head, note_sent, note_usual, note_withdrawn
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.queueing.rate_limits import Charge
-from workloadplane.gateway.record import Finished, record
-from workloadplane.gateway.resume.resumption import Plan, Resumption, resumption
+from workloadplane.gateway.record import Finished
+from workloadplane.gateway.recovering import Recovering
+from workloadplane.gateway.resume.resumption import resumption
 from workloadplane.gateway.sending import Sending
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.sse import SseScanner
-from workloadplane.gateway.stored import go_to
 from workloadplane.gateway.upstream import ResponseHead
-from workloadplane.routing import Choice, Reasons, ToPeer, ToReplica, Wait, only_revision, pick
+from workloadplane.routing import Choice, Reasons, ToPeer, ToReplica, Wait
 
-_UNREADY_S = 1.0
-_RESENT_MAX = 3
-_RETRIED_STATUSES = frozenset({502, 503})
 _NEVER_S = float("inf")
-_GOES = (ToReplica, ToPeer)
 _BEHIND_OTHERS = Wait(reasons=("others wait already",), full=True)
 _log = structlog.get_logger(__name__)
 
 
-class Relay:
+class Relay(Recovering):
     """See the module. Its callbacks come from the client, the upstream connection and the process's sweep."""
 
     __slots__ = (
-        "_answer",
-        "_asked",
         "_attempts",
         "_client_full",
         "_connection",
-        "_context",
         "_deadline_s",
         "_done",
-        "_entry",
-        "_failure",
-        "_inquiry",
         "_known_bytes",
         "_reasons",
-        "_resent",
-        "_resumption",
         "_sending",
         "_sent_s",
         "_served",
         "_trail",
-        "_tried",
-        "request_id",
     )
 
     def __init__(
         self, context: GatewayContext, connection: ClientConnection, inquiry: Inquiry, charge: Charge | None
     ) -> None:
-        self._context = context
-        self._connection = connection
-        self._inquiry = inquiry
-        self._asked = inquiry  # what is asked upstream: this, or the rest of a broken answer to it
-        self._resumption: Resumption | None = None
+        request = inquiry.request
         statement = inquiry.caller.statement
-        if statement is not None and statement.revision_id:
-            self._asked = replace(inquiry, revision_id=statement.revision_id)
-        given = heads.acceptable_request_id(inquiry.request.headers.get(b"x-request-id"))
-        self.request_id = statement.request_id if statement else given or context.next_request_id()
+        given = request.headers.get(b"x-request-id")
+        request_id = heads.acceptable_request_id(given) if given is not None else None
+        self.request_id = request_id or context.next_request_id()
+        self._asked = inquiry
+        if statement is not None:
+            self.request_id = statement.request_id
+            if statement.revision_id:
+                self._asked = replace(inquiry, revision_id=statement.revision_id)
+        self._context = context
+        self._inquiry = inquiry
+        self._connection = connection
         self._entry = Entry(context, inquiry, self, charge)
         self._answer = AnswerWriter(
             connection,
-            inquiry.request,
+            request,
             self.request_id,
             inquiry.route_class,
-            to_peer=inquiry.to_peer,
+            to_peer=statement is not None,
             strip_usage=inquiry.asks_usage,
-            headers=self._entry.headers,
+            headers=charge.headers if charge is not None else b"",
         )
         self._sending = Sending(context, self)
         self._trail = trail.begin(context.tracer, inquiry)
@@ -110,49 +92,46 @@ class Relay:
         self._served: Served | None = None
         self._reasons: Reasons = ()
         self._sent_s: float | None = None
-        self._tried: set[str] = set()
-        self._resent = 0
         self._known_bytes = 0
-        self._failure: Failure | None = None
         self._deadline_s = _NEVER_S
         self._client_full = False
         self._done = False
+        self._begin_recovering()
 
     # Choosing
 
     def start(self) -> None:
-        self._context.relays.add(self)
+        context, deployment_id = self._context, self._inquiry.route.deployment_id
+        context.relays.add(self)
         self._connection.attach(self)
-        registry = self._context.registry
-        registry.ejections.budget(self._inquiry.route.deployment_id, self._inquiry.request.began_s).request()
-        choice = self._pick(frozenset())
-        deployment_id = self._inquiry.route.deployment_id
-        goes = isinstance(choice, _GOES) and self._inquiry.route_class.counts_usage
-        if goes and self._context.room.waits(deployment_id):
-            self._context.turns.soon(deployment_id)
+        context.registry.ejections.budget(deployment_id, self._inquiry.request.began_s).request()
+        choice = self._choose(NOBODY)
+        goes = isinstance(choice, GOES) and self._inquiry.route_class.counts_usage
+        if goes and context.room.waits(deployment_id):
+            context.turns.soon(deployment_id)
             if isinstance(choice, ToReplica):
                 choice = _BEHIND_OTHERS  # who goes to a peer takes nobody's seat here
         self._follow(choice)
 
     def take_turn(self) -> bool:
         """It waits and is the next: go, if there is anywhere to go now. Whether it waits no more."""
-        self._tried.clear()
+        self._tried = NOBODY
         if is_revoked(self._context.registry, self._inquiry.caller, now=time.time()):
             self._fail(errors.wrong_key())
             return True
         if not self._refresh_route():
             self._fail(errors.model_not_found(self._inquiry.body.model))
             return True
-        choice = self._pick(frozenset(), is_next=True)
+        choice = self._choose(NOBODY, is_next=True)
         if not isinstance(choice, Wait):
             self._follow(choice)
         return not self._entry.waits
 
     def spill(self) -> bool:
         """It waits at the line's end: go to another region if that is sooner. Whether it waits no more."""
-        choice = self._pick(frozenset())
+        choice = self._choose(NOBODY)
         if isinstance(choice, ToPeer):
-            self._tried.clear()
+            self._tried = NOBODY
             self._follow(choice)
         return not self._entry.waits
 
@@ -170,20 +149,9 @@ class Relay:
             self._asked = replace(self._asked, route=route)
         return route is not None
 
-    def _pick(self, tried: frozenset[str], *, is_next: bool = False) -> Choice:
-        context = self._context
-        inquiry = self._inquiry
-        snapshot = context.registry.snapshot(inquiry.route, monotonic())
-        if self._asked.revision_id is not None:
-            snapshot = only_revision(snapshot, self._asked.revision_id)
-        if inquiry.holder is not None:
-            facts = None
-            choice = go_to(inquiry.holder, snapshot, tried=tried, may_forward=not inquiry.to_peer)
-        else:
-            facts = context.affinity.facts(inquiry, snapshot, tried, is_next=is_next)
-            choice = pick(facts, snapshot, context.affinity.policy, context.rng)
-        context.explained.note(self.request_id, inquiry.route.deployment_id, facts, snapshot, choice)
-        return choice
+    def _choose(self, tried: frozenset[str], *, is_next: bool = False) -> Choice:
+        revision_id = self._asked.revision_id
+        return choose(self._context, self._inquiry, revision_id, self.request_id, tried, is_next=is_next)
 
     def _follow(self, choice: Choice) -> None:
         try:
@@ -196,17 +164,18 @@ class Relay:
             self._fail(errors.internal())
 
     def _go(self, choice: Choice) -> None:
-        counters, deployment_id = self._context.counters, self._inquiry.route.deployment_id
+        context, inquiry = self._context, self._inquiry
+        counters, deployment_id = context.counters, inquiry.route.deployment_id
         if self._trail is not None:
             self._trail.prepare(self._asked.request)
         if isinstance(choice, ToReplica):
-            counters.picked(deployment_id, "replica", choice)
-            counters.sent(deployment_id, self._inquiry.prompt.size_bytes, choice.known_bytes)
+            counters.to_replica(deployment_id, choice, inquiry.prompt.size_bytes)
             self._known_bytes = choice.known_bytes
             self._reasons = choice.reasons
-            attempt = attempt_at_replica(self._context, self._asked, choice.replica_id, self.request_id)
-            attempt.anew_bytes = self._context.affinity.routed(self._inquiry, choice, monotonic())
-            self._begin_attempt(attempt)
+            attempt = attempt_at_replica(context, self._asked, choice.replica_id, self.request_id)
+            now_s = monotonic()
+            attempt.anew_bytes = context.affinity.routed(inquiry, choice, now_s)
+            self._begin_attempt(attempt, now_s)
         elif isinstance(choice, ToPeer):
             counters.picked(deployment_id, "peer", choice)
             self._known_bytes = 0
@@ -218,14 +187,14 @@ class Relay:
             self._hold(choice)
         else:
             counters.picked(deployment_id, "refuse", choice)
-            self._fail(self._failure or errors.refused(choice, self._inquiry.route_class.prompt))
+            self._fail(self._failure or errors.refused(choice, inquiry.route_class.prompt))
 
     def _hold(self, wait: Wait) -> None:
         failure = self._entry.begin(self._inquiry, monotonic(), ready=wait.full)
         if failure is not None:
             self._fail(failure)
         else:
-            self._tried.clear()
+            self._tried = NOBODY
             self._deadline_s = self._entry.until_s
 
     # Sending
@@ -233,29 +202,28 @@ class Relay:
     def _try_peer(self, choice: ToPeer) -> None:
         attempt = attempt_at_peer(self._context, self._asked, choice, self.request_id)
         if attempt is None:
-            self._tried.add(choice.cluster_id)
-            self._follow(self._pick(frozenset(self._tried)))
+            self._tried |= {choice.cluster_id}
+            self._follow(self._choose(self._tried))
         else:
             self._context.affinity.abroad.sent(self._context.registry.peer_facts, choice)
-            self._begin_attempt(attempt)
+            self._begin_attempt(attempt, monotonic())
 
-    def _begin_attempt(self, attempt: Attempt) -> None:
+    def _begin_attempt(self, attempt: Attempt, now_s: float) -> None:
         self._attempts += 1
-        self._entry.go(monotonic())
+        self._entry.go(now_s)
         self._deadline_s = self._entry.answer_by_s  # the wait's bound is over; connecting has one of its own
         if self._trail is not None:
             self._trail.begin(attempt)
         self._sending.begin(attempt)
 
-    def on_sent(self) -> None:
+    def on_sent(self, attempt: Attempt) -> None:
         now_s = monotonic()
         if self._sent_s is None:
             self._sent_s = now_s
         self._deadline_s = min(now_s + self._context.limits.first_byte_timeout_s, self._entry.answer_by_s)
         if self._client_full:
             self._sending.pause()
-        if self._sending.attempt is not None:
-            note_sent(self._context, self._sending.attempt, now_s)
+        note_sent(self._context, attempt, now_s)
 
     def _end_attempt(self, outcome: str) -> None:
         """``outcome``: the request's own, or why it goes elsewhere."""
@@ -263,37 +231,6 @@ class Relay:
             self._trail.end(outcome, self._answer)
         self._sending.end()
         self._deadline_s = _NEVER_S
-
-    def on_attempt_lost(self, failure: Failure, cause: str) -> None:
-        attempt = self._sending.attempt
-        if attempt is not None and attempt.answered and self._answer.started:
-            note_lost(self._context, attempt, cause)
-            self._broken(attempt, errors.stream_broken())
-        else:
-            self._attempt_failed(failure, cause)
-
-    def _attempt_failed(self, failure: Failure, cause: str) -> None:
-        """Nothing of an answer has come: try elsewhere, if that is safe."""
-        attempt = self._sending.attempt
-        self._end_attempt(cause)
-        if attempt is None:
-            return
-        note_lost(self._context, attempt, cause)
-        self._tried.add(attempt.name)
-        self._failure = failure
-        choice = self._pick(frozenset(self._tried))
-        if attempt.was_sent:
-            if not self._may_resend(choice):
-                self._fail(failure)
-                return
-            self._resent += 1
-        self._count_retry(cause)
-        self._follow(choice)
-
-    def _may_resend(self, choice: Choice) -> bool:
-        """Whether what was sent may be sent again: elsewhere; where there is nowhere else, once, when that changes."""
-        resent_max = _RESENT_MAX if isinstance(choice, _GOES) else 1
-        return self._resent < resent_max and may_send_again(self._context, self._asked)
 
     # Answering
 
@@ -320,15 +257,6 @@ class Relay:
         elif stream.events > events:
             self._deadline_s = now_s + self._context.limits.stream_idle_timeout_s
 
-    def _on_cut(self, attempt: Attempt) -> None:
-        """The answer ended in the middle, by its own word or without its end."""
-        if not self._answer.started:
-            self._attempt_failed(errors.upstream_unreachable(), "cut")
-            return
-        if attempt.peer is None:
-            note_lost(self._context, attempt, "cut")
-        self._broken(attempt, errors.stream_broken())
-
     def _on_answer(self, attempt: Attempt, head: ResponseHead | None, data: bytes, complete: bool) -> None:
         if head is not None and not self._on_head(attempt, head):
             return
@@ -338,7 +266,7 @@ class Relay:
         stream = self._answer.stream
         events = stream.events if stream is not None else 0
         passed = self._answer.pass_on(head, attempt.served, data, complete, now_s)
-        if attempt.body and self._answer.started:
+        if attempt.body and not complete and self._answer.started:
             self._connection.release_body(self._inquiry.request)
             attempt.body = b""
         if passed == "broken":
@@ -379,93 +307,6 @@ class Relay:
             self._answer.kept = self._resumption.kept if self._resumption else None
         return True
 
-    def _goes_elsewhere(self, attempt: Attempt, head: ResponseHead) -> bool:
-        """Whether this answer only says that another replica or region must be asked, and one can be."""
-        context = self._context
-        if attempt.peer is not None and not attempt.may_hold and head.get(heads.UNREADY) is not None:
-            unready = context.registry.unready(self._inquiry.route.deployment_id)
-            unready.add(attempt.name, monotonic() + _UNREADY_S)
-            self._end_attempt("unready")
-            self._follow(self._pick(frozenset(self._tried)))
-            return True
-        if head.status not in _RETRIED_STATUSES:
-            return False
-        choice = self._pick(frozenset(self._tried | {attempt.name}))
-        if not isinstance(choice, _GOES) or not self._may_resend(choice):
-            return False
-        self._resent += 1
-        self._tried.add(attempt.name)
-        self._count_retry("status")
-        self._end_attempt("status")
-        self._follow(choice)
-        return True
-
-    def _broken(self, attempt: Attempt, failure: Failure) -> None:
-        """The answer broke off in the middle: go on elsewhere, or end honestly."""
-        self._end_attempt("cut")
-        plan = self._plan(attempt)
-        if plan is None:
-            self._fail(failure)
-        elif isinstance(plan, Plan):
-            self._go_on(plan, attempt, failure)
-        elif isinstance(plan, bytes):
-            self._count_resume("ended")
-            self._answer.end_with(plan, monotonic())
-            self._finish(True)
-        else:
-            self._count_resume("refused")
-            self._fail(errors.not_resumable(plan))
-
-    def _plan(self, attempt: Attempt) -> Plan | bytes | str | None:
-        """How the stream could go on elsewhere; ``None``: it is none that could."""
-        stream = self._answer.stream
-        if self._resumption is None or stream is None or stream.is_mid_event:
-            return None
-        return self._resumption.plan(attempt.served.revision_id)
-
-    def _go_on(self, plan: Plan, attempt: Attempt, failure: Failure) -> None:
-        self._count_resume("begun")
-        self._asked = plan.inquiry
-        self._answer.go_on(plan.rewriter)
-        self._tried = {attempt.name}
-        self._resent = 0
-        self._failure = failure
-        self._entry.goes_on(monotonic())
-        self._follow(self._pick(frozenset(self._tried)))
-
-    def _count_retry(self, cause: str) -> None:
-        self._context.counters.retries[self._inquiry.route.deployment_id, cause] += 1
-
-    def _count_resume(self, outcome: str) -> None:
-        self._context.counters.resumes[self._inquiry.route.deployment_id, outcome] += 1
-
-    def _leave_stuck(self, attempt: Attempt) -> None:
-        """Its replica gives nobody anything: go elsewhere if there is anywhere, and nothing is lost by it."""
-        if not attempt.stuck:
-            attempt.stuck = True
-            note_lost(self._context, attempt, "stuck")
-        if attempt.stays:
-            return
-        choice = self._pick(frozenset(self._tried | {attempt.name}))
-        if not isinstance(choice, _GOES):
-            return
-        failure = errors.upstream_timeout(self._context.limits.stuck_stream_s)
-        if attempt.answered and self._answer.started:
-            plan = self._plan(attempt)
-            if isinstance(plan, Plan):
-                self._end_attempt("stuck")
-                self._go_on(plan, attempt, failure)
-                return
-        elif self._may_resend(choice):
-            self._resent += 1
-            self._tried.add(attempt.name)
-            self._failure = failure
-            self._count_retry("stuck")
-            self._end_attempt("stuck")
-            self._follow(choice)
-            return
-        attempt.stays = True
-
     def _finish(self, sound: bool) -> None:
         status = self._answer.status
         if not sound or status >= 500:
@@ -485,17 +326,16 @@ class Relay:
         if self._done:
             return
         self._done = True
-        self._entry.leave()
+        self._entry.close()
         self._end_attempt(outcome)
-        self._context.relays.discard(self)
-        self._context.turns.soon(self._inquiry.route.deployment_id)  # its seat is free
+        context, inquiry = self._context, self._inquiry
+        context.relays.discard(self)
+        context.turns.soon(inquiry.route.deployment_id)  # its seat is free
         if self._resumption is not None:
             self._resumption.release()
             if outcome == "ok" and self._answer.rewriter is not None:
                 self._count_resume("done")
-        inquiry = self._inquiry
-        record(
-            self._context,
+        context.ledger.finished(
             Finished(
                 self.request_id,
                 inquiry.caller,
@@ -520,7 +360,6 @@ class Relay:
                 time.time(),
             ),
         )
-        self._entry.close()
         self._sending.close()
 
     # The client's and the process's calls

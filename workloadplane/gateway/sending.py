@@ -17,8 +17,8 @@ from workloadplane.gateway.upstream import ResponseHead, UpstreamConnection
 class Owner(Protocol):
     """Whose attempts these are."""
 
-    def on_sent(self) -> None:
-        """The request has been written to a connection."""
+    def on_sent(self, attempt: Attempt) -> None:
+        """The request is about to be written to a connection."""
 
     def on_answer(self, attempt: Attempt, head: ResponseHead | None, data: bytes, complete: bool) -> None:
         """One read, as ``ResponseSink.on_response``."""
@@ -30,7 +30,7 @@ class Owner(Protocol):
 class _Nobody:
     """Owns what has ended."""
 
-    def on_sent(self) -> None:
+    def on_sent(self, attempt: Attempt) -> None:
         pass
 
     def on_answer(self, attempt: Attempt, head: ResponseHead | None, data: bytes, complete: bool) -> None:
@@ -58,13 +58,14 @@ class Sending:
     def begin(self, attempt: Attempt) -> None:
         """Send it on a pooled connection, or on a new one as soon as there is one."""
         self.attempt = attempt
-        if attempt.traffic is not None:
-            attempt.traffic.begin()
-            in_flight = self._context.registry.in_flight
+        context, traffic = self._context, attempt.traffic
+        if traffic is not None:
+            traffic.begin()
+            in_flight = context.registry.in_flight
             in_flight[attempt.name] = in_flight.get(attempt.name, 0) + 1
             if attempt.anew_bytes:
-                attempt.burden = self._context.affinity.put_on(attempt.name, attempt.anew_bytes)
-        connection = None if attempt.afresh else self._context.pool.take(attempt.target)
+                attempt.burden = context.affinity.put_on(attempt.name, attempt.anew_bytes)
+        connection = None if attempt.afresh else context.pool.take(attempt.target)
         if connection is not None:
             self._send(connection, attempt)
         else:
@@ -72,13 +73,17 @@ class Sending:
 
     def end(self) -> None:
         """Let go of the upstream connection and of the load that was counted for it."""
-        attempt, self.attempt = self.attempt, None
-        if attempt is not None and attempt.traffic is not None:
+        attempt = self.attempt
+        if attempt is None:
+            return
+        self.attempt = None
+        if attempt.traffic is not None:
             attempt.traffic.end()
-            self._lift(attempt)
+            if attempt.burden:
+                self._lift(attempt)
             in_flight = self._context.registry.in_flight
-            in_flight[attempt.name] -= 1
-            if not in_flight[attempt.name]:
+            left = in_flight[attempt.name] = in_flight[attempt.name] - 1
+            if not left:
                 del in_flight[attempt.name]
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
@@ -101,9 +106,8 @@ class Sending:
             self._upstream.resume()
 
     def _lift(self, attempt: Attempt) -> None:
-        if attempt.burden:
-            self._context.affinity.lift(attempt.name, attempt.burden)
-            attempt.burden = 0.0
+        self._context.affinity.lift(attempt.name, attempt.burden)
+        attempt.burden = 0.0
 
     def _connect(self, attempt: Attempt) -> None:
         self._connecting = self._context.loop.create_task(self._connect_and_send(attempt))
@@ -124,7 +128,7 @@ class Sending:
     def _send(self, connection: UpstreamConnection, attempt: Attempt) -> None:
         self._upstream = connection
         attempt.was_sent = True
-        self._owner.on_sent()
+        self._owner.on_sent(attempt)
         connection.send(self, attempt.head, attempt.body)
 
     # The connection's calls

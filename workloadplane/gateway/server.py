@@ -7,12 +7,11 @@ unread: what waits for it here stays below the transport's bound and one answer.
 """
 
 import asyncio
-import select
 from collections import deque
 from time import monotonic
-from typing import cast
 
 from workloadplane.gateway import dialects, errors
+from workloadplane.gateway.client_socket import ClientSocket
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.exchange import Application, Exchange, TunnelExchange
 from workloadplane.gateway.reader import Request, RequestReader
@@ -20,33 +19,30 @@ from workloadplane.gateway.statuses import status_line
 
 _SWALLOWED_BODY_BYTES_MAX = 64 * 1024
 _LINGER_S = 2.0
-_WRITE_BUFFER_BYTES = 256 * 1024
 _PROBES = 5
 _PROBE_AGAIN_S = (0.002, 0.05)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(ClientSocket):
     """One client connection. Whoever answers calls ``write`` as often as needed, then ``finish`` once."""
 
     def __init__(self, app: Application, passed: Request | None = None) -> None:
         """``passed``: the first request, which another process has read."""
+        super().__init__()
         self._app = app
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
         self._reader = RequestReader(app.limits)
         self._waiting: deque[Request] = deque([passed] if passed is not None else ())
         self._current: Request | None = None
         self._exchange: Exchange | None = None
         self._tunnel: TunnelExchange | None = None
         self._admitted: Request | None = None
-        self._reading_paused = False
         self._closing = False
         self._half_closed = False
         self._probes_left = 0
         self._stalled_since_s: float | None = None
         self._deadline_s = monotonic() + app.limits.header_timeout_s
-        self.remote = ""
 
     # For who answers
 
@@ -57,10 +53,6 @@ class ClientConnection(asyncio.Protocol):
             self._current.keep_alive = False  # an answer over time has a body, which nobody would read
         if self._stalled_since_s is not None:
             exchange.on_client_full()
-
-    def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """A whole answer. ``headers``: lines with their ends, without framing."""
@@ -87,7 +79,7 @@ class ClientConnection(asyncio.Protocol):
     def finish(self, *, keep_alive: bool) -> None:
         """The answer is complete: go on with the next request, or close."""
         request, self._current, self._exchange = self._current, None, None
-        if request is not None:
+        if request is not None and request.charged_bytes:
             self.release_body(request)
         if self._transport is None:
             return
@@ -141,31 +133,6 @@ class ClientConnection(asyncio.Protocol):
         self._closing = True
         self._close_gently()
 
-    def write_eof(self) -> None:
-        """Nothing more will be sent; what comes is still read."""
-        if self._transport is not None and not self._transport.is_closing():
-            if self._transport.can_write_eof():
-                self._transport.write_eof()
-            else:
-                self._transport.close()
-
-    def pause(self) -> None:
-        """Read nothing for now."""
-        if self._transport is not None and not self._reading_paused:
-            self._reading_paused = True
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read again."""
-        if self._transport is not None and self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
-
-    def abort(self) -> None:
-        """Close without a further byte."""
-        if self._transport is not None:
-            self._transport.abort()
-
     @property
     def may_keep_alive(self) -> bool:
         """Whether the process still wants this connection after the answer at hand."""
@@ -198,17 +165,6 @@ class ClientConnection(asyncio.Protocol):
             and not self.is_tls
         )
 
-    @property
-    def is_tls(self) -> bool:
-        return self._transport is not None and self._transport.get_extra_info("ssl_object") is not None
-
-    def fileno(self) -> int:
-        """The socket's descriptor. Raises OSError when it is closed."""
-        if self._transport is None:
-            raise OSError("the client has gone")
-        number: int = self._transport.get_extra_info("socket").fileno()
-        return number
-
     def let_go(self) -> None:
         """Another process has it now: forget it without a byte to the client."""
         self._exchange = None
@@ -225,11 +181,6 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._closing = True
             self._transport.close()
-
-    @property
-    def unsent_bytes(self) -> int:
-        """What waits here for the client to read."""
-        return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     # The process's sweep
 
@@ -257,10 +208,7 @@ class ClientConnection(asyncio.Protocol):
     # The transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is one without deriving
-        transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
-        peer = transport.get_extra_info("peername")
-        self.remote = peer[0] if isinstance(peer, tuple) else ""
+        self._open(transport)
         self._app.connections.add(self)
         if len(self._app.connections) > self._app.limits.connections_max:
             self._refuse(self._reader.request, errors.too_many_connections())
@@ -277,10 +225,19 @@ class ClientConnection(asyncio.Protocol):
             self._tunnel.on_client_data(data)
             return
         reader = self._reader
+        is_free = self._current is None and not self._waiting and self._stalled_since_s is None
+        if is_free:
+            request = reader.whole(data)
+            if request is not None:
+                self._take(request)
+                return
         was_idle = reader.is_idle
         reader.feed(data)
-        if len(reader.ready) == 1 and reader.is_idle and reader.request.failure is None and self._is_free:
-            self._take(reader.ready.pop())
+        if is_free and len(reader.ready) == 1 and reader.is_idle and reader.request.failure is None:
+            request = reader.ready.pop()
+            if was_idle:
+                reader.remember(data, request)
+            self._take(request)
             return
         if reader.ready:
             for request in reader.ready:
@@ -304,17 +261,16 @@ class ClientConnection(asyncio.Protocol):
             self._reading_paused = True
             self._transport.pause_reading()
 
-    @property
-    def _is_free(self) -> bool:
-        """Whether the next request can be answered at once."""
-        return self._current is None and not self._waiting and self._stalled_since_s is None
-
     def _take(self, request: Request) -> None:
         """The usual read: it brought one whole request and no more, while nothing else was there."""
-        self._charge(request, len(request.body))
+        app, size_bytes = self._app, len(request.body)
+        app.body_bytes += size_bytes
+        request.charged_bytes = size_bytes
+        if app.body_bytes > app.limits.body_bytes_total_max:
+            request.failure = errors.memory_bound()
         self._current = request
         request.began_s = monotonic()
-        self._app.handle(self, request)
+        app.handle(self, request)
 
     def _on_partial_body(self, reader: RequestReader) -> None:
         """The head is complete, the body is not: decide now whether to wait for it."""
@@ -407,13 +363,11 @@ class ClientConnection(asyncio.Protocol):
 
     def _probe(self) -> None:
         """Find out whether a client that has stopped sending is still there."""
-        transport, exchange = self._transport, self._exchange
-        if transport is None or exchange is None:
+        exchange = self._exchange
+        if self._transport is None or exchange is None:
             return
-        poll = select.poll()
-        poll.register(transport.get_extra_info("socket").fileno(), 0)
-        if poll.poll(0):  # with nothing asked for, an error or a hang-up is all that is told
-            transport.abort()
+        if self._is_broken():
+            self._transport.abort()
         elif self._probes_left:
             self._probes_left -= 1
             exchange.on_client_eof()

@@ -94,6 +94,12 @@ def parse_traceparent(value: bytes) -> Parent | None:
     return Parent(trace_id.decode(), span_id.decode(), bool(int(flags, 16) & _SAMPLED))
 
 
+def follow(request: Request, span: Span) -> None:
+    """Whoever is asked next is told this span as its parent."""
+    request.headers = {**request.headers, TRACEPARENT: span.traceparent}
+    request.derived = None
+
+
 class Tracer:
     """Of one process. Without a URL it makes no spans, and a valid trace context passes as it came.
 
@@ -138,8 +144,8 @@ class Tracer:
         else:
             parent = parse_traceparent(given)
             if parent is None:
-                del headers[TRACEPARENT]
-                headers.pop(_TRACESTATE, None)
+                headers = {k: v for k, v in headers.items() if k not in (TRACEPARENT, _TRACESTATE)}
+                request.headers, request.derived = headers, None
             if self._url is None or (not parent.sampled if parent else self._rng.random() >= self._ratio):
                 return None
         state = headers.get(_TRACESTATE, b"") if parent is not None else b""
@@ -149,7 +155,7 @@ class Tracer:
             parent.span_id if parent else "",
             state.decode("latin-1") if len(state) <= _STATE_BYTES_MAX else "",
         )
-        headers[TRACEPARENT] = span.traceparent
+        follow(request, span)
         return span
 
     def child_of(self, span: Span) -> Span:

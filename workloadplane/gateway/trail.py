@@ -9,7 +9,7 @@ from time import monotonic
 from workloadplane.gateway.answer import AnswerWriter
 from workloadplane.gateway.attempt import Attempt, Inquiry
 from workloadplane.gateway.reader import Request
-from workloadplane.gateway.tracing import TRACEPARENT, Attribute, EndedSpan, Span, SpanEvent, Tracer
+from workloadplane.gateway.tracing import Attribute, EndedSpan, Span, SpanEvent, Tracer, follow
 
 #: What OpenTelemetry's GenAI conventions call the classes of requests that they know.
 _OPERATIONS = {
@@ -46,7 +46,7 @@ class Trail:
     def prepare(self, request: Request) -> None:
         """The next attempt's request names it to whoever is asked."""
         self._child = self._tracer.child_of(self.span)
-        request.headers[TRACEPARENT] = self._child.traceparent
+        follow(request, self._child)
 
     def begin(self, attempt: Attempt) -> None:
         """It is about to be sent."""

@@ -16,8 +16,10 @@ from time import monotonic
 from typing import NamedTuple, Protocol, TypeVar, cast
 
 import httptools
+import msgspec
 import structlog
 
+from workloadplane.gateway.remembered import Around, around_length, content_of
 from workloadplane.gateway.tls import Reloading, client_tls
 
 _log = structlog.get_logger(__name__)
@@ -46,11 +48,12 @@ class Target(NamedTuple):
 class ResponseHead:
     """Status and headers of an answer, names in lower case. ``delimited``: its end is told by its framing.
 
-    ``is_stream``: server-sent events follow.
+    is_stream: server-sent events follow
+    returned:  the first line and the header lines that go on to the client, once somebody has worked them out
     Raises ValueError for a status or a transfer coding that cannot be passed on.
     """
 
-    __slots__ = ("_first", "content_length", "delimited", "headers", "is_stream", "status")
+    __slots__ = ("_first", "content_length", "delimited", "headers", "is_stream", "returned", "status")
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         if status > 599:
@@ -67,10 +70,25 @@ class ResponseHead:
         self.delimited = self.content_length is not None or coding is not None
         content_type = self._first.get(b"content-type", b"")
         self.is_stream = status == 200 and content_type.startswith(b"text/event-stream")
+        self.returned: bytes | None = None
+
+    def without_length(self) -> "ResponseHead":
+        """The same for an answer whose content is at hand, however long it is."""
+        told = [(name, value) for name, value in self.headers if name != b"content-length"]
+        made = ResponseHead(self.status, told)
+        made.delimited = True
+        return made
 
     def get(self, name: bytes) -> bytes | None:
         """The first value under this name."""
         return self._first.get(name)
+
+
+class _Remembered(msgspec.Struct, frozen=True):
+    """The head of a whole answer that came before on the same connection, after which that was used again."""
+
+    around: Around
+    head: ResponseHead
 
 
 class ResponseSink(Protocol):
@@ -98,6 +116,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_parser",
         "_pieces",
         "_pool",
+        "_remembered",
         "_reusable",
         "_sink",
         "_transport",
@@ -116,6 +135,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._sink: ResponseSink | None = None
+        self._remembered: _Remembered | None = None
         self._pieces: list[bytes] = []
         #: httptools' callback for each piece: the list's own method, as a fast stream has one for every token.
         self.on_body = self._pieces.append
@@ -163,10 +183,19 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without deriving
 
     def data_received(self, data: bytes) -> None:
-        if self._sink is None:
+        sink = self._sink
+        if sink is None:
             self.abandon()  # bytes that nobody asked for
             return
         head_before = self._head
+        begins = head_before is None and not self._head_bytes
+        known = self._remembered
+        if begins and known is not None:
+            content = content_of(data, known.around)
+            if content is not None:
+                self._release(known.head)
+                sink.on_response(known.head, content, True)
+                return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -188,8 +217,9 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             body = b""
         complete = self._complete
-        sink = self._sink
         if complete:
+            if begins and head is not None:
+                self._remember(data, head)
             self._finish()
         if head is not None or body or complete:
             sink.on_response(head, body, complete)
@@ -205,22 +235,37 @@ class UpstreamConnection(asyncio.Protocol):
         poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         return not poll.poll(0)
 
+    def _remember(self, data: bytes, head: ResponseHead) -> None:
+        """The read was a whole answer: another one with this head needs no parser."""
+        around = around_length(data) if self._reusable and head.content_length is not None else None
+        if around is not None:
+            self._remembered = _Remembered(around, head.without_length())
+
     def _finish(self) -> None:
-        self._sink = None
-        # With a part of the request unsent, what comes next would follow it: nobody should rely on that.
-        reusable = (
-            self._reusable and self._transport is not None and not self._transport.get_write_buffer_size()
-        )
-        if reusable and self._head is not None:
-            keep_alive = self._head.get(b"keep-alive")
-            if keep_alive is not None:
-                self._note_timeout(keep_alive)
+        """The answer is complete."""
+        head, reusable = self._head, self._reusable
         self._reset_answer()
-        if reusable:
-            self.fresh = False
-            self._pool.release(self)
-        elif self._transport is not None:
+        if reusable and head is not None:
+            self._release(head)
+            return
+        self._sink = None
+        if self._transport is not None:
             self._transport.close()
+
+    def _release(self, head: ResponseHead) -> None:
+        """It may be used again, unless a part of the request is unsent: what came next would follow that."""
+        self._sink = None
+        transport = self._transport
+        if transport is None:
+            return
+        if transport.get_write_buffer_size():
+            transport.close()
+            return
+        keep_alive = head.get(b"keep-alive")
+        if keep_alive is not None:
+            self._note_timeout(keep_alive)
+        self.fresh = False
+        self._pool.release(self)
 
     def _note_timeout(self, keep_alive: bytes) -> None:
         told = _KEEP_ALIVE_TIMEOUT.search(keep_alive)
@@ -325,7 +370,9 @@ class UpstreamPool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep it for the next request."""
-        idle = self._idle.setdefault(connection.target, deque())
+        idle = self._idle.get(connection.target)
+        if idle is None:
+            idle = self._idle[connection.target] = deque()
         if len(idle) >= self._idle_connections_max:
             connection.abandon()
             return

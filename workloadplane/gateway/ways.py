@@ -29,9 +29,9 @@ class Ways:
 
     def to(self, registry: Registry, replica_id: str) -> Way:
         """The way to a replica that is among the registry's endpoints."""
-        endpoint = registry.endpoints[replica_id]
+        endpoint, header = registry.endpoints[replica_id], registry.header
         way = self._ways.get(replica_id)
-        if way is None or way.endpoint is not endpoint or way.header is not registry.header:
+        if way is None or way.endpoint is not endpoint or way.header is not header:
             if len(self._ways) > 2 * len(registry.endpoints):
                 self._ways.clear()  # of replicas that have gone
             way = self._ways[replica_id] = _make(registry, endpoint)

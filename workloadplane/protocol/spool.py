@@ -82,21 +82,24 @@ class SpoolWriter:
 
     def append_usage(self, record: UsageRecord) -> None:
         """Buffer a record made with ``next_usage_sequence()``."""
-        if self._append(_encoder.encode(SpooledUsage(record))):
+        if self._append(SpooledUsage(record)):
             self._usage_sequence = record.sequence
 
     def append_window(self, record: MetricWindow) -> None:
         """Buffer a window made with ``next_window_sequence()``."""
-        if self._append(_encoder.encode(SpooledWindow(record))):
+        if self._append(SpooledWindow(record)):
             self._window_sequence = record.sequence
 
-    def _append(self, line: bytes) -> bool:
-        if len(self._buffer) + len(line) >= self._buffer_bytes_max:
+    def _append(self, line: SpooledUsage | SpooledWindow) -> bool:
+        buffer = self._buffer
+        held_bytes = len(buffer)
+        _encoder.encode_into(line, buffer, held_bytes)
+        if len(buffer) >= self._buffer_bytes_max:
             # The disk has refused for long. The newest is dropped, not the oldest, so that no gap appears.
+            del buffer[held_bytes:]
             self.lost_records += 1
             return False
-        self._buffer += line
-        self._buffer += b"\n"
+        buffer += b"\n"
         return True
 
     def flush(self, now_s: float) -> None:

@@ -52,8 +52,7 @@ def prompt_text(*parts: bytes) -> bytes:
     given = [part for part in parts if part and part != b"null"]
     if not given:
         return b""
-    given[-1] = given[-1][:-1]
-    text = given[0] if len(given) == 1 else _APART.join(given)
+    text = given[0][:-1] if len(given) == 1 else _APART.join(given)[:-1]
     # One byte is found at the speed of memory; then from the end, for CPython searches backwards three times as fast.
     return _with_digests(text) if text.find(b";") >= 0 and text.rfind(_BASE64) >= 0 else text
 

@@ -97,6 +97,7 @@ class Snapshot:
     lately:       replica id -> what this gateway has sent there lately, in bytes to compute a request of its target
     here:         revision -> what this cluster tells its peers of itself
     taken_by_all: modalities that every revision takes
+    all_may_serve: neither residency nor posture bars any replica here from any request
     """
 
     cluster_id: str
@@ -117,11 +118,14 @@ class Snapshot:
     here: Mapping[str, RevisionLoad] = field(default_factory=dict)
     places: Places = field(init=False, repr=False, compare=False)
     taken_by_all: frozenset[str] = field(init=False, repr=False, compare=False)
+    all_may_serve: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "places", Places.of(self.replicas))
         taken = _ALL_MODALITIES.intersection(*(share.modalities for share in self.revisions))
         object.__setattr__(self, "taken_by_all", taken)
+        bars = self.residency or self.posture == "active_passive"
+        object.__setattr__(self, "all_may_serve", not bars)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from workloadplane.routing.facts import (
     Wait,
 )
 from workloadplane.routing.leaving import Standing, has_ready, is_inside, permitted, sooner_abroad
-from workloadplane.routing.places import BYTES_PER_TOKEN_MAX, places_in
+from workloadplane.routing.places import BYTES_PER_TOKEN_MAX, Places, places_in
 from workloadplane.routing.regions import computes_at_once
 from workloadplane.routing.scoring import best
 
@@ -34,30 +34,24 @@ _FULL = ("every ready replica here has all the requests it can compute",)
 
 def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -> Choice:
     """Where this request goes now. Deterministic for equal arguments and an equal state of ``rng``."""
-    if snapshot.residency:
-        refusal = can_serve(snapshot, may_forward=facts.may_forward)
-        if refusal is not None:
-            return refusal
-    if snapshot.posture == "active_passive" and _lease_is_over(snapshot):
-        return Refusal(
-            rule="lease",
-            subject="deployment",
-            value="the control plane was not heard lately, so another region may be serving it",
-            remedy="it is served again as soon as the control plane is heard",
-        )
+    if not snapshot.all_may_serve:
+        barred = _barred(facts, snapshot)
+        if barred is not None:
+            return barred
     places, revisions = snapshot.places, snapshot.revisions
     ready = _ready_here(facts, snapshot)
     if not facts.modalities <= snapshot.taken_by_all:
         revisions = tuple(share for share in revisions if facts.modalities <= share.modalities)
         ready &= ~_refusing(facts, snapshot)
-    candidates = _fitting(ready, facts, snapshot)
+    shortest = places.shortest_prompt_bytes_max
+    candidates = ready if facts.prompt_bytes <= shortest or not shortest else _fitting(ready, facts, places)
     if (ready and not candidates) or (snapshot.revisions and not revisions):
         return _does_not_fit(facts, snapshot) if revisions else _not_taken(facts, snapshot)
     shares = _shares_in_order(facts, revisions, rng)
     counts = places.counts(snapshot.in_flight)
     local = candidates & ~places.full(counts)
     sound = local & ~places.bits_of(snapshot.unavailable) if snapshot.unavailable else local
-    may_leave = facts.may_forward and bool(snapshot.peers)
+    may_leave = facts.may_forward and snapshot.peers
     for rank, share in enumerate(shares):
         why = "revision by weight" if rank == 0 else "no other revision is ready"
         of_revision = places.of_revision.get(share.revision_id, 0)
@@ -79,6 +73,22 @@ def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -
     if candidates:
         return Wait(reasons=_FULL, full=True)
     return _wait_or_refuse(facts, snapshot, revisions)
+
+
+def _barred(facts: RequestFacts, snapshot: Snapshot) -> Refusal | None:
+    """Why this gateway may not take the request at all."""
+    if snapshot.residency:
+        refusal = can_serve(snapshot, may_forward=facts.may_forward)
+        if refusal is not None:
+            return refusal
+    if snapshot.posture == "active_passive" and _lease_is_over(snapshot):
+        return Refusal(
+            rule="lease",
+            subject="deployment",
+            value="the control plane was not heard lately, so another region may be serving it",
+            remedy="it is served again as soon as the control plane is heard",
+        )
+    return None
 
 
 def can_serve(snapshot: Snapshot, *, may_forward: bool = True) -> Refusal | None:
@@ -116,21 +126,18 @@ def _serving_clusters(snapshot: Snapshot, share: RevisionShare) -> tuple[str, ..
 
 def _ready_here(facts: RequestFacts, snapshot: Snapshot) -> int:
     """Replicas of this cluster, as bits, that are ready and allowed to serve the request."""
-    if snapshot.residency and not is_inside(snapshot.residency, snapshot.jurisdiction):
-        return 0
-    if snapshot.posture == "active_passive" and snapshot.cluster_id not in _holders(snapshot):
-        return 0
+    if not snapshot.all_may_serve:
+        if not is_inside(snapshot.residency, snapshot.jurisdiction):
+            return 0
+        if snapshot.posture == "active_passive" and snapshot.cluster_id not in _holders(snapshot):
+            return 0
     places = snapshot.places
     ready = places.ready & ~places.bits_of(facts.tried) if facts.tried else places.ready
     return ready if facts.adapter is None else ready & places.of_adapter.get(facts.adapter, 0)
 
 
-def _fitting(ready: int, facts: RequestFacts, snapshot: Snapshot) -> int:
+def _fitting(ready: int, facts: RequestFacts, places: Places) -> int:
     """Those of them whose context the prompt can fit, as far as is known."""
-    places = snapshot.places
-    shortest = places.shortest_prompt_bytes_max
-    if shortest == 0 or facts.prompt_bytes <= shortest:
-        return ready
     fitting = ready
     for place in places_in(ready):
         if 0 < places.prompt_bytes_max[place] < facts.prompt_bytes:
@@ -181,8 +188,10 @@ def _holders(snapshot: Snapshot, revisions: Sequence[RevisionShare] | None = Non
 
 def _shares_in_order(
     facts: RequestFacts, revisions: Sequence[RevisionShare], rng: Random
-) -> list[RevisionShare]:
+) -> Sequence[RevisionShare]:
     """The share that the session falls to, then the others by falling weight; without weight, none."""
+    if len(revisions) == 1:
+        return revisions if revisions[0].weight > 0 else ()
     shares = [share for share in revisions if share.weight > 0]
     if len(shares) < 2:
         return shares

@@ -135,7 +135,9 @@ def places_in(bits: int) -> list[int]:
 
 
 def values_in(row: Sequence[float], bits: int) -> Sequence[float]:
-    """The row's values at the places in ``bits``, in order."""
+    """The row's values at the places in ``bits`` (at least one), in order."""
+    if bits & (bits - 1) == 0:
+        return (row[bits.bit_length() - 1],)
     if bits.bit_count() == len(row):
         return row
     return list(compress(row, selectors(bits)))

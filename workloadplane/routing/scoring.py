@@ -8,18 +8,17 @@ weighed at once, as rows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from random import Random
 
+import msgspec
 from xxhash import xxh3_64_intdigest
 
 from workloadplane.routing.facts import Policy, Reasons, RequestFacts, Snapshot, ToReplica
 from workloadplane.routing.places import values_in
 
 
-@dataclass(slots=True)
-class _Best:
+class _Best(msgspec.Struct, frozen=True, gc=False):
     """The cheapest set of replicas so far: these bits, of which the least loaded cost ``cost``."""
 
     cost: float
@@ -46,18 +45,28 @@ def best(  # noqa: PLR0917  everything that a choice is made from
     loads = places.loads(counts, snapshot.burden, snapshot.pressure)
     if snapshot.lately:
         loads = _with_lately(loads, candidates, snapshot, policy)
+    told: Reasons = ()
     if facts.adapter is None:
         chosen = _cheapest(candidates, facts, policy, loads)
-        told: Reasons = ()
     else:
         chosen, told = _with_adapter(candidates, facts, policy, loads)
-    replica_id = places.replica_ids[_one_of(_equals(chosen, loads, policy), facts, snapshot, rng)]
+    equal = _equals(chosen, loads, policy)
+    place = equal[0] if len(equal) == 1 else _one_of(equal, facts, snapshot, rng)
     reasons: Reasons
     if chosen.known_bytes:
-        reasons = (why, "bytes known", chosen.known_bytes, "of", facts.prompt_bytes, "load", chosen.load)
+        reasons = (
+            why,
+            "bytes known",
+            chosen.known_bytes,
+            "of",
+            facts.prompt_bytes,
+            "load",
+            chosen.load,
+            *told,
+        )
     else:
-        reasons = (why, "least loaded of", candidates.bit_count())
-    return ToReplica(replica_id, reasons + told, chosen.known_bytes)
+        reasons = (why, "least loaded of", candidates.bit_count(), *told)
+    return ToReplica(places.replica_ids[place], reasons, chosen.known_bytes)
 
 
 def pressure_of(
@@ -84,25 +93,23 @@ def _with_lately(loads: list[float], candidates: int, snapshot: Snapshot, policy
 def _cheapest(candidates: int, facts: RequestFacts, policy: Policy, loads: Sequence[float]) -> _Best:
     of_candidates = values_in(loads, candidates)
     floor = min(of_candidates)
-    all_anew = facts.prompt_bytes / policy.anew_bytes_per_load
-    found = _Best(floor + all_anew, candidates, floor, 0)
-    if not facts.known:
-        return found
-    mean = sum(of_candidates) / len(of_candidates)
-    ceiling = mean * (1.0 + policy.hot_excess) + policy.hot_slack
-    rest = candidates
-    for known_bytes, bits in facts.known:
-        fresh = bits & rest
-        if not fresh:
-            continue
-        rest ^= fresh
-        anew = (facts.prompt_bytes - known_bytes) / policy.anew_bytes_per_load
-        if floor + anew >= found.cost:
-            break  # what follows knows less still
-        load = min(values_in(loads, fresh)) if rest else floor
-        if load <= ceiling and load + anew < found.cost:
-            found = _Best(load + anew, fresh, load, known_bytes)
-    return found
+    cost, bits, load, known = floor + facts.prompt_bytes / policy.anew_bytes_per_load, candidates, floor, 0
+    if facts.known:
+        mean = sum(of_candidates) / len(of_candidates)
+        ceiling = mean * (1.0 + policy.hot_excess) + policy.hot_slack
+        rest = candidates
+        for known_bytes, holders in facts.known:
+            fresh = holders & rest
+            if not fresh:
+                continue
+            rest ^= fresh
+            anew = (facts.prompt_bytes - known_bytes) / policy.anew_bytes_per_load
+            if floor + anew >= cost:
+                break  # what follows knows less still
+            least = min(values_in(loads, fresh)) if rest else floor
+            if least <= ceiling and least + anew < cost:
+                cost, bits, load, known = least + anew, fresh, least, known_bytes
+    return _Best(cost, bits, load, known)
 
 
 def _with_adapter(
@@ -136,8 +143,6 @@ def _one_of(equal: list[int], facts: RequestFacts, snapshot: Snapshot, rng: Rand
     """Of equals the one that the session falls to, so that it stays the same while they are equal; without one,
     the one that was sent least lately.
     """
-    if len(equal) == 1:
-        return equal[0]
     ids = snapshot.places.replica_ids
     if facts.session is None:
         lately = snapshot.lately

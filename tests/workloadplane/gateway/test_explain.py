@@ -101,11 +101,13 @@ def test_what_is_kept_is_bounded_and_sampled() -> None:
     facts = RequestFacts(None, True)
     for number in range(100):
         shot = snapshot(in_flight={"a": number})
-        explained.note(f"r{number}", "d", facts, shot, pick(facts, shot, Policy(), Random(number)))
+        explained.note(f"r{number}", "d", facts, shot, pick(facts, shot, Policy(), Random(number)), at=1.0)
     kept = [number for number in range(100) if explained.of(f"r{number}") is not None]
     assert kept == list(range(81, 100, 2))
     for _ in range(50):
-        explained.note("r99", "d", None, snapshot(), pick(facts, snapshot(replicas=()), Policy(), Random(0)))
+        explained.note(
+            "r99", "d", None, snapshot(), pick(facts, snapshot(replicas=()), Policy(), Random(0)), at=2.0
+        )
     told = explained.of("r99")
     assert told is not None
     assert len(told) == 16

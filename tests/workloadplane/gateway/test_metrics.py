@@ -136,9 +136,8 @@ def test_deployments_that_are_gone_are_forgotten() -> None:
     """Counts stay as long as their deployment, and those of no deployment stay."""
     counters = Counters()
     for name in ("kept", "gone"):
-        counters.picked(name, "replica", ToReplica("r", ("only",)))
+        counters.to_replica(name, ToReplica("r", ("only",), 5), 10)
         counters.picked(name, "refuse", Refusal(rule="lease", subject="s", value="v", remedy="r"))
-        counters.sent(name, 10, 5)
     counters.requests["", "none", "", "404", "refused"] += 1
     counters.keep_only({"kept"})
     assert set(counters.picks) == {("kept", "replica", "only"), ("kept", "lease", "")}

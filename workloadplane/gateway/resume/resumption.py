@@ -77,7 +77,9 @@ class Resumption:
         told.forget_unshown()
         inquiry = msgspec.structs.replace(
             self._inquiry,
-            request=replace(self._inquiry.request, path=asked.path, body=asked.body, charged_bytes=0),
+            request=msgspec.structs.replace(
+                self._inquiry.request, path=asked.path, body=asked.body, charged_bytes=0
+            ),
             route_class=ROUTES[asked.path],
             body=parsed,
             wish=replace(self._inquiry.wish, answer_within_s=math.inf),  # its answer has begun in time

@@ -155,7 +155,7 @@ class Choosing:
         tried = full_of_sessions(context) | self._tried
         facts = context.affinity.facts(inquiry, snapshot, tried, is_next=is_next)
         choice = pick(facts, snapshot, context.affinity.policy, context.rng)
-        context.explained.note(self._request_id, inquiry.route.deployment_id, facts, snapshot, choice)
+        context.ledger.chose(self._request_id, inquiry.route.deployment_id, facts, snapshot, choice)
         return choice
 
     def _follow(self, inquiry: Inquiry, entry: Entry, choice: Choice) -> Step:

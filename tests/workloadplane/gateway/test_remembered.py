@@ -1,0 +1,145 @@
+"""A head that came before is taken for what the parser would make of it, and for nothing else."""
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.gateway import (
+    AUTHORIZED,
+    Received,
+    agent,
+    agent_state,
+    gateway,
+    json_answer,
+    run,
+    upstream,
+)
+from tests.support.tables import api_key
+from tests.support.waiting import eventually_async
+from workloadplane.gateway.limits import Limits
+from workloadplane.gateway.reader import Request, RequestReader
+from workloadplane.gateway.remembered import around_length, content_of
+from workloadplane.protocol.local import TablePush
+
+LIMITS = Limits(header_bytes_max=1024, body_bytes_max=64)
+HEADS = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nAuthorization: Bearer x\r\n\r\n",
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer y\r\ncontent-length:%d\r\n\r\n",
+    b"POST /v1/embeddings?a=b HTTP/1.1\r\nhost: a\r\nx: Content-Length: 3\r\ncontent-length: %d\r\n\r\n",
+    b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: %d\r\n\r\n",
+    b"POST / HTTP/1.0\r\nhost: a\r\ncontent-length: %d\r\n\r\n",
+    b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n",
+)
+bodies = st.binary(max_size=70)
+messages = st.tuples(st.sampled_from(HEADS), bodies).map(lambda each: each[0] % len(each[1]) + each[1])
+
+
+def seen(request: Request) -> tuple[object, ...]:
+    headers = {name: value for name, value in request.headers.items() if name != b"content-length"}
+    return (request.method, request.path, request.query, headers, request.body, request.keep_alive)
+
+
+def parsed(message: bytes) -> tuple[object, ...] | None:
+    """What a reader without a memory makes of it, if it is one whole sound request."""
+    reader = RequestReader(LIMITS)
+    reader.feed(message)
+    one = len(reader.ready) == 1 and reader.is_idle and reader.request.failure is None
+    return seen(reader.ready[0]) if one else None
+
+
+@given(st.lists(messages, min_size=2, max_size=8), messages, st.integers(0, 300), st.binary(max_size=3))
+def test_a_memory_changes_nothing(before: list[bytes], last: bytes, at: int, put: bytes) -> None:
+    """Whatever came before on the connection, a read is taken for a whole request only if a parser says the same."""
+    reader = RequestReader(LIMITS)
+    for message in before:
+        known = reader.whole(message)
+        if known is not None:
+            assert seen(known) == parsed(message)
+            continue
+        reader.feed(message)
+        if not reader.ready or reader.request.failure is not None:
+            return
+        request = reader.ready.pop()
+        reader.remember(message, request)
+        if not request.keep_alive:
+            return
+    for message in (before[-1], last, last[:at] + put + last[at + len(put) :], last + put, last[:at]):
+        known = reader.whole(message)
+        assert known is None or seen(known) == parsed(message)
+
+
+def test_the_third_request_with_a_head_needs_no_parser() -> None:
+    """However long its body is; a head that never comes again is not kept."""
+    reader = RequestReader(LIMITS)
+    kept = []
+    for size in (3, 4, 12, 0, 64, 65):
+        message = HEADS[0] % size + b"b" * size
+        request = reader.whole(message)
+        kept.append(request is not None)
+        if request is None and size < 65:
+            reader.feed(message)
+            reader.remember(message, reader.ready.pop())
+    assert kept == [False, False, True, True, True, False], "the last one is over the bound"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        b"3\r\n\r\nabcd",
+        b"3\r\n\r\nab",
+        b"+3\r\n\r\nabc",
+        b"0x3\r\n\r\nabc",
+        b" 3\r\n\r\nabc",
+        b"3 \r\n\r\nabc",
+        b"3\n\nabc",
+        b"\r\n\r\nabc",
+        b"0000000000000000003\r\n\r\nabc",
+        b"3\r\nconnection: close\r\n\r\nabc",
+    ],
+)
+def test_only_the_digits_of_the_length_may_differ(other: bytes) -> None:
+    """What has more or less content than it says, or says it otherwise, is the parser's to judge."""
+    begin = b"HTTP/1.1 200 OK\r\ncontent-type: x\r\ncontent-length: "
+    head = around_length(begin + b"3\r\n\r\nabc")
+    assert head is not None
+    assert content_of(begin + b"2\r\n\r\nde", head) == b"de"
+    assert content_of(begin + other, head) is None
+
+
+def test_requests_and_answers_with_known_heads_are_passed_on(tmp_path: Path) -> None:
+    """Each with its own body; and a key that is revoked meanwhile opens nothing, though its head is known."""
+    answers = [b'{"choices":[],"usage":{"prompt_tokens":%d}}' % number for number in (1, 22, 333, 4, 55)]
+
+    async def script(received: Received, reader: object, writer: object) -> None:
+        number = json.loads(received.body)["messages"][0]["number"]
+        writer.write(json_answer(answers[number]))  # type: ignore[attr-defined]
+
+    async def scenario() -> None:
+        state = agent_state(tmp_path / "agent")
+        async with (
+            upstream(script) as engine,
+            agent(state.directory) as plane,
+            httpx.AsyncClient(headers=AUTHORIZED) as client,
+        ):
+            state = agent_state(tmp_path / "agent", engine.port, signer=state.signer)
+            async with gateway(tmp_path / "gateway", state) as running:
+                url = running.url + "/v1/chat/completions"
+                for number, answer in enumerate(answers):
+                    body = {"model": "chat", "messages": [{"number": number, "content": "x" * 4**number}]}
+                    response = await client.post(url, json=body)
+                    assert response.content == answer
+                    assert json.loads(engine.received[number].body)["messages"] == body["messages"]
+                assert engine.connections == 1
+                told = [record.input_tokens for record in await running.usage_of(len(answers))]
+                assert told == [1, 22, 333, 4, 55]
+                other = state.signer.keyset([api_key("another")], audience=state.cluster_id, generation=2)
+                plane.push(TablePush(kind="keyset", table=other))
+                registry = running.process._context.registry
+                await eventually_async(lambda: registry.generation("keyset") == 2)
+                assert (await client.post(url, json=body)).status_code == 401
+
+    run(scenario())
