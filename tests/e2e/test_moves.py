@@ -1,0 +1,153 @@
+"""While placement moves what runs, nobody who asks notices, and what was promised is there at every moment."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.system import Stream, System
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.e2e
+
+NAME = "mover"
+MIN_REPLICAS = 2
+STREAM_TOKENS = 300
+
+
+@dataclass
+class Witness:
+    """Asks through every region's gateway without a pause, streams one answer after the other, and looks whether
+    after the loss of any one region as many would be ready as were promised."""
+
+    system: System
+    answers: int = 0
+    errors: list[str] = field(default_factory=list)
+    streams: list[Stream] = field(default_factory=list)
+    broken_promises: list[str] = field(default_factory=list)
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def begin(self) -> list[threading.Thread]:
+        work: list[Callable[[], None]] = [self._stream, self._look]
+        work += [partial(self._ask, region) for region in self.system.endpoints()["gateways"]]
+        threads = [threading.Thread(target=each, daemon=True) for each in work]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def end(self) -> None:
+        self._over.set()
+
+    def _ask(self, region: str) -> None:
+        client = self.system.openai(region)
+        while not self._over.wait(0.05):
+            try:
+                answer = client.chat.completions.create(
+                    model=NAME, messages=[{"role": "user", "content": "Hello"}], max_tokens=4
+                )
+                assert answer.usage and answer.usage.completion_tokens > 0
+                self.answers += 1
+            except Exception as error:
+                self.errors.append(f"{region}: {type(error).__name__}: {error}")
+
+    def _stream(self) -> None:
+        while not self._over.is_set():
+            self.streams.append(Stream(self.system.openai(), NAME, max_tokens=STREAM_TOKENS))
+            self.streams[-1].result()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.2):
+            try:
+                ready = Counter(r["cluster"] for r in self.system.replicas(NAME) if r["state"] == "ready")
+            except httpx.TransportError:
+                continue
+            left = sum(ready.values()) - max(ready.values(), default=0)
+            if left < MIN_REPLICAS:
+                self.broken_promises.append(f"{left} would be left of {dict(ready)}")
+
+
+@contextmanager
+def witnessed(system: System) -> Iterator[Witness]:
+    """Somebody asks all the while; afterwards none of it may have failed."""
+    witness = Witness(system)
+    threads = witness.begin()
+    try:
+        eventually(lambda: witness.answers > 10 and witness.streams[0].started(), what="clients are answered")
+        yield witness
+    finally:
+        witness.end()
+        for thread in threads:
+            thread.join(120)
+    assert witness.errors == []
+    assert witness.broken_promises == []
+    assert [stream.error for stream in witness.streams] == [None] * len(witness.streams)
+    assert {stream.usage_tokens for stream in witness.streams} == {STREAM_TOKENS}
+
+
+@pytest.fixture
+def mover(system: System) -> Iterator[str]:
+    """A deployment that is to survive the loss of any one region, with all that it was promised ready."""
+    system.deploy(
+        name=NAME,
+        model="tiny-llama",
+        engine="simulator",
+        survivability="region",
+        autoscaling={"min_replicas": MIN_REPLICAS, "max_replicas": 4},
+    )
+    eventually(lambda: _is_settled(system), within_s=120, what="all that was promised is ready")
+    yield NAME
+    system.delete(NAME, within_s=120)
+
+
+def _is_settled(system: System) -> bool:
+    said = {c["type"]: c for c in system.deployment(NAME)["conditions"]}
+    return bool(said["Placed"]["status"] and not said["Progressing"]["status"] and said["Ready"]["status"])
+
+
+def _pools(system: System) -> dict[str, dict[str, Any]]:
+    """pool id -> pool."""
+    with system.api() as client:
+        return {pool["id"]: pool for pool in client.get("/pools", params={"limit": 100}).json()["items"]}
+
+
+def _change(system: System, pool_id: str, **changes: Any) -> None:
+    with system.api() as client:
+        answer = client.patch(f"/pools/{pool_id}", json=changes)
+        assert answer.status_code == 200, answer.text
+
+
+def _used(system: System) -> set[tuple[str, str]]:
+    """(cluster, pool) of the replicas that are there."""
+    return {(replica["cluster"], replica["pool"]) for replica in system.replicas(NAME)}
+
+
+def _certificate(system: System) -> dict[str, Any]:
+    with system.api() as client:
+        plan = client.get("/plans/latest", params={"deployment": NAME}).json()
+    certificate: dict[str, Any] = plan["certificate"]
+    return certificate
+
+
+def test_a_drained_pool_is_left_without_anybody_noticing(system: System, mover: str) -> None:
+    """Its capacity goes to nothing: what ran there is elsewhere before it stops; the new plan keeps its promises."""
+    cluster, name = sorted(_used(system))[0]
+    pool = next(p for p in _pools(system).values() if (p["cluster"], p["name"]) == (cluster, name))
+    try:
+        with witnessed(system) as witness:
+            before = witness.answers
+            _change(system, pool["id"], capacity_instances=0)
+            eventually(
+                lambda: (cluster, name) not in _used(system) and _is_settled(system),
+                within_s=180,
+                what=f"{name} of {cluster} is empty",
+            )
+            eventually(lambda: witness.answers > before + 20, what="clients are answered after the move too")
+        assert _certificate(system)["holds"], _certificate(system)
+    finally:
+        _change(system, pool["id"], capacity_instances=pool["capacity_instances"])
