@@ -19,6 +19,7 @@ from apps.console.views.history import AuditPage, EventsPage
 from apps.console.views.overview import OverviewLive, OverviewPage
 from apps.console.views.plan_changes import PlanDiffPage, WhatIfPage
 from apps.console.views.plans import PlannedDeploymentPage, PlanPage, PlansPage
+from apps.console.views.pools import PoolPage, ReservationPage
 from apps.console.views.session import LoginPage, Logout, ProjectChoice
 
 app_name = "console"
@@ -51,6 +52,8 @@ urlpatterns = [
     path("clusters", ClustersPage.as_view(), name="clusters"),
     path("clusters/<str:name>", ClusterPage.as_view(), name="cluster"),
     path("clusters/<str:name>/retire", ClusterRetire.as_view(), name="cluster-retire"),
+    path("clusters/<str:name>/pools/<str:pool>", PoolPage.as_view(), name="pool"),
+    path("reservations/<str:reservation_id>", ReservationPage.as_view(), name="reservation"),
     path("models", ModelsPage.as_view(), name="models"),
     path("engines", EnginesPage.as_view(), name="engines"),
     path("keys", KeysPage.as_view(), name="keys"),

@@ -6,7 +6,19 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from meridian.cli import chat, clusters, deploy, deployments, fleet, keys, models, plan, session
+from meridian.cli import (
+    chat,
+    clusters,
+    deploy,
+    deployments,
+    fleet,
+    keys,
+    models,
+    plan,
+    pools,
+    reservations,
+    session,
+)
 from meridian.cli.explain import explain
 from meridian.cli.local import down, reset, restart, status, up
 from meridian.cli.logs import logs
@@ -44,6 +56,8 @@ app.command(rich_help_panel=WORK)(explain)
 app.add_typer(plan.app, name="plan", rich_help_panel=WORK)
 app.command(rich_help_panel=FLEET)(fleet.fleet)
 app.add_typer(clusters.app, name="clusters", rich_help_panel=FLEET)
+app.add_typer(pools.app, name="pools", rich_help_panel=FLEET)
+app.add_typer(reservations.app, name="reservations", rich_help_panel=FLEET)
 app.add_typer(models.app, name="models", rich_help_panel=WORK)
 app.add_typer(keys.app, name="keys", rich_help_panel=FLEET)
 app.add_typer(keys.app, name="tokens", hidden=True)  # what many other tools call them

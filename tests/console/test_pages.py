@@ -3,6 +3,7 @@
 import re
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from django.core.cache import cache
@@ -19,7 +20,7 @@ from apps.api.models import AuditEvent
 from apps.api.throttling import ApiKeyThrottle
 from apps.catalog.models import EngineImage, ModelVersion
 from apps.deployments.models import Deployment, Revision
-from apps.fleet.models import Cluster
+from apps.fleet.models import Cluster, GpuPool, Reservation
 from apps.placements.models import Assignment, PlacementPlan
 from controlplane.placement import plan_decode, plan_encode, problem_decode, problem_encode
 from tests.console.world import World, world_double
@@ -49,6 +50,7 @@ PAGES = (
     "/clusters",
     "/clusters/eu-west",
     "/clusters/eu-west/retire",
+    "/clusters/eu-west/pools/h100-spot",
     "/models",
     "/engines",
     "/keys",
@@ -158,6 +160,7 @@ def test_a_viewer_can_look_but_not_touch(client: Client, world: World) -> None:
         "/deployments/chat/redeploy",
         "/clusters/eu-west",
         "/clusters/eu-west/retire",
+        "/clusters/eu-west/pools/h100-spot",
         "/keys",
     ):
         assert client.post(path).status_code == 403, path
@@ -458,6 +461,41 @@ def test_retiring_a_cluster_asks_for_its_name(client: Client, world: World) -> N
     html = client.get("/clusters/eu-west").content.decode()
     assert "its agent is refused, for good" in html
     assert "Create an enrolment token" not in html
+
+
+def test_a_pool_and_its_reservation_are_changed_by_form(client: Client, world: World) -> None:
+    """Wrong fields say so at the field, a stale form is refused, a good one wakes placement."""
+    client = logged_in(client, world.admin)
+    pool = GpuPool.objects.get(cluster__name="eu-west", procurement="reserved")
+    page = f"/clusters/eu-west/pools/{pool.name}"
+    form = {"capacity_instances": "3", "price_micro_usd_per_h": "30.5", "hazard_per_h": "0",
+            "obtainability": "0.9", "schedulable": "on", "etag": f'"{pool.generation}"'}  # fmt: skip
+    assert b"0 drains it" in client.get(page).content
+    for wrong in ({"price_micro_usd_per_h": "much"}, {"obtainability": "0"}, {"capacity_instances": "-1"}):
+        response = client.post(page, {**form, **wrong})
+        assert response.status_code == 422
+        assert f'id="id_{next(iter(wrong))}_error"' in response.content.decode()
+    assert client.post(page, {**form, "etag": '"99"'}).status_code == 412
+    assert client.post(page, form)["Location"] == "/clusters/eu-west"
+    pool.refresh_from_db()
+    assert (pool.capacity_instances, pool.obtainability) == (3, 0.9)
+    assert pool.prices.latest("effective_from").instance_micro_usd_per_h == 30_500_000
+
+    held = Reservation.objects.create(
+        pool=pool,
+        instances=1,
+        instance_micro_usd_per_h=20_000_000,
+        starts_at=timezone.now(),
+        ends_at=timezone.now() + timedelta(days=9),
+    )
+    assert f"/reservations/{held.pk}" in client.get(page).content.decode()
+    change = {"instances": "2", "price_micro_usd_per_h": "19.00", "starts_at": "2026-01-01 00:00",
+              "ends_at": "2027-01-01 00:00"}  # fmt: skip
+    early = client.post(f"/reservations/{held.pk}", {**change, "ends_at": "2025-01-01 00:00"})
+    assert (early.status_code, b"is not after starts_at" in early.content) == (400, True)
+    assert client.post(f"/reservations/{held.pk}", change)["Location"] == page
+    held.refresh_from_db()
+    assert (held.instances, held.instance_micro_usd_per_h) == (2, 19_000_000)
 
 
 def test_rolling_back_makes_a_new_revision(client: Client, world: World) -> None:

@@ -122,6 +122,36 @@ def test_retiring_a_cluster_asks_first(server: Callable[[Answers], str], tmp_pat
     assert (done.returncode, done.stdout.split(";")[0]) == (ExitCode.OK, "eu-west is retired"), done.stderr
 
 
+def test_pools_and_reservations_are_changed_by_name_and_id(
+    server: Callable[[Answers], str], tmp_path: Path
+) -> None:
+    """Only what is given is sent; what is not there, and nothing to change, are said before anything is."""
+    pool = {"id": "p1", "cluster": "eu-west", "name": "spot"}
+    reservation = {"id": "8f0c", "cluster": "eu-west", "pool": "p1"}
+    api_url = server(
+        {
+            "/api/v1/pools": (200, {"items": [pool], "next_cursor": None}),
+            "/api/v1/reservations": (200, {"items": [reservation], "next_cursor": None}),
+            "/api/v1/pools/p1": (200, ECHO),
+            "/api/v1/reservations/8f0c": (200, ECHO),
+        }
+    )
+
+    def said(*arguments: str) -> tuple[int, str]:
+        done = _run(api_url, *arguments, home=tmp_path)
+        return done.returncode, done.stdout or done.stderr
+
+    assert said("pools", "change", "eu-west/spot", "--capacity", "0", "--price", "1.5") == (
+        ExitCode.OK,
+        "capacity_instances: 0\nprice_usd_per_h: '1.5'\n",
+    )
+    assert said("reservations", "change", "8f", "--instances", "3") == (ExitCode.OK, "instances: 3\n")
+    code, words = said("pools", "change", "eu-west/none", "--capacity", "0")
+    assert (code, "known in eu-west: eu-west/spot" in words) == (ExitCode.USAGE, True)
+    assert said("pools", "change", "eu-west/spot")[0] == ExitCode.USAGE
+    assert said("reservations", "change", "9", "--instances", "3")[0] == ExitCode.USAGE
+
+
 def test_limits_of_a_key_are_set_and_taken_away(server: Callable[[Answers], str], tmp_path: Path) -> None:
     """Only what is given is sent; 0 takes a limit away."""
     api_url = server({"/api/v1/api-keys/app": (200, ECHO)})
