@@ -17,7 +17,7 @@ with atheris.instrument_imports(include=["workloadplane.gateway"]):
 
 _HERE = Path(__file__).parent
 #: How many of all executions each target gets, in hundredths: what costs a client most is tried most.
-_SHARES = {"reader": 40, "sse": 20, "body": 20, "answer": 20}
+_SHARES = {"reader": 35, "sse": 18, "body": 18, "answer": 18, "frames": 11}
 
 
 def main(arguments: list[str]) -> int:

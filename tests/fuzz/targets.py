@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from tests.fuzz import strict
+from tests.fuzz import framed, strict
 from workloadplane.gateway import body as bodies
 from workloadplane.gateway import errors, multipart, routes
 from workloadplane.gateway.answer import AnswerWriter
@@ -323,4 +323,21 @@ def _check_answer(desk: _Desk, client: Wire, taken: bytes, *, ended: bool, strip
         assert status >= 500 or broken, "an answer that broke off looks whole"
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"reader": reader, "sse": sse, "body": body, "answer": answer}
+# Tunnels
+
+
+def frames(data: bytes) -> None:
+    """Frames are frames for a second reader, and a tunnel of them ends as it should. A first byte more says how."""
+    if data:
+        pieces = cut(data[1:])
+        framed.scan(pieces, data[0])
+        framed.tunnel(pieces, data[0])
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "reader": reader,
+    "sse": sse,
+    "body": body,
+    "answer": answer,
+    "frames": frames,
+}

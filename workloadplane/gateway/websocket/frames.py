@@ -19,6 +19,8 @@ TRY_LATER = 1013
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _DATA = frozenset({_CONTINUATION, _TEXT, _BINARY})
 _CONTROL = frozenset({_CLOSE, _PING, _PONG})
+_WHOLE_DATA = frozenset({0x80 | _TEXT, 0x80 | _BINARY})
+_WHOLE_PINGS = frozenset({0x80 | _PING, 0x80 | _PONG})
 _CONTROL_BYTES_MAX = 125
 _REASON_BYTES_MAX = _CONTROL_BYTES_MAX - 2
 _U16 = Struct(">H")
@@ -122,14 +124,12 @@ class FrameScanner:
         end = len(data)
         position = 0
         while position < end:
+            if not (self._left or self._fragmented):
+                position = self._pass_short(data, position, end)
+                if position == end:
+                    break
             if self._left:
-                taken = min(self._left, end - position)
-                if self._in_data:
-                    self.active = True
-                    if self._reader is not None:
-                        self._reader.feed(data[position : position + taken])
-                position += taken
-                self._left -= taken
+                position += self._pass_payload(data, position, end)
             else:
                 try:
                     size = self._read_header(data, position, end)
@@ -147,6 +147,51 @@ class FrameScanner:
                     if self._reader is not None:
                         self._reader.end()
         return data
+
+    def _pass_payload(self, data: bytes, position: int, end: int) -> int:
+        """Take in what has come of a payload; its size."""
+        taken = min(self._left, end - position)
+        if self._in_data:
+            self.active = True
+            if self._reader is not None:
+                self._reader.feed(data[position : position + taken])
+        self._left -= taken
+        return taken
+
+    def _pass_short(self, data: bytes, position: int, end: int) -> int:
+        """Take in the short, whole and usual frames that come next; where they end.
+
+        Most frames are such; and whoever floods us with empty ones must not hold up all others: the 43,690 of one read
+        take 10 ms here, and 33 ms one by one.
+        """
+        bit, header = (0x80, 6) if self._masked else (0, 2)
+        most = min(_CONTROL_BYTES_MAX, self._message_bytes_max)
+        reader = self._reader
+        frames = messages = payload_bytes = 0
+        while end - position >= header:
+            first, length = data[position], data[position + 1] ^ bit
+            after = position + header + length
+            if length > most or after > end:
+                break
+            if first in _WHOLE_DATA:
+                messages += 1
+                payload_bytes += length
+                if reader is not None:
+                    reader.begin(first)
+                    reader.feed(data[position + header : after])
+                    reader.end()
+            elif first not in _WHOLE_PINGS:
+                break
+            frames += 1
+            position = after
+        if frames:
+            self.boundary = position
+            self.frames += frames
+            self.messages += messages
+            self.whole_messages += messages
+            self.payload_bytes += payload_bytes
+            self.active = self.active or messages > 0
+        return position
 
     def rest(self) -> bytes:
         """The part of a header that was held back, when no more will come."""
