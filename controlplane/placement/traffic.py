@@ -143,7 +143,7 @@ def _path(
                     continue
                 for target in targets:
                     through = cost[came] + unit[origin][target] - unit[origin][came]
-                    if through < cost[target] - 1e-9:
+                    if target != came and through < cost[target] - _LEAST * (1 + abs(cost[target])):
                         cost[target], step[target] = through, (origin, target, came)
                         settled = False
         if settled:

@@ -1,6 +1,7 @@
 """Where requests go: exact against brute force, and the plain cases by hand."""
 
 from itertools import product
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -105,3 +106,18 @@ def test_capacity_that_is_short_is_used_in_proportion() -> None:
         one.cluster_id: one.share for one in traffic(world, world.deployments[0], {"c-eu": 0.1, "c-us": 0.3})
     }
     assert shares == pytest.approx({"c-eu": 0.25, "c-us": 0.75})
+
+
+def test_every_origin_goes_somewhere_however_large_the_sums() -> None:
+    """At 10^9 micro-USD/h a difference of sums that are equal is more than nothing, by rounding alone."""
+    for seed in range(300):
+        rng = Random(seed)
+        loads = [rng.random() for _ in range(4)]
+        loads = [load / sum(loads) for load in loads]
+        room = [rng.random() for _ in range(3)]
+        room = [1.001 * one / sum(room) for one in room]
+        costs = [[rng.uniform(1e7, 1e9) for _ in room] for _ in loads]
+        flow = transported(loads, room, costs)
+        assert all(sum(parts) == pytest.approx(1) for parts in flow)
+        for number, most in enumerate(room):
+            assert sum(load * parts[number] for load, parts in zip(loads, flow, strict=True)) <= most + 1e-6
