@@ -13,6 +13,7 @@ from controlplane.placement.broken_rules import BrokenRule
 from controlplane.placement.certificate import Certificate, DomainLoss, Loss, Promise, certify
 from controlplane.placement.cost import PlanCost, plan_cost, plan_cost_of, plan_costs, priced
 from controlplane.placement.diff import DeploymentDiff, Move, PlanDiff, plan_diff
+from controlplane.placement.elastic import Growth, SmallestChange, smallest_change
 from controlplane.placement.encoding import (
     plan_decode,
     plan_encode,
@@ -61,6 +62,7 @@ __all__ = [
     "DomainKind",
     "DomainLoss",
     "FailureDomain",
+    "Growth",
     "Latency",
     "Loss",
     "LossKind",
@@ -79,6 +81,7 @@ __all__ = [
     "Promise",
     "Reservation",
     "Slo",
+    "SmallestChange",
     "Start",
     "Survivability",
     "Survival",
@@ -100,6 +103,7 @@ __all__ = [
     "problem_encode",
     "problem_sha256",
     "room_left",
+    "smallest_change",
     "solve",
     "survive",
 ]

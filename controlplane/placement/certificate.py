@@ -243,8 +243,7 @@ def _recovery_s(known: Standings, standing: Standing, domain: FailureDomain) -> 
     outside: list[Part] = [part for part in standing.parts if domain not in part.domains]
     if outside:
         return longest(part.cold_start_s for part in outside)
-    elsewhere = known.cold_starts_elsewhere(standing.deployment, (domain,))
-    return min(elsewhere, default=None)
+    return known.cold_start_elsewhere_s(standing.deployment, (domain,))
 
 
 def longest(cold_starts_s: Iterable[float | None]) -> float | None:

@@ -9,7 +9,7 @@ Planned for by demand (its profile says what a replica serves), or, where no dem
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -154,6 +154,7 @@ class Standings:
         self._profiles = {
             (row.model_version_id, row.instance_type_id, row.tensor_parallel): row for row in problem.profiles
         }
+        self._cold_starts_by_shape: dict[object, Sequence[tuple[float, str]]] = {}
         self._models_profiled = {row.model_version_id for row in problem.profiles}
 
     def of(self, plan: PlacementPlan, deployment_id: str) -> Standing:
@@ -194,19 +195,34 @@ class Standings:
         kind = deployment.survivability
         return kind == "none" or bool(cluster.domains(kind))
 
-    def cold_starts_elsewhere(
+    def cold_start_elsewhere_s(
         self, deployment: WantedDeployment, lost: Collection[FailureDomain]
-    ) -> tuple[float, ...]:
-        """Measured cold starts on open pools that the deployment could use, outside ``lost``."""
-        found = []
-        for pool in self.problem.pools:
-            closed = pool.closed or self.problem.cluster_by_id[pool.cluster_id].closed
-            if closed or not pool.capacity_instances or not self.could_use(deployment, pool):
-                continue
-            cold_start_s = measured_cold_start_s(self.profile(deployment, pool, deployment.gpus_per_replica))
-            if cold_start_s is not None and self.domains_by_pool[pool.pool_id].isdisjoint(lost):
-                found.append(cold_start_s)
-        return tuple(found)
+    ) -> float | None:
+        """The shortest measured cold start on open pools that the deployment could use, outside ``lost``."""
+        for cold_start_s, pool_id in self._cold_starts(deployment):
+            if self.domains_by_pool[pool_id].isdisjoint(lost):
+                return cold_start_s
+        return None
+
+    def _cold_starts(self, deployment: WantedDeployment) -> Sequence[tuple[float, str]]:
+        """(cold start, pool id) on open pools, the shortest first; one list for all who could use the same."""
+        key = (
+            *(deployment.model_version_id, deployment.gpus_per_replica, deployment.weights_bytes),
+            *(deployment.engine, deployment.precision, deployment.survivability),
+            *(deployment.residency, deployment.providers_allowed, deployment.providers_denied),
+        )
+        if key not in self._cold_starts_by_shape:
+            found = []
+            for pool in self.problem.pools:
+                closed = pool.closed or self.problem.cluster_by_id[pool.cluster_id].closed
+                profile = self.profile(deployment, pool, deployment.gpus_per_replica)
+                cold_start_s = measured_cold_start_s(profile)
+                if closed or not pool.capacity_instances or cold_start_s is None:
+                    continue
+                if self.could_use(deployment, pool):
+                    found.append((cold_start_s, pool.pool_id))
+            self._cold_starts_by_shape[key] = sorted(found)
+        return self._cold_starts_by_shape[key]
 
     def origins(self, deployment_id: str) -> tuple[Demand, ...]:
         """What each origin region asks of a deployment; those that ask nothing are left out."""
@@ -222,6 +238,12 @@ class Standings:
     ) -> PerformanceProfile | None:
         """What was measured for replicas of this size there."""
         return self._profiles.get((deployment.model_version_id, pool.instance_type_id, gpus_per_replica))
+
+    def share_each(self, deployment: WantedDeployment, pool: Pool, gpus_per_replica: int) -> float:
+        """What one replica serves of the demand planned for; 0 where demand counts and nothing was measured."""
+        if self.planned_by(deployment) == "min_replicas":
+            return 1 / max(1, deployment.min_replicas)
+        return self._share_of_demand(deployment, self.profile(deployment, pool, gpus_per_replica))
 
     def _share_of_demand(self, deployment: WantedDeployment, profile: PerformanceProfile | None) -> float:
         if profile is None:

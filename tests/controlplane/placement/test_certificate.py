@@ -115,6 +115,22 @@ def test_the_price_of_a_promise_is_the_dearest_set_that_may_go(
         assert promise.price_micro_usd_per_h == pytest.approx(price_by_trying(world, plan, promise), abs=2)
 
 
+def test_whoever_loses_everything_starts_anew_where_that_is_quickest() -> None:
+    """Only among open pools that it could use, outside of what is lost."""
+    pools = (POOLS[0], *(replace(one, instance_type_id=f"i-{one.pool_id}") for one in POOLS[1:]))
+    profiles = tuple(
+        replace(H100, instance_type_id=name, weight_load_s=cold_start_s)
+        for name, cold_start_s in (("i-1", 10.0), ("i-p-us-on_demand", 70.0), ("i-p-jp-on_demand", 50.0))
+    )
+    world = problem(wanted(), pools=pools, profiles=profiles)
+    plan = plan_of(given_to("chat", {"p-eu-on_demand": 1}))
+    assert {loss.recovery_s for loss in certify(world, plan).losses} == {50.0}
+    lawful = replace(world, deployments=(wanted(residency=("eu", "us")),))
+    assert {loss.recovery_s for loss in certify(lawful, plan).losses} == {70.0}
+    nowhere = replace(world, deployments=(wanted(residency=("eu",)),))
+    assert {loss.recovery_s for loss in certify(nowhere, plan).losses} == {None}
+
+
 H100 = PerformanceProfile(
     model_version_id="m",
     instance_type_id="i-1",
