@@ -58,6 +58,11 @@ def percent(value: float | None) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
+def floored_percent(share: float) -> float:
+    """A share from 0 to 1 in percent with one decimal, rounded down, so that 100 is all of it."""
+    return math.floor(share * 1000 + 1e-6) / 10
+
+
 def size(value: int | None) -> str:
     """Bytes in binary units."""
     if value is None:

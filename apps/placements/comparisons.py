@@ -1,5 +1,6 @@
 """Two plans side by side. Pure; reads and writes nothing."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from controlplane.placement import (
@@ -48,6 +49,6 @@ class Comparison:
             only=self.deployment_ids(project_id),
         )
 
-    def certificate(self, project_id: str) -> Certificate:
-        """What one project's deployments would survive afterwards."""
-        return certify(self.after.problem, self.after.plan, only=self.deployment_ids(project_id))
+    def certificate(self, deployment_ids: Collection[str]) -> Certificate:
+        """What these deployments would survive afterwards."""
+        return certify(self.after.problem, self.after.plan, only=deployment_ids)

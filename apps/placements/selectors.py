@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -104,6 +105,45 @@ def plan_get(*, actor: Actor, plan_generation: str) -> PlacementPlan:
     if row is None:
         raise not_found("plan", plan_generation)
     return row
+
+
+def solve_failures(*, actor: Actor) -> tuple[str, ...]:
+    """Why the newest solves of the actor's organization failed, by kind; none where they did not."""
+    now = clock(organization_id=organization_wanted(actor))
+    return tuple(str(why) for _, why in sorted(now.failures.items())) if now else ()
+
+
+@dataclass(frozen=True)
+class PlanBound:
+    """What a plan costs by ``plan_cost``, and what any plan costs at least, proven at ``proven_at``."""
+
+    objective_micro_usd_per_h: int
+    lower_bound_micro_usd_per_h: int
+    proven_at: datetime
+
+    @property
+    def gap_percent(self) -> float:
+        """By how much the plan is dearer than the bound at most, in percent of the bound.
+
+        0 where the world has moved since the bound was proven, so that the plan lies below it.
+        """
+        if self.lower_bound_micro_usd_per_h <= 0:
+            return 0.0
+        over = max(0, self.objective_micro_usd_per_h - self.lower_bound_micro_usd_per_h)
+        return round(100 * over / self.lower_bound_micro_usd_per_h, 3)
+
+
+def plan_bound(*, plan: PlacementPlan) -> PlanBound | None:
+    """A plan's own bound; of the plan in force else that of the last full solve. None where none was proven."""
+    bound, proven_at = plan.lower_bound_micro_usd_per_h, plan.created_at
+    if bound is None:
+        now = clock(organization_id=plan.organization_id)
+        if now is None or now.plan_generation != plan.plan_generation or now.full_solved_at is None:
+            return None
+        bound, proven_at = now.lower_bound_micro_usd_per_h, now.full_solved_at
+    if bound is None or plan.objective_micro_usd_per_h is None:
+        return None
+    return PlanBound(plan.objective_micro_usd_per_h, bound, proven_at)
 
 
 def plan_newest(*, organization_id: UUID) -> PlacementPlan | None:

@@ -22,6 +22,7 @@ from apps.placements.documents import (
     survival_document,
 )
 from apps.placements.models import PlacementPlan
+from apps.placements.selectors import plan_bound
 from apps.placements.what_if import CHANGES_MAX, loss_field, loss_read
 from controlplane.placement import (
     certify,
@@ -91,7 +92,10 @@ class PlanDetailSerializer(PlanSerializer):
 
     problem_sha256 = serializers.CharField(help_text="Of the inputs that it answers.")
     usd_per_h_marginal = serializers.CharField(help_text="What of it is not paid for already.")
-    bound = BoundSerializer(allow_null=True, help_text="null where the solver had none")
+    bound = BoundSerializer(allow_null=True, help_text="null where none was proven")
+    certificate_sha256 = serializers.CharField(
+        allow_blank=True, help_text="Of the certificate for all projects, made when the plan was adopted."
+    )
     cost = CostSerializer()
     deployments = PlannedDeploymentSerializer(many=True)
     next_cursor = serializers.CharField(allow_null=True, help_text="null on the last page of deployments")
@@ -118,7 +122,8 @@ class PlanDetailSerializer(PlanSerializer):
             "created_at": instance.created_at,
             "problem_sha256": problem_sha256(problem),
             "usd_per_h_marginal": usd(plan.marginal_micro_usd_per_h),
-            "bound": bound_document(plan),
+            "bound": bound_document(plan_bound(plan=instance)),
+            "certificate_sha256": instance.certificate_sha256,
             "cost": cost_document(costs.values()),
             "deployments": [
                 entry_document(problem, plan, ids[one], room=room, cost=costs[ids[one]]) for one in page.items

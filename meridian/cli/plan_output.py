@@ -159,10 +159,14 @@ def print_diff(diff: Document) -> None:
     parts = [
         f"{part} {_signed(str(difference))}"
         for part, usd_per_h in diff["cost_after"].items()
-        if (difference := Decimal(usd_per_h) - Decimal(diff["cost_before"][part]))
+        if part not in _NO_MONEY and (difference := Decimal(usd_per_h) - Decimal(diff["cost_before"][part]))
     ]
     if parts:
         _say(f"this project, by what counts: {', '.join(parts)}")
+
+
+#: The price of wishes that are not kept is policy, no money; the total holds it.
+_NO_MONEY = ("relaxed", "total")
 
 
 def _signed(usd: str) -> str:

@@ -21,7 +21,7 @@ from apps.api.throttling import ApiKeyThrottle
 from apps.catalog.models import EngineImage, ModelVersion
 from apps.deployments.models import Deployment, Revision
 from apps.fleet.models import Cluster, GpuPool, Reservation
-from apps.placements.models import Assignment, PlacementPlan
+from apps.placements.models import Assignment, PlacementClock, PlacementPlan
 from controlplane.placement import plan_decode, plan_encode, problem_decode, problem_encode
 from tests.console.world import World, world_double
 
@@ -314,6 +314,24 @@ def test_the_history_leads_to_what_each_plan_changed(client: Client, world: Worl
     assert "it was the first" in first
     assert "starts on eu-west/h100-reserved" in first
     assert client.get("/plans/1/diff?against=7").status_code == 404
+
+
+def test_a_failed_solve_is_told_on_the_plan_that_stays(client: Client, world: World) -> None:
+    """With the reason, and without a word of it on older plans; a bound comes from the last full solve."""
+    PlacementClock.objects.create(
+        organization=world.organization,
+        plan_generation=1,
+        failures={"event": "RuntimeError: no memory"},
+        full_solved_at=timezone.now(),
+        lower_bound_micro_usd_per_h=40_000_000,
+    )
+    PlacementPlan.objects.update(objective_micro_usd_per_h=50_000_000)
+    client = logged_in(client, world.admin)
+    html = client.get("/plans/latest").content.decode()
+    assert "RuntimeError: no memory" in html
+    assert "no plan below $40.00" in html
+    assert "25 <small>%</small>" in html
+    assert "no memory" not in client.get("/plans/1").content.decode()
 
 
 def test_before_the_first_plan_the_page_says_so(client: Client, world: World) -> None:

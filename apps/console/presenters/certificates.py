@@ -15,7 +15,8 @@ class CertificateCell:
     loss: Loss | None
     word: str = ""
     tone: str = ""
-    said: str = ""
+    left: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -27,28 +28,41 @@ class CertificateRow:
 
 
 @dataclass(frozen=True)
+class DomainHead:
+    """What may be lost, as the head of a column, and what all of the project's deployments would still serve."""
+
+    name: str
+    served_percent: float
+    broken: int
+
+
+@dataclass(frozen=True)
 class CertificateMatrix:
     """Deployments × losses."""
 
-    domains: tuple[str, ...]
+    domains: tuple[DomainHead, ...]
     rows: tuple[CertificateRow, ...]
 
 
-def certificate_matrix(
-    certificate: Certificate, deployment_ids: Iterable[str], *, kind: str = ""
-) -> CertificateMatrix:
-    """Some deployments' losses, of one ``kind`` where it is given."""
+def certificate_matrix(certificate: Certificate, deployment_ids: Iterable[str]) -> CertificateMatrix:
+    """Some deployments' losses."""
     wanted = set(deployment_ids)
     by_deployment: dict[str, dict[FailureDomain, Loss]] = {}
     for loss in certificate.losses:
-        if loss.deployment_id in wanted and kind in ("", loss.domain.kind):
+        if loss.deployment_id in wanted:
             by_deployment.setdefault(loss.deployment, {})[loss.domain] = loss
-    domains = sorted(
-        {domain for losses in by_deployment.values() for domain in losses},
-        key=lambda domain: (domain.kind, domain.name),
-    )
+    touched = {domain for losses in by_deployment.values() for domain in losses}
+    heads = [row for row in certificate.domains if row.domain in touched]
+    domains = [row.domain for row in heads]
     return CertificateMatrix(
-        domains=tuple(map(str, domains)),
+        domains=tuple(
+            DomainHead(
+                name=str(row.domain),
+                served_percent=formatting.floored_percent(row.served_share),
+                broken=len(row.broken),
+            )
+            for row in heads
+        ),
         rows=tuple(
             CertificateRow(name, _cells(domains, losses)) for name, losses in sorted(by_deployment.items())
         ),
@@ -66,10 +80,21 @@ def _cells(
 
 def _cell(loss: Loss) -> CertificateCell:
     """A verdict that nobody was promised is told, but alarms nobody."""
-    tone = "" if loss.promised or loss.verdict == "survives" else "idle"
-    said = f"{loss.replicas_left:.3g} of {loss.replicas_needed} replicas left"
+    left = f"{loss.replicas_left:.3g} of {loss.replicas_needed} replicas"
+    margin = f"{loss.margin:+.3g}"
+    if loss.requests_per_s or loss.tokens_per_s:
+        left = f"{formatting.floored_percent(loss.served_share):g} % of demand, {left}"
+        margin = f"{100 * loss.margin_share:+.3g} %"
+    notes = [f"margin {margin}".replace("-", "−")]
     if not loss.promised:
-        said += ", not promised"
-    if loss.recovery_s:
-        said += f", others start in {formatting.duration(loss.recovery_s)}"
-    return CertificateCell(str(loss.domain), loss, loss.verdict, tone, said)
+        notes.append("not promised")
+    if loss.recovery_s is not None and loss.verdict != "survives":
+        notes.append(f"back in {formatting.duration(loss.recovery_s)}")
+    return CertificateCell(
+        domain=str(loss.domain),
+        loss=loss,
+        word=loss.verdict,
+        tone="" if loss.promised or loss.verdict == "survives" else "idle",
+        left=left,
+        note=", ".join(notes),
+    )

@@ -76,7 +76,7 @@ def changes_view(comparison: Comparison, project_id: str) -> ChangesView:
         left_out=len(diff.deployments) - len(shown),
         unchanged=diff.unchanged,
         wishes=wishes(after.problem, after.plan, still_there)[:WISHES_SHOWN],
-        certificate=certificate_matrix(comparison.certificate(project_id), still_there),
+        certificate=certificate_matrix(comparison.certificate(still_there), still_there),
     )
 
 
@@ -118,10 +118,14 @@ def _news(diff: DeploymentDiff) -> Iterable[str]:
 
 
 def _parts(before: PlanCost, after: PlanCost) -> tuple[CostPart, ...]:
-    """The rent first, as ``PlanCost`` has them; those that do not change are left out."""
+    """The rent first, as ``PlanCost`` has them; those that do not change are left out.
+
+    So are wishes that are not kept: their price is policy, no money, and they are told one by one.
+    """
     changes = (
         (part.name.removesuffix("_micro_usd_per_h"), getattr(after, part.name) - getattr(before, part.name))
         for part in fields(PlanCost)
+        if part.name != "relaxed_micro_usd_per_h"
     )
     return tuple(CostPart(name, _change_said(change)) for name, change in changes if change)
 

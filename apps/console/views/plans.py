@@ -11,8 +11,8 @@ from apps.console.presenters.certificates import certificate_matrix
 from apps.console.presenters.plan_matrix import plan_matrix, wishes
 from apps.console.presenters.plans import planned_one
 from apps.console.views.base import ConsolePage
-from apps.placements.documents import gap_percent, names_of_project
-from apps.placements.selectors import plan_get, plans
+from apps.placements.documents import names_of_project
+from apps.placements.selectors import PlanBound, plan_bound, plan_get, plans, solve_failures
 from controlplane.placement import (
     Certificate,
     PlacementPlan,
@@ -42,8 +42,7 @@ class Totals:
     """The head of a plan's page. Money is the organization's, counts are the project's."""
 
     marginal_micro_usd_per_h: int
-    lower_bound_micro_usd_per_h: int | None
-    gap_percent: float | None
+    bound: PlanBound | None
     deployments: int
     relaxed: int
     refused: int
@@ -79,8 +78,9 @@ class PlanPage(ConsolePage):
             generation=generation,
             newest=generation == "latest",
             tab="plan" if generation == "latest" else "",
+            failures=solve_failures(actor=self.actor) if generation == "latest" else (),
             page=page,
-            totals=_totals(plan, certificate, ids.values()),
+            totals=_totals(plan, plan_bound(plan=row), certificate, ids.values()),
             matrix=plan_matrix(problem, plan, shown),
             wishes=not_kept[:WISHES_SHOWN],
             wishes_left_out=max(0, len(not_kept) - WISHES_SHOWN),
@@ -108,13 +108,16 @@ class PlannedDeploymentPage(ConsolePage):
         )
 
 
-def _totals(plan: PlacementPlan, certificate: Certificate, deployment_ids: Iterable[str]) -> Totals:
+def _totals(
+    plan: PlacementPlan,
+    bound: PlanBound | None,
+    certificate: Certificate,
+    deployment_ids: Iterable[str],
+) -> Totals:
     entries = [plan.by_deployment[deployment_id] for deployment_id in deployment_ids]
-    objective, bound = plan.objective_micro_usd_per_h, plan.lower_bound_micro_usd_per_h
     return Totals(
         marginal_micro_usd_per_h=plan.marginal_micro_usd_per_h,
-        lower_bound_micro_usd_per_h=bound,
-        gap_percent=None if objective is None or bound is None else gap_percent(objective, bound),
+        bound=bound,
         deployments=len(entries),
         relaxed=sum(bool(entry.relaxed) for entry in entries),
         refused=sum(entry.refusal is not None for entry in entries),

@@ -15,7 +15,6 @@ from apps.placements.documents.money import (
     CostSerializer,
     bound_document,
     cost_document,
-    gap_percent,
 )
 from apps.placements.documents.plans import (
     PlannedDeploymentSerializer,
@@ -37,7 +36,6 @@ __all__ = [
     "cost_document",
     "diff_document",
     "entry_document",
-    "gap_percent",
     "names_of_project",
     "survival_document",
     "what_if_document",

@@ -75,7 +75,7 @@ class PlanDiffSerializer(serializers.Serializer[Any]):
 
 
 class WhatIfAnswerSerializer(serializers.Serializer[Any]):
-    """What would be planned, against what is in force; the certificate's losses are those of what would change."""
+    """What would be planned, against what is in force; the certificate is that of the deployments that would change."""
 
     solve_s = serializers.FloatField()
     diff = PlanDiffSerializer()
@@ -89,7 +89,7 @@ def what_if_document(comparison: Comparison, *, project_id: str) -> dict[str, An
     return {
         "solve_s": comparison.solve_s,
         "diff": diff_document(comparison, diff),
-        "certificate": certificate_document(comparison.certificate(project_id), deployment_ids=shown),
+        "certificate": certificate_document(comparison.certificate(shown), deployment_ids=shown),
     }
 
 

@@ -6,7 +6,8 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.api.money import usd
-from controlplane.placement import PlacementPlan, PlanCost
+from apps.placements.selectors import PlanBound
+from controlplane.placement import PlanCost
 
 
 class CostSerializer(serializers.Serializer[Any]):
@@ -28,6 +29,7 @@ class BoundSerializer(serializers.Serializer[Any]):
     objective_usd_per_h = serializers.CharField()
     lower_bound_usd_per_h = serializers.CharField(help_text="No plan costs less.")
     gap_percent = serializers.FloatField(help_text="Of the bound: the plan is at most so far from the best.")
+    proven_at = serializers.DateTimeField(help_text="With this plan, or by the last full solve.")
 
 
 def cost_document(costs: Iterable[PlanCost]) -> dict[str, Any]:
@@ -40,19 +42,13 @@ def cost_document(costs: Iterable[PlanCost]) -> dict[str, Any]:
     return {name: usd(micro_usd_per_h) for name, micro_usd_per_h in parts.items()}
 
 
-def bound_document(plan: PlacementPlan) -> dict[str, Any] | None:
-    """None where the solver had no bound."""
-    objective, bound = plan.objective_micro_usd_per_h, plan.lower_bound_micro_usd_per_h
-    if objective is None or bound is None:
+def bound_document(bound: PlanBound | None) -> dict[str, Any] | None:
+    """None where no bound was proven."""
+    if bound is None:
         return None
     return {
-        "objective_usd_per_h": usd(objective),
-        "lower_bound_usd_per_h": usd(bound),
-        "gap_percent": gap_percent(objective, bound),
+        "objective_usd_per_h": usd(bound.objective_micro_usd_per_h),
+        "lower_bound_usd_per_h": usd(bound.lower_bound_micro_usd_per_h),
+        "gap_percent": bound.gap_percent,
+        "proven_at": bound.proven_at,
     }
-
-
-def gap_percent(objective_micro_usd_per_h: int, lower_bound_micro_usd_per_h: int) -> float:
-    """By how much the plan is dearer than the bound at most, in percent of the bound."""
-    over = objective_micro_usd_per_h - lower_bound_micro_usd_per_h
-    return round(100 * over / lower_bound_micro_usd_per_h, 3) if lower_bound_micro_usd_per_h > 0 else 0.0

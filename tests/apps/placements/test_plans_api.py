@@ -3,12 +3,14 @@
 from decimal import Decimal
 
 import pytest
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from apps.accounts.models import Project
 from apps.accounts.services import api_key_create
 from apps.api.actors import system_actor
 from apps.deployments.services import deployment_create
+from apps.placements.models import PlacementClock, PlacementPlan
 from apps.placements.services import placements_solve
 from tests.apps.conftest import bearer, tenant_make
 from tests.support.fleet_world import FleetWorld, fleet_world
@@ -103,3 +105,25 @@ def test_a_plan_says_what_it_costs_part_by_part(world: FleetWorld) -> None:
         assert sum(parts.values()) == 2 * parts["total"], told["cost"]
     rents = [Decimal(entry["cost"]["rent"]) for entry in plan["deployments"]]
     assert sum(rents) == Decimal(plan["cost"]["rent"]) == Decimal("4.00")
+
+
+def test_a_plan_says_how_far_it_is_from_the_best(world: FleetWorld) -> None:
+    """By its own bound, or, of the plan in force, by that of the last full solve; else nothing."""
+    client = reader(world.project)
+    assert client.get("/api/v1/plans/latest").json()["bound"] is None
+    PlacementClock.objects.update(lower_bound_micro_usd_per_h=3_200_000, full_solved_at=timezone.now())
+    bound = client.get("/api/v1/plans/latest").json()["bound"]
+    assert (bound["objective_usd_per_h"], bound["lower_bound_usd_per_h"]) == ("4.00", "3.20")
+    assert bound["gap_percent"] == 25.0
+    assert client.get("/api/v1/plans/1").json()["bound"] is None
+    PlacementPlan.objects.filter(plan_generation=1).update(lower_bound_micro_usd_per_h=1_000_000)
+    assert client.get("/api/v1/plans/1").json()["bound"]["gap_percent"] == 0.0
+
+
+def test_a_certificate_sums_up_each_domain(world: FleetWorld) -> None:
+    """What all of the project's deployments would still serve, and how many promises that breaks."""
+    plan = reader(world.project).get("/api/v1/plans/latest").json()
+    domains = {row["domain"]: row for row in plan["certificate"]["domains"]}
+    assert (domains["us-east4"]["served_share"], domains["us-east4"]["touched"]) == (0.5, 2)
+    assert domains["us-east4"]["broken"] == 0
+    assert len(plan["certificate_sha256"]) == len(plan["certificate"]["sha256"]) == 64
