@@ -12,10 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from math import inf
 from typing import Any
-
-import highspy
-import numpy as np
 
 from controlplane.placement.problem import FailureDomain, Pool, WantedDeployment
 from controlplane.placement.standing import COVERS, TOLERANCE
@@ -81,30 +79,34 @@ class _Program:
     whole: list[bool] = field(default_factory=list)
     rows: list[tuple[Mapping[int, float], float, float]] = field(default_factory=list)
 
-    def column(self, cost: float, *, upper: float = np.inf, whole: bool = True) -> int:
+    def column(self, cost: float, *, upper: float = inf, whole: bool = True) -> int:
         self.costs.append(cost)
         self.uppers.append(upper)
         self.whole.append(whole)
         return len(self.costs) - 1
 
-    def row(self, terms: Mapping[int, float], *, low: float = -np.inf, high: float = np.inf) -> None:
+    def row(self, terms: Mapping[int, float], *, low: float = -inf, high: float = inf) -> None:
         self.rows.append((terms, low, high))
 
     def solve(self) -> Sequence[float] | None:
         """None where there is no solution, or none was found within ``_MOST_NODES``."""
+        import highspy  # takes a while to load, and few ever ask
+
         highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]
         highs.setOptionValue("output_flag", False)
         highs.setOptionValue("threads", 1)
         highs.setOptionValue("mip_max_nodes", _MOST_NODES)
         highs.setOptionValue("mip_rel_gap", 1e-6)
-        highs.passModel(self._model())
+        highs.passModel(self._model(highspy))
         if highs.run() == highspy.HighsStatus.kError:
             return None
         if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             return None
         return list(highs.getSolution().col_value)
 
-    def _model(self) -> Any:
+    def _model(self, highspy: Any) -> Any:
+        import numpy as np
+
         model = highspy.HighsLp()
         model.num_col_, model.num_row_ = len(self.costs), len(self.rows)
         model.col_cost_ = np.array(self.costs)
@@ -139,7 +141,7 @@ def least_stretch(
             blocks.append(_replicas(program, deployment, places))
         _one_cluster_each(program, deployment, places, blocks)
     grown = [
-        program.column(place.instance_usd_per_h * _reluctance(place), upper=np.inf if place.grows else 0.0)
+        program.column(place.instance_usd_per_h * _reluctance(place), upper=inf if place.grows else 0.0)
         for place in places
     ]
     most = len(blocks) * _most_replicas(deployment, places) + 1
@@ -185,7 +187,7 @@ def _reluctance(place: Place) -> float:
 def _replicas(program: _Program, deployment: WantedDeployment, places: Sequence[Place]) -> list[int]:
     return [
         program.column(
-            place.replica_usd_per_h * _TIE, upper=np.inf if place.limit is None else float(place.limit)
+            place.replica_usd_per_h * _TIE, upper=inf if place.limit is None else float(place.limit)
         )
         for place in places
     ]
