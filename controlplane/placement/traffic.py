@@ -154,6 +154,10 @@ def _path(
     path = [step[min(ends, key=cost.__getitem__)]]
     while path[-1][2] >= 0 and len(path) <= len(room):
         path.append(step[path[-1][2]])
+    if (
+        path[-1][2] >= 0
+    ):  # among nearly equal costs rounding ran in a circle, which never comes from ``source``
+        return [(source, min(ends, key=unit[source].__getitem__), -1)]
     return path[::-1]
 
 

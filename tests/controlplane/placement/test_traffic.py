@@ -121,3 +121,18 @@ def test_every_origin_goes_somewhere_however_large_the_sums() -> None:
         assert all(sum(parts) == pytest.approx(1) for parts in flow)
         for number, most in enumerate(room):
             assert sum(load * parts[number] for load, parts in zip(loads, flow, strict=True)) <= most + 1e-6
+
+
+def test_every_origin_goes_somewhere_among_costs_that_are_nearly_equal() -> None:
+    """Two clusters that are as good for three origins; the fourth finds its way all the same."""
+    flow = transported(
+        [0.5919799407890762, 0.056861821038003746, 0.2618621231345538, 0.08929611503836628],
+        [0.45798682859041756, 0.581068213401003],
+        [
+            [183155.91674002178, 183155.91665762177],
+            [20109.12448937801, 20109.12460257801],
+            [117741.6668808186, 117741.66676201859],
+            [40446.974480800985, 8988.216676355774],
+        ],
+    )
+    assert [sum(parts) for parts in flow] == pytest.approx([1, 1, 1, 1])
