@@ -4,13 +4,13 @@ Ids are opaque strings. Units are in the names; money is integer micro-dollars. 
 ``ValueError`` names the row and the field, so that no solver ever sees a negative demand or a pool without a cluster.
 """
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from controlplane.costing import PoolTariff
+from controlplane.placement import checks
 
 Procurement = Literal["reserved", "on_demand", "spot"]
 Posture = Literal["active_active", "active_passive"]
@@ -26,12 +26,6 @@ WEIGHTS_MEMORY_SHARE = 0.9
 
 #: The round trip between regions of which nobody measured it: about that to the other side of the earth.
 FARTHEST_RTT_S = 0.3
-
-
-def _at_least_zero(row: str, values: Mapping[str, float | None]) -> None:
-    for name, value in values.items():
-        if value is not None and not (value >= 0 and math.isfinite(value)):
-            raise ValueError(f"{row}: {name} is {value}; give a finite number, 0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,24 +90,13 @@ class Pool:
     closed: str = ""
 
     def __post_init__(self) -> None:
-        row = f"pool {self.name}"
-        if not 0 < self.obtainability <= 1:
-            raise ValueError(
-                f"{row}: obtainability is {self.obtainability}; give the share of asked-for instances"
-                " that were had, above 0 and at most 1"
-            )
-        _at_least_zero(
-            row,
-            {
-                "capacity_instances": self.capacity_instances,
-                "instance_micro_usd_per_h": self.instance_micro_usd_per_h,
-                "hazard_per_h": self.hazard_per_h,
-            },
-        )
-        if self.gpus_per_instance < 1:
-            raise ValueError(
-                f"{row}: gpus_per_instance is {self.gpus_per_instance}; an instance has 1 or more"
-            )
+        checks.within(self, checks.POOL, lambda pool: f"pool {pool.name}")
+
+    @property
+    def gpu_micro_usd_per_h(self) -> float | None:
+        """What one GPU costs, as a part of its instance."""
+        price = self.instance_micro_usd_per_h
+        return None if price is None else price / self.gpus_per_instance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +107,9 @@ class Reservation:
     instances: int
     instance_micro_usd_per_h: int
 
+    def __post_init__(self) -> None:
+        checks.within(self, checks.RESERVATION, lambda row: f"reservation of pool {row.pool_id}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slo:
@@ -131,6 +117,9 @@ class Slo:
 
     ttft_s_p95: float | None = None
     inter_token_latency_s_p95: float | None = None
+
+    def __post_init__(self) -> None:
+        checks.within(self, checks.SLO, lambda _: "slo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,8 +162,17 @@ class WantedDeployment:
                 f"{row}: min_replicas {self.min_replicas}, max_replicas {self.max_replicas};"
                 " give 0 <= min <= max and max >= 1"
             )
-        if self.gpus_per_replica < 1:
-            raise ValueError(f"{row}: gpus_per_replica is {self.gpus_per_replica}; a replica needs 1 or more")
+        checks.within(self, checks.DEPLOYMENT, lambda _: row)
+        both = sorted(set(self.providers_allowed) & set(self.providers_denied))
+        if both:
+            raise ValueError(
+                f"{row}: providers_denied names {both[0]}, which providers_allowed names too;"
+                " take it out of one of them"
+            )
+        if "" in self.residency:
+            raise ValueError(
+                f"{row}: residency names an empty jurisdiction; name it, or leave residency empty"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,15 +190,18 @@ class Demand:
     tokens_per_s_p95: float
 
     def __post_init__(self) -> None:
-        _at_least_zero(
-            f"demand of {self.deployment_id} from {self.origin_region}",
-            {
-                "requests_per_s_p50": self.requests_per_s_p50,
-                "requests_per_s_p95": self.requests_per_s_p95,
-                "tokens_per_s_p50": self.tokens_per_s_p50,
-                "tokens_per_s_p95": self.tokens_per_s_p95,
-            },
-        )
+        checks.within(self, checks.DEMAND, _demand_named)
+        if self.requests_per_s_p95 > 0 and self.tokens_per_s_p95 > 0:
+            checks.within(self, (checks.TOKENS_PER_REQUEST,), _demand_named)
+
+    @property
+    def tokens_per_request(self) -> float:
+        """Of the p95 rates."""
+        return self.tokens_per_s_p95 / self.requests_per_s_p95
+
+
+def _demand_named(row: Demand) -> str:
+    return f"demand of {row.deployment_id} from {row.origin_region}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,10 +220,9 @@ class PerformanceProfile:
     engine_start_s: float | None = None
 
     def __post_init__(self) -> None:
-        row = f"profile of {self.model_version_id} on {self.instance_type_id}"
-        for name, value in (("requests_per_s", self.requests_per_s), ("tokens_per_s", self.tokens_per_s)):
-            if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{row}: {name} is {value}; give what was measured, a finite number above 0")
+        checks.within(
+            self, checks.PROFILE, lambda row: f"profile of {row.model_version_id} on {row.instance_type_id}"
+        )
 
     @property
     def cold_start_s(self) -> float:
@@ -239,6 +239,9 @@ class Latency:
     target_region: str
     rtt_ms: float
 
+    def __post_init__(self) -> None:
+        checks.within(self, checks.LATENCY, lambda row: f"latency {row.origin_region} to {row.target_region}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkPrice:
@@ -249,9 +252,10 @@ class NetworkPrice:
     micro_usd_per_gib: int
 
     def __post_init__(self) -> None:
-        _at_least_zero(
-            f"network price {self.origin_region} to {self.target_region}",
-            {"micro_usd_per_gib": self.micro_usd_per_gib},
+        checks.within(
+            self,
+            checks.NETWORK_PRICE,
+            lambda row: f"network price {row.origin_region} to {row.target_region}",
         )
 
 
@@ -261,6 +265,9 @@ class Budget:
 
     project_id: str
     micro_usd_per_h: int
+
+    def __post_init__(self) -> None:
+        checks.within(self, checks.BUDGET, lambda row: f"budget of project {row.project_id}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +285,9 @@ class CurrentAssignment:
     planned_replicas: int = 0
     standby: bool = False
 
+    def __post_init__(self) -> None:
+        checks.within(self, checks.CURRENT, lambda row: f"current {row.assignment_id}")
+
     @property
     def room_replicas(self) -> int:
         """For so many of them room is kept."""
@@ -292,6 +302,11 @@ class Occupancy:
     pool_id: str
     gpus_per_replica: int
     replicas: int
+
+    def __post_init__(self) -> None:
+        checks.within(
+            self, checks.OCCUPANCY, lambda row: f"occupancy of {row.deployment_id} in pool {row.pool_id}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,6 +343,9 @@ class Weights:
     relaxed_latency_h: float = 300.0
     missing_replica_h: float = 1000.0
 
+    def __post_init__(self) -> None:
+        checks.within(self, checks.WEIGHTS, lambda _: "weights")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlacementProblem:
@@ -353,21 +371,31 @@ class PlacementProblem:
     weights: Weights = field(default_factory=Weights)
 
     def __post_init__(self) -> None:
-        _unique("cluster", (cluster.cluster_id for cluster in self.clusters))
-        _unique("pool", (pool.pool_id for pool in self.pools))
-        _unique("deployment", (deployment.deployment_id for deployment in self.deployments))
+        for kind, keys in (
+            ("cluster", (row.cluster_id for row in self.clusters)),
+            ("pool", (row.pool_id for row in self.pools)),
+            ("deployment", (row.deployment_id for row in self.deployments)),
+            ("current", (row.assignment_id for row in self.current)),
+            ("demand of", ((row.deployment_id, row.origin_region) for row in self.demands)),
+            (
+                "profile of",
+                ((row.model_version_id, row.instance_type_id, row.tensor_parallel) for row in self.profiles),
+            ),
+            ("latency", ((row.origin_region, row.target_region) for row in self.latencies)),
+            ("network price", ((row.origin_region, row.target_region) for row in self.network_prices)),
+            ("budget of project", (row.project_id for row in self.budgets)),
+        ):
+            checks.unique(kind, keys)
         for pool in self.pools:
-            if pool.cluster_id not in self.cluster_by_id:
-                raise ValueError(f"pool {pool.name}: cluster_id {pool.cluster_id} is not among the clusters")
-        referred = {
-            "current": (row.pool_id for row in self.current),
-            "occupancies": (row.pool_id for row in self.occupancies),
-            "reservations": (row.pool_id for row in self.reservations),
-        }
-        for field_name, pool_ids in referred.items():
-            for pool_id in pool_ids:
-                if pool_id not in self.pool_by_id:
-                    raise ValueError(f"{field_name}: pool_id {pool_id} is not among the pools")
+            checks.known(
+                f"pool {pool.name}", "cluster_id", (pool.cluster_id,), self.cluster_by_id, "clusters"
+            )
+        for kind, pool_ids in (
+            ("current", (row.pool_id for row in self.current)),
+            ("occupancies", (row.pool_id for row in self.occupancies)),
+            ("reservations", (row.pool_id for row in self.reservations)),
+        ):
+            checks.known(kind, "pool_id", pool_ids, self.pool_by_id, "pools")
 
     @cached_property
     def cluster_by_id(self) -> Mapping[str, Cluster]:
@@ -457,11 +485,3 @@ class PlacementProblem:
         for row in self.current:
             found.setdefault(row.deployment_id, []).append(row)
         return {deployment_id: tuple(rows) for deployment_id, rows in found.items()}
-
-
-def _unique(kind: str, ids: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for identifier in ids:
-        if identifier in seen:
-            raise ValueError(f"{kind} {identifier} is there twice; give each once")
-        seen.add(identifier)
