@@ -22,6 +22,7 @@ from controlplane.placement.encoding import (
     problem_encode,
     problem_sha256,
 )
+from controlplane.placement.events import touched_by
 from controlplane.placement.explain import PoolReason, explain, room_left
 from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan, TrafficShare
 from controlplane.placement.problem import (
@@ -45,7 +46,7 @@ from controlplane.placement.problem import (
     WantedDeployment,
     Weights,
 )
-from controlplane.placement.solver import solve
+from controlplane.placement.solver import resolve, solve
 from controlplane.placement.survive import DeploymentSurvival, OriginSurvival, Start, Survival, survive
 
 __all__ = [
@@ -102,8 +103,10 @@ __all__ = [
     "problem_decode",
     "problem_encode",
     "problem_sha256",
+    "resolve",
     "room_left",
     "smallest_change",
     "solve",
     "survive",
+    "touched_by",
 ]

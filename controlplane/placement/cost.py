@@ -36,9 +36,9 @@ class PlanCost:
         return sum(getattr(self, part.name) for part in fields(self))
 
 
-def plan_cost(problem: PlacementProblem, plan: PlacementPlan) -> PlanCost:
+def plan_cost(problem: PlacementProblem, plan: PlacementPlan, *, index: Index | None = None) -> PlanCost:
     """The objective of a plan: the sum over its entries, and over deployments that it forgot."""
-    costs = plan_costs(problem, plan).values()
+    costs = plan_costs(problem, plan, index=index).values()
     return PlanCost(
         **{part.name: sum(getattr(cost, part.name) for cost in costs) for part in fields(PlanCost)}
     )
@@ -50,10 +50,17 @@ def plan_cost_of(problem: PlacementProblem, plan: PlacementPlan, deployment_id: 
 
 
 def plan_costs(
-    problem: PlacementProblem, plan: PlacementPlan, *, only: Iterable[WantedDeployment] | None = None
+    problem: PlacementProblem,
+    plan: PlacementPlan,
+    *,
+    only: Iterable[WantedDeployment] | None = None,
+    index: Index | None = None,
 ) -> Mapping[str, PlanCost]:
-    """The objective by deployment id, of ``only`` these where they are given."""
-    index = Index(problem)
+    """The objective by deployment id, of ``only`` these where they are given.
+
+    ``index``: the problem's, for those who have one.
+    """
+    index = index or Index(problem)
     rents = _rents(problem, plan)
     costs = {}
     for deployment in problem.deployments if only is None else only:
@@ -68,23 +75,10 @@ def plan_costs(
     return costs
 
 
-def priced(problem: PlacementProblem, plan: PlacementPlan) -> PlacementPlan:
+def priced(problem: PlacementProblem, plan: PlacementPlan, *, index: Index | None = None) -> PlacementPlan:
     """The plan with the prices of its rooms, and its objective, filled in."""
     rents = _rents(problem, plan)
-    entries = tuple(
-        replace(
-            entry,
-            allocations=tuple(
-                replace(
-                    row,
-                    micro_usd_per_h=rent.share_micro_usd_per_h,
-                    marginal_micro_usd_per_h=rent.marginal_micro_usd_per_h,
-                )
-                for row, rent in zip(entry.allocations, rents.get(entry.deployment_id, ()), strict=True)
-            ),
-        )
-        for entry in plan.deployments
-    )
+    entries = tuple(_priced(entry, rents.get(entry.deployment_id, ())) for entry in plan.deployments)
     everything = [rent for found in rents.values() for rent in found]
     plan = replace(
         plan,
@@ -92,7 +86,23 @@ def priced(problem: PlacementProblem, plan: PlacementPlan) -> PlacementPlan:
         micro_usd_per_h=sum(rent.share_micro_usd_per_h for rent in everything),
         marginal_micro_usd_per_h=sum(rent.marginal_micro_usd_per_h for rent in everything),
     )
-    return replace(plan, objective_micro_usd_per_h=plan_cost(problem, plan).total_micro_usd_per_h)
+    total = plan_cost(problem, plan, index=index).total_micro_usd_per_h
+    return replace(plan, objective_micro_usd_per_h=total)
+
+
+def _priced(entry: DeploymentPlan, rents: Sequence[PoolCost]) -> DeploymentPlan:
+    rows = tuple(
+        row
+        if (row.micro_usd_per_h, row.marginal_micro_usd_per_h)
+        == (rent.share_micro_usd_per_h, rent.marginal_micro_usd_per_h)
+        else replace(
+            row,
+            micro_usd_per_h=rent.share_micro_usd_per_h,
+            marginal_micro_usd_per_h=rent.marginal_micro_usd_per_h,
+        )
+        for row, rent in zip(entry.allocations, rents, strict=True)
+    )
+    return entry if rows == entry.allocations else replace(entry, allocations=rows)
 
 
 def _rents(problem: PlacementProblem, plan: PlacementPlan) -> Mapping[str, Sequence[PoolCost]]:

@@ -23,9 +23,18 @@ def lawful(deployment: WantedDeployment, pool: Pool, cluster: Cluster) -> tuple[
 
 
 def suitable(deployment: WantedDeployment, pool: Pool, cluster: Cluster) -> tuple[Refusal, ...]:
-    """The rules about what fits what: precision, engine, GPUs, memory, failure domains."""
-    rules = (_gpus_per_instance, _precision, _engine, _memory, _failure_domain, _promised_procurement)
-    return _refusals(rules, deployment, pool, cluster)
+    """The rules about what fits what: the hardware's, and that failure domains to survive are known."""
+    return (*runnable(deployment, pool, cluster), *locatable(deployment, pool, cluster))
+
+
+def runnable(deployment: WantedDeployment, pool: Pool, cluster: Cluster) -> tuple[Refusal, ...]:
+    """The rules about machines: precision, engine, GPUs, memory."""
+    return _refusals((_gpus_per_instance, _precision, _engine, _memory), deployment, pool, cluster)
+
+
+def locatable(deployment: WantedDeployment, pool: Pool, cluster: Cluster) -> tuple[Refusal, ...]:
+    """Of what must be survived it is known what takes the cluster."""
+    return _refusals((_failure_domain,), deployment, pool, cluster)
 
 
 def open_to_new(deployment: WantedDeployment, pool: Pool, cluster: Cluster) -> tuple[Refusal, ...]:
@@ -126,18 +135,6 @@ def _failure_domain(deployment: WantedDeployment, pool: Pool, cluster: Cluster) 
         subject=_subject(pool, cluster),
         value=f"no {kind} is recorded for cluster {cluster.name}",
         remedy=f"record its {kind} as a failure domain, or lower survivability",
-    )
-
-
-def _promised_procurement(deployment: WantedDeployment, pool: Pool, cluster: Cluster) -> Refusal | None:
-    """Spot capacity may go at any time, so that it carries no promise of surviving a loss (errs on the dear side)."""
-    if deployment.survivability == "none" or pool.procurement != "spot":
-        return None
-    return Refusal(
-        rule="spot_not_promised",
-        subject=_subject(pool, cluster),
-        value="spot capacity",
-        remedy="use reserved or on-demand capacity, or set survivability: none",
     )
 
 

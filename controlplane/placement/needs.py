@@ -10,9 +10,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from controlplane.costing import replica_micro_usd_per_h
-from controlplane.placement.filters import lawful, suitable
+from controlplane.placement.filters import lawful, locatable, runnable
 from controlplane.placement.plan import Allocation
-from controlplane.placement.problem import DomainKind, PlacementProblem, Pool, Survivability, WantedDeployment
+from controlplane.placement.problem import (
+    CurrentAssignment,
+    DomainKind,
+    PlacementProblem,
+    Pool,
+    Survivability,
+    WantedDeployment,
+)
 
 #: Surviving the wider loss includes the narrower ones. In the order in which a survivability is given up, backwards.
 KINDS: tuple[DomainKind, ...] = ("zone", "region", "provider")
@@ -28,6 +35,10 @@ LEAST_WISH_MICRO_USD_PER_H = 1_000_000
 def kinds_covered(survivability: Survivability) -> tuple[DomainKind, ...]:
     """The kinds of failure domain whose loss a survivability covers."""
     return KINDS[: LEVELS.index(survivability)]
+
+
+#: What takes room, planned or in force.
+Room = Allocation | CurrentAssignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +71,55 @@ class Index:
     def __init__(self, problem: PlacementProblem) -> None:
         self.problem = problem
         self._usable: dict[object, tuple[Pool, ...]] = {}
+        self._allowed: dict[object, Mapping[str, bool]] = {}
+        self._runnable: dict[object, Sequence[Pool]] = {}
+        self._dearest: dict[tuple[int, int], int] = {}
         self._needs: dict[str, Needs] = {}
 
     def usable(self, deployment: WantedDeployment) -> tuple[Pool, ...]:
         """Pools that the law and the hardware allow, open or not, by name of cluster and pool."""
-        key = (
-            *(deployment.engine, deployment.precision, deployment.gpus_per_replica, deployment.weights_bytes),
+        law = (
             *(deployment.residency, deployment.providers_allowed, deployment.providers_denied),
             deployment.survivability,
         )
-        found = self._usable.get(key)
+        hardware = (
+            *(deployment.engine, deployment.precision, deployment.gpus_per_replica, deployment.weights_bytes),
+        )
+        found = self._usable.get((law, hardware))
         if found is None:
-            clusters = self.problem.cluster_by_id
-            found = self._usable[key] = tuple(
-                pool
-                for pool in self._pools_in_order
-                if not lawful(deployment, pool, clusters[pool.cluster_id])
-                and not suitable(deployment, pool, clusters[pool.cluster_id])
-            )
+            here, runs = self._clusters_allowed(law, deployment), self._pools_runnable(hardware, deployment)
+            found = tuple(pool for pool in runs if here[pool.cluster_id])
+            self._usable[law, hardware] = found
         return found
+
+    def _clusters_allowed(self, law: object, deployment: WantedDeployment) -> Mapping[str, bool]:
+        """Cluster id -> whether the rules about places let it in; they are the same for all its pools."""
+        if law not in self._allowed:
+            clusters = self.problem.cluster_by_id
+            self._allowed[law] = {
+                cluster_id: not lawful(deployment, pool, clusters[cluster_id])
+                and not locatable(deployment, pool, clusters[cluster_id])
+                for cluster_id, pool in {pool.cluster_id: pool for pool in self._pools_in_order}.items()
+            }
+        return self._allowed[law]
+
+    def _pools_runnable(self, hardware: object, deployment: WantedDeployment) -> Sequence[Pool]:
+        """The pools whose machines run it; machines of one kind are asked once."""
+        if hardware not in self._runnable:
+            clusters = self.problem.cluster_by_id
+            asked: dict[object, bool] = {}
+            found = []
+            for pool in self._pools_in_order:
+                machine = (
+                    *(pool.gpu_type, pool.gpu_vendor, pool.gpu_memory_gib, pool.precisions),
+                    pool.gpus_per_instance,
+                )
+                if machine not in asked:
+                    asked[machine] = not runnable(deployment, pool, clusters[pool.cluster_id])
+                if asked[machine]:
+                    found.append(pool)
+            self._runnable[hardware] = found
+        return self._runnable[hardware]
 
     @cached_property
     def _pools_in_order(self) -> Sequence[Pool]:
@@ -136,25 +177,29 @@ class Index:
         best = max(shares.values(), default=0.0)
         served = min(1.0, deployment.max_replicas * best) if shares else 0.0
         size = max(replicas, math.ceil(served / best - TOLERANCE)) if shares else replicas
-        dearest = max(
-            (
+        return Needs(
+            share_by_type=shares,
+            served=served,
+            replicas=replicas,
+            size=size,
+            wish_micro_usd_per_h=max(self._dearest_of(deployment, pools), LEAST_WISH_MICRO_USD_PER_H)
+            * self._rank_by_priority[deployment.priority],
+        )
+
+    def _dearest_of(self, deployment: WantedDeployment, pools: Sequence[Pool]) -> int:
+        """The dearest replica among ``pools``, of which the index keeps one tuple for deployments of one kind."""
+        key = (id(pools), deployment.gpus_per_replica)
+        if key not in self._dearest:
+            prices = (
                 replica_micro_usd_per_h(
                     instance_micro_usd_per_h=pool.instance_micro_usd_per_h or 0,
                     gpus_per_instance=pool.gpus_per_instance,
                     gpus=deployment.gpus_per_replica,
                 )
                 for pool in pools
-            ),
-            default=0,
-        )
-        return Needs(
-            share_by_type=shares,
-            served=served,
-            replicas=replicas,
-            size=size,
-            wish_micro_usd_per_h=max(dearest, LEAST_WISH_MICRO_USD_PER_H)
-            * self._rank_by_priority[deployment.priority],
-        )
+            )
+            self._dearest[key] = max(prices, default=0)
+        return self._dearest[key]
 
     def _shares(self, deployment: WantedDeployment, pools: Iterable[Pool]) -> Mapping[str, float]:
         demands = self.problem.demands_of(deployment.deployment_id)
@@ -172,14 +217,14 @@ class Index:
         return shares
 
 
-def room_counted(deployment: WantedDeployment, row: Allocation) -> int:
+def room_counted(deployment: WantedDeployment, row: Room) -> int:
     """Replicas that a promise may count on: of what may scale to zero and has no demand, a place to start in."""
     if deployment.min_replicas == 0 and row.room_replicas == 0:
         return row.max_replicas
     return row.room_replicas
 
 
-def kept(index: Index, deployment: WantedDeployment, rows: Sequence[Allocation]) -> Survivability:
+def kept(index: Index, deployment: WantedDeployment, rows: Sequence[Room]) -> Survivability:
     """The widest survivability, up to the one wished for, that these allocations keep."""
     level: Survivability = "none"
     if deployment.survivability == "none" or not _suffices(index, deployment, rows, survival=True):
@@ -196,7 +241,7 @@ def kept(index: Index, deployment: WantedDeployment, rows: Sequence[Allocation])
     return level
 
 
-def missing_replicas(index: Index, deployment: WantedDeployment, rows: Sequence[Allocation]) -> int:
+def missing_replicas(index: Index, deployment: WantedDeployment, rows: Sequence[Room]) -> int:
     """How many replicas (of those that serve most) demand and ``min_replicas`` lack while nothing is lost."""
     needs = index.needs(deployment)
     share, replicas = max(_given(index, deployment, rows, survival=False, lost=False), default=(0.0, 0.0))
@@ -209,7 +254,7 @@ def missing_replicas(index: Index, deployment: WantedDeployment, rows: Sequence[
 def _suffices(
     index: Index,
     deployment: WantedDeployment,
-    rows: Iterable[Allocation],
+    rows: Iterable[Room],
     *,
     survival: bool,
     lost: bool = False,
@@ -222,7 +267,7 @@ def _suffices(
 
 
 def _given(
-    index: Index, deployment: WantedDeployment, rows: Iterable[Allocation], *, survival: bool, lost: bool
+    index: Index, deployment: WantedDeployment, rows: Iterable[Room], *, survival: bool, lost: bool
 ) -> Iterator[tuple[float, float]]:
     """(part of the demand, replicas) that serve; in ``active_passive`` of each cluster that could serve alone.
 

@@ -17,7 +17,7 @@ def beyond_successors(
     """(pool id, GPUs per replica, replicas) that one deployment's outgoing replicas hold beyond its successors."""
     taken_over: dict[str, int] = {}
     for row in successors:
-        gpus = row.min_replicas * row.gpus_per_replica
+        gpus = row.room_replicas * row.gpus_per_replica
         taken_over[row.pool_id] = taken_over.get(row.pool_id, 0) + gpus
     for occupancy in occupancies:
         left = taken_over.get(occupancy.pool_id, 0)

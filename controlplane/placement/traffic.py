@@ -4,7 +4,7 @@ A small transportation problem, solved exactly: every origin to its cheapest clu
 augmenting paths.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from controlplane.placement.plan import TrafficShare
 from controlplane.placement.problem import Cluster, Demand, PlacementProblem, WantedDeployment
@@ -39,6 +39,23 @@ def network_micro_usd_per_h(problem: PlacementProblem, demand: Demand, region: s
     """What an origin's median tokens cost on their way out of a region that serves them all."""
     gib_per_h = demand.tokens_per_s_p50 * SECONDS_PER_H * problem.weights.wire_bytes_per_token / BYTES_PER_GIB
     return gib_per_h * problem.micro_usd_per_gib(demand.origin_region, region)
+
+
+def region_costs(
+    problem: PlacementProblem, deployment: WantedDeployment, regions: Iterable[str]
+) -> dict[str, float]:
+    """Region -> what the whole traffic of a deployment costs, late and on the wire, if that region serves it."""
+    demands = problem.demands_of(deployment.deployment_id)
+    if not demands:
+        return {}
+    return {
+        region: sum(
+            lateness_micro_usd_per_h(problem, deployment, row, region)
+            + network_micro_usd_per_h(problem, row, region)
+            for row in demands
+        )
+        for region in regions
+    }
 
 
 def too_far(problem: PlacementProblem, deployment: WantedDeployment, cluster: Cluster) -> bool:

@@ -31,7 +31,11 @@ def simulated(system: System, request: pytest.FixtureRequest) -> Iterator[str]:
     """
     name = request.node.name.removeprefix("test_").replace("_", "-")
     system.deploy(
-        name=name, model="tiny-llama", engine="simulator", autoscaling={"min_replicas": 3, "max_replicas": 3}
+        name=name,
+        model="tiny-llama",
+        engine="simulator",
+        survivability="region",
+        autoscaling={"min_replicas": 2, "max_replicas": 3},
     )
     try:
         yield name

@@ -47,11 +47,11 @@ def test_a_plan_that_nothing_overtook_fits_whole(world: PlacementProblem) -> Non
 
 def test_a_change_names_what_is_added_rebounded_and_dropped() -> None:
     """Nothing changes where the plan says what is in force."""
-    world = problem(wanted(min_replicas=2, max_replicas=2))
+    world = problem(wanted(min_replicas=5, max_replicas=5))
     standing = adopted(world, solve(world))
     same = entry_change(standing, solve(standing).deployments[0])
     assert not same.changes_assignments
-    raised = replace(standing, deployments=(wanted(min_replicas=3, max_replicas=4, residency=("eu", "jp")),))
+    raised = replace(standing, deployments=(wanted(min_replicas=5, max_replicas=6, residency=("eu", "jp")),))
     change = entry_change(raised, solve(raised).deployments[0])
     assert [row.pool_id for row in change.added] == ["p-jp-on_demand"]
     assert [row.pool_id for row in change.rebounded] == ["p-eu-on_demand"]

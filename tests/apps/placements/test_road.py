@@ -50,6 +50,9 @@ from workloadplane.protocol.routing import Route
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+#: Weights that no GPU of the world holds.
+HUGE_BYTES = 10**12
+
 
 @pytest.fixture
 def world() -> FleetWorld:
@@ -404,31 +407,40 @@ def test_a_cluster_that_comes_or_goes_is_noticed(world: FleetWorld) -> None:
 
 
 def test_a_wish_that_fits_nowhere_keeps_what_runs(world: FleetWorld) -> None:
-    """Too much is refused with its reason; what ran before goes on, and Degraded says so."""
+    """Weights too large for any GPU are refused with their reason; what ran before goes on, and Degraded says so."""
     deployment = deployment_create(actor=world.actor, document=world.document())
     solve(world)
     replica_reported(assignment())
-    changes = {"autoscaling": {"min_replicas": 99, "max_replicas": 99}}
-    deployment_patch(actor=world.actor, deployment=deployment, changes=changes)
+    model_version(world.model, "2", size_bytes=HUGE_BYTES)
+    deployment_patch(actor=world.actor, deployment=deployment, changes={"model": "tiny-llama@2"})
     solve(world)
     assert places() == {"us-east": (1, 4)}
     said = conditions(deployment)
-    assert said["Placed"] == (False, "PoolCapacity")
-    assert said["Ready"] == (True, "Serving")
+    assert said["Placed"] == (False, "GpuMemory")
+    assert said["Ready"] == (True, "ServingPrevious")
     assert said["Degraded"] == (True, "NotPlacedAsWanted")
+
+
+def test_a_wish_that_fits_in_part_gets_that_part(world: FleetWorld) -> None:
+    """Of 99 replicas there is room for 12: they run, and the plan says what is lacking."""
+    document = world.document(autoscaling={"min_replicas": 99, "max_replicas": 99})
+    deployment_create(actor=world.actor, document=document)
+    solve(world)
+    assert places() == dict.fromkeys(world.pools, (4, 4))
+    (entry,) = PlacementPlan.objects.get().plan["deployments"]
+    assert [wish["rule"] for wish in entry["relaxed"]] == ["replicas"]
 
 
 def test_gateways_are_told_of_what_is_placed_nowhere_and_why(world: FleetWorld) -> None:
     """A route without revisions that carries the refusal; once it fits, an ordinary one."""
-    document = world.document(autoscaling={"min_replicas": 99, "max_replicas": 99})
-    deployment = deployment_create(actor=world.actor, document=document)
+    model_version(world.model, "2", size_bytes=HUGE_BYTES)
+    deployment = deployment_create(actor=world.actor, document=world.document(model="tiny-llama@2"))
     tables_reconcile()
     assert route_of(deployment).refusal.rule == "placing"
     solve(world)
     told = route_of(deployment)
-    assert (told.placed, told.revisions, told.refusal.rule) == (False, (), "pool_capacity")
-    changes = {"autoscaling": {"min_replicas": 1, "max_replicas": 1}}
-    deployment_patch(actor=world.actor, deployment=deployment, changes=changes)
+    assert (told.placed, told.revisions, told.refusal.rule) == (False, (), "gpu_memory")
+    deployment_patch(actor=world.actor, deployment=deployment, changes={"model": "tiny-llama@1"})
     solve(world)
     told = route_of(deployment)
     assert (told.placed, told.refusal, len(told.revisions)) == (True, None, 1)
@@ -464,18 +476,19 @@ def test_one_deployment_that_cannot_be_judged_stops_no_other(world: FleetWorld) 
 
 def test_a_wish_that_never_fitted_is_degraded_too(world: FleetWorld) -> None:
     """Being decided it is not ready yet; refused it is below its minimum, and Degraded holds the refusal."""
-    document = world.document(autoscaling={"min_replicas": 99, "max_replicas": 99})
-    deployment = deployment_create(actor=world.actor, document=document)
+    model_version(world.model, "2", size_bytes=HUGE_BYTES)
+    deployment = deployment_create(actor=world.actor, document=world.document(model="tiny-llama@2"))
     assert conditions(deployment)["Ready"] == (False, "Placing")
     solve(world)
     said = conditions(deployment)
     assert (said["Ready"], said["Degraded"]) == ((False, "NotPlaced"), (True, "NotPlacedAsWanted"))
     degraded = DeploymentCondition.objects.get(deployment=deployment, type="Degraded")
-    assert degraded.refusals[0]["rule"] == "pool_capacity"
+    assert degraded.refusals[0]["rule"] == "gpu_memory"
 
 
 def test_a_replica_that_is_lost_degrades_and_its_return_heals(world: FleetWorld) -> None:
     """Below the promised minimum after it was ready: Degraded until it is back."""
+    pool_patch(actor=world.actor, pool=world.pools["us-east"], capacity_instances=1)
     deployment = deployment_create(
         actor=world.actor, document=world.document(autoscaling={"min_replicas": 2, "max_replicas": 2})
     )

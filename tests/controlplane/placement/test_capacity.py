@@ -25,7 +25,7 @@ def test_replicas_are_packed_whole(instances: int, sizes: dict[int, int], fits: 
 
 
 def test_headroom_sees_fragmentation() -> None:
-    """Two instances of 8 GPUs with 5 used in each have 6 free GPUs and room for no 4."""
+    """A replica of 5 in an instance of 8 keeps all of it from others of its size: it counts as the whole."""
     one = pool("eu", gpus_per_instance=8, capacity_instances=2)
     ledger = Ledger([one])
     ledger.add(one.pool_id, 5, 2)
@@ -33,11 +33,18 @@ def test_headroom_sees_fragmentation() -> None:
         ledger.headroom(one.pool_id, 4),
         ledger.headroom(one.pool_id, 3),
         ledger.headroom(one.pool_id, 1),
-    ) == (
-        0,
-        2,
-        6,
-    )
+    ) == (0, 0, 0)
     assert ledger.headroom(one.pool_id, 4, more_instances=1) == 2
     ledger.add(one.pool_id, 5, -1)
     assert ledger.headroom(one.pool_id, 4) == 2
+
+
+def test_odd_mixtures_are_packed() -> None:
+    """In instances of 12, three replicas of 4 GPUs and two of 3 leave no instance whole though 6 GPUs more are free."""
+    one = pool("eu", gpus_per_instance=12, capacity_instances=2)
+    ledger = Ledger([one])
+    ledger.add(one.pool_id, 4, 3)
+    ledger.add(one.pool_id, 3, 2)
+    assert (ledger.headroom(one.pool_id, 4), ledger.headroom(one.pool_id, 3)) == (1, 2)
+    ledger.add(one.pool_id, 3, 1)
+    assert ledger.headroom(one.pool_id, 4) == 0

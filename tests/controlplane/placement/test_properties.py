@@ -11,6 +11,7 @@ from controlplane.placement import (
     PlacementPlan,
     PlacementProblem,
     Pool,
+    WantedDeployment,
     certify,
     plan_decode,
     plan_encode,
@@ -21,6 +22,7 @@ from controlplane.placement import (
 )
 from controlplane.placement.capacity import packs
 from tests.controlplane.placement.worlds import adopted, problems
+from workloadplane.protocol.refusal import Refusal
 
 
 def check(problem: PlacementProblem, plan: PlacementPlan) -> None:
@@ -35,23 +37,26 @@ def check(problem: PlacementProblem, plan: PlacementPlan) -> None:
         assert entry.allocations or entry.refusal, "neither placed nor told why not"
         least = sum(row.min_replicas for row in entry.allocations)
         assert sum(row.max_replicas for row in entry.allocations) <= deployment.max_replicas
-        if entry.refusal is None:
+        if entry.refusal is None and "replicas" not in {wish.rule for wish in entry.relaxed}:
             assert least >= deployment.min_replicas
         clusters = set()
         for row in entry.allocations:
             pool = problem.pool_by_id[row.pool_id]
             cluster = problem.cluster_by_id[pool.cluster_id]
-            clusters.add(cluster.cluster_id)
+            if not row.standby:
+                clusters.add(cluster.cluster_id)
             assert not deployment.residency or cluster.jurisdiction in deployment.residency, (
                 "outside its residency"
             )
             assert row.gpus_per_replica <= pool.gpus_per_instance
             assert 0 <= row.min_replicas <= row.max_replicas and row.max_replicas >= 1
+            assert row.room_replicas <= row.max_replicas
+            assert not row.standby or deployment.posture == "active_passive"
             assert row.max_replicas * row.gpus_per_replica <= pool.capacity_instances * pool.gpus_per_instance
             if row.revision_id == deployment.revision_id:
                 assert deployment.precision in pool.precisions
-            gpus[row.pool_id] += row.min_replicas * row.gpus_per_replica
-            sizes.setdefault(row.pool_id, Counter())[row.gpus_per_replica] += row.min_replicas
+            gpus[row.pool_id] += row.room_replicas * row.gpus_per_replica
+            sizes.setdefault(row.pool_id, Counter())[row.gpus_per_replica] += row.room_replicas
         if deployment.posture == "active_passive":
             assert len(clusters) <= 1, "two places serve"
     for pool in problem.pools:
@@ -102,8 +107,8 @@ def test_what_was_adopted_stays(problem: PlacementProblem) -> None:
     plan = solve(problem)
     again = solve(adopted(problem, plan))
     for before, after in zip(plan.deployments, again.deployments, strict=True):
-        assert {(r.pool_id, r.min_replicas) for r in before.allocations} == {
-            (r.pool_id, r.min_replicas) for r in after.allocations
+        assert {(r.pool_id, r.min_replicas, r.planned_replicas, r.standby) for r in before.allocations} == {
+            (r.pool_id, r.min_replicas, r.planned_replicas, r.standby) for r in after.allocations
         }
 
 
@@ -135,7 +140,9 @@ def test_the_world_may_shrink_under_what_runs(problem: PlacementProblem, data: s
 def test_a_kept_promise_is_certified(problem: PlacementProblem) -> None:
     """Whoever is placed under a survivability gets a certificate that holds, by the judge's own arithmetic."""
     plan = solve(problem)
-    placed = {entry.deployment_id for entry in plan.deployments if entry.refusal is None}
+    placed = {
+        entry.deployment_id for entry in plan.deployments if entry.refusal is None and not entry.relaxed
+    }
     for loss in certify(problem, plan).losses:
         kind = problem.deployment_by_id[loss.deployment_id].survivability
         if loss.deployment_id in placed and loss.domain.kind == kind:
@@ -149,21 +156,43 @@ def test_a_remedy_with_a_number_works(problem: PlacementProblem) -> None:
     plan = solve(problem)
     standing = adopted(problem, plan)
     for entry in plan.deployments:
-        refusal = entry.refusal
-        if refusal is None:
-            continue
-        alone = [d for d in standing.deployments if d.deployment_id == entry.deployment_id]
-        others = [d for d in standing.deployments if plan.by_deployment[d.deployment_id].refusal is None]
-        world = replace(standing, deployments=(*others, *alone))
-        if match := re.search(r"raise autoscaling.max_replicas to (\d+)", refusal.remedy):
-            more = replace(world.deployments[-1], max_replicas=int(match[1]))
-            assert solve(replace(world, deployments=(*others, more))).deployments[-1].refusal is None
-        if match := re.search(r"add (\d+) \S+ \(\d+ \S+\) to pool (\S+)/([^,\s]+)", refusal.remedy):
-            assert solve(_grown(world, match[2], match[3], int(match[1]))).deployments[-1].refusal is None
-            assert (
-                solve(_grown(world, match[2], match[3], int(match[1]) - 1)).deployments[-1].refusal
-                is not None
-            )
+        for said in (entry.refusal, *entry.relaxed):
+            if said is not None:
+                _try_remedy(standing, entry.deployment_id, said, refused=said is entry.refusal)
+
+
+def _content(standing: PlacementProblem, deployment: WantedDeployment) -> WantedDeployment:
+    """The same, wishing for no more than it has."""
+    holds = sum(row.min_replicas for row in standing.current_of(deployment.deployment_id))
+    return replace(
+        deployment,
+        survivability="none",
+        posture="active_active",
+        min_replicas=holds,
+        max_replicas=max(1, holds),
+    )
+
+
+def _try_remedy(standing: PlacementProblem, deployment_id: str, said: Refusal, *, refused: bool) -> None:
+    alone = standing.deployment_by_id[deployment_id]
+    others = [
+        _content(standing, deployment)
+        for deployment in standing.deployments
+        if deployment.deployment_id != deployment_id
+    ]
+
+    def complains(problem: PlacementProblem) -> bool:
+        entry = solve(problem).deployments[-1]
+        rule = "replicas" if refused else said.rule
+        return entry.refusal is not None or rule in {wish.rule for wish in entry.relaxed}
+
+    world = replace(standing, deployments=(*others, alone))
+    if match := re.search(r"raise autoscaling.max_replicas to (\d+)", said.remedy):
+        more = replace(alone, max_replicas=int(match[1]))
+        assert not complains(replace(world, deployments=(*others, more)))
+    if match := re.search(r"add (\d+) \S+ \(\d+ \S+\) to pool (\S+)/([^,\s]+)", said.remedy):
+        assert not complains(_grown(world, match[2], match[3], int(match[1])))
+        assert complains(_grown(world, match[2], match[3], int(match[1]) - 1))
 
 
 def _grown(problem: PlacementProblem, cluster: str, pool: str, instances: int) -> PlacementProblem:

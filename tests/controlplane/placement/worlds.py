@@ -119,6 +119,8 @@ def adopted(before: PlacementProblem, plan: PlacementPlan) -> PlacementProblem:
             min_replicas=row.min_replicas,
             max_replicas=row.max_replicas,
             gpus_per_replica=row.gpus_per_replica,
+            planned_replicas=row.planned_replicas,
+            standby=row.standby,
         )
         for entry in plan.deployments
         for row in entry.allocations
