@@ -19,6 +19,7 @@ from apps.placements.documents import (
     cost_document,
     entry_document,
     names_of_project,
+    smallest_change_document,
     survival_document,
 )
 from apps.placements.models import PlacementPlan
@@ -114,6 +115,7 @@ class PlanDetailSerializer(PlanSerializer):
             cursor=self.context.get("cursor"),
         )
         room = room_left(problem, plan)
+        changes = {} if name is None else {name: smallest_change_document(problem, plan, ids[name])}
         costs = plan_costs(problem, plan)
         return {
             "plan_generation": instance.plan_generation,
@@ -126,7 +128,9 @@ class PlanDetailSerializer(PlanSerializer):
             "certificate_sha256": instance.certificate_sha256,
             "cost": cost_document(costs.values()),
             "deployments": [
-                entry_document(problem, plan, ids[one], room=room, cost=costs[ids[one]]) for one in page.items
+                entry_document(problem, plan, ids[one], room=room, cost=costs[ids[one]])
+                | {"smallest_change": changes.get(one)}
+                for one in page.items
             ],
             "next_cursor": page.next_cursor,
             "certificate": certificate_document(

@@ -91,6 +91,9 @@ def print_reasons(entry: Document) -> None:
     """Every pool with its part: first those that were taken."""
     _say(f"[bold]{escape(entry['name'])}[/]  {entry['usd_per_h']} USD per hour")
     print_wishes(entry["name"], entry["refusal"], entry["relaxed"])
+    change = entry.get("smallest_change")
+    if change:
+        _say(f"[bold]would do[/]  {escape(change['said'])}")
     table = _table("pool", "replicas", "usd per hour", "because")
     for pool in sorted(entry["pools"], key=lambda pool: "min_replicas" not in pool):
         name = f"{pool['cluster']}/{pool['pool']}"

@@ -316,6 +316,13 @@ def test_the_history_leads_to_what_each_plan_changed(client: Client, world: Worl
     assert client.get("/plans/1/diff?against=7").status_code == 404
 
 
+def test_a_preview_tells_what_else_would_change(client: Client, world: World) -> None:
+    """What the same plan does for others of the project is on the page, before anything is confirmed."""
+    html = logged_in(client, world.admin).post("/new-deployment", VALID | {"act": "preview"}).content.decode()
+    assert "Others would change too" in html
+    assert "<p>chat: " in html
+
+
 def test_a_failed_solve_is_told_on_the_plan_that_stays(client: Client, world: World) -> None:
     """With the reason, and without a word of it on older plans; a bound comes from the last full solve."""
     PlacementClock.objects.create(

@@ -80,6 +80,13 @@ def changes_view(comparison: Comparison, project_id: str) -> ChangesView:
     )
 
 
+def others_changed(comparison: Comparison, deployment_id: str) -> tuple[str, ...]:
+    """What one deployment's dry run would change for others of its project, a line each."""
+    project_id = comparison.after.problem.deployment_by_id[deployment_id].project_id
+    rows = comparison.diff(project_id).deployments[:ROWS_SHOWN]
+    return tuple(str(row) for row in rows if row.deployment_id != deployment_id)
+
+
 def _row(diff: DeploymentDiff) -> ChangeRow:
     word, tone = _judged(diff)
     before, after = diff.cost_before.rent_micro_usd_per_h, diff.cost_after.rent_micro_usd_per_h

@@ -14,6 +14,7 @@ from apps.api.etags import etag_of_document, etag_of_generation
 from apps.api.problems import Problem
 from apps.console import sources
 from apps.console.forms.deployment import DeploymentForm, form_values
+from apps.console.presenters.plan_changes import others_changed
 from apps.console.presenters.plans import planned_one
 from apps.console.views.base import ConsolePage
 from apps.deployments.documents import document_of
@@ -57,6 +58,7 @@ class DeploymentFormPage(ConsolePage, ABC):
             form,
             deployment,
             preview=planned_one(seen.problem, seen.plan, seen.entry.deployment_id),
+            others=others_changed(seen.comparison, seen.entry.deployment_id),
             previewed=digest,
             changed_since=confirmed,
             document=yaml.safe_dump(document, sort_keys=False),

@@ -11,7 +11,7 @@ from apps.console.presenters.certificates import certificate_matrix
 from apps.console.presenters.plan_matrix import plan_matrix, wishes
 from apps.console.presenters.plans import planned_one
 from apps.console.views.base import ConsolePage
-from apps.placements.documents import names_of_project
+from apps.placements.documents import names_of_project, smallest_change_wanted
 from apps.placements.selectors import PlanBound, plan_bound, plan_get, plans, solve_failures
 from controlplane.placement import (
     Certificate,
@@ -104,6 +104,7 @@ class PlannedDeploymentPage(ConsolePage):
             "_reasons.html" if request.GET.get("part") == "reasons" else "plan_deployment.html",
             plan=row,
             entry=planned_one(problem, plan, deployment_id),
+            smallest_change=smallest_change_wanted(problem, plan, deployment_id),
             certificate=certificate_matrix(certify(problem, plan, only={deployment_id}), (deployment_id,)),
         )
 

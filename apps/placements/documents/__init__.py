@@ -20,6 +20,8 @@ from apps.placements.documents.plans import (
     PlannedDeploymentSerializer,
     entry_document,
     names_of_project,
+    smallest_change_document,
+    smallest_change_wanted,
 )
 from apps.placements.documents.survivals import SurvivalSerializer, survival_document
 
@@ -37,6 +39,8 @@ __all__ = [
     "diff_document",
     "entry_document",
     "names_of_project",
+    "smallest_change_document",
+    "smallest_change_wanted",
     "survival_document",
     "what_if_document",
 ]

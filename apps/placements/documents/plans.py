@@ -14,7 +14,9 @@ from controlplane.placement import (
     PlacementProblem,
     PlanCost,
     PoolReason,
+    SmallestChange,
     explain,
+    smallest_change,
 )
 from controlplane.placement.capacity import Ledger
 
@@ -47,6 +49,30 @@ class TrafficShareSerializer(serializers.Serializer[Any]):
     rtt_ms = serializers.FloatField(allow_null=True, help_text="Round trip; null: not known.")
 
 
+class GrowthSerializer(serializers.Serializer[Any]):
+    """Instances to be added to a pool."""
+
+    pool = serializers.CharField(help_text="cluster/pool")
+    region = serializers.CharField()
+    instance_type = serializers.CharField()
+    instances = serializers.IntegerField()
+    gpus = serializers.IntegerField()
+    is_new = serializers.BooleanField(help_text="The pool is not there yet.")
+
+
+class SmallestChangeSerializer(serializers.Serializer[Any]):
+    """What would give a deployment all that it wishes, beside all else as it is. Tried before it is said."""
+
+    said = serializers.CharField()
+    survivability = serializers.CharField(help_text="What it would survive then.")
+    growths = GrowthSerializer(many=True)
+    max_replicas = serializers.IntegerField(
+        allow_null=True, help_text="To what it must rise; null: it is enough."
+    )
+    budget_usd_per_h = serializers.CharField(allow_null=True, help_text="Likewise, the project's.")
+    usd_per_h = serializers.CharField(help_text="What the added instances cost.")
+
+
 class PlannedDeploymentSerializer(serializers.Serializer[Any]):
     """A deployment's entry of the plan, with a reason for every pool."""
 
@@ -62,6 +88,11 @@ class PlannedDeploymentSerializer(serializers.Serializer[Any]):
     cost = CostSerializer()
     traffic = TrafficShareSerializer(many=True)
     pools = PoolReasonSerializer(many=True)
+    smallest_change = SmallestChangeSerializer(
+        allow_null=True,
+        required=False,
+        help_text="Only where one deployment is asked for; null: it has all that it wishes, or nothing would give it.",
+    )
 
 
 def names_of_project(problem: PlacementProblem, plan: PlacementPlan, project_id: str) -> dict[str, str]:
@@ -87,6 +118,44 @@ def entry_document(
         "traffic": _traffic(problem, entry),
         "pools": [_pool(problem, reason) for reason in explain(problem, plan, deployment_id, room=room)],
     }
+
+
+def smallest_change_document(
+    problem: PlacementProblem, plan: PlacementPlan, deployment_id: str
+) -> dict[str, Any] | None:
+    """None where a deployment has all that it wishes, and where no growth of a known kind would give it."""
+    found = smallest_change_wanted(problem, plan, deployment_id)
+    if found is None:
+        return None
+    budget = found.budget_micro_usd_per_h
+    return {
+        "said": found.said,
+        "survivability": found.survivability,
+        "growths": [
+            {
+                "pool": growth.pool,
+                "region": growth.region,
+                "instance_type": growth.instance_type,
+                "instances": growth.instances,
+                "gpus": growth.gpus,
+                "is_new": growth.is_new,
+            }
+            for growth in found.growths
+        ],
+        "max_replicas": found.max_replicas,
+        "budget_usd_per_h": None if budget is None else usd(budget),
+        "usd_per_h": usd(found.micro_usd_per_h),
+    }
+
+
+def smallest_change_wanted(
+    problem: PlacementProblem, plan: PlacementPlan, deployment_id: str
+) -> SmallestChange | None:
+    """Looked for where something is not kept: that takes tens of milliseconds."""
+    entry = plan.by_deployment[deployment_id]
+    if entry.refusal is None and not entry.relaxed:
+        return None
+    return smallest_change(problem, plan, deployment_id)
 
 
 def _pool(problem: PlacementProblem, reason: PoolReason) -> dict[str, Any]:

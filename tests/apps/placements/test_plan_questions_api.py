@@ -265,3 +265,31 @@ def test_a_question_costs_as_many_queries_however_many_deployments_there_are(wor
             deployment_create(actor=world.actor, document=world.document(f"more-{number}-{index}"))
         placements_solve(organization_id=world.organization.pk)
     assert counts[0] == counts[1]
+
+
+def test_who_lacks_something_is_told_the_smallest_change(world: FleetWorld) -> None:
+    """Where one deployment is asked for: instances by pool, in words and in numbers; nobody else is told any."""
+    client = holder(world.project, "read")
+    large = world.document("large", residency=["jp"])
+    large["autoscaling"] = {"min_replicas": 6, "max_replicas": 6}
+    deployment_create(actor=world.actor, document=large)
+    placements_solve(organization_id=world.organization.pk)
+    (entry,) = client.get("/api/v1/plans/latest?deployment=large").json()["deployments"]
+    change = entry["smallest_change"]
+    assert [(row["pool"], row["instances"]) for row in change["growths"]] == [("ap-northeast/on-demand", 2)]
+    assert change["usd_per_h"] == "6.00"
+    assert "2" in change["said"]
+    (entry,) = client.get("/api/v1/plans/latest?deployment=chat").json()["deployments"]
+    assert entry["smallest_change"] is None
+    page = client.get("/api/v1/plans/latest").json()["deployments"]
+    assert {row["smallest_change"] for row in page} == {None}
+
+
+def test_a_dry_run_tells_what_else_would_change(world: FleetWorld) -> None:
+    """Whoever waits for the same plan is told by name, and whose nothing changes is counted."""
+    deployment_create(actor=world.actor, document=world.document("waiting"))
+    client = holder(world.project, "read", "deploy")
+    told = client.post("/api/v1/deployments?dry_run=true", world.document("new"), format="json").json()
+    assert {row["name"] for row in told["diff"]["deployments"]} == {"new", "waiting"}
+    assert told["diff"]["deployments_unchanged"] == 2
+    assert told["diff"]["replicas_started"] == 2
