@@ -86,7 +86,10 @@ def _of_entry(known: Standings, standing: Standing) -> _Found:
     if most > deployment.max_replicas:
         yield "max_replicas", f"up to {most} replicas, of {deployment.max_replicas} at most"
     yield from _of_growth(known.problem, standing)
-    yield from _of_posture(standing)
+    if (
+        entry.refusal is None
+    ):  # what is merely kept may be of another posture; leases see to it that one serves
+        yield from _of_posture(standing)
     yield from _of_latency(known, standing)
     yield from _of_traffic(known, standing)
 

@@ -22,6 +22,7 @@ from controlplane.placement import (
     certify,
 )
 from tests.controlplane.placement.worlds import CLUSTERS, POOLS, pool, problem, wanted
+from workloadplane.protocol.refusal import Refusal
 
 
 def row(pool_id: str = "p-us-on_demand", **fields: Any) -> Allocation:
@@ -81,6 +82,7 @@ DEMAND = Demand(
     tokens_per_s_p95=0,
 )
 CLOSED_US = tuple(replace(one, closed="agent not connected" if one.name == "us" else "") for one in CLUSTERS)
+REFUSAL = Refusal(rule="pool_capacity", subject="deployment chat", value="none", remedy="add some")
 EU_TRAFFIC = (TrafficShare(origin_region="eu", cluster_id="c-us", share=1.0),)
 OTHER_TYPE = pool("eu", instance_type_id="i-2", pool_id="p-other", name="other")
 
@@ -192,6 +194,11 @@ OTHER_TYPE = pool("eu", instance_type_id="i-2", pool_id="p-other", name="other")
             ["posture"],
         ),
         (world_with(), plan(row(), row("p-eu-on_demand", standby=True)), ["posture"]),
+        (
+            world_with(wanted(posture="active_passive")),
+            plan(row(), row("p-eu-on_demand"), refusal=REFUSAL),
+            [],
+        ),
         (
             world_with(
                 wanted(slo=Slo(ttft_s_p95=0.1)),
