@@ -136,8 +136,8 @@ def _reasons(
             price = usd_printed(slot.terms.rented)
             procurement = slot.terms.pool.procurement
             reasons.append(f"{part} at {price} USD/h each, the cheapest {procurement} room left")
-    cluster = slots[0].terms.cluster
-    if choice.rung.level != "none":
+    if choice.rung.level != "none" and slots:
+        cluster = slots[0].terms.cluster
         reasons.append(f"in {choice.rung.level} {', '.join(cluster.domains(choice.rung.level))}")
     if standby:
         reasons.append("warm standby: serves once what serves now is lost")
