@@ -21,6 +21,7 @@ class Facts:
 
     placed_generation: the generation whose placement was decided, None before the first decision
     refusal:           why that one was not placed as wanted, if it was not
+    relaxed:           wishes without which it was placed, and what would keep each
     in_force:          number of assignments that stand; ``promised`` is the sum of their minima
     ready_in_force:    ready replicas of those; ``ready`` counts all that serve, outgoing ones included
     outgoing:          replicas and assignments on their way out
@@ -31,6 +32,7 @@ class Facts:
     generation: int
     placed_generation: int | None
     refusal: Refusal | None
+    relaxed: tuple[Refusal, ...]
     deleting: bool
     min_replicas: int
     in_force: int
@@ -150,4 +152,6 @@ def _degraded(facts: Facts) -> Verdict:
         return say(
             True, "BelowMinimum", f"{facts.ready_in_force} of {facts.promised} promised replicas are ready"
         )
+    if facts.relaxed:
+        return say(True, "PlacedInPart", "; ".join(str(wish) for wish in facts.relaxed), facts.relaxed)
     return say(False, "AsPromised", "nothing is missing that was promised")

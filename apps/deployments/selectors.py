@@ -170,17 +170,18 @@ def revision_get(*, deployment: Deployment, number: int) -> Revision | None:
     return revisions(deployment=deployment).filter(number=number).first()
 
 
-def placed_conditions(*, organization_id: UUID) -> dict[str, tuple[int, Refusal | None]]:
-    """Deployment id -> the generation whose placement its condition speaks of, and the refusal if there was one."""
+def placed_conditions(*, organization_id: UUID) -> dict[str, tuple[int, bool, tuple[Refusal, ...]]]:
+    """Deployment id -> the generation whose placement its condition speaks of, whether it was placed, and why not or
+    without which wishes."""
     found = DeploymentCondition.objects.filter(
         type=ConditionType.PLACED,
         deployment__project__organization_id=organization_id,
         deployment__deletion_requested_at=None,
     )
     return {
-        str(deployment_id): (generation, msgspec.convert(refusals[0], Refusal) if refusals else None)
-        for deployment_id, generation, refusals in found.values_list(
-            "deployment_id", "observed_generation", "refusals"
+        str(deployment_id): (generation, placed, msgspec.convert(refusals, tuple[Refusal, ...]))
+        for deployment_id, generation, placed, refusals in found.values_list(
+            "deployment_id", "observed_generation", "status", "refusals"
         )
     }
 
@@ -203,7 +204,7 @@ def deployments_nowhere(*, organization_id: UUID) -> dict[Deployment, Refusal]:
 
 def _nowhere_because(deployment: Deployment) -> Refusal:
     for condition in deployment.conditions.all():
-        if condition.type == ConditionType.PLACED and condition.refusals:
+        if condition.type == ConditionType.PLACED and not condition.status and condition.refusals:
             return msgspec.convert(condition.refusals[0], Refusal)
     return _UNDECIDED
 

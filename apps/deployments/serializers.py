@@ -79,7 +79,7 @@ class SloSerializer(StrictSerializer):
 
 #: More is a mistake of unit, as of what a minute brings for what a second does.
 _MOST_REQUESTS_PER_S, _MOST_TOKENS_PER_S = 1_000_000, 1_000_000_000
-_MOST_TOKENS_PER_REQUEST = 1_000_000
+_LEAST_TOKENS_PER_REQUEST, _MOST_TOKENS_PER_REQUEST = 0.01, 1_000_000
 
 
 class StatedDemandSerializer(StrictSerializer):
@@ -98,15 +98,10 @@ class StatedDemandSerializer(StrictSerializer):
         requests, tokens = attrs.get("requests_per_s", 0.0), attrs.get("output_tokens_per_s", 0.0)
         if requests == 0 and tokens == 0:
             raise ValidationError("Says nothing: give requests_per_s, output_tokens_per_s, or both.")
-        if requests and tokens / requests > _MOST_TOKENS_PER_REQUEST:
-            raise ValidationError(
-                {
-                    "output_tokens_per_s": [
-                        f"{tokens:g} for {requests:g} requests/s is over a million tokens an answer:"
-                        " give both per second."
-                    ]
-                }
-            )
+        most, least = _MOST_TOKENS_PER_REQUEST * requests, _LEAST_TOKENS_PER_REQUEST * requests
+        if requests and tokens and not least <= tokens <= most:
+            wrong = f"{tokens:g} for {requests:g} requests/s is {tokens / requests:g} tokens an answer"
+            raise ValidationError({"output_tokens_per_s": [f"{wrong}: give both per second."]})
         return attrs
 
 

@@ -5,21 +5,34 @@ is planned for, origin by origin; without any usage, the stated demand alone. Wh
 parted evenly over the regions where gateways meet clients and let them in. Pure; reads and writes nothing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from controlplane.placement import Demand
 
 USAGE_KNOWN_FOR = timedelta(hours=1)
+
+#: Output tokens of a request: rates that are further apart do not speak of the same requests.
+TOKENS_PER_REQUEST_LEAST, TOKENS_PER_REQUEST_MOST = 0.01, 1_000_000
+
+
+class Rates(NamedTuple):
+    """Per second; tokens are output tokens."""
+
+    requests_p50: float
+    requests_p95: float
+    tokens_p50: float
+    tokens_p95: float
 
 
 @dataclass(frozen=True)
 class Usage:
     """One origin's demand by usage, and how far back the deployment's usage goes."""
 
-    demand: Demand
+    origin: str
+    rates: Rates
     known_since: datetime
 
 
@@ -32,41 +45,36 @@ def demand_planned(
     now: datetime,
 ) -> list[Demand]:
     """What to plan for, by origin. ``everywhere``: the regions over which a demand without an origin is parted."""
-    measured = {row.demand.origin_region: row.demand for row in usage}
-    if usage and now - min(row.known_since for row in usage) >= USAGE_KNOWN_FOR:
-        return [measured[origin] for origin in sorted(measured)]
-    prior = {row.origin_region: row for row in _stated(deployment_id, stated, everywhere)}
-    return [
-        _greater(measured[origin], prior[origin])
-        if origin in measured and origin in prior
-        else (measured.get(origin) or prior[origin])
-        for origin in sorted(measured.keys() | prior.keys())
-    ]
+    rates = {row.origin: row.rates for row in usage}
+    if not usage or now - min(row.known_since for row in usage) < USAGE_KNOWN_FOR:
+        for origin, prior in _stated(stated, everywhere).items():
+            rates[origin] = Rates(*map(max, rates.get(origin, prior), prior))
+    return [_demand(deployment_id, origin, rates[origin]) for origin in sorted(rates)]
 
 
-def _stated(
-    deployment_id: str, stated: Iterable[Mapping[str, Any]], everywhere: Sequence[str]
-) -> Iterator[Demand]:
+def _stated(stated: Iterable[Mapping[str, Any]], everywhere: Sequence[str]) -> dict[str, Rates]:
+    found = {}
     for entry in stated:
         origins = [entry["origin"]] if entry.get("origin") else everywhere
         for origin in origins:
             requests_per_s = entry["requests_per_s"] / len(origins)
             tokens_per_s = entry["output_tokens_per_s"] / len(origins)
-            yield Demand(
-                deployment_id=deployment_id,
-                origin_region=origin,
-                requests_per_s_p50=requests_per_s,
-                requests_per_s_p95=requests_per_s,
-                tokens_per_s_p50=tokens_per_s,
-                tokens_per_s_p95=tokens_per_s,
-            )
+            found[origin] = Rates(requests_per_s, requests_per_s, tokens_per_s, tokens_per_s)
+    return found
 
 
-def _greater(one: Demand, other: Demand) -> Demand:
-    return replace(
-        one,
-        requests_per_s_p50=max(one.requests_per_s_p50, other.requests_per_s_p50),
-        requests_per_s_p95=max(one.requests_per_s_p95, other.requests_per_s_p95),
-        tokens_per_s_p50=max(one.tokens_per_s_p50, other.tokens_per_s_p50),
-        tokens_per_s_p95=max(one.tokens_per_s_p95, other.tokens_per_s_p95),
+def _demand(deployment_id: str, origin: str, rates: Rates) -> Demand:
+    """Next to no tokens count as none, as where answers are vectors; next to no requests as none for the tokens."""
+    requests_p50, requests_p95, tokens_p50, tokens_p95 = rates
+    if tokens_p95 < TOKENS_PER_REQUEST_LEAST * requests_p95:
+        tokens_p50 = tokens_p95 = 0.0
+    elif tokens_p95 > TOKENS_PER_REQUEST_MOST * requests_p95:
+        requests_p50 = requests_p95 = 0.0
+    return Demand(
+        deployment_id=deployment_id,
+        origin_region=origin,
+        requests_per_s_p50=requests_p50,
+        requests_per_s_p95=requests_p95,
+        tokens_per_s_p50=tokens_p50,
+        tokens_per_s_p95=tokens_p95,
     )

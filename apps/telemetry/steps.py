@@ -83,10 +83,9 @@ def traffic_quantiles(*, organization_id: UUID, now: datetime) -> list[TrafficQu
     with connection.cursor() as cursor:
         cursor.execute(_QUANTILES, parameters)
         rows = cursor.fetchall()
+    step_s = STEP.total_seconds()
     return [
-        TrafficQuantiles(
-            deployment_id, region_id, first, *(float(total) / STEP.total_seconds() for total in totals)
-        )
+        TrafficQuantiles(deployment_id, region_id, first, *(float(total) / step_s for total in totals))
         for deployment_id, region_id, first, *totals in rows
     ]
 

@@ -25,7 +25,7 @@ class UsdInput(forms.CharField):
 class PoolForm(DocumentForm):
     """What can change of a pool."""
 
-    pointers: ClassVar[Mapping[str, str]] = {}
+    pointers: ClassVar[Mapping[str, str]] = {"/price_usd_per_h": "price_micro_usd_per_h"}
 
     capacity_instances = forms.IntegerField(
         label="Instances",
@@ -35,7 +35,7 @@ class PoolForm(DocumentForm):
     )
     price_micro_usd_per_h = UsdInput(label="USD for an instance and hour", help_text="From now on.")
     hazard_per_h = forms.FloatField(
-        label="Hazard", min_value=0, max_value=1000, help_text="Expected losses of an instance per hour."
+        label="Hazard", min_value=0, max_value=60, help_text="Expected losses of an instance per hour."
     )
     obtainability = forms.FloatField(
         min_value=0.001, max_value=1, help_text="Of the instances asked for, the share that is had."
@@ -48,7 +48,10 @@ class PoolForm(DocumentForm):
 class ReservationForm(DocumentForm):
     """What can change of a reservation."""
 
-    pointers: ClassVar[Mapping[str, str]] = {"/ends_at": "ends_at"}
+    pointers: ClassVar[Mapping[str, str]] = {
+        "/ends_at": "ends_at",
+        "/price_usd_per_h": "price_micro_usd_per_h",
+    }
 
     instances = forms.IntegerField(min_value=1, max_value=MAX_INSTANCES)
     price_micro_usd_per_h = UsdInput(label="USD for an instance and hour")

@@ -100,11 +100,13 @@ def _facts(
     standing_ids = {row.pk for row in standing}
     serving = [count for count in counts if count.state == "ready"]
     living = [count for count in counts if count.state in agents.LIVING]
-    refusals = placed.refusals if placed else []
+    why = msgspec.convert(placed.refusals, tuple[Refusal, ...]) if placed else ()
+    is_placed = placed is not None and placed.status
     return Facts(
         generation=deployment.generation,
         placed_generation=placed.observed_generation if placed else None,
-        refusal=msgspec.convert(refusals[0], Refusal) if refusals else None,
+        refusal=None if is_placed or not why else why[0],
+        relaxed=why if is_placed else (),
         deleting=deployment.deletion_requested_at is not None,
         min_replicas=deployment.autoscaling.min_replicas,
         in_force=len(standing),

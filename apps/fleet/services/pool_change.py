@@ -10,6 +10,7 @@ from apps.api.problems import not_found
 from apps.api.services import audit_record, one_transaction
 from apps.fleet.models import GpuPool, PoolPrice
 from apps.fleet.services.announce import fleet_changed
+from apps.fleet.services.pool_create import price_check
 
 _COLUMNS = ("capacity_instances", "hazard_per_h", "obtainability", "schedulable")
 
@@ -28,7 +29,7 @@ def pool_patch(
 ) -> GpuPool:
     """Change what is given; the generation rises only if something differs.
 
-    Raises Problem ``not_found``, ``stale_etag``.
+    Raises Problem ``not_found``, ``stale_etag``, ``invalid_document``.
     """
     locked = _locked(pool, if_match)
     before, after = _fields(locked), _fields(locked)
@@ -42,6 +43,8 @@ def pool_patch(
     after.update({name: value for name, value in given.items() if value is not None})
     if after == before:
         return locked
+    if price_micro_usd_per_h is not None:
+        price_check(price_micro_usd_per_h, gpus=locked.instance_type.gpus)
     for name in _COLUMNS:
         setattr(locked, name, after[name])
     locked.generation += 1
@@ -66,7 +69,9 @@ def pool_delete(*, actor: Actor, pool: GpuPool, if_match: str | None = None) -> 
 
 def _locked(pool: GpuPool, if_match: str | None) -> GpuPool:
     """Without its key: whoever stores a row that refers to it, late in a transaction, must not wait for us."""
-    rows = GpuPool.objects.select_for_update(of=("self",), no_key=True).select_related("cluster")
+    rows = GpuPool.objects.select_for_update(of=("self",), no_key=True).select_related(
+        "cluster", "instance_type"
+    )
     locked = rows.filter(pk=pool.pk).first()
     if locked is None:  # somebody else was quicker
         raise not_found("pool", pool.name)

@@ -8,6 +8,7 @@ from apps.api.problems import field_problem, not_found
 from apps.api.services import audit_record, one_transaction
 from apps.fleet.models import GpuPool, Procurement, Reservation
 from apps.fleet.services.announce import fleet_changed
+from apps.fleet.services.pool_create import price_check
 
 
 @one_transaction
@@ -27,6 +28,7 @@ def reservation_create(
             "/pool", detail, value=pool.name, remedy="name a pool whose procurement is reserved"
         )
     _ordered_check(starts_at, ends_at)
+    price_check(price_micro_usd_per_h, gpus=pool.instance_type.gpus)
     reservation = Reservation.objects.create(
         pool=pool,
         instances=instances,
@@ -54,7 +56,9 @@ def reservation_patch(
 
     Raises Problem ``not_found``, ``invalid_document``.
     """
-    rows = Reservation.objects.select_for_update(of=("self",)).select_related("pool__cluster")
+    rows = Reservation.objects.select_for_update(of=("self",)).select_related(
+        "pool__cluster", "pool__instance_type"
+    )
     locked = rows.filter(pk=reservation.pk).first()
     if locked is None:  # somebody else was quicker
         raise not_found("reservation", str(reservation.pk))
@@ -69,6 +73,7 @@ def reservation_patch(
     for name, value in changes.items():
         setattr(locked, name, value)
     _ordered_check(locked.starts_at, locked.ends_at)
+    price_check(locked.instance_micro_usd_per_h, gpus=locked.pool.instance_type.gpus)
     after = _fields(locked)
     if after == before:
         return locked

@@ -77,7 +77,9 @@ def _touched(decision: Decision) -> list[EntryChange]:
     touched = []
     for entry in decision.plan.deployments:
         change = entry_change(decision.problem, entry)
-        if change.changes_assignments or told.get(entry.deployment_id) != (entry.generation, entry.refusal):
+        why = entry.relaxed if entry.refusal is None else (entry.refusal,)
+        says = (entry.generation, entry.refusal is None, why)
+        if change.changes_assignments or told.get(entry.deployment_id) != says:
             touched.append(change)
     return touched
 
@@ -172,6 +174,7 @@ def _carry_out(
         is_news = placed_set(
             deployment=deployment,
             refusal=change.entry.refusal,
+            relaxed=change.entry.relaxed,
             cluster_names=sorted(
                 {
                     problem.cluster_by_id[problem.pool_by_id[row.pool_id].cluster_id].name

@@ -18,7 +18,7 @@ from apps.deployments.models import Deployment, ResidencyIngress, Revision
 from apps.fleet import selectors as fleet
 from apps.fleet.models import Region
 from apps.placements import selectors
-from apps.placements.demand import Usage, demand_planned
+from apps.placements.demand import Rates, Usage, demand_planned
 from apps.placements.models import Assignment, PlacementClock
 from controlplane.placement import (
     Budget,
@@ -260,15 +260,10 @@ def _demands(
     """By usage, and by what owners state; see ``apps.placements.demand``."""
     usage: dict[UUID, list[Usage]] = defaultdict(list)
     for row in selectors.demands(organization_id=organization_id):
-        demand = Demand(
-            deployment_id=str(row.deployment_id),
-            origin_region=row.origin.name,
-            requests_per_s_p50=row.requests_per_s_p50,
-            requests_per_s_p95=row.requests_per_s_p95,
-            tokens_per_s_p50=row.tokens_per_s_p50,
-            tokens_per_s_p95=row.tokens_per_s_p95,
+        rates = Rates(
+            row.requests_per_s_p50, row.requests_per_s_p95, row.tokens_per_s_p50, row.tokens_per_s_p95
         )
-        usage[row.deployment_id].append(Usage(demand, row.known_since))
+        usage[row.deployment_id].append(Usage(row.origin.name, rates, row.known_since))
     found: list[Demand] = []
     for deployment in wanted:
         lets_in = [

@@ -70,6 +70,16 @@ def test_what_is_no_amount_of_dollars_is_refused(
     assert pointers(response) == {"/price_usd_per_h"}
 
 
+def test_a_price_that_no_machine_costs_is_a_mistake_of_unit(acme: Tenant, cluster: dict[str, object]) -> None:
+    """Over a thousand dollars for a GPU and hour; so for a reservation, and for a hazard meant per day."""
+    dear = acme.client.post("/api/v1/pools", {**POOL, "price_usd_per_h": "1000.01"}, format="json")
+    assert (dear.status_code, pointers(dear)) == (400, {"/price_usd_per_h"})
+    address = acme.client.post("/api/v1/pools", POOL, format="json")["Location"]
+    for changes in ({"price_usd_per_h": "1000.01"}, {"hazard_per_h": 61}):
+        response = acme.client.patch(address, changes, format="json")
+        assert (response.status_code, pointers(response)) == (400, {f"/{next(iter(changes))}"})
+
+
 def test_a_stale_etag_changes_nothing(acme: Tenant, cluster: dict[str, object]) -> None:
     """Who read an older state is told so, with the present ETag."""
     pool = acme.client.post("/api/v1/pools", POOL, format="json")

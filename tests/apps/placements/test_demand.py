@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from apps.deployments.models import Deployment
 from apps.deployments.services import deployment_create, deployment_patch
 from apps.fleet.models import Cluster
-from apps.placements.demand import Usage, demand_planned
+from apps.placements.demand import Rates, Usage, demand_planned
 from apps.placements.models import DeploymentDemand, PlacementClock
 from apps.placements.services import demand_notice, placement_load
 from apps.telemetry.models import Event, MetricWindow
-from controlplane.placement import Demand
 from tests.support.fleet_world import FleetWorld, fleet_world
 
 NOW = datetime(2026, 6, 1, 12, 2, tzinfo=UTC)
@@ -164,17 +163,7 @@ def test_no_origin_is_planned_for_twice_and_none_below_its_usage(
 ) -> None:
     """Whatever is known and stated."""
     rows = [
-        Usage(
-            Demand(
-                deployment_id="d",
-                origin_region=origin,
-                requests_per_s_p50=0,
-                requests_per_s_p95=rate,
-                tokens_per_s_p50=0,
-                tokens_per_s_p95=0,
-            ),
-            NOW - timedelta(seconds=known_s),
-        )
+        Usage(origin, Rates(0, rate, 0, 0), NOW - timedelta(seconds=known_s))
         for origin, rate in usage.items()
     ]
     entries = [{"origin": o, "requests_per_s": r, "output_tokens_per_s": 0.0} for o, r in stated.items()]
@@ -187,3 +176,14 @@ def test_no_origin_is_planned_for_twice_and_none_below_its_usage(
         assert by_origin == usage
     else:
         assert by_origin.keys() == usage.keys() | stated.keys()
+
+
+@given(rates=st.lists(st.floats(0, 1e6), min_size=4, max_size=4), stated=st.floats(0, 1e6))
+def test_whatever_usage_shows_can_be_planned_for(rates: list[float], stated: float) -> None:
+    """Answers without tokens, or tokens without requests, as where most are cancelled, void no plan."""
+    p50, p95, tokens_p50, tokens_p95 = rates
+    row = Usage("a", Rates(min(p50, p95), p95, min(tokens_p50, tokens_p95), tokens_p95), NOW)
+    entry = {"requests_per_s": 0.0, "output_tokens_per_s": stated}
+    (found,) = demand_planned("d", usage=[row], stated=[entry], everywhere=["a"], now=NOW)
+    assert found.tokens_per_s_p95 in (max(tokens_p95, stated), 0.0)
+    assert found.requests_per_s_p95 in (p95, 0.0)
