@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from controlplane.placement import PlacementPlan, PlacementProblem
 from tests.benchmarks.goals import Goal, Row
-from tests.benchmarks.placement import day, rivals, solving
+from tests.benchmarks.placement import day, events, rivals, solving
 from tests.benchmarks.placement.certificate import certificate_cases
 from tests.benchmarks.placement.policies import POLICIES
 from tests.benchmarks.placement.solving import FIRST, Size
@@ -69,6 +69,16 @@ def large(extent: Extent) -> Row:
 def _goal(row: Row, mark: str, text: str, column: str, bound: float) -> None:
     if mark in row.figures:
         row.goals.append(Goal(text, row.figures[mark][column], bound))
+
+
+def single_events(extent: Extent) -> Row:
+    """One event each, of five kinds, at 1,000 x 40."""
+    row = Row("events", "one event at 1,000 deployments, 40 pools", ("p50_ms", "p99_ms", "touched"))
+    problem = FLEET.made(1)
+    plan = solving.within(problem, *extent.seconds(60.0))
+    row.figures["re-solve"], row.faults = events.measured(problem, plan, 50 if extent.quick else 200, seed=1)
+    row.goals.append(Goal("p99 ≤ 250 ms", row.figures["re-solve"]["p99_ms"], 250.0))
+    return row
 
 
 def _beside(extent: Extent, *, survive: bool) -> Row:
@@ -138,6 +148,7 @@ ROWS: Mapping[str, Callable[[Extent], Row]] = {
     "hundred": hundred,
     "fleet": fleet,
     "large": large,
+    "events": single_events,
     "peers": at_equal_demand,
     "survive": at_equal_survivability,
     "certificate": certificate,

@@ -2,8 +2,10 @@
 
 import pytest
 
+from controlplane.placement import solve
 from tests.benchmarks.goals import table
-from tests.benchmarks.placement import day, rivals, solving
+from tests.benchmarks.placement import day, events, rivals, solving
+from tests.benchmarks.placement.instances import instance
 from tests.benchmarks.placement.policies import POLICIES
 from tests.benchmarks.placement.solving import FIRST, Size
 
@@ -34,3 +36,11 @@ def test_a_day_is_played_against_every_planner():
     row = day.row(TINY, range(1, 2), hours=2, search_s=0.2)
     assert set(row.figures) == {day.OURS, *POLICIES}
     assert all(0 <= figures["unserved_pct"] <= 100 for figures in row.figures.values())
+
+
+def test_events_touch_few_and_leave_the_others_where_they_are():
+    problem = instance(deployments=30, pools=12, regions=4, seed=1)
+    figures, faults = events.measured(problem, solve(problem), 10, seed=1)
+    assert faults == []
+    assert 0 < figures["touched"] < 30
+    assert 0 < figures["p50_ms"] <= figures["p99_ms"]
