@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from controlplane.placement import (
     Budget,
     Cluster,
+    Demand,
     FailureDomain,
     Occupancy,
+    PerformanceProfile,
     PlacementPlan,
     PlacementProblem,
     SmallestChange,
@@ -103,6 +105,30 @@ def test_limits_of_its_owner_may_have_to_rise() -> None:
     assert change.said == "a budget of 3.000 USD/h for its project"
 
 
+def test_demand_counts_by_what_was_measured() -> None:
+    """By hand: 7 requests/s at 2 a replica take four; three are there."""
+    asked = Demand(
+        deployment_id="d-chat",
+        origin_region="eu-west",
+        requests_per_s_p50=1,
+        requests_per_s_p95=7,
+        tokens_per_s_p50=0,
+        tokens_per_s_p95=0,
+    )
+    profile = PerformanceProfile(
+        model_version_id="m",
+        instance_type_id="i-1",
+        tensor_parallel=1,
+        requests_per_s=2,
+        tokens_per_s=1,
+        concurrency=8,
+    )
+    world = europe(wanted(max_replicas=9), instances=(3, 0, 0), demands=(asked,), profiles=(profile,))
+    change = smallest_change(world, solve(world), "d-chat")
+    assert change is not None
+    assert sum(growth.gpus for growth in change.growths) == 1
+
+
 def test_a_pool_that_is_not_there_yet() -> None:
     """By hand: its second region has no pool; the type that its provider has elsewhere would do there."""
     world = europe(wanted(survivability="region", residency=("eu",)), instances=(2, 0, 0))
@@ -112,10 +138,22 @@ def test_a_pool_that_is_not_there_yet() -> None:
     assert change.said == "1 more H100 (1 x h100-1x) in a new pool in eu-north"
 
 
+def test_a_standby_needs_a_cluster_of_its_own() -> None:
+    """By hand: active_passive with two replicas: two serve, two stand by in another region."""
+    world = europe(
+        wanted(min_replicas=2, posture="active_passive", survivability="region", max_replicas=4),
+        instances=(2, 1, 0),
+    )
+    change = smallest_change(world, solve(world), "d-chat")
+    assert change is not None
+    assert [(growth.pool, growth.gpus) for growth in change.growths] == [("eu-north/on-demand", 1)]
+
+
 @pytest.mark.parametrize(
     "deployment",
     [
         wanted(residency=("mars",)),
+        wanted(survivability="provider"),
         wanted(precision="fp4"),
         wanted(gpus_per_replica=2),
     ],
