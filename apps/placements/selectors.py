@@ -152,6 +152,13 @@ def plan_newest(*, organization_id: UUID) -> PlacementPlan | None:
     return found.order_by("-plan_generation").first()
 
 
+def plan_of_generation(*, organization_id: UUID, plan_generation: int) -> PlacementPlan | None:
+    """One plan, whole, for the control plane itself."""
+    return PlacementPlan.objects.filter(
+        organization_id=organization_id, plan_generation=plan_generation
+    ).first()
+
+
 def assignments_by_id(*, cluster_id: UUID, assignment_ids: Collection[UUID]) -> dict[UUID, Assignment]:
     """Those of these assignments that are or were in this cluster, ended ones included; project loaded."""
     found = Assignment.objects.filter(pk__in=assignment_ids, pool__cluster_id=cluster_id)

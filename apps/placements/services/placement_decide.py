@@ -1,11 +1,19 @@
 """Decide: the pure room at work, with no transaction open."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.db import connection
 
-from controlplane.placement import PlacementPlan, PlacementProblem, certify, solve
+from controlplane.placement import (
+    CurrentAssignment,
+    PlacementPlan,
+    PlacementProblem,
+    certify,
+    resolve,
+    solve,
+    touched_by,
+)
 
 
 @dataclass(frozen=True)
@@ -18,12 +26,60 @@ class Decision:
     certificate_sha256: str = ""
 
 
-def placement_decide(*, problem: PlacementProblem) -> Decision:
-    """Solve. Raises RuntimeError inside a transaction: a solver may take long, and locks must not wait for it."""
+@dataclass(frozen=True)
+class InForce:
+    """The plan in force, with the scarcity prices of the last full solve, and the problem that it answers."""
+
+    problem: PlacementProblem
+    plan: PlacementPlan
+
+
+def placement_decide(*, problem: PlacementProblem, in_force: InForce | None = None) -> Decision:
+    """Solve what has changed since the plan in force; everything, where none is.
+
+    Raises RuntimeError inside a transaction: a solver may take long, and locks must not wait for it.
+    """
     transaction_refuse("placement_decide")
     started = time.monotonic()
-    plan = solve(problem)
+    plan = _anew(problem, in_force) if in_force is not None else solve(problem)
     return decision_of(problem, plan, solve_s=time.monotonic() - started)
+
+
+def _anew(problem: PlacementProblem, in_force: InForce) -> PlacementPlan:
+    return resolve(problem, in_force.plan, touched(in_force, problem))
+
+
+def touched(in_force: InForce, now: PlacementProblem) -> frozenset[str]:
+    """Ids of deployments to be placed anew: those that something since then touches, and all that still lack a wish,
+    for the plan in force may itself have freed the room that they wait for."""
+    lacking = {entry.deployment_id for entry in in_force.plan.deployments if entry.refusal or entry.relaxed}
+    return touched_by(as_adopted(in_force, now), now) | (lacking & now.deployment_by_id.keys())
+
+
+def as_adopted(in_force: InForce, now: PlacementProblem) -> PlacementProblem:
+    """The problem in force as it would be, had its plan been carried out and nothing else happened since.
+
+    So what a plan itself has changed touches nobody again. Ids of assignments are those of ``now``.
+    """
+    ids = {(row.revision_id, row.pool_id): row.assignment_id for row in now.current}
+    current = [
+        CurrentAssignment(
+            assignment_id=ids.get((row.revision_id, row.pool_id), ""),
+            deployment_id=entry.deployment_id,
+            revision_id=row.revision_id,
+            revision=row.revision,
+            pool_id=row.pool_id,
+            min_replicas=row.min_replicas,
+            max_replicas=row.max_replicas,
+            gpus_per_replica=row.gpus_per_replica,
+            planned_replicas=row.planned_replicas,
+            standby=row.standby,
+        )
+        for entry in in_force.plan.deployments
+        for row in entry.allocations
+        if row.pool_id in in_force.problem.pool_by_id
+    ]
+    return replace(in_force.problem, current=tuple(sorted(current, key=lambda row: row.assignment_id)))
 
 
 def decision_of(problem: PlacementProblem, plan: PlacementPlan, *, solve_s: float) -> Decision:

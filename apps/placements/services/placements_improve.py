@@ -18,17 +18,13 @@ from apps.placements.services.placements_solve import outcome_of
 from apps.placements.services.solve_count import solve_count, solve_failed
 from apps.placements.worth import Worth, worth
 from apps.telemetry.services import event_record
-from controlplane.placement import PlacementPlan, PlacementProblem, solve
+from controlplane.placement import solve
+from controlplane.placement.improve import Effort, improve
 
 logger = logging.getLogger(__name__)
 
 #: A full solve stops looking for a better plan after so long.
 FULL_SOLVE_S = 30.0
-
-
-def improve(problem: PlacementProblem, start: PlacementPlan) -> PlacementPlan:
-    """The best plan that was found in ``FULL_SOLVE_S``."""
-    return start
 
 
 def placements_improve() -> None:
@@ -67,7 +63,8 @@ def _improve_one(organization_id: UUID, now: datetime) -> SolveOutcome:
     if not problem.deployments:
         return SolveOutcome.UNCHANGED
     stay = solve(problem)
-    better = improve(problem, stay)
+    effort = Effort(left_s=lambda: started + FULL_SOLVE_S - time.monotonic())
+    better = improve(problem, start=stay, effort=effort, seed=problem.wanted)
     PlacementClock.objects.filter(organization_id=organization_id).update(
         full_solved_at=now,
         gpu_micro_usd_per_h_by_pool=dict(better.gpu_micro_usd_per_h_by_pool),

@@ -414,7 +414,7 @@ def test_a_wish_that_fits_nowhere_keeps_what_runs(world: FleetWorld) -> None:
     model_version(world.model, "2", size_bytes=HUGE_BYTES)
     deployment_patch(actor=world.actor, deployment=deployment, changes={"model": "tiny-llama@2"})
     solve(world)
-    assert places() == {"us-east": (1, 4)}
+    assert places() == {"us-east": (1, 1)}
     said = conditions(deployment)
     assert said["Placed"] == (False, "GpuMemory")
     assert said["Ready"] == (True, "ServingPrevious")

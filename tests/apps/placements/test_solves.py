@@ -53,7 +53,7 @@ def price(world: FleetWorld, cluster: str, micro_usd_per_h: int) -> None:
     )
 
 
-def from_scratch(problem: PlacementProblem, start: Plan) -> Plan:
+def from_scratch(problem: PlacementProblem, **_: Any) -> Plan:
     """The cheapest plan, as if nothing ran."""
     return solve(replace(problem, current=()))
 
@@ -69,7 +69,7 @@ def test_a_solver_that_fails_leaves_the_last_plan_in_force_and_says_so_once(
 ) -> None:
     """The wish stays, the failure is counted each time and told once; the next good solve says that it is over."""
     with monkeypatch.context() as broken:
-        broken.setattr(sys.modules[DECIDE], "solve", lambda problem: 1 / 0)
+        broken.setattr(sys.modules[DECIDE], "resolve", lambda *_: 1 / 0)
         pool_patch(actor=world.actor, pool=world.pools["us-east"], capacity_instances=0)
         for _ in range(2):
             placements_reconcile()
@@ -117,8 +117,8 @@ def test_a_full_solve_that_saves_too_little_moves_nobody(
     """Two cents an hour are not worth a cold start and a cache; the prices that it found are kept all the same."""
     price(world, "us-east", 2_020_000)
     improves(
-        lambda problem, start: replace(
-            from_scratch(problem, start),
+        lambda problem, **_: replace(
+            from_scratch(problem),
             gpu_micro_usd_per_h_by_pool={"p": 5},
             lower_bound_micro_usd_per_h=1_900_000,
         )
@@ -135,7 +135,7 @@ def test_a_full_solve_that_finds_nothing_better_changes_nothing(
     world: FleetWorld, improves: Callable[..., None]
 ) -> None:
     """Run again and again."""
-    improves(lambda problem, start: start)
+    improves(lambda problem, start, **_: start)
     for _ in range(2):
         placements_improve_task()
     assert counts()["full", "unchanged"] == 2
@@ -150,9 +150,9 @@ def test_a_full_solve_that_the_world_overtakes_is_thrown_away_whole(
     placements_solve(organization_id=world.organization.pk)
     price(world, "us-east", 9_000_000)
 
-    def slowly(problem: PlacementProblem, start: Plan) -> Plan:
+    def slowly(problem: PlacementProblem, **_: Any) -> Plan:
         deployment_patch(actor=world.actor, deployment=chat, changes={"priority": 1})
-        return from_scratch(problem, start)
+        return from_scratch(problem)
 
     improves(slowly)
     placements_improve_task()
@@ -176,7 +176,7 @@ def test_a_full_solve_that_fails_keeps_no_other_organization_waiting(
     placements_solve(organization_id=other.organization.pk)
     asked = []
 
-    def breaks(problem: PlacementProblem, start: Plan) -> Plan:
+    def breaks(problem: PlacementProblem, start: Plan, **_: Any) -> Plan:
         asked.append(problem.organization_id)
         if problem.organization_id == str(world.organization.pk):
             raise ValueError("no basis")
@@ -191,7 +191,7 @@ def test_a_full_solve_that_fails_keeps_no_other_organization_waiting(
 
 def test_two_full_solves_at_once_are_one(world: FleetWorld, improves: Callable[..., None]) -> None:
     """Whoever finds the other at work leaves it to it."""
-    improves(lambda problem, start: pytest.fail("solved beside another"))
+    improves(lambda *_, **__: pytest.fail("solved beside another"))
     other = connection.copy()
     with other.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(7303, hashtext(%s))", [str(world.organization.pk)])
