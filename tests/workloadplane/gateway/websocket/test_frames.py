@@ -96,9 +96,11 @@ GOOD = frame(TEXT, b"good", masked=True)
     ids=count(),
 )
 def test_wrong_frames_stop_the_stream_before_them(wrong: bytes, code: int) -> None:
-    """Each kind of wrong frame ends the stream at the last sound one, with the code that says so."""
-    checked = scanner(bound=1000)
+    """Each kind of wrong frame ends the stream at the last sound one, with the code that says so, however it comes."""
+    checked, at_once = scanner(bound=1000), scanner(bound=1000)
     passed = b"".join(checked.feed(bytes([byte])) for byte in GOOD + wrong)
+    assert at_once.feed(GOOD + wrong) == passed
+    assert at_once.error is not None and at_once.error.code == code
     assert checked.error is not None
     assert checked.error.code == code
     assert passed.startswith(GOOD)

@@ -68,6 +68,18 @@ class Regions:
         return asked
 
 
+def picks(running: Running, kind: str) -> int:
+    """Choices of a kind so far, as ``/metrics`` has them."""
+    counted = running.process._context.counters.picks
+    return sum(count for (_, each, _), count in counted.items() if each == kind)
+
+
+def known_load(running: Running) -> int:
+    """Requests in flight in the other region, as it said."""
+    loads = running.process._context.registry.peer_facts["c-us"].loads or {}
+    return sum(load.in_flight for load in loads.values())
+
+
 def waits(running: Running) -> Callable[[], bool]:
     return lambda: running.process._context.room.waits("project-1-chat")
 
@@ -82,13 +94,7 @@ def test_a_session_that_waits_goes_where_a_seat_is_free(tmp_path: Path, first: b
             eu, us = await regions.start()
             at_home = await regions.fill(eu, regions.here)
             abroad = await regions.fill(us, regions.there)
-            facts = eu.process._context.registry.peer_facts
-
-            def us_is_known_full() -> bool:
-                loads = facts["c-us"].loads or {}
-                return any(load.in_flight for load in loads.values())
-
-            await eventually_async(us_is_known_full)
+            await eventually_async(lambda: known_load(eu), what="the peer is known to be full")
             path = "/v1/realtime" if first else "/v1/realtime?model=chat"
             reader, writer = await asyncio.open_connection("127.0.0.1", eu.port)
             writer.write(handshake(path))
@@ -115,6 +121,34 @@ def test_a_session_that_waits_goes_where_a_seat_is_free(tmp_path: Path, first: b
     run(scenario())
 
 
+def test_the_last_to_come_goes_first(tmp_path: Path) -> None:
+    """Of two that wait the one at the line's end goes abroad; the other is nearer to the seat here."""
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            regions = Regions(tmp_path, stack)
+            eu, us = await regions.start()
+            at_home = await regions.fill(eu, regions.here)
+            abroad = await regions.fill(us, regions.there)
+            room = eu.process._context.room
+            await eventually_async(lambda: known_load(eu))
+            shaking = []
+            for count in (1, 2):
+                shaking.append(asyncio.create_task(connect(eu.port, handshake())))
+                await eventually_async(lambda: len(room) == count)  # noqa: B023
+            regions.there.free.set()
+            head, _, writer = await shaking[1]
+            assert b"x-meridian-served-region: us-east\r\n" in head
+            assert not shaking[0].done()
+            regions.here.free.set()
+            head, _, other = await shaking[0]
+            writer.close()
+            other.close()
+            await asyncio.gather(at_home, abroad)
+
+    run(scenario())
+
+
 def test_a_session_sent_abroad_counts_there_at_once(tmp_path: Path) -> None:
     """One seat abroad: of two sessions that come together one goes there, past whom it may; the other waits."""
 
@@ -130,6 +164,7 @@ def test_a_session_sent_abroad_counts_there_at_once(tmp_path: Path) -> None:
             await eventually_async(lambda: known.task is None or known.task.done())
             shaking = [asyncio.create_task(connect(eu.port, handshake())) for _ in range(2)]
             await eventually_async(waits(eu), what="one waits")
+            assert picks(eu, "peer") == 1, "the other was not even tried there"
             done, _ = await asyncio.wait(shaking, return_when=asyncio.FIRST_COMPLETED)
             assert len(done) == 1
             head, reader, _ = done.pop().result()
@@ -160,6 +195,7 @@ def test_who_goes_abroad_does_not_wait_behind_others(tmp_path: Path) -> None:
             unready.expire(math.inf)
             head, _, writer = await connect(eu.port, handshake())
             assert b"x-meridian-served-region: us-east\r\n" in head
+            assert picks(eu, "wait") == 1, "it did not wait itself"
             writer.close()
             regions.here.free.set()
             await at_home
