@@ -25,13 +25,13 @@ from workloadplane.gateway.turns import Turns
 from workloadplane.gateway.upstream import UpstreamPool
 from workloadplane.gateway.usage import RevisionTraffic, TrafficBook
 from workloadplane.gateway.ways import Ways
+from workloadplane.gateway.websocket.sessions import Sessions
 from workloadplane.protocol.routing import Route
 from workloadplane.protocol.spool import SpoolWriter
 
 if TYPE_CHECKING:
     from workloadplane.gateway.ledger import Ledger
     from workloadplane.gateway.relay import Relay
-    from workloadplane.gateway.websocket.session import WebSocketSession
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class GatewayContext:
     ways: Ways = field(default_factory=Ways)
     response_ids: ResponseIds = field(default_factory=ResponseIds)
     relays: "set[Relay]" = field(default_factory=set)
-    websockets: "set[WebSocketSession]" = field(default_factory=set)
+    websockets: Sessions = field(init=False)
     sessions_at: Counter[str] = field(default_factory=Counter)
     requests_met: int = 0
     resume_bytes: int = 0
@@ -74,6 +74,7 @@ class GatewayContext:
     ledger: "Ledger" = field(init=False)
 
     def __post_init__(self) -> None:
+        self.websockets = Sessions(self.limits)
         self.request_id_begin = f"req-{self.spool.gateway_instance[:16]}-"
 
     def next_request_id(self) -> str:

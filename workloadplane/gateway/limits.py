@@ -44,6 +44,7 @@ class Limits:
     stuck_first_token_s: float = _limit(10.0, "of silence, at least, make a replica stuck before an answer")
     stuck_stream_s: float = _limit(5.0, "of silence, at least, make a replica stuck in mid-stream")
     websockets_max: int = _count(10_000, "WebSocket sessions open at once")
+    websockets_per_project_max: int = _count(5_000, "WebSocket sessions of one project open at once")
     websockets_per_replica_max: int = _count(256, "WebSocket sessions open at one replica, busy or not")
     websocket_message_bytes_max: int = _count(32 * 1024 * 1024, "one WebSocket message")
     websocket_idle_timeout_s: float = _limit(600.0, "a WebSocket session may go without a message")

@@ -20,8 +20,9 @@ LATENCY_BUCKETS_S: tuple[float, ...] = tuple(round(0.001 * 2 ** (i / 2), 6) for 
 
 
 class UsageRecord(msgspec.Struct, frozen=True):
-    """One finished request. ``origin`` is the region whose gateway met the client; it alone counts the request.
+    """One finished request, or one response of a realtime session.
 
+    origin:           the region whose gateway met the client; it alone counts the request
     audio_input_s:    of speech that was transcribed, where the engine told; 0 = none, or not told
     input_characters: of text that was spoken
     """

@@ -10,6 +10,7 @@
     attempts   what is sent to one replica or peer
     shaking    the attempts, one at a time
     session    one session's life: from the handshake to its end
+    sessions   all of a process, and how many there may be
     tunnel     the bytes of both directions, half-closes, and an end that is said
     engine     the socket to the replica or to a peer's gateway
     ledger     what its responses used, written down one by one

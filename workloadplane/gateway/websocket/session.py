@@ -83,10 +83,10 @@ class WebSocketSession:
     def start(self) -> None:
         context = self._context
         self._connection.attach(self)
-        if len(context.websockets) >= context.limits.websockets_max:
-            self._fail(errors.too_many_connections())
+        refused = context.websockets.enter(self, self._caller.api_key.project_id)
+        if refused is not None:
+            self._fail(refused)
             return
-        context.websockets.add(self)
         if self._upgrade.model is not None:
             self._proceed(self._choosing.begin(self._upgrade.model, self))
             return
@@ -380,7 +380,7 @@ class WebSocketSession:
         if entry is not None:
             entry.leave()
         self._end_attempt()
-        self._context.websockets.discard(self)
+        self._context.websockets.leave(self)
         if inquiry is None or entry is None:
             self._context.counters.requests["", REALTIME.name, "", str(status), outcome] += 1
             return

@@ -376,10 +376,43 @@ def test_limits_in_time_and_number(tmp_path: Path) -> None:
                 writer.write(frame(PING, b"", masked=True))
                 assert await close_code(reader) == 1001
                 writer.close()
-                await eventually_async(lambda: running.process._context.websockets == set())
+                await eventually_async(lambda: not running.process._context.websockets)
                 head, _, writer = await connect(running.port, handshake())
                 assert head.startswith(b"HTTP/1.1 101 ")
                 writer.close()
+
+    run(scenario())
+
+
+def test_a_project_leaves_sessions_to_others(tmp_path: Path) -> None:
+    """However many one project opens, named or not: it meets its own bound, and another one's sessions open still."""
+
+    async def scenario() -> None:
+        engine = Engine(echo)
+        async with upstream(engine.script) as server:
+            keys = [api_key(SECRET), api_key("sk-other", project_id="project-2", api_key_id="key-2")]
+            shares = (revision(("c-eu",)),)
+            routes = [route(revisions=shares), route(project_id="project-2", revisions=shares)]
+            state = agent_state(tmp_path / "agent", server.port, routes=routes, keys=keys)
+            async with gateway(tmp_path / "gateway", state, websockets_per_project_max=2) as running:
+                opened = [
+                    await connect(running.port, handshake(path))
+                    for path in ("/v1/realtime/chat", "/v1/realtime")
+                ]
+                for path in ("/v1/realtime/chat", "/v1/realtime"):
+                    refused = await raw(running.port, handshake(path))
+                    assert refused.startswith(b"HTTP/1.1 429 ") and b"retry-after: 1" in refused
+                other = handshake(
+                    "/v1/realtime", authorized=False, headers="authorization: Bearer sk-other\r\n"
+                )
+                head, _, writer = await connect(running.port, other)
+                assert head.startswith(b"HTTP/1.1 101 ")
+                opened[0][2].close()
+                await eventually_async(lambda: len(running.process._context.websockets) == 2)
+                head, _, again = await connect(running.port, handshake())
+                assert head.startswith(b"HTTP/1.1 101 ")
+                for each in (opened[1][2], writer, again):
+                    each.close()
 
     run(scenario())
 
