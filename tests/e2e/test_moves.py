@@ -151,3 +151,47 @@ def test_a_drained_pool_is_left_without_anybody_noticing(system: System, mover: 
         assert _certificate(system)["holds"], _certificate(system)
     finally:
         _change(system, pool["id"], capacity_instances=pool["capacity_instances"])
+
+
+def test_a_dearer_pool_is_left_without_anybody_noticing(system: System, mover: str) -> None:
+    """Its price rises a hundredfold: what moving saves is worth it, and the move is as quiet."""
+    priced = sorted(_used(system))[0]
+    cluster, name = priced
+    pool = next(p for p in _pools(system).values() if (p["cluster"], p["name"]) == priced)
+    reserved = [r for r in _reservations(system) if r["pool"] == pool["id"]]
+    try:
+        with witnessed(system) as witness:
+            before = witness.answers
+            for reservation in reserved:  # what is paid for anyway is left for no price
+                _end(system, reservation)
+            _change(system, pool["id"], price_usd_per_h=f"{100 * float(pool['price_usd_per_h']):.2f}")
+            eventually(
+                lambda: priced not in _used(system) and _is_settled(system),
+                within_s=180,
+                what=f"{name} of {cluster} is empty",
+            )
+            eventually(lambda: witness.answers > before + 20, what="clients are answered after the move too")
+        assert _certificate(system)["holds"], _certificate(system)
+    finally:
+        _change(system, pool["id"], price_usd_per_h=pool["price_usd_per_h"])
+        for reservation in reserved:
+            _renew(system, reservation)
+
+
+def _reservations(system: System) -> list[dict[str, Any]]:
+    with system.api() as client:
+        items: list[dict[str, Any]] = client.get("/reservations", params={"limit": 100}).json()["items"]
+        return items
+
+
+def _end(system: System, reservation: dict[str, Any]) -> None:
+    with system.api() as client:
+        answer = client.delete(f"/reservations/{reservation['id']}")
+        assert answer.status_code == 204, answer.text
+
+
+def _renew(system: System, reservation: dict[str, Any]) -> None:
+    names = ("pool", "instances", "price_usd_per_h", "starts_at", "ends_at")
+    with system.api() as client:
+        answer = client.post("/reservations", json={name: reservation[name] for name in names})
+        assert answer.status_code == 201, answer.text

@@ -59,12 +59,12 @@ def touched(in_force: InForce, now: PlacementProblem) -> frozenset[str]:
 def as_adopted(in_force: InForce, now: PlacementProblem) -> PlacementProblem:
     """The problem in force as it would be, had its plan been carried out and nothing else happened since.
 
-    So what a plan itself has changed touches nobody again. Ids of assignments are those of ``now``.
+    So what a plan itself has changed touches nobody again. Ids of assignments are those of ``now``, where it has them.
     """
     ids = {(row.revision_id, row.pool_id): row.assignment_id for row in now.current}
     current = [
         CurrentAssignment(
-            assignment_id=ids.get((row.revision_id, row.pool_id), ""),
+            assignment_id=ids.get((row.revision_id, row.pool_id), f"{row.revision_id} {row.pool_id}"),
             deployment_id=entry.deployment_id,
             revision_id=row.revision_id,
             revision=row.revision,

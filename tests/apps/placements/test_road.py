@@ -417,7 +417,7 @@ def test_a_wish_that_fits_nowhere_keeps_what_runs(world: FleetWorld) -> None:
     assert places() == {"us-east": (1, 1)}
     said = conditions(deployment)
     assert said["Placed"] == (False, "GpuMemory")
-    assert said["Ready"] == (True, "ServingPrevious")
+    assert said["Ready"] == (True, "Serving")
     assert said["Degraded"] == (True, "NotPlacedAsWanted")
 
 

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
-from apps.deployments.services import deployment_create, deployment_patch
+from apps.deployments.services import deployment_create, deployment_delete, deployment_patch
 from apps.fleet.models import GpuPool, PoolPrice
 from apps.fleet.services import pool_patch
 from apps.placements.models import PlacementClock, PlacementPlan, SolveCount
@@ -96,6 +96,22 @@ def test_one_bad_row_is_named_and_nothing_is_half_adopted(world: FleetWorld) -> 
     GpuPool.objects.update(hazard_per_h=0)
     placements_reconcile()
     assert places("second") == {"us-east": (1, 1)}
+
+
+def test_an_event_solves_what_it_touches_and_leaves_the_rest(world: FleetWorld) -> None:
+    """Deployments that came and went since, with several assignments each, are no obstacle."""
+    policy = {"min_replicas": 2, "max_replicas": 4}
+    gone = deployment_create(
+        actor=world.actor, document=world.document("gone", survivability="region", autoscaling=policy)
+    )
+    placements_solve(organization_id=world.organization.pk)
+    assert len(places("gone")) > 1
+    deployment_delete(actor=world.actor, deployment=gone)
+    placements_solve(organization_id=world.organization.pk)
+    pool_patch(actor=world.actor, pool=world.pools["us-east"], price_micro_usd_per_h=9_000_000)
+    placements_solve(organization_id=world.organization.pk)
+    assert places() == {"eu-west": (1, 1)}, "its own pool became dearer by more than a move costs"
+    assert not told("PlacementFailed")
 
 
 def test_a_full_solve_is_adopted_where_it_saves_more_than_its_moves_cost(
