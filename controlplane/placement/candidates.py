@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from controlplane.placement.capacity import Ledger
 from controlplane.placement.cost import leaving_micro_usd_per_h, replica_price
 from controlplane.placement.filters import open_to_new
-from controlplane.placement.needs import LEVELS, Index, Needs, kinds_covered
+from controlplane.placement.needs import LEVELS, Index
 from controlplane.placement.problem import Cluster, PlacementProblem, Pool, Survivability, WantedDeployment
 from controlplane.placement.traffic import region_costs, too_far
 
@@ -20,7 +20,7 @@ class Terms:
     new:      the same and expected refusals, of one that is asked for
     scarce:   what its GPUs are worth to others beyond their rent
     survival: what it counts where losses must be survived
-    losses:   by survivability, the losses to be survived that take it
+    losses:   by survivability, the losses to be survived that take it, without those that a wider one contains
     """
 
     pool: Pool
@@ -31,7 +31,8 @@ class Terms:
     new: float
     scarce: float
     survival: float
-    losses: Mapping[Survivability, frozenset[str]]
+    losses: Mapping[Survivability, tuple[str, ...]]
+    reserved_gpus: int
 
 
 @dataclass(slots=True)
@@ -92,7 +93,6 @@ class Market:
         gpus = deployment.gpus_per_replica
         rented = replica_price(problem, pool, gpus)
         held = rented * (1 + pool.hazard_per_h * weights.interruption_h)
-        losses = self.index.losses_by_pool[pool.pool_id]
         counted_gpus = pool.gpus_per_instance / max(1, pool.gpus_per_instance // gpus)
         return Terms(
             pool=pool,
@@ -103,10 +103,8 @@ class Market:
             new=held + rented * (1 - pool.obtainability) * weights.refusal_h,
             scarce=counted_gpus * self._scarce.get(pool.pool_id, 0),
             survival=self.index.survival_by_pool[pool.pool_id],
-            losses={
-                level: frozenset[str]().union(*(losses[kind] for kind in kinds_covered(level)))
-                for level in LEVELS
-            },
+            losses={level: self.index.widest_losses[level].get(pool.pool_id, ()) for level in LEVELS},
+            reserved_gpus=problem.tariff_by_pool[pool.pool_id].reserved_gpus,
         )
 
     def slots(
@@ -122,78 +120,58 @@ class Market:
         ``held`` has an entry for each pool where the deployment runs, also where its minimum is 0. ``more_instances``
         asks what would be if a pool were larger.
         """
-        needs = self.index.needs(deployment)
-        terms = self.terms(deployment)
+        needs, terms = self.index.needs(deployment), self.terms(deployment)
         traffic = region_costs(self.problem, deployment, {one.cluster.region for one in terms})
         far = self._far(deployment, terms)
+        gpus = deployment.gpus_per_replica
         found: list[Slot] = []
         for one in terms:
             pool_id = one.pool.pool_id
-            if not one.open and pool_id not in held:
+            runs = held.get(pool_id)
+            if not one.open and runs is None:
                 continue
             more = more_instances.get(pool_id, 0) if more_instances else 0
-            room = ledger.headroom(pool_id, deployment.gpus_per_replica, more_instances=more)
-            if room > 0:
-                found.extend(
-                    self._cut(
-                        deployment,
-                        one,
-                        needs,
-                        room=room,
-                        held=held.get(pool_id),
-                        free_reserved_gpus=self._free_reserved_gpus(one.pool, ledger),
-                        traffic=traffic.get(one.cluster.region, 0.0),
-                        far=one.cluster.cluster_id in far,
-                    )
-                )
+            room = ledger.headroom(pool_id, gpus, more_instances=more)
+            if room <= 0:
+                continue
+            share = needs.share(one.pool) / needs.served if needs.served > 0 else _ALL
+            each = one.scarce + min(share, 1.0) * traffic.get(one.cluster.region, 0.0)
+            is_far = one.cluster.cluster_id in far
+            covered = 0
+            if one.reserved_gpus:
+                covered = min(room, max(0, one.reserved_gpus - ledger.used_gpus(pool_id)) // gpus)
+            if runs is not None:
+                stays = min(max(1, runs), room)
+                slot = Slot(one, stays, each, share, True, covered >= stays, is_far)
+                found.append(self._running(deployment, slot, covered))
+                room, covered = room - stays, max(0, covered - stays)
+            if room > 0 and one.open and share > 0:
+                if covered:
+                    found.append(Slot(one, covered, each, share, False, True, is_far))
+                if room > covered:
+                    found.append(Slot(one, room - covered, each + one.new, share, False, False, is_far))
         found.sort(key=_preference)
         return found
 
+    def _running(self, deployment: WantedDeployment, slot: Slot, covered: int) -> Slot:
+        """The slot with what it costs to stay there, and to leave; what a reservation covers of it is paid for."""
+        terms = slot.terms
+        slot.each += terms.held * max(0, slot.replicas - covered) / slot.replicas
+        slot.leaving = leaving_micro_usd_per_h(
+            self.problem, deployment, terms.pool, deployment.gpus_per_replica
+        )
+        return slot
+
     def _far(self, deployment: WantedDeployment, terms: Sequence[Terms]) -> set[str]:
-        if deployment.slo.ttft_s_p95 is None:
+        target_s = deployment.slo.ttft_s_p95
+        if target_s is None or self.problem.farthest_rtt_s <= target_s:
             return set()
         clusters = {one.cluster.cluster_id: one.cluster for one in terms}
         return {name for name, cluster in clusters.items() if too_far(self.problem, deployment, cluster)}
 
-    def _free_reserved_gpus(self, pool: Pool, ledger: Ledger) -> int:
-        reserved_gpus = self.problem.tariff_by_pool[pool.pool_id].reserved_gpus
-        return max(0, reserved_gpus - ledger.used_gpus(pool.pool_id)) if reserved_gpus else 0
 
-    def _cut(
-        self,
-        deployment: WantedDeployment,
-        terms: Terms,
-        needs: Needs,
-        *,
-        room: int,
-        held: int | None,
-        free_reserved_gpus: int,
-        traffic: float,
-        far: bool,
-    ) -> list[Slot]:
-        """One pool's room by price: what runs already, what is paid for, what is rented."""
-        gpus = deployment.gpus_per_replica
-        share = needs.share(terms.pool) / needs.served if needs.served > 0 else float("inf")
-        stays = 0 if held is None else min(max(1, held), room)
-        covered = min(room, free_reserved_gpus // gpus)
-        sent = min(share, 1.0) * traffic if traffic else 0.0
-        cut = []
-        if stays:
-            paid = min(stays, covered)
-            each = terms.held * (stays - paid) / stays
-            leaving = leaving_micro_usd_per_h(self.problem, deployment, terms.pool, gpus)
-            cut.append(
-                Slot(terms, stays, each + terms.scarce + sent, share, True, paid == stays, far, leaving)
-            )
-        free = room - stays
-        if free <= 0 or not terms.open or share == 0:
-            return cut
-        paid = min(free, max(0, covered - stays))
-        if paid:
-            cut.append(Slot(terms, paid, terms.scarce + sent, share, False, True, far))
-        if free > paid:
-            cut.append(Slot(terms, free - paid, terms.new + terms.scarce + sent, share, False, False, far))
-        return cut
+#: The part of a demand that is not there which any replica serves.
+_ALL = float("inf")
 
 
 def _preference(slot: Slot) -> tuple[bool, float, float, str, str]:

@@ -101,11 +101,11 @@ def traffic_of(
 def _minima(
     deployment: WantedDeployment, choice: Choice, minimum_by_pool: Mapping[str, int]
 ) -> Mapping[str, int]:
-    """All of it where losses must be survived; elsewhere ``min_replicas``, where replicas are ready already first."""
+    """All of it where losses are to be survived; elsewhere ``min_replicas``, where replicas are ready already first."""
     everything = {**choice.serving, **choice.standby}
     if deployment.min_replicas == 0:
         return dict.fromkeys(everything, 0)
-    if choice.rung.level != "none":
+    if deployment.survivability != "none":
         return everything
     left = deployment.min_replicas
     minima = dict.fromkeys(everything, 0)

@@ -141,8 +141,14 @@ class Index:
     def losses_by_pool(self) -> Mapping[str, Mapping[DomainKind, frozenset[str]]]:
         """Pool id -> kind -> the losses of that kind that take it. A spot group counts among the zones.
 
-        Where a cluster's zone is not recorded, the next wider kind stands for it: it errs on losing more.
+        Where a cluster's zone (or region) is not recorded, the next wider kind stands for it; and a cluster of unknown
+        zone may be in any zone of its region. Both err on losing more.
         """
+        zones_by_region: dict[str, set[str]] = {}
+        for cluster in self.problem.clusters:
+            for region in cluster.domains("region"):
+                zones = zones_by_region.setdefault(region, set())
+                zones.update(f"zone {name}" for name in cluster.domains("zone"))
         found: dict[str, Mapping[DomainKind, frozenset[str]]] = {}
         for pool in self.problem.pools:
             cluster = self.problem.cluster_by_id[pool.cluster_id]
@@ -151,12 +157,35 @@ class Index:
             for kind in reversed(KINDS):
                 wider = frozenset(f"{kind} {name}" for name in cluster.domains(kind)) or wider
                 losses[kind] = wider
+            if not cluster.domains("zone"):
+                losses["zone"] = wider.union(*(zones_by_region[name] for name in cluster.domains("region")))
             if pool.procurement == "spot":
-                zones = cluster.domains("zone") or (f"of cluster {cluster.cluster_id}",)
-                groups = {f"spot {pool.instance_type_id} in zone {zone}" for zone in zones}
+                names = cluster.domains("zone") or (f"of cluster {cluster.cluster_id}",)
+                groups = {f"spot {pool.instance_type_id} in zone {name}" for name in names}
                 losses["zone"] |= groups
             found[pool.pool_id] = losses
         return found
+
+    @cached_property
+    def widest_losses(self) -> Mapping[Survivability, Mapping[str, tuple[str, ...]]]:
+        """Survivability -> pool id -> the losses that take it, without those that another one contains."""
+        return {level: self._widest(kinds_covered(level)) for level in LEVELS}
+
+    def _widest(self, kinds: Sequence[DomainKind]) -> Mapping[str, tuple[str, ...]]:
+        taken: dict[str, set[str]] = {}
+        for kind in reversed(kinds):
+            for pool_id, losses in self.losses_by_pool.items():
+                for loss in sorted(losses[kind]):
+                    taken.setdefault(loss, set()).add(pool_id)
+        widest: list[str] = []
+        for loss in sorted(taken, key=lambda loss: -len(taken[loss])):
+            if not any(taken[loss] <= taken[wider] for wider in widest):
+                widest.append(loss)
+        found: dict[str, list[str]] = {}
+        for loss in widest:
+            for pool_id in taken[loss]:
+                found.setdefault(pool_id, []).append(loss)
+        return {pool_id: tuple(losses) for pool_id, losses in found.items()}
 
     @cached_property
     def _rank_by_priority(self) -> Mapping[int, int]:

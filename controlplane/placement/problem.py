@@ -476,6 +476,11 @@ class PlacementProblem:
         return {(row.origin_region, row.target_region): row.rtt_ms / 1000 for row in self.latencies}
 
     @cached_property
+    def farthest_rtt_s(self) -> float:
+        """No two regions are further from each other than this, as far as it is known."""
+        return max(FARTHEST_RTT_S, max(self._rtt_s_by_regions.values(), default=0.0))
+
+    @cached_property
     def _micro_usd_per_gib_by_regions(self) -> Mapping[tuple[str, str], int]:
         return {(row.origin_region, row.target_region): row.micro_usd_per_gib for row in self.network_prices}
 

@@ -11,7 +11,8 @@
    it is said why wishes were given up: only then do a remedy's numbers hold.
 """
 
-from collections.abc import Collection, Iterable
+import heapq
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from controlplane.placement.book import (
@@ -129,31 +130,45 @@ def _place(book: Book, deployment: WantedDeployment) -> None:
 
 def _make_way(book: Book, in_order: Collection[WantedDeployment]) -> None:
     lacking = [deployment for deployment in in_order if deployment.deployment_id in book.lacking]
-    trials = MOST_TRIALS if lacking else 0
+    newcomers = _newcomers(book, in_order) if lacking else {}
+    trials = MOST_TRIALS
     for deployment in lacking:
-        for other in _in_its_way(book, deployment, in_order)[:MOST_TRIALS_EACH]:
-            if trials == 0 or _lack(book, deployment) == _NOTHING:
+        for other in _in_its_way(book, deployment, newcomers):
+            if trials == 0:
+                return
+            if _lack(book, deployment) == _NOTHING:
                 break
             trials -= 1
             _change_turns(book, deployment, other)
 
 
+def _newcomers(
+    book: Book, in_order: Iterable[WantedDeployment]
+) -> Mapping[str, Sequence[tuple[int, WantedDeployment]]]:
+    """Pool id -> (GPUs, deployment) that were newly placed there, in their turns."""
+    found: dict[str, list[tuple[int, WantedDeployment]]] = {}
+    for deployment in in_order:
+        held = {row.pool_id for row in book.kept[deployment.deployment_id]}
+        for row in book.entries[deployment.deployment_id].allocations:
+            if row.pool_id not in held and row.room_replicas:
+                gpus = row.room_replicas * row.gpus_per_replica
+                found.setdefault(row.pool_id, []).append((gpus, deployment))
+    return found
+
+
 def _in_its_way(
-    book: Book, deployment: WantedDeployment, in_order: Iterable[WantedDeployment]
+    book: Book,
+    deployment: WantedDeployment,
+    newcomers: Mapping[str, Sequence[tuple[int, WantedDeployment]]],
 ) -> list[WantedDeployment]:
     """Who was newly placed in pools that it could use, those with most GPUs there first."""
-    usable = {pool.pool_id for pool in book.market.index.usable(deployment)}
-    found = []
-    for order, other in enumerate(in_order):
-        held = {row.pool_id for row in book.kept[other.deployment_id]}
-        new_gpus = sum(
-            row.room_replicas * row.gpus_per_replica
-            for row in book.entries[other.deployment_id].allocations
-            if row.pool_id in usable and row.pool_id not in held
-        )
-        if new_gpus and other is not deployment:
-            found.append((-new_gpus, order, other))
-    return [other for _, _, other in sorted(found, key=lambda one: one[:2])]
+    gpus_by_id: dict[str, int] = {}
+    for pool in book.market.index.usable(deployment):
+        for gpus, other in newcomers.get(pool.pool_id, ()):
+            gpus_by_id[other.deployment_id] = gpus_by_id.get(other.deployment_id, 0) + gpus
+    gpus_by_id.pop(deployment.deployment_id, None)
+    most = heapq.nsmallest(MOST_TRIALS_EACH, gpus_by_id, key=lambda name: (-gpus_by_id[name], name))
+    return [book.problem.deployment_by_id[name] for name in most]
 
 
 def _change_turns(book: Book, first: WantedDeployment, second: WantedDeployment) -> None:

@@ -61,7 +61,7 @@ def region_costs(
 def too_far(problem: PlacementProblem, deployment: WantedDeployment, cluster: Cluster) -> bool:
     """Whether a cluster is further from every origin that has demand than the TTFT target (rule ``latency``)."""
     target_s = deployment.slo.ttft_s_p95
-    if target_s is None:
+    if target_s is None or problem.farthest_rtt_s <= target_s:
         return False
     origins = [row.origin_region for row in problem.demands_of(deployment.deployment_id) if _asks(row)]
     return bool(origins) and all(problem.rtt_s(origin, cluster.region) > target_s for origin in origins)

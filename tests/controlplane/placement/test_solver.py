@@ -408,3 +408,19 @@ def test_a_pool_without_a_profile_or_an_instance_says_so() -> None:
     assert "b200-8x" in said["eu/new"].value
     assert said["jp/on-demand"].value == "the pool has no instance"
     assert "1.000 USD/h dearer" in said["eu/on-demand"].value
+
+
+def test_who_could_go_elsewhere_makes_way_for_who_could_not() -> None:
+    """The older takes the cheap GPU first; the younger may run nowhere else, so that the older goes where it is dearer.
+
+    Only newcomers make way: what runs stays, and the younger is told what it lacks.
+    """
+    last = (pool("us", instance_micro_usd_per_h=1_000_000, capacity_instances=1), POOLS[0])
+    old, young = wanted("old"), wanted("young", residency=("us",), created_at_s=2.0)
+    plan = solve(problem(old, young, pools=last))
+    assert (placed(plan, "old"), placed(plan, "young")) == ({"p-eu-on_demand": 1}, {"p-us-on_demand": 1})
+    before = problem(old, pools=last)
+    standing = adopted(before, solve(before))
+    plan = solve(replace(standing, deployments=(old, young)))
+    assert placed(plan, "old") == {"p-us-on_demand": 1}
+    assert refusal(plan, "young").rule == "pool_capacity"
