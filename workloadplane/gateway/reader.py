@@ -38,6 +38,7 @@ _SLICE_BYTES = 16 * 1024
 _CHUNK_FRAMING_BYTES = 20  # its length in up to 16 digits, and two line ends
 _PIECES_MAX = 64
 _LENGTH_DIGITS_MAX = 19
+_EARLY_BYTES_MAX = 64 * 1024
 
 
 class Derived(msgspec.Struct, gc=False):
@@ -218,6 +219,11 @@ class RequestReader:
     def is_idle(self) -> bool:
         """Whether no byte of a further request has come."""
         return not self._begun and not self._framing_bytes and self.upgraded is None
+
+    @property
+    def awaits_tunnel(self) -> bool:
+        """Whether what comes now is a tunnel's, and little of it has come: while it does, a client is seen to leave."""
+        return self.upgraded is not None and len(self.upgraded) <= _EARLY_BYTES_MAX
 
     def _bound_framing(self, fed_bytes: int) -> None:
         """Bound what a message takes besides its body: an endless header, chunk extensions, trailers."""

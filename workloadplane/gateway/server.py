@@ -254,7 +254,7 @@ class ClientConnection(ClientSocket):
         self._next()
         if (
             self._transport is not None
-            and (self._waiting or not reader.is_idle)
+            and (self._waiting or not (reader.is_idle or reader.awaits_tunnel))
             and (self._current is not None or self._stalled_since_s is not None)
             and self._tunnel is None
         ):

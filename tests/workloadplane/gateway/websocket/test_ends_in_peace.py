@@ -224,13 +224,15 @@ def test_a_first_message_that_names_nothing_in_time_ends_the_session(
     run(scenario())
 
 
-def test_who_leaves_before_its_turn_frees_its_place(tmp_path: Path) -> None:
-    """A session that waits with its first message read is seen to leave at once."""
+@pytest.mark.parametrize("named", ["by query", "by first message"])
+def test_who_leaves_before_its_turn_frees_its_place(tmp_path: Path, named: str) -> None:
+    """A session that waits is seen to leave at once, whatever it has sent ahead."""
 
     async def scenario() -> None:
         state = agent_state(tmp_path / "agent")
         async with gateway(tmp_path / "gateway", state) as running:
-            _, _, writer = await connect(running.port, handshake("/v1/realtime"))
+            _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+            writer.write(handshake("/v1/realtime" if named == "by first message" else "/v1/realtime/chat"))
             writer.write(frame(TEXT, b'{"model":"chat"}', masked=True))
             room = running.process._context.room
             await eventually_async(lambda: room.waits("project-1-chat"))

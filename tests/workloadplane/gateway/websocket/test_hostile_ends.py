@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gateway import Running, agent_state, gateway, raw, run, upstream
+from tests.support.gateway import Running, agent_state, endpoints, gateway, raw, run, upstream
 from tests.support.waiting import eventually_async
 from tests.support.websocket import (
     BINARY,
@@ -356,6 +356,36 @@ def test_frames_ahead_of_the_101_arrive_in_their_order(tmp_path: Path) -> None:
                     assert await next_frame(reader) == (TEXT, b"hello")
                     await eventually_async(lambda: bytes(engine.got) == sent, what="all frames")
                     writer.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "first", [b"", frame(TEXT, b'{"model":"chat"}', masked=True)], ids=["query", "message"]
+)
+def test_what_comes_ahead_of_the_101_is_bounded(tmp_path: Path, first: bytes) -> None:
+    """A client that floods while it waits for a replica is held back; all of it goes on once there is one."""
+
+    async def scenario() -> None:
+        engine = Engine(lambda engine, reader, writer: engine.gather(reader))
+        async with upstream(engine.script) as server:
+            state = agent_state(tmp_path / "agent")
+            async with gateway(tmp_path / "gateway", state) as running:
+                reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+                writer.write(handshake("/v1/realtime" if first else "/v1/realtime/chat"))
+                context = running.process._context
+                flood = Flood(first + frame(BINARY, bytes(16 * MIB), masked=True))
+                flooding = asyncio.create_task(flood.into(writer))
+                await eventually_async(flood.is_held, what="held back")
+                (session,) = context.websockets
+                held = len(session._early) + len(session._connection._reader.upgraded or b"")
+                assert 0 < held <= HELD_BYTES_MAX
+                context.registry.adopt_endpoints(endpoints(2, server.port))
+                context.turns.soon_for_all()
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+                await flooding
+                await eventually_async(lambda: bytes(engine.got) == flood._data, what="all of it")
+                writer.close()
 
     run(scenario())
 
