@@ -341,6 +341,16 @@ def test_a_failed_solve_is_told_on_the_plan_that_stays(client: Client, world: Wo
     assert "no memory" not in client.get("/plans/1").content.decode()
 
 
+def test_a_certificate_is_shown_for_what_is_chosen(client: Client, world: World) -> None:
+    """Regions alone, or all; what nobody knows of shows nothing."""
+    client = logged_in(client, world.admin)
+    assert "provider aws" in client.get("/plans/1").content.decode()
+    regions = client.get("/plans/1?loss=region").content.decode()
+    assert "region eu-west-1" in regions
+    assert "provider aws" not in regions
+    assert client.get("/plans/1?loss=planet").status_code == 200
+
+
 def test_before_the_first_plan_the_page_says_so(client: Client, world: World) -> None:
     """The navigation's entry never ends in an error."""
     Assignment.objects.all().delete()

@@ -85,7 +85,7 @@ class PlanPage(ConsolePage):
             wishes=not_kept[:WISHES_SHOWN],
             wishes_left_out=max(0, len(not_kept) - WISHES_SHOWN),
             broken=(*map(str, certificate.broken_rules), *certificate.broken_promises)[:BROKEN_SHOWN],
-            certificate=certificate_matrix(certificate, shown),
+            certificate=certificate_matrix(certificate, shown, kind=request.GET.get("loss") or None),
         )
 
 
