@@ -237,10 +237,9 @@ def _origins(known: Standings, standing: Standing, serving: Iterable[Part]) -> t
     sent: dict[tuple[str, str], float] = defaultdict(float)
     part_of = dict(zip((row.origin_region for row in demands), parts_of_demand, strict=True))
     for traffic in standing.entry.traffic:
-        if traffic.cluster_id in room:
-            sent[traffic.origin_region, traffic.cluster_id] += (
-                part_of.get(traffic.origin_region, 0.0) * traffic.share
-            )
+        sent[traffic.origin_region, traffic.cluster_id] += (
+            part_of.get(traffic.origin_region, 0.0) * traffic.share
+        )
     served = _served_at_home(sent, room)
     waiting = {origin: max(0.0, part - served[origin]) for origin, part in part_of.items()}
     spare = max(0.0, sum(room.values()) - sum(served.values()))
@@ -266,7 +265,7 @@ def _served_at_home(sent: Mapping[tuple[str, str], float], room: Mapping[str, fl
         asked[cluster_id] += part
     served: dict[str, float] = defaultdict(float)
     for (origin, cluster_id), part in sent.items():
-        served[origin] += part * min(1.0, room[cluster_id] / asked[cluster_id]) if part else 0.0
+        served[origin] += part * min(1.0, room.get(cluster_id, 0.0) / asked[cluster_id]) if part else 0.0
     return served
 
 

@@ -38,6 +38,18 @@ def test_what_starts_stops_and_moves() -> None:
     assert "rent 6.000 -> 5.000 USD/h" in str(chat)
 
 
+def test_what_stays_in_its_cluster_is_no_move_from_another() -> None:
+    """The one in us goes to spot there; the one in eu stops."""
+    world = problem(wanted(max_replicas=9), pools=(*POOLS, pool("us", procurement="spot")))
+    before = plan_of(planned(allocation("p-eu-on_demand", 1), allocation("p-us-on_demand", 1)))
+    after = plan_of(planned(allocation("p-us-spot", 1)))
+    [chat] = plan_diff(world, before, world, after).deployments
+    assert [str(move) for move in chat.moves] == [
+        "1 moves from us/on-demand to us/spot",
+        "1 stops on eu/on-demand",
+    ]
+
+
 def test_equal_plans_have_nothing_to_tell() -> None:
     """Also where a ceiling differs."""
     world = problem(wanted())

@@ -25,10 +25,11 @@ from tests.controlplane.placement.random_worlds import whole_problems
 from tests.controlplane.placement.worlds import pool, problem, wanted
 
 
-def eu_cluster(region: str, zone: str = "a") -> Cluster:
+def eu_cluster(region: str, zone: str = "a", *, name: str = "") -> Cluster:
+    name = name or region
     return Cluster(
-        cluster_id=f"c-{region}",
-        name=region,
+        cluster_id=f"c-{name}",
+        name=name,
         generation=1,
         region=region,
         provider="aws",
@@ -144,6 +145,16 @@ def test_a_standby_needs_a_cluster_of_its_own() -> None:
         wanted(min_replicas=2, posture="active_passive", survivability="region", max_replicas=4),
         instances=(2, 1, 0),
     )
+    change = smallest_change(world, solve(world), "d-chat")
+    assert change is not None
+    assert [(growth.pool, growth.gpus) for growth in change.growths] == [("eu-north/on-demand", 1)]
+
+
+def test_a_standby_is_not_lost_with_what_serves() -> None:
+    """By hand: two zones of one region have a GPU each; surviving the region takes one in another."""
+    clusters = (eu_cluster("eu-west"), eu_cluster("eu-west", "b", name="eu-west-2"), eu_cluster("eu-north"))
+    pools = tuple(pool(one.name, capacity_instances=int(one.region == "eu-west")) for one in clusters)
+    world = problem(wanted(posture="active_passive", survivability="region"), clusters=clusters, pools=pools)
     change = smallest_change(world, solve(world), "d-chat")
     assert change is not None
     assert [(growth.pool, growth.gpus) for growth in change.growths] == [("eu-north/on-demand", 1)]
