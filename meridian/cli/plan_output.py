@@ -141,7 +141,7 @@ def print_diff(diff: Document) -> None:
         said = entry["said"].partition("; rent ")[0]
         table.add_row(
             escape(entry["name"]),
-            escape("money alone" if said.startswith("rent ") else said),
+            escape("money alone" if said.startswith("rent ") else said.replace("; ", "\n")),
             rents[0] if rents[0] == rents[1] else f"{rents[0]} → {rents[1]}",
         )
     if diff["deployments"]:
