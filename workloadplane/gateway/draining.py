@@ -39,8 +39,7 @@ class Draining:
                 if connection.is_idle:
                     self._part_from(connection, now_s)
             if now_s > self._deadline_s - _SAY_CLOSE_S:
-                for session in list(self._context.websockets):
-                    session.on_drain_over()
+                self._context.websockets.drain_over()
             if not self._gateway.connections and not self._handshakes.running(now_s):
                 return
             await asyncio.sleep(_AGAIN_S)

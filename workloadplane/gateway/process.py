@@ -233,8 +233,7 @@ class GatewayProcess:
             connection.on_sweep(now_s)
         for relay in list(context.relays):
             relay.on_sweep(now_s)
-        for session in list(context.websockets):
-            session.on_sweep(now_s, draining=self._gateway.draining)
+        context.websockets.sweep(now_s, draining=self._gateway.draining)
         if now_s - self._window_began_s >= WINDOW_S:
             self._window_began_s = now_s
             self._close_windows()

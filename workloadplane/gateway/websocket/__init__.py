@@ -13,7 +13,7 @@
     sessions   all of a process, and how many there may be
     tunnel     the bytes of both directions, half-closes, and an end that is said
     engine     the socket to the replica or to a peer's gateway
-    ledger     what its responses used, written down one by one
+    account    what its responses used, written down one by one
     record     an ended session, written down
 
 Nothing is framed anew and nothing is compressed here: extensions are the two ends' business. The only bytes of

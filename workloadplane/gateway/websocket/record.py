@@ -1,4 +1,4 @@
-"""An ended session, written down beside its usage (``ledger``): counters, access log, its span. Nothing of what was
+"""An ended session, written down beside its usage (``account``): counters, access log, its span. Nothing of what was
 said.
 """
 
@@ -13,7 +13,7 @@ from workloadplane.gateway.queueing.priority import NAMES
 from workloadplane.gateway.routes import REALTIME
 from workloadplane.gateway.tracing import Attribute, EndedSpan, Span
 from workloadplane.gateway.trail import PROVIDER
-from workloadplane.gateway.websocket.ledger import Ledger
+from workloadplane.gateway.websocket.account import Account
 from workloadplane.gateway.websocket.tunnel import Tunnel
 from workloadplane.routing import Reasons
 
@@ -27,13 +27,13 @@ class Ended:
     outcome: str
     span: Span | None
     reasons: Reasons
-    ledger: Ledger
+    account: Account
     tunnel: Tunnel | None
 
 
 def record(context: GatewayContext, done: Ended) -> None:
     """Write it down."""
-    ledger, caller, route = done.ledger, done.inquiry.caller, done.inquiry.route
+    account, caller, route = done.account, done.inquiry.caller, done.inquiry.route
     priority = NAMES[done.inquiry.wish.priority]
     context.counters.requests[
         route.deployment_id, REALTIME.name, priority, str(done.status), done.outcome
@@ -47,14 +47,14 @@ def record(context: GatewayContext, done: Ended) -> None:
             bytes_in=up.payload_bytes,
             bytes_out=down.payload_bytes,
         )
-    ended_at, duration_s = time.time(), monotonic() - ledger.began_s
+    ended_at, duration_s = time.time(), monotonic() - account.began_s
     if done.span is not None:
         context.tracer.end(_ended(done.span, done, figures, ended_at, duration_s))
-    served = ledger.served
+    served = account.served
     context.access_log.add(
         AccessLine(
             time=ended_at,
-            request_id=ledger.request_id,
+            request_id=account.request_id,
             route=REALTIME.name,
             status=done.status,
             outcome=done.outcome,
@@ -64,13 +64,13 @@ def record(context: GatewayContext, done: Ended) -> None:
             replica_id=served.replica_id if served else None,
             served_region=served.region if served else None,
             reasons=done.reasons,
-            attempts=ledger.attempts,
-            queue_s=ledger.queue_s,
+            attempts=account.attempts,
+            queue_s=account.queue_s,
             ttft_s=None,
             duration_s=duration_s,
-            input_tokens=ledger.spent.input_tokens,
-            output_tokens=ledger.spent.output_tokens,
-            cached_tokens=ledger.spent.cached_tokens,
+            input_tokens=account.spent.input_tokens,
+            output_tokens=account.spent.output_tokens,
+            cached_tokens=account.spent.cached_tokens,
             tunnel=figures,
             priority=priority,
             adapter=done.inquiry.adapter,
@@ -83,16 +83,16 @@ def _ended(
     span: Span, done: Ended, figures: TunnelFigures | None, ended_at: float, duration_s: float
 ) -> EndedSpan:
     """The session as a span: messages and bytes where a request's has tokens."""
-    ledger = done.ledger
+    account = done.account
     told: list[tuple[str, Attribute]] = [
         ("gen_ai.operation.name", REALTIME.name),
         PROVIDER,
         ("gen_ai.request.model", done.inquiry.route.deployment),
         ("http.response.status_code", done.status),
-        ("meridian.request_id", ledger.request_id),
+        ("meridian.request_id", account.request_id),
         ("meridian.outcome", done.outcome),
-        ("meridian.attempts", ledger.attempts),
-        ("meridian.queue_s", ledger.queue_s),
+        ("meridian.attempts", account.attempts),
+        ("meridian.queue_s", account.queue_s),
     ]
     if figures is not None:
         told += [
@@ -101,13 +101,13 @@ def _ended(
             ("meridian.bytes_in", figures.bytes_in),
             ("meridian.bytes_out", figures.bytes_out),
         ]
-    if ledger.served is not None:
+    if account.served is not None:
         told += [
-            ("meridian.region", ledger.served.region),
-            ("meridian.cluster_id", ledger.served.cluster_id),
+            ("meridian.region", account.served.region),
+            ("meridian.cluster_id", account.served.cluster_id),
         ]
-        if ledger.served.replica_id is not None:
-            told.append(("meridian.replica_id", ledger.served.replica_id))
+        if account.served.replica_id is not None:
+            told.append(("meridian.replica_id", account.served.replica_id))
     failed = done.outcome == "upstream_error" or done.status >= 500
     if failed:
         told.append(("error.type", done.outcome))

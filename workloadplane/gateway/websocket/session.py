@@ -25,6 +25,7 @@ from workloadplane.gateway.reader import Request
 from workloadplane.gateway.routes import REALTIME
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.upstream import ResponseHead
+from workloadplane.gateway.websocket.account import Account
 from workloadplane.gateway.websocket.choosing import Choosing, Queued, Shake, Step
 from workloadplane.gateway.websocket.frames import (
     INTERNAL,
@@ -38,7 +39,6 @@ from workloadplane.gateway.websocket.handshake import (
     answer_head,
     is_sound_answer,
 )
-from workloadplane.gateway.websocket.ledger import Ledger
 from workloadplane.gateway.websocket.opening import BYTES_MAX as OPENING_BYTES_MAX
 from workloadplane.gateway.websocket.opening import Opening
 from workloadplane.gateway.websocket.record import Ended, record
@@ -73,7 +73,7 @@ class WebSocketSession:
         self._choosing = Choosing(context, request, upgrade, caller, self.request_id)
         self._opening: Opening | None = None
         self._early = b""
-        self._ledger = Ledger(context, self.request_id, request.began_s)
+        self._account = Account(context, self.request_id, request.began_s)
         self._answered = False
         self._shaking = Shaking(context, self)
         self._tunnel: Tunnel | None = None
@@ -101,7 +101,7 @@ class WebSocketSession:
 
     def _proceed(self, step: Step) -> None:
         if isinstance(step, Shake):
-            self._ledger.attempts += 1
+            self._account.attempts += 1
             self._shaking.begin(step.attempt, step.expected_accept)
         elif isinstance(step, Queued):
             self._deadline_s = step.until_s
@@ -136,8 +136,8 @@ class WebSocketSession:
 
     def on_sent(self, attempt: Attempt) -> None:
         now_s = monotonic()
-        if self._ledger.sent_s is None:
-            self._ledger.sent_s = now_s
+        if self._account.sent_s is None:
+            self._account.sent_s = now_s
         patience_s = self._context.limits.hold_timeout_s if attempt.may_hold else 0.0
         self._deadline_s = now_s + self._context.limits.header_timeout_s + patience_s
 
@@ -163,7 +163,7 @@ class WebSocketSession:
             attempt.served = heads.served_by_peer(
                 ResponseHead(101, list(headers.items())), attempt.peer.cluster_id, attempt.peer.region
             )
-        self._ledger.served = attempt.served
+        self._account.served = attempt.served
         self._deadline_s = _NEVER_S
         limits = self._context.limits
         extensions = headers.get(b"sec-websocket-extensions")
@@ -209,7 +209,7 @@ class WebSocketSession:
         if step is not None:
             self._proceed(step)
             return
-        self._ledger.served = attempt.served
+        self._account.served = attempt.served
         if self._answered or status < 400:
             self._fail(errors.websocket_declined(status))
             return
@@ -231,7 +231,7 @@ class WebSocketSession:
         if ended:
             self._settle(ended)
         if replies.running and (ended or not was_running):
-            self._ledger.response_begins(monotonic())
+            self._account.response_begins(monotonic())
         self._keep_seat()
 
     def _keep_seat(self) -> None:
@@ -251,7 +251,7 @@ class WebSocketSession:
             return
         for cost in responses:
             entry.spend(cost.input_tokens, cost.cached_tokens, cost.output_tokens)
-        self._ledger.responses_end(inquiry, responses, monotonic())
+        self._account.responses_end(inquiry, responses, monotonic())
 
     def on_engine_eof(self) -> None:
         if self._tunnel is not None:
@@ -350,6 +350,10 @@ class WebSocketSession:
         else:
             self._fail(errors.shutting_down())
 
+    def abort(self) -> None:
+        """Whatever comes of it: its client's connection ends, and the session with it."""
+        self._connection.abort()
+
     # Ends
 
     def _fail(self, failure: Failure) -> None:
@@ -387,7 +391,7 @@ class WebSocketSession:
         entry.settle(0, 0, 0, None)
         tunnel = self._tunnel
         in_response = tunnel is not None and tunnel.replies.running
-        self._ledger.close(inquiry, status, outcome, in_response=in_response)
+        self._account.close(inquiry, status, outcome, in_response=in_response)
         record(
             self._context,
             Ended(
@@ -396,7 +400,7 @@ class WebSocketSession:
                 outcome=outcome,
                 span=self._span,
                 reasons=self._choosing.reasons,
-                ledger=self._ledger,
+                account=self._account,
                 tunnel=tunnel,
             ),
         )

@@ -1,8 +1,11 @@
 """The sessions of one process: no more than it may have, nor than one project may have of them."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+import structlog
 
 from workloadplane.gateway import errors
 from workloadplane.gateway.errors import Failure
@@ -13,6 +16,17 @@ if TYPE_CHECKING:
     from workloadplane.gateway.websocket.session import WebSocketSession
 
 _RETRY_AFTER_S = 1
+_log = structlog.get_logger(__name__)
+
+
+@contextlib.contextmanager
+def _only(session: "WebSocketSession") -> Iterator[None]:
+    """A fault of ours costs this session only; nothing of what was said is logged."""
+    try:
+        yield
+    except Exception:
+        _log.exception("session failed", request_id=session.request_id)
+        session.abort()
 
 
 class Sessions:
@@ -40,6 +54,18 @@ class Sessions:
         self._projects[session] = project_id
         self._of[project_id] += 1
         return None
+
+    def sweep(self, now_s: float, *, draining: bool) -> None:
+        """Keep the time limits of all."""
+        for session in self:
+            with _only(session):
+                session.on_sweep(now_s, draining=draining)
+
+    def drain_over(self) -> None:
+        """The process's time is over for all."""
+        for session in self:
+            with _only(session):
+                session.on_drain_over()
 
     def leave(self, session: "WebSocketSession") -> None:
         """It has ended. One that never entered changes nothing."""

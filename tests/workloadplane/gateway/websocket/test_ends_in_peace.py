@@ -146,6 +146,32 @@ def test_a_drain_waits_for_the_rest_of_a_message(tmp_path: Path, by_client: bool
     run(scenario())
 
 
+def test_a_fault_in_one_session_costs_that_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others keep their time limits and are told of the drain, which goes on to its end."""
+
+    async def scenario() -> None:
+        engine = Engine(lambda engine, reader, writer: engine.gather(reader))
+        async with upstream(engine.script) as server, AsyncExitStack() as stack:
+            state = agent_state(tmp_path / "agent", server.port)
+            running = await stack.enter_async_context(gateway(tmp_path / "gateway", state))
+            _, broken, broken_writer = await connect(running.port, handshake())
+            (session,) = running.process._context.websockets
+            _, reader, writer = await connect(running.port, handshake())
+
+            def fails(*_: object, **__: object) -> None:
+                raise RuntimeError
+
+            monkeypatch.setattr(session._tunnel, "on_sweep", fails)
+            assert await broken.read() == b""
+            await eventually_async(lambda: len(running.process._context.websockets) == 1)
+            await stack.aclose()
+            assert await close_code(reader) == 1012
+            broken_writer.close()
+            writer.close()
+
+    run(scenario())
+
+
 def test_an_engine_that_has_closed_and_gone_still_gets_the_clients_close(tmp_path: Path) -> None:
     """After its Close frame its half-close is passed on, and what the client says until its own Close arrives."""
 

@@ -21,7 +21,7 @@ _SWITCHED = 101
 _GOOD_ENDS = frozenset({"ok", "client_gone"})
 
 
-class Ledger:
+class Account:
     """One session's. A session that a peer passed on is counted there, where its client was met.
 
     served: who serves it; ``spent``: the sum of its responses; ``sent_s``: when a handshake was first sent
