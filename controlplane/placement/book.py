@@ -7,7 +7,7 @@ from controlplane.placement.candidates import Market
 from controlplane.placement.capacity import Ledger
 from controlplane.placement.filters import lawful
 from controlplane.placement.ladder import Choice, Question, budget_micro_usd_per_h
-from controlplane.placement.needs import TOLERANCE, Index
+from controlplane.placement.needs import TOLERANCE, index_of
 from controlplane.placement.occupancy import beyond_successors
 from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import CurrentAssignment, Occupancy, PlacementProblem, WantedDeployment
@@ -33,7 +33,7 @@ class Book:
 def book_of(problem: PlacementProblem, gpu_micro_usd_per_h_by_pool: Mapping[str, int]) -> Book:
     book = Book(
         problem,
-        Market(Index(problem), gpu_micro_usd_per_h_by_pool),
+        Market(index_of(problem), gpu_micro_usd_per_h_by_pool),
         Ledger(problem.pools),
         {row.project_id: row.micro_usd_per_h for row in problem.budgets},
     )

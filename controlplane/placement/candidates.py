@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from controlplane.placement.capacity import Ledger
 from controlplane.placement.cost import leaving_micro_usd_per_h, replica_price
 from controlplane.placement.filters import open_to_new
-from controlplane.placement.needs import LEVELS, Index
+from controlplane.placement.needs import LEVELS, Index, kind_of
 from controlplane.placement.problem import Cluster, PlacementProblem, Pool, Survivability, WantedDeployment
 from controlplane.placement.traffic import region_costs, too_far
 
@@ -62,7 +62,7 @@ class Market:
     def __init__(self, index: Index, gpu_micro_usd_per_h_by_pool: Mapping[str, int] | None = None) -> None:
         self.index = index
         self._scarce = gpu_micro_usd_per_h_by_pool or {}
-        self._terms: dict[tuple[int, int], tuple[Terms, ...]] = {}
+        self._terms: dict[object, tuple[Terms, ...]] = {}
         self._terms_by_size: dict[tuple[str, int], Terms] = {}
 
     @property
@@ -71,13 +71,10 @@ class Market:
 
     def terms(self, deployment: WantedDeployment) -> tuple[Terms, ...]:
         """The pools that law and hardware allow a deployment, with what they offer it."""
-        pools = self.index.usable(deployment)
-        key = (
-            id(pools),
-            deployment.gpus_per_replica,
-        )  # the index keeps one tuple for deployments of one kind
+        key = kind_of(deployment)
         found = self._terms.get(key)
         if found is None:
+            pools = self.index.usable(deployment)
             found = self._terms[key] = tuple(self._terms_at(deployment, pool) for pool in pools)
         return found
 

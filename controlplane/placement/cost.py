@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from controlplane.costing import PoolCost, pool_costs, replica_micro_usd_per_h
-from controlplane.placement.needs import LEVELS, Index, kept, missing_replicas
+from controlplane.placement.needs import LEVELS, Index, index_of, kept, missing_replicas
 from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import PlacementProblem, Pool, WantedDeployment
 from controlplane.placement.traffic import (
@@ -36,9 +36,9 @@ class PlanCost:
         return sum(getattr(self, part.name) for part in fields(self))
 
 
-def plan_cost(problem: PlacementProblem, plan: PlacementPlan, *, index: Index | None = None) -> PlanCost:
+def plan_cost(problem: PlacementProblem, plan: PlacementPlan) -> PlanCost:
     """The objective of a plan: the sum over its entries, and over deployments that it forgot."""
-    costs = plan_costs(problem, plan, index=index).values()
+    costs = plan_costs(problem, plan).values()
     return PlanCost(
         **{part.name: sum(getattr(cost, part.name) for cost in costs) for part in fields(PlanCost)}
     )
@@ -54,13 +54,9 @@ def plan_costs(
     plan: PlacementPlan,
     *,
     only: Iterable[WantedDeployment] | None = None,
-    index: Index | None = None,
 ) -> Mapping[str, PlanCost]:
-    """The objective by deployment id, of ``only`` these where they are given.
-
-    ``index``: the problem's, for those who have one.
-    """
-    index = index or Index(problem)
+    """The objective by deployment id, of ``only`` these where they are given."""
+    index = index_of(problem)
     rents = _rents(problem, plan)
     costs = {}
     for deployment in problem.deployments if only is None else only:
@@ -75,7 +71,7 @@ def plan_costs(
     return costs
 
 
-def priced(problem: PlacementProblem, plan: PlacementPlan, *, index: Index | None = None) -> PlacementPlan:
+def priced(problem: PlacementProblem, plan: PlacementPlan) -> PlacementPlan:
     """The plan with the prices of its rooms, and its objective, filled in."""
     rents = _rents(problem, plan)
     entries = tuple(_priced(entry, rents.get(entry.deployment_id, ())) for entry in plan.deployments)
@@ -86,7 +82,7 @@ def priced(problem: PlacementProblem, plan: PlacementPlan, *, index: Index | Non
         micro_usd_per_h=sum(rent.share_micro_usd_per_h for rent in everything),
         marginal_micro_usd_per_h=sum(rent.marginal_micro_usd_per_h for rent in everything),
     )
-    total = plan_cost(problem, plan, index=index).total_micro_usd_per_h
+    total = plan_cost(problem, plan).total_micro_usd_per_h
     return replace(plan, objective_micro_usd_per_h=total)
 
 

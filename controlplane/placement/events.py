@@ -9,7 +9,7 @@ from dataclasses import replace
 from controlplane.placement.candidates import Market, Terms
 from controlplane.placement.capacity import Ledger
 from controlplane.placement.cost import leaving_micro_usd_per_h
-from controlplane.placement.needs import Index, kept, missing_replicas
+from controlplane.placement.needs import Index, index_of, kept, missing_replicas
 from controlplane.placement.problem import Demand, PlacementProblem, Pool, WantedDeployment
 
 #: A demand that moved by no more than this part of it is the same demand.
@@ -39,7 +39,9 @@ def touched_by(before: PlacementProblem, after: PlacementProblem) -> frozenset[s
 
 def _changed(before: PlacementProblem, after: PlacementProblem) -> Iterator[str]:
     budgets = {row.project_id for row in set(before.budgets) ^ set(after.budgets)}
-    versions = {row.model_version_id for row in set(before.profiles) ^ set(after.profiles)}
+    versions = set()
+    if before.profiles != after.profiles:
+        versions = {row.model_version_id for row in set(before.profiles) ^ set(after.profiles)}
     for deployment in after.deployments:
         name = deployment.deployment_id
         if (
@@ -114,7 +116,7 @@ def _freed(before: PlacementProblem, after: PlacementProblem) -> set[str]:
 
 def _lacking(problem: PlacementProblem, pool_ids: set[str], touched: set[str]) -> set[str]:
     """Those that do not get all they wish for and could use one of these pools."""
-    index = Index(problem)
+    index = index_of(problem)
     found = set()
     for deployment in problem.deployments:
         if deployment.deployment_id in touched or not _could_use(index, deployment, pool_ids):
@@ -134,7 +136,7 @@ def _could_use(index: Index, deployment: WantedDeployment, pool_ids: set[str]) -
 
 def _saving(problem: PlacementProblem, pool_ids: set[str], touched: set[str]) -> set[str]:
     """Those that would save most by a move to one of these pools, as many as have room there."""
-    market = Market(Index(problem))
+    market = Market(index_of(problem))
     ledger = Ledger(problem.pools)
     for row in problem.current:
         ledger.add(row.pool_id, row.gpus_per_replica, row.room_replicas)

@@ -7,7 +7,7 @@ from controlplane.placement.candidates import Market, Terms
 from controlplane.placement.capacity import Ledger
 from controlplane.placement.cost import leaving_micro_usd_per_h
 from controlplane.placement.filters import lawful, open_to_new, suitable
-from controlplane.placement.needs import LEVELS, Index, kept
+from controlplane.placement.needs import LEVELS, index_of, kept
 from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import PlacementProblem, Pool, WantedDeployment
 from controlplane.placement.traffic import region_costs, too_far
@@ -66,7 +66,7 @@ class _Case:
         self, problem: PlacementProblem, deployment: WantedDeployment, entry: DeploymentPlan, room: Ledger
     ) -> None:
         self.problem, self.deployment, self.entry, self.room = problem, deployment, entry, room
-        self.index = Index(problem)
+        self.index = index_of(problem)
         self.terms = {one.pool.pool_id: one for one in Market(self.index).terms(deployment)}
         self.held = {row.pool_id for row in problem.current_of(deployment.deployment_id)}
 

@@ -15,6 +15,7 @@ from controlplane.placement.plan import Allocation
 from controlplane.placement.problem import (
     CurrentAssignment,
     DomainKind,
+    PerformanceProfile,
     PlacementProblem,
     Pool,
     Survivability,
@@ -65,31 +66,45 @@ class Needs:
         return self.share_by_type.get(pool.instance_type_id, 0.0)
 
 
+def kind_of(deployment: WantedDeployment) -> tuple[tuple[object, ...], tuple[object, ...]]:
+    """What of a deployment decides which pools it could use: what rules about places and about machines look at."""
+    return (
+        (
+            *(deployment.residency, deployment.providers_allowed, deployment.providers_denied),
+            deployment.survivability,
+        ),
+        (deployment.engine, deployment.precision, deployment.gpus_per_replica, deployment.weights_bytes),
+    )
+
+
+def index_of(problem: PlacementProblem) -> "Index":
+    """The problem's index, made when it is first asked for."""
+    found = problem.memo.get(__name__)
+    if not isinstance(found, Index):
+        found = problem.memo[__name__] = Index(problem)
+    return found
+
+
 class Index:
-    """What is asked again and again of one problem, worked out once. Single owner: the function that made it."""
+    """What is asked again and again of one problem, worked out once."""
 
     def __init__(self, problem: PlacementProblem) -> None:
         self.problem = problem
         self._usable: dict[object, tuple[Pool, ...]] = {}
         self._allowed: dict[object, Mapping[str, bool]] = {}
         self._runnable: dict[object, Sequence[Pool]] = {}
-        self._dearest: dict[tuple[int, int], int] = {}
+        self._dearest: dict[object, int] = {}
+        self._profiles: dict[object, Sequence[PerformanceProfile]] = {}
         self._needs: dict[str, Needs] = {}
 
     def usable(self, deployment: WantedDeployment) -> tuple[Pool, ...]:
         """Pools that the law and the hardware allow, open or not, by name of cluster and pool."""
-        law = (
-            *(deployment.residency, deployment.providers_allowed, deployment.providers_denied),
-            deployment.survivability,
-        )
-        hardware = (
-            *(deployment.engine, deployment.precision, deployment.gpus_per_replica, deployment.weights_bytes),
-        )
-        found = self._usable.get((law, hardware))
+        law, hardware = kind = kind_of(deployment)
+        found = self._usable.get(kind)
         if found is None:
             here, runs = self._clusters_allowed(law, deployment), self._pools_runnable(hardware, deployment)
             found = tuple(pool for pool in runs if here[pool.cluster_id])
-            self._usable[law, hardware] = found
+            self._usable[kind] = found
         return found
 
     def _clusters_allowed(self, law: object, deployment: WantedDeployment) -> Mapping[str, bool]:
@@ -216,8 +231,8 @@ class Index:
         )
 
     def _dearest_of(self, deployment: WantedDeployment, pools: Sequence[Pool]) -> int:
-        """The dearest replica among ``pools``, of which the index keeps one tuple for deployments of one kind."""
-        key = (id(pools), deployment.gpus_per_replica)
+        """The dearest replica among ``pools``, which are the same for deployments of one kind."""
+        key = kind_of(deployment)
         if key not in self._dearest:
             prices = (
                 replica_micro_usd_per_h(
@@ -230,20 +245,28 @@ class Index:
             self._dearest[key] = max(prices, default=0)
         return self._dearest[key]
 
-    def _shares(self, deployment: WantedDeployment, pools: Iterable[Pool]) -> Mapping[str, float]:
+    def _shares(self, deployment: WantedDeployment, pools: Sequence[Pool]) -> Mapping[str, float]:
         demands = self.problem.demands_of(deployment.deployment_id)
         requests_per_s = sum(demand.requests_per_s_p95 for demand in demands)
         tokens_per_s = sum(demand.tokens_per_s_p95 for demand in demands)
         if not requests_per_s and not tokens_per_s:
             return {}
-        shares = {}
-        for instance_type_id in dict.fromkeys(pool.instance_type_id for pool in pools):
-            profile = self.problem.profile_of(deployment, instance_type_id)
-            if profile is not None:
-                shares[instance_type_id] = 1 / max(
-                    requests_per_s / profile.requests_per_s, tokens_per_s / profile.tokens_per_s
-                )
-        return shares
+        return {
+            profile.instance_type_id: 1
+            / max(requests_per_s / profile.requests_per_s, tokens_per_s / profile.tokens_per_s)
+            for profile in self._profiles_of(deployment, pools)
+        }
+
+    def _profiles_of(
+        self, deployment: WantedDeployment, pools: Sequence[Pool]
+    ) -> Sequence[PerformanceProfile]:
+        """What was measured on the types of ``pools``, which are the same for deployments of one kind."""
+        key = (kind_of(deployment), deployment.model_version_id)
+        if key not in self._profiles:
+            types = dict.fromkeys(pool.instance_type_id for pool in pools)
+            found = (self.problem.profile_of(deployment, instance_type_id) for instance_type_id in types)
+            self._profiles[key] = [profile for profile in found if profile is not None]
+        return self._profiles[key]
 
 
 def room_counted(deployment: WantedDeployment, row: Room) -> int:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from controlplane.placement.cost import leaving_micro_usd_per_h, replica_price
 from controlplane.placement.filters import open_to_new
-from controlplane.placement.needs import LEVELS, Index, Needs, kinds_covered
+from controlplane.placement.needs import LEVELS, Needs, index_of, kinds_covered
 from controlplane.placement.plan import DeploymentPlan
 from controlplane.placement.problem import PlacementProblem, Pool, Survivability, WantedDeployment
 from controlplane.placement.traffic import lateness_micro_usd_per_h, network_micro_usd_per_h, too_far
@@ -100,7 +100,7 @@ class Offers:
 
     def __init__(self, problem: PlacementProblem) -> None:
         self.problem = problem
-        self.index = Index(problem)
+        self.index = index_of(problem)
         self.position = {pool.pool_id: number for number, pool in enumerate(problem.pools)}
         self.pools = _pools(problem)
         self.project = {name: number for number, name in enumerate(self._budgets)}

@@ -398,6 +398,11 @@ class PlacementProblem:
             checks.known(kind, "pool_id", pool_ids, self.pool_by_id, "pools")
 
     @cached_property
+    def memo(self) -> dict[str, object]:
+        """What others have worked out of this problem alone, under their own names (``needs.index_of``)."""
+        return {}
+
+    @cached_property
     def cluster_by_id(self) -> Mapping[str, Cluster]:
         return {cluster.cluster_id: cluster for cluster in self.clusters}
 

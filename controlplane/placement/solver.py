@@ -51,7 +51,7 @@ def solve(problem: PlacementProblem) -> PlacementPlan:
     for deployment in in_order:
         reserve_present(book, deployment)
     _place_all(book, in_order)
-    return priced(problem, plan_of(book, problem.deployments), index=book.market.index)
+    return priced(problem, plan_of(book, problem.deployments))
 
 
 def resolve(problem: PlacementProblem, in_force: PlacementPlan, touched: Collection[str]) -> PlacementPlan:
@@ -77,7 +77,7 @@ def resolve(problem: PlacementProblem, in_force: PlacementPlan, touched: Collect
     plan = replace(
         plan_of(book, problem.deployments), gpu_micro_usd_per_h_by_pool=in_force.gpu_micro_usd_per_h_by_pool
     )
-    return priced(problem, plan, index=book.market.index)
+    return priced(problem, plan)
 
 
 def _standing_entry(

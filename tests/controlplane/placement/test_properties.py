@@ -1,5 +1,6 @@
 """What holds for every plan, on random worlds. Checked from the plan alone, with arithmetic of its own."""
 
+import pickle
 import re
 from collections import Counter
 from dataclasses import replace
@@ -91,6 +92,8 @@ def test_new_allocations_go_only_where_it_is_open(problem: PlacementProblem) -> 
 def test_equal_problems_give_equal_plans_also_after_storage(problem: PlacementProblem, order) -> None:
     """Deterministic, and independent of the order in which pools were read; JSON loses nothing."""
     plan = solve(problem)
+    copied = pickle.loads(pickle.dumps(problem))  # noqa: S301 (made here)
+    assert solve(copied) == plan, "another process gets what was worked out here"
     stored = problem_decode(problem_encode(problem))
     assert stored == problem
     assert problem_sha256(stored) == problem_sha256(problem)
