@@ -47,17 +47,19 @@ def condition_set(
     ):
         return False
     turned = row is None or row.status != status
-    DeploymentCondition.objects.update_or_create(
-        deployment=deployment,
-        type=type,
-        defaults={
-            "status": status,
-            "reason": reason,
-            "message": message,
-            "refusals": encoded,
-            "observed_generation": observed_generation,
-            **({"last_transition_at": timezone.now()} if turned else {}),
-        },
+    said_now = {
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "refusals": encoded,
+        "observed_generation": observed_generation,
+        **({"last_transition_at": timezone.now()} if turned else {}),
+    }
+    DeploymentCondition.objects.bulk_create(  # one statement: a plan may touch a thousand deployments
+        [DeploymentCondition(deployment=deployment, type=type, **said_now)],
+        update_conflicts=True,
+        unique_fields=["deployment", "type"],
+        update_fields=list(said_now),
     )
     if turned and (row is not None or status or type == ConditionType.PLACED):
         event_record(

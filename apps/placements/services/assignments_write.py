@@ -1,11 +1,10 @@
 """Assignments, brought in line with an adopted entry. Make before break wherever the law allows it."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 from apps.agents import selectors as agents
 from apps.deployments.models import Deployment
-from apps.placements import selectors
 from apps.placements.models import Assignment, PlacementPlan
 from controlplane.placement import Allocation, PlacementProblem
 
@@ -19,24 +18,28 @@ def assignments_write(
     deployment: Deployment,
     allocations: Sequence[Allocation],
     problem: PlacementProblem,
+    before: Iterable[Assignment],
+    ready: Mapping[UUID, int],
 ) -> set[UUID]:
     """Create, rebound, revive or retire. ``deployment`` is locked. Returns the clusters whose tables change.
+
+    ``before``: its live assignments; ``ready``: their ready replicas, by assignment.
 
     What the plan no longer names drains at once where its jurisdiction is no longer allowed, or where successors of
     its size are in the same cluster (the agent hands over). Otherwise it is ``leaving``: it serves on until its
     successors elsewhere are ready. So does what shrinks while others grow, by its ``handover_replicas``. That only one
     cluster serves where only one may (active_passive) is seen to by the tables.
     """
-    before = list(selectors.assignments_of_deployments(deployment_ids=[deployment.pk]))
-    ready = _ready(deployment.pk)
     live = {(str(row.revision_id), str(row.pool_id)): row for row in before}
     touched: set[UUID] = set()
     standing: list[Assignment] = []
+    made: list[Assignment] = []
     grows = False
     for allocation in allocations:
         row = live.pop((allocation.revision_id, allocation.pool_id), None)
         if row is None:
-            row = _create(plan, deployment, allocation)
+            row = _new(plan, deployment, allocation)
+            made.append(row)
             touched.add(UUID(problem.pool_by_id[allocation.pool_id].cluster_id))
             grows = True
         else:
@@ -44,23 +47,24 @@ def assignments_write(
             if _rebind(row, allocation, ready.get(row.pk, 0)):
                 touched.add(row.pool.cluster_id)
         standing.append(row)
+    Assignment.objects.bulk_create(made)
     for row in live.values():
         if _retire(row, deployment, allocations, problem, ready.get(row.pk, 0)):
             touched.add(row.pool.cluster_id)
     return touched | _hand_over(standing, live.values(), ready, grows=grows)
 
 
-def _ready(deployment_id: UUID) -> dict[UUID, int]:
-    """Ready replicas by assignment."""
+def ready_by_assignment(deployment_ids: Collection[UUID]) -> Mapping[UUID, int]:
+    """Ready replicas of these deployments, by assignment."""
     found: dict[UUID, int] = {}
-    for count in agents.replica_counts(deployment_ids=[deployment_id]):
+    for count in agents.replica_counts(deployment_ids=deployment_ids):
         if count.state == "ready":
             found[count.assignment_id] = found.get(count.assignment_id, 0) + count.replicas
     return found
 
 
-def _create(plan: PlacementPlan, deployment: Deployment, allocation: Allocation) -> Assignment:
-    return Assignment.objects.create(
+def _new(plan: PlacementPlan, deployment: Deployment, allocation: Allocation) -> Assignment:
+    return Assignment(
         deployment=deployment,
         revision_id=UUID(allocation.revision_id),
         pool_id=UUID(allocation.pool_id),
@@ -116,7 +120,7 @@ def _retire(
 def _hand_over(
     standing: Sequence[Assignment],
     retired: Collection[Assignment],
-    ready: dict[UUID, int],
+    ready: Mapping[UUID, int],
     *,
     grows: bool,
 ) -> set[UUID]:

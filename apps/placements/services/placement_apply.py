@@ -18,9 +18,10 @@ from apps.deployments.models import Deployment
 from apps.deployments.services.deployment_observe import deployment_observe
 from apps.deployments.services.placed_set import placed_set
 from apps.fleet import selectors as fleet
+from apps.placements import selectors
 from apps.placements.changes import EntryChange, entry_change, that_fit
-from apps.placements.models import PlacementClock, PlacementPlan
-from apps.placements.services.assignments_write import assignments_write
+from apps.placements.models import Assignment, PlacementClock, PlacementPlan
+from apps.placements.services.assignments_write import assignments_write, ready_by_assignment
 from apps.placements.services.placement_decide import Decision
 from controlplane.placement import PlacementPlan as Plan
 from controlplane.placement import PlacementProblem, certify, plan_cost, plan_encode, problem_encode
@@ -165,11 +166,21 @@ def _carry_out(
     by_id = {str(row.pk): row for row in locked}
     cluster_ids: set[UUID] = set()
     nowhere = False  # gateways say why
+    moving = [UUID(change.entry.deployment_id) for change in adopted if change.changes_assignments]
+    before: dict[UUID, list[Assignment]] = {deployment_id: [] for deployment_id in moving}
+    for row in selectors.assignments_of_deployments(deployment_ids=moving):
+        before[row.deployment_id].append(row)
+    ready = ready_by_assignment(moving)
     for change in adopted:
         deployment = by_id[change.entry.deployment_id]
         if change.changes_assignments:
             cluster_ids |= assignments_write(
-                plan=plan, deployment=deployment, allocations=change.entry.allocations, problem=problem
+                plan=plan,
+                deployment=deployment,
+                allocations=change.entry.allocations,
+                problem=problem,
+                before=before[deployment.pk],
+                ready=ready,
             )
         is_news = placed_set(
             deployment=deployment,
