@@ -15,13 +15,15 @@ from tests.fuzz import framed, strict
 from workloadplane.gateway import body as bodies
 from workloadplane.gateway import errors, multipart, routes
 from workloadplane.gateway.answer import AnswerWriter
+from workloadplane.gateway.cohort import Cohort
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.limits import Limits
+from workloadplane.gateway.pool import UpstreamPool
 from workloadplane.gateway.reader import Request, RequestReader
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.sse import SseScanner
-from workloadplane.gateway.upstream import ResponseHead, Target, UpstreamConnection, UpstreamPool
+from workloadplane.gateway.upstream import ResponseHead, Target, UpstreamConnection
 
 _LIMITS = Limits(header_bytes_max=2048, body_bytes_max=4096, pipelined_requests_max=8)
 
@@ -214,6 +216,7 @@ class _Desk:
         self.answer: AnswerWriter | None = None
         self.is_complete = False
         self.is_lost = False
+        self.cohort = Cohort(asyncio.get_running_loop())
         self._upstream = upstream
         self._strip_usage = strip_usage
 

@@ -4,6 +4,11 @@ Lines are gathered and written together; when the reader of standard output does
 and counted, for a log must not hold up the traffic that it describes.
 """
 
+import contextlib
+import os
+import stat
+from typing import TextIO
+
 import msgspec
 
 
@@ -69,8 +74,34 @@ class AccessLog:
         _encoder.encode_into(line, buffer, len(buffer))
         buffer += b"\n"
 
+    def write_to(self, descriptor: int) -> None:
+        """Write what fits now; the rest waits. ``descriptor``: of ``unwaiting``."""
+        buffer = self._buffer
+        if buffer:
+            try:
+                del buffer[: os.write(descriptor, buffer)]
+            except BlockingIOError:
+                return
+            except OSError:
+                buffer.clear()  # nobody will read it any more
+
     def take(self) -> bytes:
         """What is to be written now."""
         taken = bytes(self._buffer)
         self._buffer.clear()
         return taken
+
+
+def unwaiting(stream: TextIO) -> int | None:
+    """Another descriptor for the stream, by which a write never waits for a reader; ``None``: there can be none.
+
+    It is opened anew, for whether writing waits is a property of what was opened, which other processes share.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        mode = os.fstat(stream.fileno()).st_mode
+        if stat.S_ISREG(mode):
+            return os.dup(stream.fileno())
+        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            return os.open(f"/proc/self/fd/{stream.fileno()}", flags)
+    return None

@@ -13,8 +13,7 @@ import msgspec
 from workloadplane.gateway import errors
 from workloadplane.gateway.errors import Failure
 
-#: A member that did not come.
-ABSENT = msgspec.Raw()
+_ABSENT = msgspec.Raw()
 
 
 class StreamOptions(msgspec.Struct):
@@ -38,13 +37,13 @@ class InferenceBody(msgspec.Struct):
     max_output_tokens: int | float | None = None
     return_token_ids: bool | None = None
     # The prompt, as it came: hashed, never decoded.
-    tools: msgspec.Raw = ABSENT
-    system: msgspec.Raw = ABSENT
-    instructions: msgspec.Raw = ABSENT
-    messages: msgspec.Raw = ABSENT
-    prompt: msgspec.Raw = ABSENT
-    input: msgspec.Raw = ABSENT
-    cache_salt: msgspec.Raw = ABSENT
+    tools: msgspec.Raw = _ABSENT
+    system: msgspec.Raw = _ABSENT
+    instructions: msgspec.Raw = _ABSENT
+    messages: msgspec.Raw = _ABSENT
+    prompt: msgspec.Raw = _ABSENT
+    input: msgspec.Raw = _ABSENT
+    cache_salt: msgspec.Raw = _ABSENT
 
     @property
     def wants_usage(self) -> bool:
@@ -67,8 +66,8 @@ class InferenceBody(msgspec.Struct):
 
     def forget_prompt(self) -> None:
         """Let go of the bytes that the prompt's members are windows into."""
-        self.tools = self.system = self.instructions = self.cache_salt = ABSENT
-        self.messages = self.prompt = self.input = ABSENT
+        self.tools = self.system = self.instructions = self.cache_salt = _ABSENT
+        self.messages = self.prompt = self.input = _ABSENT
 
 
 class ResponsesBody(InferenceBody):
@@ -124,7 +123,7 @@ def parse(body: bytes, kind: type[InferenceBody] = InferenceBody) -> InferenceBo
 
 def raw_bytes(member: msgspec.Raw) -> bytes:
     """A member as it came; nothing of one that did not come, which costs a copy less."""
-    return b"" if member is ABSENT else bytes(member)
+    return b"" if member is _ABSENT else bytes(member)
 
 
 def with_usage_asked(body: bytes, parsed: InferenceBody) -> bytes:

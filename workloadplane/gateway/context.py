@@ -11,18 +11,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from workloadplane.gateway.accesslog import AccessLog
 from workloadplane.gateway.affinity import Affinity
+from workloadplane.gateway.cohort import Cohort
 from workloadplane.gateway.entry import Held
 from workloadplane.gateway.explain import Explained
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.loads import Loads
 from workloadplane.gateway.metrics import Counters
+from workloadplane.gateway.pool import UpstreamPool
 from workloadplane.gateway.queueing import WaitingRoom
 from workloadplane.gateway.queueing.rate_limits import RateLimiter
 from workloadplane.gateway.registry import Registry
 from workloadplane.gateway.stored import ResponseIds
 from workloadplane.gateway.tracing import Tracer
 from workloadplane.gateway.turns import Turns
-from workloadplane.gateway.upstream import UpstreamPool
 from workloadplane.gateway.usage import RevisionTraffic, TrafficBook
 from workloadplane.gateway.ways import Ways
 from workloadplane.gateway.websocket.sessions import Sessions
@@ -61,6 +62,7 @@ class GatewayContext:
     affinity: Affinity
     explained: Explained
     tracer: Tracer
+    cohort: Cohort
     private_key: Ed25519PrivateKey | None = None
     loads: Loads = field(default_factory=Loads)
     ways: Ways = field(default_factory=Ways)

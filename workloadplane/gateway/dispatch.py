@@ -63,6 +63,7 @@ class Gateway:
         self.connections: set[ClientConnection] = set()
         self.body_bytes = 0
         self.draining = False
+        self.cohort = context.cohort
         self._context = context
         self._operator_networks = operator_networks
         self._siblings = siblings

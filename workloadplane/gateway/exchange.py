@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Protocol
 
+from workloadplane.gateway.cohort import Cohort
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.reader import Request
@@ -43,6 +44,7 @@ class Application(Protocol):
     connections: "set[ClientConnection]"
     body_bytes: int
     draining: bool
+    cohort: Cohort
 
     def admit(self, request: Request) -> Failure | None:
         """Judge a request by its headers alone, so that a body nobody wants is not kept."""

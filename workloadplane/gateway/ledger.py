@@ -51,6 +51,7 @@ class Ledger:
     def write(self) -> None:
         """Put down what has gathered."""
         context = self._context
+        context.cohort.note(len(self._chosen) + len(self._finished))
         chosen, self._chosen = self._chosen, []
         note = context.explained.note
         for request_id, deployment_id, facts, snapshot, choice, at in chosen:

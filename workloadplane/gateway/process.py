@@ -6,6 +6,7 @@ second), a tick reports load, another writes usage, windows and the access log.
 
 import asyncio
 import contextlib
+import os
 import secrets
 import socket
 import sys
@@ -22,8 +23,9 @@ import msgspec
 import structlog
 
 from workloadplane.gateway import ready
-from workloadplane.gateway.accesslog import AccessLog
+from workloadplane.gateway.accesslog import AccessLog, unwaiting
 from workloadplane.gateway.affinity import Affinity
+from workloadplane.gateway.cohort import Cohort
 from workloadplane.gateway.collector import NO_COLLECTOR, Collector
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.dispatch import Gateway, Network
@@ -36,6 +38,7 @@ from workloadplane.gateway.ledger import Ledger
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.link import AgentLink
 from workloadplane.gateway.metrics import Counters
+from workloadplane.gateway.pool import UpstreamPool
 from workloadplane.gateway.queueing import Bounds, WaitingRoom
 from workloadplane.gateway.queueing.rate_limits import RateLimiter
 from workloadplane.gateway.regions import TICK_S, Regions
@@ -45,7 +48,6 @@ from workloadplane.gateway.tls import Reloading, ServerTls, client_tls
 from workloadplane.gateway.tls_handshakes import Handshakes, TlsConnection
 from workloadplane.gateway.tracing import Tracer
 from workloadplane.gateway.turns import Turns
-from workloadplane.gateway.upstream import UpstreamPool
 from workloadplane.gateway.usage import WINDOW_S, TrafficBook
 from workloadplane.health.ejection import EjectionPolicy
 from workloadplane.protocol.spool import SpoolWriter
@@ -121,6 +123,7 @@ class GatewayProcess:
         self._window_began_s = monotonic()
         self._spool_refused = False
         self._log_writing: asyncio.Future[None] | None = None
+        self._log_descriptor = unwaiting(sys.stdout)
         self.address: tuple[str, int] | None = None
 
     async def serve(self, stop: asyncio.Event) -> bool:
@@ -209,6 +212,11 @@ class GatewayProcess:
         _log.info("gateway ended")
         await self._context.tracer.close(_LAST_SPANS_S)
         await self._log_written()
+        if self._log_descriptor is not None:
+            os.close(self._log_descriptor)
+            self._log_descriptor = None
+        self._write_log_apart()
+        await self._log_written()
 
     async def _log_written(self) -> None:
         if self._log_writing is not None:
@@ -260,10 +268,10 @@ class GatewayProcess:
         context.rate_limiter.forget(monotonic())
 
     def _flush(self) -> None:
-        if self._log_writing is None or self._log_writing.done():
-            lines = self._context.access_log.take()
-            if lines:
-                self._log_writing = self._loop.run_in_executor(None, _write_out, lines)
+        if self._log_descriptor is not None:
+            self._context.access_log.write_to(self._log_descriptor)
+        else:
+            self._write_log_apart()
         try:
             self._context.spool.flush(monotonic())
         except OSError as error:
@@ -272,6 +280,13 @@ class GatewayProcess:
             self._spool_refused = True
         else:
             self._spool_refused = False
+
+    def _write_log_apart(self) -> None:
+        """In a thread, which may wait."""
+        if self._log_writing is None or self._log_writing.done():
+            lines = self._context.access_log.take()
+            if lines:
+                self._log_writing = self._loop.run_in_executor(None, _write_out, lines)
 
     def _wake(self) -> None:
         self._link.report_load(always=True)
@@ -295,7 +310,9 @@ def _context(
             project_bytes_max=limits.hold_bytes_per_project_max,
         )
     )
+    cohort = Cohort(loop)
     context = GatewayContext(
+        cohort=cohort,
         limits=limits,
         registry=registry,
         pool=UpstreamPool(
@@ -303,6 +320,7 @@ def _context(
             idle_timeout_s=limits.upstream_idle_timeout_s,
             idle_connections_max=limits.upstream_idle_connections_max,
             tls=tls,
+            cohort=cohort,
         ),
         spool=spool,
         traffic=TrafficBook(spool, started_at=time.time()),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from workloadplane.gateway.accesslog import AccessLine
-from workloadplane.gateway.admission import Caller
 from workloadplane.gateway.answer import AnswerWriter
+from workloadplane.gateway.attempt import Inquiry
 from workloadplane.gateway.entry import Entry
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.queueing.priority import NAMES
@@ -18,7 +18,6 @@ from workloadplane.gateway.sse import SseScanner
 from workloadplane.gateway.tracing import Attribute, EndedSpan, Span
 from workloadplane.gateway.trail import PROVIDER, operation_of
 from workloadplane.gateway.usage import Tally
-from workloadplane.protocol.routing import Route
 from workloadplane.protocol.usage import UsageRecord
 from workloadplane.routing import Reasons
 
@@ -29,15 +28,12 @@ if TYPE_CHECKING:
 class Finished(msgspec.Struct, frozen=True, gc=False):
     """How a request went. Times in seconds on the monotonic clock; ``ended_at`` since 1970.
 
-    characters:  of the text that was to be spoken
     known_bytes: of its prompt, believed to be cached where it was sent last
     outcome:     ok | client_gone | upstream_error | refused
     """
 
     request_id: str
-    caller: Caller
-    route: Route
-    route_class: str
+    inquiry: Inquiry
     answer: AnswerWriter
     entry: Entry
     status: int
@@ -46,12 +42,7 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
     span: Span | None
     reasons: Reasons
     attempts: int
-    adapter: str | None
-    prompt_bytes: int
     known_bytes: int
-    characters: int
-    resumed: bool
-    began_s: float
     sent_s: float | None
     ended_s: float
     ended_at: float
@@ -86,13 +77,19 @@ def settle(context: "GatewayContext", done: Finished) -> Figures:
 def record(context: "GatewayContext", done: Finished, figures: Figures) -> None:
     """Write it down. A request that a peer passed on is counted there, where its client was met."""
     priority = NAMES[done.entry.ticket.priority]
-    key = (done.route.deployment_id, done.route_class, priority, str(done.status), done.outcome)
+    key = (
+        done.inquiry.route.deployment_id,
+        done.inquiry.route_class.name,
+        priority,
+        str(done.status),
+        done.outcome,
+    )
     context.counters.requests[key] += 1
-    if done.caller.statement is None:
+    if done.inquiry.caller.statement is None:
         if done.served is not None and done.served.revision_id:
-            traffic = context.traffic.of(done.route.deployment_id, done.served.revision_id)
+            traffic = context.traffic.of(done.inquiry.route.deployment_id, done.served.revision_id)
         else:
-            traffic = context.waiting_traffic(done.route)
+            traffic = context.waiting_traffic(done.inquiry.route)
         _add_to_window(traffic.window, done, figures, done.answer.stream)
         context.spool.append_usage(_usage_record(context, done, figures, traffic.revision_id))
     if done.span is not None:
@@ -109,7 +106,7 @@ def _served_here_s(context: "GatewayContext", done: Finished) -> float | None:
 
 
 def _figures(done: Finished) -> Figures:
-    answer, began_s, ended_s = done.answer, done.began_s, done.ended_s
+    answer, began_s, ended_s = done.answer, done.inquiry.request.began_s, done.ended_s
     stream = answer.stream
     counts = answer.counts()
     told = _told_to_one_who_left(done) if counts.input_tokens is None else None
@@ -127,7 +124,7 @@ def _figures(done: Finished) -> Figures:
         counts.cached_tokens or 0,
         made or 0,
         counts.audio_input_s or 0.0,
-        done.characters if answer.status == 200 else 0,
+        done.inquiry.characters if answer.status == 200 else 0,
         (ended_s if sent_s is None else sent_s) - began_s,
         None if first_s is None or answer.status >= 400 else first_s - began_s,
         ended_s - began_s,
@@ -171,9 +168,9 @@ def _usage_record(
         context.spool.next_usage_sequence(),
         done.request_id,
         done.ended_at,
-        done.caller.api_key.project_id,
-        done.caller.api_key.api_key_id,
-        done.route.deployment_id,
+        done.inquiry.caller.api_key.project_id,
+        done.inquiry.caller.api_key.api_key_id,
+        done.inquiry.route.deployment_id,
         revision_id,
         served.revision if served else 0,
         served.replica_id if served else None,
@@ -181,7 +178,7 @@ def _usage_record(
         served.cluster_id if served else None,
         header.region if header else "",
         "interactive",
-        done.route_class,
+        done.inquiry.route_class.name,
         done.status,
         done.outcome,
         figures.input_tokens,
@@ -201,12 +198,12 @@ def _access_line(done: Finished, figures: Figures) -> AccessLine:
     return AccessLine(
         done.ended_at,
         done.request_id,
-        done.route_class,
+        done.inquiry.route_class.name,
         done.status,
         done.outcome,
-        done.caller.api_key.project_id,
-        done.caller.api_key.api_key_id,
-        done.route.deployment,
+        done.inquiry.caller.api_key.project_id,
+        done.inquiry.caller.api_key.api_key_id,
+        done.inquiry.route.deployment,
         done.served.replica_id if done.served else None,
         done.served.region if done.served else None,
         done.reasons,
@@ -220,20 +217,20 @@ def _access_line(done: Finished, figures: Figures) -> AccessLine:
         figures.cached_tokens,
         done.span.trace_id if done.span is not None else None,
         NAMES[done.entry.ticket.priority],
-        done.adapter,
-        round(done.known_bytes / done.prompt_bytes, 3) if done.known_bytes else 0.0,
-        done.resumed,
+        done.inquiry.adapter,
+        round(done.known_bytes / done.inquiry.prompt.size_bytes, 3) if done.known_bytes else 0.0,
+        done.answer.rewriter is not None,
     )
 
 
 def _ended(span: Span, done: Finished, figures: Figures) -> EndedSpan:
     """Named by OpenTelemetry's GenAI conventions where they have a word for it."""
-    operation = operation_of(done.route_class)
+    operation = operation_of(done.inquiry.route_class.name)
     told: list[tuple[str, Attribute]] = [
         ("gen_ai.operation.name", operation),
         PROVIDER,
-        ("gen_ai.request.model", done.route.deployment),
-        ("gen_ai.response.model", done.route.model),
+        ("gen_ai.request.model", done.inquiry.route.deployment),
+        ("gen_ai.response.model", done.inquiry.route.model),
         ("gen_ai.usage.input_tokens", figures.input_tokens),
         ("gen_ai.usage.output_tokens", figures.output_tokens),
         ("gen_ai.usage.cache_read.input_tokens", figures.cached_tokens),
@@ -254,7 +251,7 @@ def _ended(span: Span, done: Finished, figures: Figures) -> EndedSpan:
             told.append(("meridian.replica_id", done.served.replica_id))
     return EndedSpan(
         span,
-        f"{operation} {done.route.deployment}",
+        f"{operation} {done.inquiry.route.deployment}",
         done.ended_at - figures.duration_s,
         done.ended_at,
         failed,

@@ -338,9 +338,7 @@ class Relay(Recovering):
         context.ledger.finished(
             Finished(
                 self.request_id,
-                inquiry.caller,
-                inquiry.route,
-                inquiry.route_class.name,
+                inquiry,
                 self._answer,
                 self._entry,
                 status or self._answer.status,
@@ -349,16 +347,11 @@ class Relay(Recovering):
                 self._trail.span if self._trail is not None else None,
                 self._reasons,
                 self._attempts,
-                inquiry.adapter,
-                inquiry.prompt.size_bytes,
                 self._known_bytes,
-                inquiry.characters,
-                self._answer.rewriter is not None,
-                inquiry.request.began_s,
                 self._sent_s,
                 monotonic(),
                 time.time(),
-            ),
+            )
         )
         self._sending.close()
 

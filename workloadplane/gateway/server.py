@@ -270,7 +270,16 @@ class ClientConnection(ClientSocket):
             request.failure = errors.memory_bound()
         self._current = request
         request.began_s = monotonic()
-        app.handle(self, request)
+        if app.cohort.is_busy:
+            app.cohort.add_request(self)
+        else:
+            app.handle(self, request)
+
+    def on_turn(self) -> None:
+        """The request at hand was gathered with others of this turn: answer it."""
+        request = self._current
+        if request is not None and self._transport is not None:
+            self._app.handle(self, request)
 
     def _on_partial_body(self, reader: RequestReader) -> None:
         """The head is complete, the body is not: decide now whether to wait for it."""

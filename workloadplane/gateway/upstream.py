@@ -1,4 +1,4 @@
-"""Connections to replicas and peer gateways: pooled, one request at a time on each, parsed by httptools.
+"""Connections to replicas and peer gateways: one request at a time on each, parsed by httptools; ``pool`` keeps them.
 
 A connection hands its sink at most one call per read, with everything that the read brought, so a small answer
 costs the client one write. It is used again only after a complete answer to a request that was sent whole, never
@@ -9,27 +9,22 @@ unused for a moment is looked at before it is used: what has come there, an end 
 import asyncio
 import re
 import select
-import ssl
-from collections import deque
-from collections.abc import Callable
 from time import monotonic
-from typing import NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import httptools
 import msgspec
-import structlog
 
 from workloadplane.gateway.remembered import Around, around_length, content_of
-from workloadplane.gateway.tls import Reloading, client_tls
 
-_log = structlog.get_logger(__name__)
+if TYPE_CHECKING:
+    from workloadplane.gateway.pool import UpstreamPool
 
 _HEAD_BYTES_MAX = 64 * 1024
 _LOOKED_AT_AFTER_S = 0.05
 _KEEP_ALIVE_MARGIN_S = 1.0
 _KEEP_ALIVE_TIMEOUT = re.compile(rb"(?:^|[\s,;])timeout=(\d{1,6})(?:$|[\s,;])")
 _NEVER_S = float("inf")
-_Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
 
 
 class Target(NamedTuple):
@@ -109,6 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_cohort",
         "_complete",
         "_head",
         "_head_bytes",
@@ -119,7 +115,9 @@ class UpstreamConnection(asyncio.Protocol):
         "_remembered",
         "_reusable",
         "_sink",
+        "_spoilt",
         "_transport",
+        "_whole",
         "fresh",
         "idle_since_s",
         "kept_until_s",
@@ -133,9 +131,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since_s = 0.0
         self.kept_until_s = _NEVER_S
         self._pool = pool
+        self._cohort = pool.cohort
         self._transport: asyncio.Transport | None = None
         self._sink: ResponseSink | None = None
         self._remembered: _Remembered | None = None
+        self._whole: bytes | None = None  # an answer's content, to be passed on at the turn's end
+        self._spoilt = False
         self._pieces: list[bytes] = []
         #: httptools' callback for each piece: the list's own method, as a fast stream has one for every token.
         self.on_body = self._pieces.append
@@ -177,25 +178,23 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def abort(self) -> None:
+        """What came on it could not be handled."""
+        self.abandon()
+
     # The transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without deriving
 
     def data_received(self, data: bytes) -> None:
-        sink = self._sink
+        sink, head_before = self._sink, self._head
         if sink is None:
             self.abandon()  # bytes that nobody asked for
             return
-        head_before = self._head
         begins = head_before is None and not self._head_bytes
-        known = self._remembered
-        if begins and known is not None:
-            content = content_of(data, known.around)
-            if content is not None:
-                self._release(known.head)
-                sink.on_response(known.head, content, True)
-                return
+        if begins and self._is_known(data):
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -208,21 +207,39 @@ class UpstreamConnection(asyncio.Protocol):
             return
         head = self._head if head_before is None else None
         pieces = self._pieces
-        if len(pieces) == 1:
-            body = pieces[0]
-            pieces.clear()
-        elif pieces:
-            body = b"".join(pieces)
-            pieces.clear()
-        else:
-            body = b""
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
         complete = self._complete
         if complete:
-            if begins and head is not None:
-                self._remember(data, head)
+            if begins:
+                self._remember(data, self._head)
             self._finish()
         if head is not None or body or complete:
             sink.on_response(head, body, complete)
+
+    def _is_known(self, data: bytes) -> bool:
+        """Whether a read is a whole answer whose head came before: it is passed on, now or at the turn's end."""
+        if self._whole is not None:
+            self._spoilt = True  # bytes that nobody asked for, behind an answer that is about to be passed on
+            return True
+        known = self._remembered
+        content = content_of(data, known.around) if known is not None else None
+        if content is None:
+            return False
+        self._whole = content
+        if self._cohort.is_busy:
+            self._cohort.add_answer(self)
+        else:
+            self.on_turn()
+        return True
+
+    def on_turn(self) -> None:
+        """If a whole answer with a known head has come, pass it on, unless nobody wants it any more."""
+        known, content, sink = self._remembered, self._whole, self._sink
+        self._whole = None
+        if sink is not None and known is not None and content is not None:
+            self._release(known.head)
+            sink.on_response(known.head, content, True)
 
     def seems_alive(self, now_s: float) -> bool:
         """Whether neither an end nor a byte has come while it lay unused, read by the loop or not."""
@@ -258,7 +275,7 @@ class UpstreamConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        if transport.get_write_buffer_size():
+        if self._spoilt or transport.get_write_buffer_size():
             transport.close()
             return
         keep_alive = head.get(b"keep-alive")
@@ -282,6 +299,7 @@ class UpstreamConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.on_turn()
         self._transport = None
         self._pool.forget(self)
         sink, self._sink = self._sink, None
@@ -313,92 +331,3 @@ class UpstreamConnection(asyncio.Protocol):
         if self._head is not None:
             self._complete = True
             self._reusable = self._parser.should_keep_alive()  # llhttp tells it only now
-
-
-class UpstreamPool:
-    """Idle connections by target, the most recently used first."""
-
-    def __init__(
-        self,
-        *,
-        connect_timeout_s: float,
-        idle_timeout_s: float,
-        idle_connections_max: int,
-        tls: Reloading | None = None,
-    ) -> None:
-        self._connect_timeout_s = connect_timeout_s
-        self._idle_timeout_s = idle_timeout_s
-        self._idle_connections_max = idle_connections_max
-        self._idle: dict[Target, deque[UpstreamConnection]] = {}
-        self._loop = asyncio.get_running_loop()
-        self._tls = tls
-
-    def take(self, target: Target) -> UpstreamConnection | None:
-        """An idle connection that seems alive, if there is one."""
-        idle = self._idle.get(target)
-        if not idle:
-            return None
-        now_s = monotonic()
-        while idle:
-            connection = idle.pop()
-            if connection.seems_alive(now_s):
-                return connection
-            connection.abandon()
-        return None
-
-    async def connect(self, target: Target) -> UpstreamConnection:
-        """A new connection. Raises OSError (also for a time-out)."""
-        return await self.open(target, lambda: UpstreamConnection(self, target))
-
-    async def open(self, target: Target, protocol: Callable[[], _Protocol]) -> _Protocol:
-        """A new connection that is not pooled, for another protocol. Raises OSError (also for a time-out)."""
-        async with asyncio.timeout(self._connect_timeout_s):
-            if not target.tls:
-                _, connection = await self._loop.create_connection(protocol, target.host, target.port)
-                return connection
-            if self._tls is None:
-                self._tls = client_tls(None)  # only now: the system's authorities take time and memory
-            name = target.name or target.host
-            try:
-                _, connection = await self._loop.create_connection(
-                    protocol, target.host, target.port, ssl=self._tls.made, server_hostname=name
-                )
-            except ssl.SSLError as error:
-                _log.warning("TLS refused", host=target.host, port=target.port, name=name, reason=str(error))
-                raise
-        return connection
-
-    def release(self, connection: UpstreamConnection) -> None:
-        """Keep it for the next request."""
-        idle = self._idle.get(connection.target)
-        if idle is None:
-            idle = self._idle[connection.target] = deque()
-        if len(idle) >= self._idle_connections_max:
-            connection.abandon()
-            return
-        connection.idle_since_s = monotonic()
-        idle.append(connection)
-
-    def forget(self, connection: UpstreamConnection) -> None:
-        """It has closed."""
-        idle = self._idle.get(connection.target)
-        if idle is None:
-            return
-        if connection in idle:
-            idle.remove(connection)
-        if not idle:
-            del self._idle[connection.target]
-
-    def expire(self, now_s: float) -> None:
-        """Close those that were idle for too long."""
-        for idle in list(self._idle.values()):
-            while idle and now_s - idle[0].idle_since_s >= self._idle_timeout_s:
-                idle.popleft().abandon()
-            for connection in [each for each in idle if now_s >= each.kept_until_s]:
-                idle.remove(connection)
-                connection.abandon()
-
-    def close(self) -> None:
-        for idle in list(self._idle.values()):
-            for connection in list(idle):
-                connection.abandon()

@@ -26,7 +26,7 @@ from typing import Any, Self
 import structlog
 
 from workloadplane.engines import engine_named
-from workloadplane.engines.base import EngineEndpoint, EnginePlace
+from workloadplane.engines.base import EngineCommand, EngineEndpoint, EnginePlace
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.runtimes import processes
 from workloadplane.runtimes.base import (
@@ -224,27 +224,9 @@ class ProcessRuntime:
         if isinstance(command, Refusal):
             return command
         record = ProcessRecord(spec=spec, port=port, started_at=time.time())
-        environment = {
-            **_inherited_environment(),
-            **command.environment,
-            **command.secrets,
-            **processes.marks(self._state_dir, spec.replica_id),
-        }
         try:
             self._records.save(record)
-            log = self._logs.open(spec.replica_id)
-            try:
-                child = subprocess.Popen(
-                    command.argv,
-                    env=environment,
-                    cwd=self._state_dir,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            finally:
-                os.close(log)
+            child = self._begin(spec.replica_id, command)
         except OSError as error:
             self._forget(spec.replica_id)
             return _refusal(
@@ -263,6 +245,28 @@ class ProcessRuntime:
             # The first record and the mark in the replica's environment are enough to find it again.
             _log.warning("replica record incomplete", replica_id=spec.replica_id, error=str(error))
         return record, child
+
+    def _begin(self, replica_id: str, command: EngineCommand) -> subprocess.Popen[bytes]:
+        """Raises OSError."""
+        environment = {
+            **_inherited_environment(),
+            **command.environment,
+            **command.secrets,
+            **processes.marks(self._state_dir, replica_id),
+        }
+        log = self._logs.open(replica_id)
+        try:
+            return subprocess.Popen(
+                command.argv,
+                env=environment,
+                cwd=self._state_dir,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
 
     def _find_living(self) -> list[tuple[ProcessRecord, int]]:
         loaded = self._records.load()

@@ -1,7 +1,7 @@
 """The gateway's own code alone: a whole process but for its sockets, which do nothing.
 
-Requests are handed to client connections and answers to upstream connections as the loop would do it, one after the
-other, so what is measured is the gateway and not the kernel, the loop or what else the machine does.
+Requests are handed to client connections and answers to upstream connections as a busy loop would do it, some in
+each turn, so what is measured is the gateway and not the kernel, the loop or what else the machine does.
 """
 
 import asyncio
@@ -25,15 +25,17 @@ import uvloop
 from tests.benchmarks.gateway import profile, upstream
 from tests.support.gateway import SECRET, agent_state
 from workloadplane.gateway import limits
+from workloadplane.gateway.cohort import Cohort
+from workloadplane.gateway.pool import UpstreamPool
 from workloadplane.gateway.process import GatewayProcess, Options
 from workloadplane.gateway.server import ClientConnection
-from workloadplane.gateway.upstream import Target, UpstreamConnection, UpstreamPool
+from workloadplane.gateway.upstream import Target, UpstreamConnection
 
 _REPLICAS = 4
 _CLIENTS = 32
 _EVENTS = 100
 _ROUNDS = 60
-_TURN = 12  # requests that a busy loop answers before it writes
+_TURN = 12  # requests, or answers, that a busy loop reads before it writes
 
 
 @dataclass(frozen=True)
@@ -89,18 +91,19 @@ class _Socket:
 
 
 class _Pool(UpstreamPool):
-    """Connections that are always there. ``taken``: the latest."""
+    """Connections that are always there. ``taken``: in this order, since it was emptied."""
 
-    def __init__(self) -> None:
-        super().__init__(connect_timeout_s=1, idle_timeout_s=60, idle_connections_max=_CLIENTS)
-        self.taken: UpstreamConnection | None = None
+    def __init__(self, cohort: Cohort) -> None:
+        super().__init__(connect_timeout_s=1, idle_timeout_s=60, idle_connections_max=_CLIENTS, cohort=cohort)
+        self.taken: list[UpstreamConnection] = []
 
     def take(self, target: Target) -> UpstreamConnection:
-        self.taken = super().take(target)
-        if self.taken is None:
-            self.taken = UpstreamConnection(self, target)
-            _Socket(self.taken)
-        return self.taken
+        connection = super().take(target)
+        if connection is None:
+            connection = UpstreamConnection(self, target)
+            _Socket(connection)
+        self.taken.append(connection)
+        return connection
 
     def release(self, connection: UpstreamConnection) -> None:
         super().release(connection)
@@ -159,7 +162,7 @@ async def _running(directory: Path) -> AsyncIterator[tuple[Any, _Pool]]:
         )
     )
     gateway: Any = process._gateway
-    pool = process._context.pool = _Pool()
+    pool = process._context.pool = _Pool(process._context.cohort)
     stop = asyncio.Event()
     serving = asyncio.create_task(process.serve(stop))
     while process.address is None:  # noqa: ASYNC110  no event tells it
@@ -177,18 +180,24 @@ def _player(kind: Kind, gateway: Any, pool: _Pool) -> Callable[[], None]:
     if kind.streams:
         answer = [upstream.STREAM_HEAD, *(upstream.event() for _ in range(_EVENTS)), upstream.STREAM_END]
 
-    def play() -> None:
-        for number, request in enumerate(requests):
-            client, sock = clients[number % _CLIENTS], sockets[number % _CLIENTS]
-            client.data_received(request)
-            replica = pool.taken
-            assert replica is not None
-            for data in answer:
+    def turn(begin: int) -> None:
+        asked = range(begin, min(begin + _TURN, kind.requests))
+        pool.taken.clear()
+        for number in asked:
+            clients[number % _CLIENTS].data_received(requests[number])
+        pool.cohort.handle()
+        for data in answer:
+            for replica in pool.taken:
                 replica.data_received(data)
-            assert sock.written.startswith(b"HTTP/1.1 200 ") or kind.streams, sock.written
-            if number % _TURN == 0:
-                gateway._context.ledger.write()
+            pool.cohort.handle()
+        for number in asked:
+            told = sockets[number % _CLIENTS].written
+            assert told.startswith(b"HTTP/1.1 200 ") or kind.streams, told
         gateway._context.ledger.write()
+
+    def play() -> None:
+        for begin in range(0, kind.requests, _TURN):
+            turn(begin)
 
     return play
 

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from tests.support.gateway import run
-from workloadplane.gateway.upstream import Target, UpstreamPool
+from workloadplane.gateway.pool import UpstreamPool
+from workloadplane.gateway.upstream import Target
 
 
 @pytest.mark.parametrize("ends", ["closed", "sent to", "left alone"])

@@ -10,7 +10,7 @@ from workloadplane.gateway.resume.told import Told
 
 #: More than this is not kept: such a stream ends with an error when its replica dies.
 KEPT_BYTES_MAX = 4 * 1024 * 1024
-_BATCH_BYTES = 8 * 1024
+_BATCH_BYTES = 4 * 1024
 _IDS = re.compile(rb'token_ids":\[[\d, ]*\]')
 _IDS_BEGIN = b'token_ids":['
 _NO_IDS = b'token_ids":null'
