@@ -360,6 +360,9 @@ class PlanPreviewSerializer(serializers.Serializer[Any]):
 
     allocations = AllocationPreviewSerializer(many=True)
     refusals = RefusalSerializer(many=True)
+    relaxed = RefusalSerializer(
+        many=True, help_text="Wishes that it would not keep, and what would keep each."
+    )
     usd_per_h = serializers.CharField(help_text="At the minimum of replicas.")
     usd_per_h_marginal = serializers.CharField(help_text="What of it is not paid for already.")
     usd_per_h_max = serializers.CharField(help_text="At the maximum of replicas.")
@@ -395,6 +398,7 @@ class DryRunSerializer(serializers.Serializer[Any]):
             "plan": {
                 "allocations": allocations,
                 "refusals": [msgspec.to_builtins(entry.refusal)] if entry.refusal else [],
+                "relaxed": [msgspec.to_builtins(wish) for wish in entry.relaxed],
                 "usd_per_h": usd(entry.micro_usd_per_h),
                 "usd_per_h_marginal": usd(sum(row.marginal_micro_usd_per_h for row in entry.allocations)),
                 "usd_per_h_max": usd(micro_usd_per_h_at_most(problem, entry)),

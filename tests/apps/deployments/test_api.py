@@ -297,9 +297,10 @@ def test_a_dry_run_plans_and_writes_nothing(client: APIClient) -> None:
     assert (body["plan"]["usd_per_h"], body["plan"]["usd_per_h_max"]) == ("2.00", "8.00")
     assert body["plan"]["refusals"] == []
     assert not Deployment.objects.exists()
-    refused = client.post(f"{ROOT}?dry_run=true", FULL | {"survivability": "region"}, format="json").json()
-    assert refused["plan"]["allocations"] == []
-    assert refused["plan"]["refusals"][0]["rule"] == "survivability"
+    relaxed = client.post(f"{ROOT}?dry_run=true", FULL | {"survivability": "region"}, format="json").json()
+    assert [row["cluster"] for row in relaxed["plan"]["allocations"]] == ["eu-west"]
+    assert (relaxed["plan"]["refusals"], body["plan"]["relaxed"]) == ([], [])
+    assert [wish["rule"] for wish in relaxed["plan"]["relaxed"]] == ["survivability"]
 
 
 def test_a_dry_run_of_a_change_counts_what_is_there_once(client: APIClient) -> None:
