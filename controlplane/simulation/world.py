@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from controlplane.placement import (
@@ -131,47 +132,46 @@ class World:
 
     def served_share(self, deployment_id: str) -> float:
         """Of what is asked for, the part that ready replicas can serve; at most 1."""
+        return min(1.0, self._share(deployment_id, self.serving(deployment_id)))
+
+    def _share(self, deployment_id: str, ready_by_pool: Mapping[str, int]) -> float:
         demands = self.first.demands_of(deployment_id)
         factor = self.factors.get(deployment_id, 1.0)
         requests_per_s = factor * sum(row.requests_per_s_p95 for row in demands)
         tokens_per_s = factor * sum(row.tokens_per_s_p95 for row in demands)
         share = 0.0
-        for pool_id, ready in self.serving(deployment_id).items():
+        for pool_id, ready in ready_by_pool.items():
             pool = self.first.pool_by_id[pool_id]
             profile = self.first.profile_of(self.first.deployment_by_id[deployment_id], pool.instance_type_id)
             if profile is not None and requests_per_s > 0:
                 share += ready / max(
                     requests_per_s / profile.requests_per_s, tokens_per_s / profile.tokens_per_s
                 )
-        return min(1.0, share)
+        return share
 
-    def serving(self, deployment_id: str) -> dict[str, int]:
-        """Pool id -> ready replicas that take requests. A standby does where nothing else is ready."""
-        found: dict[bool, dict[str, int]] = {False: defaultdict(int), True: defaultdict(int)}
-        standby = self.standby.get(deployment_id, ())
+    def serving(self, deployment_id: str) -> Mapping[str, int]:
+        """Pool id -> ready replicas that take requests; in ``active_passive`` those of one cluster."""
+        ready: dict[str, int] = defaultdict(int)
         for part in (self.replicas, self.outgoing):
             for pool_id, times_s in part.get(deployment_id, {}).items():
-                ready = bisect_right(times_s, self.now_s)
-                if ready:
-                    found[pool_id in standby][pool_id] += ready
-        active = found[False] or found[True]
+                ready[pool_id] += bisect_right(times_s, self.now_s)
+        ready = {pool_id: count for pool_id, count in ready.items() if count}
         if self.first.deployment_by_id[deployment_id].posture == "active_passive":
-            return self._one_cluster(active)
-        return dict(active)
+            return self._one_cluster(deployment_id, ready)
+        return ready
 
-    def _one_cluster(self, ready: dict[str, int]) -> dict[str, int]:
-        """Of several clusters that could serve (while moving), the one with most."""
-        by_cluster: dict[str, int] = defaultdict(int)
+    def _one_cluster(self, deployment_id: str, ready: Mapping[str, int]) -> Mapping[str, int]:
+        """The one that the plan lets serve while it can serve all; else whichever can serve most: it is promoted."""
+        by_cluster: dict[str, dict[str, int]] = defaultdict(dict)
         for pool_id, count in ready.items():
-            by_cluster[self.first.pool_by_id[pool_id].cluster_id] += count
-        if not by_cluster:
-            return {}
-        chosen = max(sorted(by_cluster), key=by_cluster.__getitem__)
-        return {
-            pool_id: count
-            for pool_id, count in ready.items()
-            if self.first.pool_by_id[pool_id].cluster_id == chosen
-        }
+            by_cluster[self.first.pool_by_id[pool_id].cluster_id][pool_id] = count
+        standby = self.standby.get(deployment_id, set())
+
+        def preference(cluster_id: str) -> tuple[float, bool, str]:
+            there = by_cluster[cluster_id]
+            return min(1.0, self._share(deployment_id, there)), not standby & there.keys(), cluster_id
+
+        return by_cluster[max(by_cluster, key=preference)] if by_cluster else {}
 
     def cold_start_s(self, deployment_id: str, pool: Pool) -> float:
         """How long until a replica that starts now is ready; reserved machines need not be procured."""

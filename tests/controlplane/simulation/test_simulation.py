@@ -117,6 +117,22 @@ def test_a_promise_that_the_plan_keeps_loses_nothing():
     assert outcome.broken == []
 
 
+def test_a_standby_is_promoted_where_the_first_can_no_longer_serve_all():
+    """A part of the first cluster's pool is lost: the standby serves all, and the two never serve together."""
+
+    def planner(asked: PlacementProblem, before: PlacementPlan, touched: frozenset[str]) -> PlacementPlan:
+        plan = fixed({"p-eu-on_demand": 3, "p-us-on_demand": 3})(asked, before, touched)
+        first, second = plan.deployments[0].allocations
+        rows = (first, replace(second, standby=True))
+        return replace(plan, deployments=(replace(plan.deployments[0], allocations=rows),))
+
+    part = CapacityLost(HOUR_S, 2 * HOUR_S, {"p-eu-on_demand": 3}, None, "a part of eu lost")
+    outcome = played(world(posture="active_passive", survivability="region"), planner, part)
+    assert outcome.lost_replicas == 2
+    assert outcome.unserved_requests == 0
+    assert outcome.broken == []
+
+
 def test_a_broken_promise_is_told_unless_the_plan_said_so():
     unsafe = {"p-eu-on_demand": 3}
     told = played(world(survivability="region"), fixed(unsafe), EU_LOST).broken
