@@ -129,21 +129,21 @@ def test_a_reservation_goes_to_the_largest_replicas_whoever_comes_first() -> Non
 
 
 def test_spot_costs_its_expected_losses_and_what_is_asked_for_in_vain() -> None:
-    """Rent 2, lost 0.1 times an hour at one hour each: 0.2; half had, a quarter hour each: 0.25, for new ones only."""
+    """Rent 2, lost 0.1 times an hour at one hour each: 0.2; a quarter not had, a quarter hour each: 0.125."""
     spot = pool(
         "eu",
         procurement="spot",
         hazard_per_h=0.1,
-        obtainability=0.5,
+        obtainability=0.75,
     )
     world = problem(wanted(), pools=(spot,))
     bought = plan_of(row("p-eu-spot", 1))
     assert plan_cost(world, bought) == PlanCost(
-        rent_micro_usd_per_h=2 * USD, interruption_micro_usd_per_h=200_000, refusal_micro_usd_per_h=250_000
+        rent_micro_usd_per_h=2 * USD, interruption_micro_usd_per_h=200_000, refusal_micro_usd_per_h=125_000
     )
     standing = replace(world, current=(current("p-eu-spot", 1),))
     assert plan_cost(standing, bought).refusal_micro_usd_per_h == 0
-    assert plan_cost(standing, plan_of(row("p-eu-spot", 2))).refusal_micro_usd_per_h == 250_000
+    assert plan_cost(standing, plan_of(row("p-eu-spot", 2))).refusal_micro_usd_per_h == 125_000
 
 
 def test_lateness_is_the_median_requests_beyond_what_the_network_may_take() -> None:

@@ -424,3 +424,21 @@ def test_who_could_go_elsewhere_makes_way_for_who_could_not() -> None:
     plan = solve(replace(standing, deployments=(old, young)))
     assert placed(plan, "old") == {"p-us-on_demand": 1}
     assert refusal(plan, "young").rule == "pool_capacity"
+
+
+def test_a_budget_that_was_lowered_takes_from_the_lower_priority() -> None:
+    """Both run at 1 USD/h each; with 1 to spend the higher priority keeps its place, though it is younger."""
+    first, second = wanted("low", created_at_s=0.0), wanted("high", priority=1)
+    before = problem(first, second)
+    standing = adopted(before, solve(before))
+    plan = solve(replace(standing, budgets=(Budget(project_id="project", micro_usd_per_h=1_000_000),)))
+    assert placed(plan, "high") == {"p-us-on_demand": 1}
+    assert refusal(plan, "low").rule == "budget"
+
+
+def test_a_pool_that_shrank_keeps_as_many_as_it_holds() -> None:
+    """Three ran in four instances of which two are left: one goes elsewhere, two stay."""
+    before = problem(wanted(min_replicas=3))
+    standing = adopted(before, solve(before))
+    shrunk = tuple(replace(one, capacity_instances=2) if "us" in one.pool_id else one for one in POOLS)
+    assert placed(solve(replace(standing, pools=shrunk))) == {"p-us-on_demand": 2, "p-eu-on_demand": 1}
