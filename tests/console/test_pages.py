@@ -314,6 +314,17 @@ def test_the_history_leads_to_what_each_plan_changed(client: Client, world: Worl
     assert "it was the first" in first
     assert "starts on eu-west/h100-reserved" in first
     assert client.get("/plans/1/diff?against=7").status_code == 404
+    PlacementPlan.objects.create(
+        organization=world.organization,
+        plan_generation=2,
+        problem=world.plan.problem,
+        plan=world.plan.plan,
+        micro_usd_per_h=world.plan.micro_usd_per_h,
+        solve_s=0.1,
+    )
+    second = client.get("/plans/2/diff?against=1").content.decode()
+    assert "Nothing changes for this project" in second
+    assert 'name="against" min="1" value="1"' in second
 
 
 def test_a_preview_tells_what_else_would_change(client: Client, world: World) -> None:
