@@ -121,7 +121,7 @@ def test_a_standby_is_promoted_where_the_first_can_no_longer_serve_all():
     """A part of the first cluster's pool is lost: the standby serves all, and the two never serve together."""
 
     def planner(asked: PlacementProblem, before: PlacementPlan, touched: frozenset[str]) -> PlacementPlan:
-        plan = fixed({"p-eu-on_demand": 3, "p-us-on_demand": 3})(asked, before, touched)
+        plan: PlacementPlan = fixed({"p-eu-on_demand": 3, "p-us-on_demand": 3})(asked, before, touched)
         first, second = plan.deployments[0].allocations
         rows = (first, replace(second, standby=True))
         return replace(plan, deployments=(replace(plan.deployments[0], allocations=rows),))
