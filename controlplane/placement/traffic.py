@@ -15,6 +15,9 @@ BYTES_PER_GIB = 1024**3
 #: Amounts of traffic below this, as a part of a deployment's demand, are rounding.
 _LEAST = 1e-9
 
+#: Costs are compared in whole thousandths of a micro-dollar, so that no rounding makes ways run in circles.
+_WHOLE = 1000
+
 #: Of equally cheap clusters the nearer one: what a second of round trip weighs there, in micro-USD/h.
 _NEARER_MICRO_USD_PER_H_S = 1e-3
 
@@ -124,7 +127,7 @@ def _cheapest_flow(
 ) -> list[list[float]]:
     """Shortest augmenting paths: each load in turn goes where it adds least, others making way where that pays."""
     unit = [
-        [cost / load if load > _LEAST else 0.0 for cost in row]
+        [round(cost / load * _WHOLE) if load > _LEAST else 0 for cost in row]
         for row, load in zip(costs, loads, strict=True)
     ]
     flow = [[0.0] * len(room) for _ in loads]
@@ -146,7 +149,7 @@ def _cheapest_flow(
 
 
 def _path(
-    source: int, flow: Sequence[Sequence[float]], room: Sequence[float], unit: Sequence[Sequence[float]]
+    source: int, flow: Sequence[Sequence[float]], room: Sequence[float], unit: Sequence[Sequence[int]]
 ) -> list[tuple[int, int, int]] | None:
     """The cheapest way for ``source`` to a target with room, as (origin, to, from): Bellman-Ford over targets."""
     targets = range(len(room))
@@ -160,7 +163,7 @@ def _path(
                     continue
                 for target in targets:
                     through = cost[came] + unit[origin][target] - unit[origin][came]
-                    if target != came and through < cost[target] - _LEAST * (1 + abs(cost[target])):
+                    if through < cost[target]:
                         cost[target], step[target] = through, (origin, target, came)
                         settled = False
         if settled:
@@ -171,10 +174,6 @@ def _path(
     path = [step[min(ends, key=cost.__getitem__)]]
     while path[-1][2] >= 0 and len(path) <= len(room):
         path.append(step[path[-1][2]])
-    if (
-        path[-1][2] >= 0
-    ):  # among nearly equal costs rounding ran in a circle, which never comes from ``source``
-        return [(source, min(ends, key=unit[source].__getitem__), -1)]
     return path[::-1]
 
 
