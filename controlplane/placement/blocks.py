@@ -3,24 +3,25 @@
 import numpy as np
 
 from controlplane.placement.needs import TOLERANCE
-from controlplane.placement.offers import Bools, Floats, Ints, Offer
+from controlplane.placement.offers import Bools, Floats, Ints, Offer, Pools
 
 #: What a row may fall short by; half of what a plan may, so that no solution is turned down for rounding.
 _SHORT = TOLERANCE / 2
 
 
 class Block:
-    """Columns: replicas that stay, replicas that are new (both by pool), then traffic by origin and cluster.
+    """Columns: replicas that stay, replicas that are new (both by pool), then traffic by origin and region.
 
     In ``active_passive`` instead of traffic: whether a cluster serves, and whether it stands by. Room that a
     deployment's own outgoing replicas leave is not seen: callers subtract what it may save.
     """
 
-    def __init__(self, offer: Offer, cluster: Ints) -> None:
+    def __init__(self, offer: Offer, pools: Pools) -> None:
         self.offer = offer
         self.count = len(offer.pools)
-        self.clusters, self.at = np.unique(cluster[offer.pools], return_inverse=True)
-        width, origins = len(self.clusters), len(offer.load)
+        place = pools.cluster if offer.passive else pools.region_number
+        self.places, self.at = np.unique(place[offer.pools], return_inverse=True)
+        width, origins = len(self.places), len(offer.load)
         self.others = 2 * width if offer.passive else origins * width
         self.columns = 2 * self.count + self.others
         held = np.minimum(offer.held, offer.limit)
@@ -38,10 +39,10 @@ class Block:
         """``unit``: what a replica costs on each pool. The offer's ``fixed`` comes on top."""
         offer = self.offer
         if offer.passive:
-            first = np.array([np.flatnonzero(self.at == number)[0] for number in range(len(self.clusters))])
-            others = np.concatenate([offer.late[:, first].sum(axis=0), np.zeros(len(self.clusters))])
+            first = np.array([np.flatnonzero(self.at == number)[0] for number in range(len(self.places))])
+            others = np.concatenate([offer.late[:, first].sum(axis=0), np.zeros(len(self.places))])
         else:
-            flows = np.zeros((len(offer.load), len(self.clusters)))
+            flows = np.zeros((len(offer.load), len(self.places)))
             flows[:, self.at] = offer.late
             others = flows.ravel()
         return np.concatenate([unit - offer.leaving, unit + offer.refused, others])
@@ -52,7 +53,7 @@ class Block:
         replicas = np.ceil(total - 1e-5).astype(np.int64)
         aside = np.zeros(self.count, dtype=bool)
         if self.offer.passive:
-            aside = (values[2 * self.count + len(self.clusters) :] > 0.5)[self.at] & (replicas > 0)
+            aside = (values[2 * self.count + len(self.places) :] > 0.5)[self.at] & (replicas > 0)
         return replicas, aside
 
     def _replicas(self, part: Floats, low: float, high: float) -> tuple[Floats, float, float]:
@@ -60,11 +61,14 @@ class Block:
         line[: self.count] = line[self.count : 2 * self.count] = part
         return line, low, high
 
-    def _parts(self) -> tuple[Floats, Floats]:
-        """What a replica gives of the demand and of the replicas that are needed."""
+    def _parts(self) -> list[Floats]:
+        """What a replica gives of the demand and of the replicas that are needed; one of them where it says it all."""
         offer = self.offer
         survival = offer.survival if offer.level != "none" else np.ones(self.count)
-        return offer.share * survival, survival / offer.needs.replicas
+        share, count = offer.share * survival, survival / offer.needs.replicas
+        if np.all(share <= count):
+            return [share]
+        return [count] if np.all(count <= share) else [share, count]
 
     def _served(self) -> list[tuple[Floats, float, float]]:
         losses = list(self.offer.losses.values()) or [np.zeros(self.count, dtype=bool)]
@@ -75,28 +79,28 @@ class Block:
         ]
 
     def _traffic(self) -> list[tuple[Floats, float, float]]:
-        """Each origin is served; a cluster that is not used serves none, and none serves more than it can."""
-        offer, start, width = self.offer, 2 * self.count, len(self.clusters)
+        """Each origin is served; a region that is not used serves none, and none serves more than it can."""
+        offer, start, width = self.offer, 2 * self.count, len(self.places)
         rows, origins = [], len(offer.load)
         for origin in range(origins):
             line = np.zeros(self.columns)
             line[start + origin * width : start + (origin + 1) * width] = 1.0
             rows.append((line, 1.0, 1.0))
-        for cluster in range(width):
-            here = self.at == cluster
+        for region in range(width):
+            here = self.at == region
             for origin in range(origins):
                 line, _, _ = self._replicas(np.where(here, -1.0, 0.0), 0.0, 0.0)
-                line[start + origin * width + cluster] = 1.0
+                line[start + origin * width + region] = 1.0
                 rows.append((line, -np.inf, 0.0))
             if origins and offer.needs.served >= 1.0:
                 line, _, _ = self._replicas(np.where(here, -offer.share, 0.0), 0.0, 0.0)
-                line[start + np.arange(origins) * width + cluster] = offer.load
+                line[start + np.arange(origins) * width + region] = offer.load
                 rows.append((line, -np.inf, TOLERANCE))
         return rows
 
     def _passive(self) -> list[tuple[Floats, float, float]]:
         """One cluster serves and, where losses must be survived, one that none of them takes with it stands by."""
-        offer, start, width = self.offer, 2 * self.count, len(self.clusters)
+        offer, start, width = self.offer, 2 * self.count, len(self.places)
         survives = offer.level != "none"
         rows = []
 

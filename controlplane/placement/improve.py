@@ -49,9 +49,6 @@ _FEW = 12
 #: So many deployments choose anew together.
 _TOGETHER = 8
 
-#: Of the time that is left when it begins, what each step may take.
-_PRICING_SHARE, _CHOOSING_SHARE = 0.6, 0.5
-
 #: Pricing ends where bound and master's value are this near.
 _CLOSED = 2e-4
 
@@ -60,6 +57,9 @@ _COARSE_ROUNDS = 4
 
 #: How much of the best prices goes into the next ones.
 _KEEP = 0.5
+
+#: So many times prices, choice and repair take turns, the first time with half of all pricing.
+_TURNS = 5
 
 
 def improve(
@@ -73,25 +73,29 @@ def improve(
     search = _Search(problem, begun, effort, np.random.default_rng(seed))
     if not search.chosen:
         return begun
-    search.find_prices()
-    search.choose()
-    search.repair()
+    search.run()
     return search.plan()
 
 
 @dataclass(slots=True)
 class _Clock:
-    """What of the time limit a step may use."""
+    """The time limit, if there is one, and when the present step has to end."""
 
     left_s: Callable[[], float] | None
-    until_s: float = 0.0
+    end_s: float = 0.0
 
-    def step(self, share: float) -> None:
-        self.until_s = 0.0 if self.left_s is None else self.left_s() * (1 - share)
+    def until(self, share: float) -> None:
+        """Let the next step take this share of what is left."""
+        self.end_s = 0.0 if self.left_s is None else self.left_s() * (1 - share)
 
     @property
     def seconds(self) -> float:
-        return math.inf if self.left_s is None else max(0.0, self.left_s() - self.until_s)
+        """What the step has left."""
+        return 1e6 if self.left_s is None else max(0.0, self.left_s() - self.end_s)
+
+    def late(self) -> bool:
+        """Whether the step has to end."""
+        return self.seconds <= 0
 
 
 @dataclass(slots=True)
@@ -108,6 +112,10 @@ class _Search:
     bound: float = -math.inf
     center: Prices | None = None
     relaxed: Relaxed | None = None
+    rounds: int = 0
+    pure: bool = False
+    fine: bool = False
+    done: bool = False
 
     def __post_init__(self) -> None:
         costs = plan_costs(self.problem, self.start)
@@ -122,32 +130,55 @@ class _Search:
         self.master.add(begun)
         self.chosen = list(range(len(begun)))
 
-    def find_prices(self) -> None:
+    def run(self) -> None:
+        """Prices first, then choice, repair and better prices in turn, until effort or time ends or nothing is open."""
+        first, rest = self.effort.rounds - self.effort.rounds // 2, self.effort.rounds // 2
+        self.find_prices(first, share=0.5)
+        self.choose(share=0.25)
+        if len(self.chosen) <= _FEW:
+            self.clock.until(1.0)
+            self._anew({self._number(index) for index in self.chosen})
+            self._prove()
+            return
+        for turn in range(1, _TURNS):
+            part = 1 / (_TURNS - turn)
+            if not self.done:
+                self.find_prices(rest // (_TURNS - 1), share=0.6 * part)
+                self.choose(share=0.4 * part)
+            self.repair(self.effort.repairs // (_TURNS - 1), share=part if self.done else 0.4 * part)
+
+    def find_prices(self, rounds: int, *, share: float) -> None:
         """Price all deployments, again and again; the best bound and the columns remain."""
-        self.clock.step(_PRICING_SHARE)
+        self.clock.until(share)
         count = len(self.demanders.numbers)
-        fine, pure = count <= _FEW, False
-        for turn in range(self.effort.rounds):
+        self.fine = self.fine or count <= _FEW
+        for turn in range(rounds):
             self.relaxed = self.master.relax()
-            if self.relaxed is None or (turn and self.clock.seconds <= 0):
+            if self.relaxed is None or (self.rounds and self.clock.late()):
                 break
-            fine = fine or turn >= _COARSE_ROUNDS
-            prices = self._next_prices(self.relaxed.prices, 0.0 if pure else _KEEP)
-            worth = dict(zip(self.demanders.numbers, self.relaxed.worth, strict=True))
-            programs = _FEW + count // 25 if fine else 0
-            found = self.demanders.price(prices, programs=programs, worth=worth)
-            bound = sum(found.bounds.values()) - self.master.constant(prices)
-            if bound > self.bound:
-                self.bound, self.center = bound, prices
-            fresh = self.master.add(found.columns)
+            self.fine = self.fine or self.rounds >= _COARSE_ROUNDS
+            prices = self._next_prices(self.relaxed.prices, 0.0 if self.pure else _KEEP)
+            programs = _FEW + count // (12 if turn < rounds - 1 else 1) if self.fine else 0
+            fresh = self._named(prices, self.relaxed, programs)
+            self.rounds += 1
             if self.relaxed.over and (not fresh or turn % 4 == 3):
                 self.master.forbid_more()
-            elif fine and (self._is_closed(self.relaxed) or (pure and not fresh)):
+            elif self.fine and (self._is_closed(self.relaxed) or (self.pure and not fresh)):
+                self.done = True
                 break
-            pure, fine = not fresh, fine or not fresh
-            if fine:
-                self.demanders.refine(found)
+            self.pure, self.fine = not fresh, self.fine or not fresh
         self.relaxed = self.master.relax()
+
+    def _named(self, prices: Prices, answer: Relaxed, programs: int) -> int:
+        """Let all deployments name their cheapest plans: how many of them are new."""
+        worth = dict(zip(self.demanders.numbers, answer.worth, strict=True))
+        found = self.demanders.price(prices, programs=programs, worth=worth, late=self.clock.late)
+        bound = sum(found.bounds.values()) - self.master.constant(prices)
+        if bound > self.bound:
+            self.bound, self.center = bound, prices
+        if self.fine:
+            self.demanders.refine(found)
+        return self.master.add(found.columns)
 
     def _is_closed(self, answer: Relaxed) -> bool:
         return answer.value - self.bound <= _CLOSED * abs(answer.value)
@@ -166,29 +197,23 @@ class _Search:
             budget=between(self.center.budget, named.budget),
         )
 
-    def choose(self) -> None:
+    def choose(self, *, share: float) -> None:
         """Of the columns that could be in the best plan, one a deployment."""
-        self.clock.step(_CHOOSING_SHARE)
-        if self.relaxed is None or self.clock.seconds <= 0:
+        self.clock.until(share)
+        if self.relaxed is None:
             return
         reduced = self.master.reduced(self.relaxed)
         most = np.sort(reduced)[min(len(reduced) - 1, 6 * len(self.demanders.numbers))]
         free = [index for index in range(len(reduced)) if reduced[index] <= most or index in set(self.chosen)]
         self._try(free, nodes=self.effort.nodes)
 
-    def repair(self) -> None:
+    def repair(self, times: int, *, share: float) -> None:
         """Deployments that meet in the same pools choose anew together, in the room that all others leave."""
-        self.clock.step(1.0)
-        count = len(self.chosen)
-        if 0 < count <= _FEW:
-            numbers = {self._number(index) for index in self.chosen}
-            self._anew(numbers)
-            self._prove()
-            return
-        for _ in range(self.effort.repairs if count else 0):
-            if self.clock.seconds <= 0:
+        self.clock.until(share)
+        for _ in range(times):
+            if self.clock.late():
                 break
-            self._anew(self._neighbours(min(_TOGETHER, count)))
+            self._anew(self._neighbours(min(_TOGETHER, len(self.chosen))))
 
     def _prove(self) -> None:
         """A bound on all plans together, where nobody gives up a wish but who did in the beginning."""
@@ -200,7 +225,7 @@ class _Search:
             self.master.room(()),
             gap=1e-4,
             nodes=self.effort.nodes,
-            time_s=min(self.clock.seconds, 1e6),
+            time_s=self.clock.seconds,
             strict=False,
         )
         self.bound = max(self.bound, min(bound, *self.demanders.floor.values()))
@@ -222,7 +247,7 @@ class _Search:
             self.master.room(others),
             gap=1e-4,
             nodes=self.effort.nodes,
-            time_s=min(self.clock.seconds, 1e6),
+            time_s=self.clock.seconds,
         )
         if plans is None or not all(lawful(offer, *plan) for offer, plan in zip(found, plans, strict=True)):
             return
@@ -250,7 +275,7 @@ class _Search:
         return picked
 
     def _try(self, free: list[int], *, nodes: int) -> None:
-        seconds = min(self.clock.seconds, 1e6)
+        seconds = self.clock.seconds
         if seconds <= 0 or not free:
             return
         found = self.master.whole(free, self.chosen, gap=1e-4, nodes=nodes, time_s=seconds)

@@ -1,6 +1,6 @@
 """All deployments of a problem as a market: what each could do, priced together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,6 +15,9 @@ from controlplane.placement.plan import DeploymentPlan
 from controlplane.placement.pricing import Found, price
 from controlplane.placement.programs import Program
 from controlplane.placement.traffic import too_far
+
+#: A bound this near to what a plan costs, as a part of it, needs no integer program.
+_EXACT = 2e-4
 
 #: Integer programs are solved so many at a time.
 _THREADS = 2
@@ -116,11 +119,14 @@ class Demanders:
         ]
         return fitting[0] if fitting and len(fitting[0].pools) else None
 
-    def price(self, prices: Prices, *, programs: int, worth: Mapping[int, float]) -> Round:
+    def price(
+        self, prices: Prices, *, programs: int, worth: Mapping[int, float], late: Callable[[], bool]
+    ) -> Round:
         """Every deployment's cheapest plan.
 
         programs: so many integer programs at most decide where tables were too coarse or parts of replicas were counted
         worth:    what each deployment may cost at present, by which those are chosen whose bound is farthest below
+        late:     whether to leave out the programs that have not begun
         """
         found: list[Found] = []
         for batch in self.small:
@@ -130,24 +136,20 @@ class Demanders:
         open_: list[tuple[float, Found]] = []
         lowest = dict(self.floor)
         for one in found:
+            number = one.offer.number
             of_tables = self._needs[id(one.offer)] is not None
-            is_lawful = one.replicas is not None and lawful(one.offer, one.replicas, one.standby)
-            if of_tables and not is_lawful and one.replicas is not None:
+            if of_tables and one.replicas is not None and not lawful(one.offer, one.replicas, one.standby):
                 made.lawless.append(one)
-            if (
-                not (of_tables and is_lawful)
-                and not one.offer.passive
-                and one.bound < lowest[one.offer.number]
-            ):
-                open_.append((worth.get(one.offer.number, np.inf) - one.bound, one))
+            named = self._name(made, one, prices)
+            paid = np.inf if named is None else self._paid(named, prices)
+            slack = min(worth.get(number, np.inf), paid) - one.bound
+            if one.bound < lowest[number] and slack > _EXACT * abs(one.bound):
+                open_.append((slack, one))
             else:
-                lowest[one.offer.number] = min(lowest[one.offer.number], one.bound)
-            self._name(made, one, prices)
+                lowest[number] = min(lowest[number], one.bound)
         open_.sort(key=lambda pair: -pair[0])
-        chosen = [one for slack, one in open_[:programs] if slack > 1e-4 * abs(one.bound)]
-        better = {
-            id(one.offer): one for one in self._programmed([one.offer for one in chosen], prices, whole=True)
-        }
+        chosen = [one.offer for _, one in open_[:programs]]
+        better = {id(one.offer): one for one in self._programmed(chosen, prices, whole=True, late=late)}
         for _, one in open_:
             exact = better.get(id(one.offer))
             bound = one.bound if exact is None else max(one.bound, exact.bound)
@@ -157,27 +159,39 @@ class Demanders:
         made.bounds.update(lowest)
         return made
 
-    def _name(self, made: Round, found: Found, prices: Prices) -> None:
+    def _name(self, made: Round, found: Found, prices: Prices) -> Column | None:
         """A column of what was found, mended where it is not lawful; a program's for who has none yet."""
-        offer, replicas = found.offer, found.replicas
+        offer, replicas, standby = found.offer, found.replicas, found.standby
         if replicas is None:
-            return
-        if not lawful(offer, replicas, found.standby):
+            return None
+        if not lawful(offer, replicas, standby):
             replicas = repaired(
                 offer,
                 replicas,
                 self._unit(offer, prices),
-                standby=found.standby,
+                standby=standby,
                 cluster=self.offers.pools.cluster[offer.pools],
             )
-        if replicas is not None and lawful(offer, replicas, found.standby):
-            made.columns.append(column(self.offers, offer, replicas, found.standby))
-            self._named.add(id(offer))
-        elif id(offer) not in self._named:
-            self._named.add(id(offer))
+        if replicas is None or not lawful(offer, replicas, standby):
+            if id(offer) in self._named:
+                return None
             better = self._programmed([offer], prices, whole=True)[0]
-            if better.replicas is not None and lawful(offer, better.replicas, better.standby):
-                made.columns.append(column(self.offers, offer, better.replicas, better.standby))
+            replicas, standby = better.replicas, better.standby
+        self._named.add(id(offer))
+        if replicas is None or not lawful(offer, replicas, standby):
+            return None
+        made.columns.append(column(self.offers, offer, replicas, standby))
+        return made.columns[-1]
+
+    def _paid(self, one: Column, prices: Prices) -> float:
+        """What a column costs at these prices."""
+        project = self.offers.project.get(self.offers.problem.deployments[one.number].project_id, -1)
+        return float(
+            one.cost
+            + sum(prices.used[pool] * gpus for pool, gpus in one.gpus.items())
+            + sum(prices.scarce[pool] * gpus for pool, gpus in one.beyond.items())
+            + (prices.budget[project] * one.budgeted if project >= 0 else 0.0)
+        )
 
     def _projects(self, offers: Sequence[Offer]) -> Ints:
         return np.array([self.offers.project.get(offer.deployment.project_id, -1) for offer in offers])
@@ -193,16 +207,27 @@ class Demanders:
         project = self.offers.project.get(offer.deployment.project_id, -1)
         return float(prices.budget[project]) if project >= 0 else 0.0
 
-    def _programmed(self, offers: Sequence[Offer], prices: Prices, *, whole: bool) -> list[Found]:
+    def _programmed(
+        self,
+        offers: Sequence[Offer],
+        prices: Prices,
+        *,
+        whole: bool,
+        late: Callable[[], bool] = lambda: False,
+    ) -> list[Found]:
         """In threads: HiGHS lets others run. Each offer has a program of its own: their order does not matter."""
+
+        def solved(offer: Offer) -> Found | None:
+            return None if late() else self._solved(offer, prices, whole=whole)
+
         with ThreadPoolExecutor(_THREADS) as threads:
-            return list(threads.map(lambda offer: self._solved(offer, prices, whole=whole), offers))
+            return [one for one in threads.map(solved, offers) if one is not None]
 
     def _solved(self, offer: Offer, prices: Prices, *, whole: bool) -> Found:
         program = self._programs.get(id(offer))
         if program is None:
-            program = self._programs[id(offer)] = Program(offer, self.offers.pools.cluster)
-        solved = program.solve(prices, self._budget(offer, prices), whole=whole, gap=1e-3)
+            program = self._programs[id(offer)] = Program(offer, self.offers.pools)
+        solved = program.solve(prices, self._budget(offer, prices), whole=whole, gap=4e-4)
         return Found(offer, solved.bound, solved.replicas, solved.standby)
 
 

@@ -37,6 +37,7 @@ class Pools:
     reserved_gpus: Floats
     rent_micro_usd_per_gpu_h: Floats
     region: tuple[str, ...]
+    region_number: Ints
     cluster: Ints
 
 
@@ -310,11 +311,13 @@ def _pools(problem: PlacementProblem) -> Pools:
         reserved.append(float(min(tariff.reserved_gpus, pool.capacity_instances * pool.gpus_per_instance)))
         hazard = 1 + pool.hazard_per_h * problem.weights.interruption_h
         rent.append(tariff.instance_micro_usd_per_h / pool.gpus_per_instance * hazard)
+    regions = tuple(problem.cluster_by_id[pool.cluster_id].region for pool in problem.pools)
     return Pools(
         room_gpus=np.array(room),
         reserved_gpus=np.array(reserved),
         rent_micro_usd_per_gpu_h=np.array(rent),
-        region=tuple(problem.cluster_by_id[pool.cluster_id].region for pool in problem.pools),
+        region=regions,
+        region_number=np.array([sorted(set(regions)).index(region) for region in regions], dtype=np.int64),
         cluster=np.array([clusters[pool.cluster_id] for pool in problem.pools], dtype=np.int64),
     )
 

@@ -12,10 +12,19 @@ import numpy as np
 
 from controlplane.placement.batches import Prices
 from controlplane.placement.blocks import Block
-from controlplane.placement.offers import Bools, Floats, Ints, Offer, Offers
+from controlplane.placement.offers import Bools, Floats, Ints, Offer, Offers, Pools
 
 #: In programs of several deployments money is counted in dollars: HiGHS' tolerances are made for such numbers.
 _MICRO = 1e-6
+
+
+#: Of HiGHS' ways those that cost more than they give on programs of so few columns: half the time is spent without.
+_PLAIN = {
+    "mip_detect_symmetry": False,
+    "mip_heuristic_effort": 0.0,
+    "mip_heuristic_run_feasibility_jump": False,
+    "mip_allow_restart": False,
+}
 
 
 def solver() -> Any:
@@ -38,8 +47,8 @@ class Solved:
 class Program:
     """One offer at prices. In whole numbers it is exact, but for room freed by its own outgoing replicas (errs low)."""
 
-    def __init__(self, offer: Offer, cluster: Ints) -> None:
-        self.block = Block(offer, cluster)
+    def __init__(self, offer: Offer, pools: Pools) -> None:
+        self.block = Block(offer, pools)
         self._linear = solver()
         self._linear.passModel(_model([self.block], []))
         self._whole: Any = None
@@ -75,6 +84,8 @@ class Program:
     def _integer(self) -> Any:
         if self._whole is None:
             self._whole = solver()
+            for option, value in _PLAIN.items():
+                self._whole.setOptionValue(option, value)
             self._whole.passModel(_model([self.block], [], whole=True))
         return self._whole
 
@@ -103,7 +114,7 @@ def together(
     strict: count what cannot be said exactly (odd sizes, room freed by outgoing replicas, budgets on pools reserved in
         part) on the safe side, so that the plans fit; otherwise on the other, so that the bound holds
     """
-    blocks = [Block(offer, offers.pools.cluster) for offer in found]
+    blocks = [Block(offer, offers.pools) for offer in found]
     highs = solver()
     highs.passModel(_model(blocks, _shared(offers, blocks, room, strict=strict), whole=True, offers=offers))
     highs.setOptionValue("mip_rel_gap", gap)
