@@ -8,6 +8,8 @@ import msgspec
 
 _WHOLE_BYTES_MAX = 1024 * 1024
 _TAIL_BYTES = 64 * 1024
+#: More tokens, or seconds of speech, than any answer has. What says otherwise is a fault of the engine's.
+_BELIEVED_MAX = 1_000_000_000
 
 
 class TokenDetails(msgspec.Struct):
@@ -56,18 +58,18 @@ class TokenCounts:
         self.audio_input_s: float | None = None
 
     def add(self, usage: Usage) -> None:
-        """Take over what this usage tells; later ones overwrite earlier ones."""
+        """Take over what this usage tells, if that can be; later ones overwrite earlier ones."""
         given = usage.prompt_tokens if usage.prompt_tokens is not None else usage.input_tokens
-        if given is not None:
+        if _is_believed(given):
             self.input_tokens = given
         made = usage.completion_tokens if usage.completion_tokens is not None else usage.output_tokens
-        if made is not None:
+        if _is_believed(made):
             self.output_tokens = made
         details = usage.prompt_tokens_details or usage.input_tokens_details or usage.input_token_details
         cached = details.cached_tokens if details is not None else usage.cache_read_input_tokens
-        if cached is not None:
+        if _is_believed(cached):
             self.cached_tokens = cached
-        if usage.seconds is not None:
+        if _is_believed(usage.seconds):
             self.audio_input_s = usage.seconds
 
     def add_answer(self, encoded: bytes) -> Answer | None:
@@ -82,6 +84,11 @@ class TokenCounts:
             if part is not None and part.usage is not None:
                 self.add(part.usage)
         return answer
+
+
+def _is_believed(told: float | None) -> bool:
+    """What it counts for is charged to its tenant's limits and turn."""
+    return told is not None and 0 <= told <= _BELIEVED_MAX
 
 
 class AnswerScanner:

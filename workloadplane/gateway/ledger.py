@@ -8,12 +8,15 @@ written here calls ``write`` first.
 import time
 from typing import TYPE_CHECKING
 
+import structlog
+
 from workloadplane.gateway.record import Figures, Finished, record, settle
 from workloadplane.routing import Choice, RequestFacts, Snapshot
 
 if TYPE_CHECKING:
     from workloadplane.gateway.context import GatewayContext
 
+_log = structlog.get_logger(__name__)
 _Chosen = tuple[str, str, RequestFacts | None, Snapshot, Choice, float]
 
 
@@ -49,13 +52,19 @@ class Ledger:
         finished.append((done, settle(self._context, done)))
 
     def write(self) -> None:
-        """Put down what has gathered."""
+        """Put down what has gathered. A fault of ours costs the one line that it is about."""
         context = self._context
         context.cohort.note(len(self._chosen) + len(self._finished))
         chosen, self._chosen = self._chosen, []
+        finished, self._finished = self._finished, []
         note = context.explained.note
         for request_id, deployment_id, facts, snapshot, choice, at in chosen:
-            note(request_id, deployment_id, facts, snapshot, choice, at=at)
-        finished, self._finished = self._finished, []
+            try:
+                note(request_id, deployment_id, facts, snapshot, choice, at=at)
+            except Exception:
+                _log.exception("choice not noted", request_id=request_id)
         for done, figures in finished:
-            record(context, done, figures)
+            try:
+                record(context, done, figures)
+            except Exception:
+                _log.exception("request not written down", request_id=done.request_id)

@@ -34,6 +34,8 @@ _SINGLE = frozenset(
 )
 #: What makes a head another one each time, or needs an answer before the body comes.
 _REPEATED_NEVER = frozenset({b"traceparent", b"x-request-id", b"x-meridian-peer", b"expect"})
+#: An idle connection keeps its head, and many short headers take fifteen times the bytes that they came in.
+_REMEMBERED_HEADERS_MAX = 32
 _SLICE_BYTES = 16 * 1024
 _CHUNK_FRAMING_BYTES = 20  # its length in up to 16 digits, and two line ends
 _PIECES_MAX = 64
@@ -144,7 +146,9 @@ class RequestReader:
     def remember(self, data: bytes, request: Request) -> None:
         """``data`` was this one request. Its head is kept when it comes for the second time."""
         odd = request.http_1_0 or request.is_upgrade or request.head_only or not request.keep_alive
-        if odd or request.failure is not None or not _REPEATED_NEVER.isdisjoint(request.headers):
+        if odd or request.failure is not None or len(request.headers) > _REMEMBERED_HEADERS_MAX:
+            return
+        if not _REPEATED_NEVER.isdisjoint(request.headers):
             return
         head = around_length(data)
         if head is None:

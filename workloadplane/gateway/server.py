@@ -262,9 +262,9 @@ class ClientConnection(ClientSocket):
             self._transport.pause_reading()
 
     def _take(self, request: Request) -> None:
-        """The usual read: it brought one whole request and no more, while nothing else was there."""
+        """The usual read: it brought a request's end and no more, while nothing else was there."""
         app, size_bytes = self._app, len(request.body)
-        app.body_bytes += size_bytes
+        app.body_bytes += size_bytes - request.charged_bytes  # a part may have come before
         request.charged_bytes = size_bytes
         if app.body_bytes > app.limits.body_bytes_total_max:
             request.failure = errors.memory_bound()

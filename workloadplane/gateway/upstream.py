@@ -25,6 +25,7 @@ _LOOKED_AT_AFTER_S = 0.05
 _KEEP_ALIVE_MARGIN_S = 1.0
 _KEEP_ALIVE_TIMEOUT = re.compile(rb"(?:^|[\s,;])timeout=(\d{1,6})(?:$|[\s,;])")
 _NEVER_S = float("inf")
+_STATUS_AT = slice(9, 12)  # of a message's first line
 
 
 class Target(NamedTuple):
@@ -253,8 +254,13 @@ class UpstreamConnection(asyncio.Protocol):
         return not poll.poll(0)
 
     def _remember(self, data: bytes, head: ResponseHead) -> None:
-        """The read was a whole answer: another one with this head needs no parser."""
-        around = around_length(data) if self._reusable and head.content_length is not None else None
+        """The read was a whole answer: another one with this head needs no parser.
+
+        Only of the usual ones: of 204 and 304 the parser alone knows that no content follows, whatever length they
+        tell, and before an answer there may be an interim one.
+        """
+        usual = head.status == 200 and data[_STATUS_AT] == b"200"
+        around = around_length(data) if usual and self._reusable and head.content_length is not None else None
         if around is not None:
             self._remembered = _Remembered(around, head.without_length())
 

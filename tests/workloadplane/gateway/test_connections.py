@@ -354,6 +354,27 @@ def test_bounds_on_connections_and_bodies_at_hand(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_a_body_that_comes_in_parts_counts_once(tmp_path: Path) -> None:
+    """However many such come one after the other, nothing stays counted as at hand."""
+
+    async def scenario() -> None:
+        async with upstream(sends(json_answer(b"{}"))) as engine:
+            state = agent_state(tmp_path / "agent", engine.port)
+            async with gateway(tmp_path / "gateway", state, body_bytes_total_max=1500) as running:
+                reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+                whole = post(CHAT + b" " * 1000, close=False)
+                gateway_state = running.process._gateway
+                for _ in range(4):
+                    writer.write(whole[:-100])
+                    await eventually_async(lambda: gateway_state.body_bytes, what="a part has come")
+                    writer.write(whole[-100:])
+                    assert status(await reader.readuntil(b"{}")) == 200
+                    assert gateway_state.body_bytes == 0
+                writer.close()
+
+    run(scenario())
+
+
 def test_a_client_that_never_reads_is_dropped(tmp_path: Path) -> None:
     """Back-pressure has an end: a stream left unread for too long is cancelled at both sides."""
 

@@ -1,7 +1,9 @@
 """A head that came before is taken for what the parser would make of it, and for nothing else."""
 
+import asyncio
 import json
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
@@ -21,8 +23,10 @@ from tests.support.gateway import (
 from tests.support.tables import api_key
 from tests.support.waiting import eventually_async
 from workloadplane.gateway.limits import Limits
+from workloadplane.gateway.pool import UpstreamPool
 from workloadplane.gateway.reader import Request, RequestReader
 from workloadplane.gateway.remembered import around_length, content_of
+from workloadplane.gateway.upstream import ResponseHead, Target, UpstreamConnection
 from workloadplane.protocol.local import TablePush
 
 LIMITS = Limits(header_bytes_max=1024, body_bytes_max=64)
@@ -84,6 +88,62 @@ def test_the_third_request_with_a_head_needs_no_parser() -> None:
             reader.feed(message)
             reader.remember(message, reader.ready.pop())
     assert kept == [False, False, True, True, True, False], "the last one is over the bound"
+
+
+def test_a_head_of_very_many_headers_is_not_kept() -> None:
+    """It takes many times its bytes, as long as its connection lies idle."""
+    head = b"POST / HTTP/1.1\r\nhost: a\r\n" + b"".join(b"h%d:\r\n" % each for each in range(40))
+    reader = RequestReader(LIMITS)
+    for _ in range(4):
+        message = head + b"content-length: 1\r\n\r\nb"
+        assert reader.whole(message) is None
+        reader.feed(message)
+        reader.remember(message, reader.ready.pop())
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"HTTP/1.1 304 X\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 204 X\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 103 X\r\ncontent-length: 0\r\n\r\nHTTP/1.1 200 X\r\ncontent-length: 0\r\n\r\n",
+    ],
+)
+def test_content_that_an_answer_cannot_have_is_none(first: bytes) -> None:
+    """Where status says that no content follows, what follows is not passed on, whatever came before."""
+
+    class Sink:
+        def on_response(self, head: ResponseHead | None, data: bytes, complete: bool) -> None:
+            assert not data
+
+        def on_upstream_lost(self, *, valid_http: bool) -> None:
+            lost.append(valid_http)
+
+    class Wire:
+        def write(self, data: bytes) -> None: ...
+
+        def abort(self) -> None: ...
+
+        close = abort
+
+        def is_closing(self) -> bool:
+            return False
+
+        def get_write_buffer_size(self) -> int:
+            return 0
+
+    async def scenario() -> None:
+        pool = UpstreamPool(connect_timeout_s=1, idle_timeout_s=10, idle_connections_max=2)
+        connection = UpstreamConnection(pool, Target("h", 1))
+        connection.connection_made(cast(asyncio.Transport, Wire()))
+        content = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+        second = first[: first.index(b"\r\n\r\n") + 4].replace(b": 0", b": %d" % len(content)) + content
+        for answer in (first, second):
+            connection.send(Sink(), b"", b"")
+            connection.data_received(answer)
+
+    lost: list[bool] = []
+    run(scenario())
 
 
 @pytest.mark.parametrize(

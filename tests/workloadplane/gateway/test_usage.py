@@ -7,12 +7,29 @@ from pathlib import Path
 from random import Random
 
 import openai
+import pytest
 
-from tests.support.gateway import SECRET, agent_state, gateway, run
+from tests.support.gateway import (
+    SECRET,
+    Received,
+    agent_state,
+    gateway,
+    json_answer,
+    post,
+    raw,
+    run,
+    sends,
+    upstream,
+)
 from tests.workloadplane.gateway.test_openai_client import MESSAGES, simulator
+from workloadplane.gateway.context import GatewayContext
+from workloadplane.gateway.ledger import Ledger
+from workloadplane.gateway.record import Figures, Finished, record
 from workloadplane.gateway.usage import WINDOW_S, Histogram
 from workloadplane.protocol.spool import SpoolReader
 from workloadplane.protocol.usage import LATENCY_BUCKETS_S
+
+OK = b"HTTP/1.1 200 "
 
 
 def test_usage_adds_up_to_what_clients_saw(tmp_path: Path) -> None:
@@ -116,3 +133,52 @@ def test_a_histograms_buckets_hold_what_their_bound_says() -> None:
         histogram = Histogram()
         histogram.observe(value, 3)
         assert histogram.counts[bucket] == 3
+
+
+def test_what_no_answer_can_have_used_is_not_charged(tmp_path: Path) -> None:
+    """An engine's faulty number must not take a tenant's limits for years, nor give them back."""
+
+    async def scenario() -> None:
+        said = b'{"usage":{"prompt_tokens":%d,"completion_tokens":%d,"seconds":-1}}'
+        answers = [said % (10**30, -5), said % (-1, 10**12), said % (3, 4)]
+
+        async def script(received: Received, reader: object, writer: asyncio.StreamWriter) -> None:
+            writer.write(json_answer(answers.pop(0)))
+
+        async with upstream(script) as engine:
+            state = agent_state(tmp_path / "agent", engine.port)
+            async with gateway(tmp_path / "gateway", state) as running:
+                for _ in range(3):
+                    assert (await raw(running.port, post(b'{"model":"chat","messages":[]}'))).startswith(OK)
+                records = await running.usage_of(3)
+                told = [(each.input_tokens, each.output_tokens, each.audio_input_s) for each in records]
+                assert told == [(0, 0, 0.0), (0, 0, 0.0), (3, 4, 0.0)]
+
+    run(scenario())
+
+
+def test_a_record_that_cannot_be_made_costs_no_other_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests of one turn are written down together, each for itself."""
+
+    def fails(context: GatewayContext, done: Finished, figures: Figures) -> None:
+        if done.request_id == "bad":
+            raise ValueError("no record")
+        record(context, done, figures)
+
+    async def scenario() -> None:
+        async with upstream(sends(json_answer(b"{}"))) as engine:
+            state = agent_state(tmp_path / "agent", engine.port)
+            async with gateway(tmp_path / "gateway", state) as running:
+                ledger = running.process._context.ledger
+                monkeypatch.setattr(Ledger, "write", lambda self: None)  # until all have come
+                for name in ("one", "bad", "two"):
+                    body = post(b'{"model":"chat","messages":[]}', headers=f"x-request-id: {name}\r\n")
+                    assert (await raw(running.port, body)).startswith(OK)
+                monkeypatch.undo()
+                monkeypatch.setattr("workloadplane.gateway.ledger.record", fails)
+                ledger.write()
+                assert [each.request_id for each in await running.usage_of(2)] == ["one", "two"]
+
+    run(scenario())
