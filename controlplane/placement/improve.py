@@ -58,6 +58,11 @@ _COARSE_ROUNDS = 4
 #: How much of the best prices goes into the next ones.
 _KEEP = 0.5
 
+#: Of what the linear answer takes whole, so much is chosen anew: first little, more if that leaves no way, then all,
+#: beginning with what was found. Of so few deployments at once.
+_FREED = (0.1, 0.3, 0.6, 1.0)
+_WHOLE_AT_ONCE = 200
+
 #: So many times prices, choice and repair take turns, the first time with half of all pricing.
 _TURNS = 5
 
@@ -134,7 +139,7 @@ class _Search:
         """Prices first, then choice, repair and better prices in turn, until effort or time ends or nothing is open."""
         first, rest = self.effort.rounds - self.effort.rounds // 2, self.effort.rounds // 2
         self.find_prices(first, share=0.5)
-        self.choose(share=0.25)
+        self.choose(share=0.4)
         if len(self.chosen) <= _FEW:
             self.clock.until(1.0)
             self._anew({self._number(index) for index in self.chosen})
@@ -143,9 +148,9 @@ class _Search:
         for turn in range(1, _TURNS):
             part = 1 / (_TURNS - turn)
             if not self.done:
-                self.find_prices(rest // (_TURNS - 1), share=0.6 * part)
-                self.choose(share=0.4 * part)
-            self.repair(self.effort.repairs // (_TURNS - 1), share=part if self.done else 0.4 * part)
+                self.find_prices(rest // (_TURNS - 1), share=0.35 * part)
+                self.choose(share=0.55 * part)
+            self.repair(self.effort.repairs // (_TURNS - 1), share=part if self.done else 0.5 * part)
 
     def find_prices(self, rounds: int, *, share: float) -> None:
         """Price all deployments, again and again; the best bound and the columns remain."""
@@ -204,8 +209,22 @@ class _Search:
             return
         reduced = self.master.reduced(self.relaxed)
         most = np.sort(reduced)[min(len(reduced) - 1, 6 * len(self.demanders.numbers))]
-        free = [index for index in range(len(reduced)) if reduced[index] <= most or index in set(self.chosen)]
-        self._try(free, nodes=self.effort.nodes)
+        chosen = set(self.chosen)
+        open_ = [index for index in range(len(reduced)) if reduced[index] <= most or index in chosen]
+        found = len(self.chosen) <= _WHOLE_AT_ONCE
+        for freed in _FREED:
+            if found and freed < 1:
+                continue
+            settled = self._settled(self.relaxed, freed)
+            numbers = {self._number(index) for index in settled}
+            free = [index for index in open_ if self._number(index) not in numbers]
+            found = self._try(free, settled, share=0.5 if freed < 1 else 1.0)
+
+    def _settled(self, answer: Relaxed, freed: float) -> list[int]:
+        """Columns that the linear answer takes whole, but for a share ``freed`` of them, by chance."""
+        whole = [int(index) for index in np.flatnonzero(answer.shares > 1 - 1e-6)]
+        keep = self.rng.random(len(whole)) >= freed
+        return [index for index, kept in zip(whole, keep, strict=True) if kept]
 
     def repair(self, times: int, *, share: float) -> None:
         """Deployments that meet in the same pools choose anew together, in the room that all others leave."""
@@ -274,17 +293,22 @@ class _Search:
             picked.add(number)
         return picked
 
-    def _try(self, free: list[int], *, nodes: int) -> None:
-        seconds = self.clock.seconds
-        if seconds <= 0 or not free:
-            return
-        found = self.master.whole(free, self.chosen, gap=1e-4, nodes=nodes, time_s=seconds)
-        if (
-            found is not None
-            and self.master.value(found) < self.master.value(self.chosen) - 1
-            and self.master.packs(found)
-        ):
+    def _try(self, free: list[int], settled: list[int], *, share: float) -> bool:
+        """Whether some of the columns ``free`` go well with those that are settled; a better plan is taken."""
+        if not free or self.clock.late():
+            return False
+        found = self.master.whole(
+            free,
+            settled or self.chosen,
+            gap=2e-4,
+            nodes=self.effort.nodes,
+            time_s=self.clock.seconds * share,
+        )
+        if found is None or not self.master.packs(found):
+            return False
+        if self.master.value(found) < self.master.value(self.chosen) - 1:
             self.chosen = sorted(found)
+        return True
 
     def plan(self) -> PlacementPlan:
         """What was chosen, written as a plan; the start where that is no dearer."""
