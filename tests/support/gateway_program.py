@@ -25,12 +25,14 @@ class Program:
 
 
 @contextlib.asynccontextmanager
-async def program(agent_state_dir: Path, state_dir: Path, *options: str) -> AsyncIterator[Program]:
-    """A gateway that serves, until the block ends."""
+async def program(
+    agent_state_dir: Path, state_dir: Path, *options: str, stdout: int = subprocess.DEVNULL
+) -> AsyncIterator[Program]:
+    """A gateway that serves, until the block ends. ``stdout``: where its access log goes."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "workloadplane.gateway", "--agent-state-dir", str(agent_state_dir),
         "--state-dir", str(state_dir), *(() if "--port" in options else ("--port", "0")), *options,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        stdout=stdout, stderr=subprocess.PIPE,
     )  # fmt: skip
     told: list[dict[str, Any]] = []
     reading: asyncio.Task[None] | None = None

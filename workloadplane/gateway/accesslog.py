@@ -74,6 +74,11 @@ class AccessLog:
         _encoder.encode_into(line, buffer, len(buffer))
         buffer += b"\n"
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self._buffer)
+
     def write_to(self, descriptor: int) -> None:
         """Write what fits now; the rest waits. ``descriptor``: of ``unwaiting``."""
         buffer = self._buffer

@@ -60,6 +60,7 @@ _SIBLINGS_S = 0.5
 _TLS_FILES_S = 1.0
 _SPANS_S = 0.5
 _LAST_SPANS_S = 3.0
+_LAST_LINES_S = 3.0
 _HELD_RETRY_S = 1.0
 _BACKLOG = 4096
 _AGENT_WITHIN_S = 2.0
@@ -212,11 +213,20 @@ class GatewayProcess:
         _log.info("gateway ended")
         await self._context.tracer.close(_LAST_SPANS_S)
         await self._log_written()
-        if self._log_descriptor is not None:
+        if self._log_descriptor is None:
+            self._write_log_apart()
+            await self._log_written()
+        else:
+            await self._write_last_lines(self._log_descriptor)
             os.close(self._log_descriptor)
-            self._log_descriptor = None
-        self._write_log_apart()
-        await self._log_written()
+
+    async def _write_last_lines(self, descriptor: int) -> None:
+        """A slow reader is waited for, one that reads no more must not keep the process."""
+        log, until_s = self._context.access_log, monotonic() + _LAST_LINES_S
+        log.write_to(descriptor)
+        while log.waits and monotonic() < until_s:
+            await asyncio.sleep(_FLUSH_S)
+            log.write_to(descriptor)
 
     async def _log_written(self) -> None:
         if self._log_writing is not None:

@@ -1,10 +1,15 @@
 """Access log lines go out without waiting for whoever reads them."""
 
+import asyncio
+import contextlib
 import os
 import socket
 from pathlib import Path
 
+from tests.support.gateway import agent_state, json_answer, post, raw, run, sends, upstream
+from tests.support.gateway_program import program
 from workloadplane.gateway.accesslog import AccessLine, AccessLog, unwaiting
+from workloadplane.protocol.spool import SpoolReader
 
 LINE = AccessLine(
     1.0, "r", "chat", 200, "ok", "p", "k", "d", None, None, ("only",), 1, 0.0, None, 0.1, 1, 2
@@ -33,6 +38,32 @@ def test_a_full_pipe_takes_the_rest_later() -> None:
         assert log.take() == b""
         assert os.get_blocking(stream.fileno())
         os.close(descriptor)
+
+
+def test_a_reader_that_reads_no_more_does_not_keep_the_process(tmp_path: Path) -> None:
+    """It ends in time, and the usage of what it could not log is written down."""
+
+    async def scenario() -> None:
+        reads, writes = os.pipe()
+        os.set_blocking(writes, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writes, b"x" * 4096)
+        os.set_blocking(writes, True)
+        async with upstream(sends(json_answer(b"{}"))) as engine:
+            state = agent_state(tmp_path / "agent", engine.port)
+            async with program(state.directory, tmp_path / "gateway", stdout=writes) as made:
+                assert (await raw(made.port, post(b'{"model":"chat","messages":[]}'))).startswith(
+                    b"HTTP/1.1 200"
+                )
+                made.process.terminate()
+                async with asyncio.timeout(15):
+                    await made.process.wait()
+        assert len(SpoolReader(tmp_path / "gateway" / "spool").pending(2).usage) == 1
+        os.close(reads)
+        os.close(writes)
+
+    run(scenario())
 
 
 def test_a_reader_that_has_gone_is_forgotten() -> None:
