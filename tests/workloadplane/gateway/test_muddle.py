@@ -129,7 +129,7 @@ def test_everybody_gets_their_own_answer_and_is_billed_for_it(tmp_path: Path) ->
                 context = running.process._context
                 await eventually_async(lambda: not context.relays and not running.process._gateway.body_bytes)
                 context.ledger.write()
-                usage = await running.usage_of(sum(seen.ended.values()))
+                usage = await running.usage_of(sum(context.counters.requests.values()))
                 billed = Counter((each.api_key_id, each.status) for each in usage)
                 assert len(usage) - sum(seen.ended.values()) <= seen.left
                 for told, count in seen.ended.items():
