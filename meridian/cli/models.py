@@ -66,3 +66,35 @@ def add(
     }
     with context.client() as client:
         print_document(client.request("POST", f"models/{name}/versions", body=body)[0], Format.YAML)
+
+
+@app.command()
+def adapters(
+    name: Name,
+    version: Annotated[str, typer.Argument(help="The version that they belong to.")],
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """A version's LoRA adapters; clients ask for `deployment:adapter`."""
+    with context.client() as client:
+        found = client.items(f"models/{name}/versions/{version}/adapters")
+        empty = f"{name} {version} has no adapters"
+        print_list(found, ("name", "rank", "source_uri", "digest"), output, empty=empty)
+
+
+@app.command()
+def adapt(
+    name: Name,
+    version: Annotated[str, typer.Argument(help="The version that it was trained for.")],
+    adapter: Annotated[str, typer.Argument(help="The adapter's name, as clients will say it.")],
+    *,
+    digest: Annotated[
+        str, typer.Option(help="sha256:<hex> over the lines '<sha256>  <file>' of all files, by name.")
+    ],
+    source_uri: Annotated[str, typer.Option(help="file://, s3://, gs://, az:// or hf://")],
+    rank: Annotated[int, typer.Option(min=1, max=512, help="Of its matrices.")],
+) -> None:
+    """Register a LoRA adapter of a model's version."""
+    body = {"name": adapter, "digest": digest, "source_uri": source_uri, "rank": rank}
+    path = f"models/{name}/versions/{version}/adapters"
+    with context.client() as client:
+        print_document(client.request("POST", path, body=body)[0], Format.YAML)

@@ -175,6 +175,22 @@ def test_a_version_is_registered_with_what_it_takes(server: Callable[[Answers], 
     assert yaml.safe_load(told.stdout)["modalities"] == ["text", "image"]
 
 
+def test_an_adapter_is_registered_with_its_version(server: Callable[[Answers], str], tmp_path: Path) -> None:
+    """All that the API asks for is sent; a rank that no adapter has is refused before."""
+    api_url = server({"/api/v1/models/llama/versions/1/adapters": (201, ECHO)})
+    weights = ("--digest", "sha256:0", "--source-uri", "s3://a/b")
+    told = _run(api_url, "models", "adapt", "llama", "1", "polite", *weights, "--rank", "8", home=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert yaml.safe_load(told.stdout) == {
+        "name": "polite",
+        "digest": "sha256:0",
+        "source_uri": "s3://a/b",
+        "rank": 8,
+    }
+    told = _run(api_url, "models", "adapt", "llama", "1", "polite", *weights, "--rank", "0", home=tmp_path)
+    assert told.returncode == ExitCode.USAGE
+
+
 def test_a_remedy_that_says_nothing_is_left_out() -> None:
     """What the API says for want of better only repeats that there is a detail."""
     assert UNSPECIFIC_REMEDY == SAID_BY_THE_API
