@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from controlplane.placement import Allocation, CurrentAssignment, DeploymentPlan, Occupancy, PlacementProblem
-from controlplane.placement.capacity import Ledger
-from controlplane.placement.occupancy import beyond_successors
+from controlplane.placement.rules.capacity import Ledger
+from controlplane.placement.rules.occupancy import beyond_successors
 
 #: Where replicas of a revision run: (revision id, pool id).
 Place = tuple[str, str]

@@ -27,7 +27,7 @@ from apps.deployments.models import Survivability
 from apps.fleet import selectors as fleet
 from apps.fleet.models import Procurement
 from controlplane.placement import FailureDomain, LossKind, PlacementProblem, Pool
-from controlplane.placement.what_if import (
+from controlplane.placement.questions.what_if import (
     CapacityChanged,
     Change,
     DemandScaled,

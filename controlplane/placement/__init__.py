@@ -4,16 +4,15 @@
 A problem is one consistent snapshot of an organization; a plan answers for each of its deployments, with allocations
 or with a ``Refusal`` that says what would make it fit.
 
+Here lies what everybody shares: what there is (``supply``), what is asked for (``wishes``), both as one ``problem``,
+and the ``plan``. Beside it ``rules`` (what may run where, what it costs), ``greedy`` and ``search`` (who make plans),
+the ``judge`` (who shares no arithmetic with them) and ``questions`` (why, what would change, what if).
+
 Pure: frozen dataclasses in and out, no clock, no randomness, no I/O. Never imports Django, ``apps`` or the rooms that
-load and apply what is decided here. The certificate never imports the solver.
+load and apply what is decided here.
 """
 
 from controlplane.placement.bill import micro_usd_per_h_at_most
-from controlplane.placement.broken_rules import BrokenRule
-from controlplane.placement.certificate import Certificate, DomainLoss, Loss, Promise, certify
-from controlplane.placement.cost import PlanCost, plan_cost, plan_cost_of, plan_costs, priced
-from controlplane.placement.diff import DeploymentDiff, Move, PlanDiff, plan_diff
-from controlplane.placement.elastic import Growth, SmallestChange, smallest_change
 from controlplane.placement.encoding import (
     plan_decode,
     plan_encode,
@@ -22,14 +21,20 @@ from controlplane.placement.encoding import (
     problem_encode,
     problem_sha256,
 )
-from controlplane.placement.events import touched_by
-from controlplane.placement.explain import PoolReason, explain, room_left
+from controlplane.placement.greedy.events import touched_by
+from controlplane.placement.greedy.solver import resolve, solve
+from controlplane.placement.judge.broken_rules import BrokenRule
+from controlplane.placement.judge.certificate import Certificate, DomainLoss, Loss, Promise, certify
+from controlplane.placement.judge.survive import DeploymentSurvival, OriginSurvival, Start, Survival, survive
 from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan, TrafficShare
-from controlplane.placement.problem import (
-    Budget,
+from controlplane.placement.problem import PlacementProblem
+from controlplane.placement.questions.diff import DeploymentDiff, Move, PlanDiff, plan_diff
+from controlplane.placement.questions.elastic import Growth, SmallestChange, smallest_change
+from controlplane.placement.questions.explain import PoolReason, explain, room_left
+from controlplane.placement.rules.cost import PlanCost, plan_cost, plan_cost_of, plan_costs, priced
+from controlplane.placement.supply import (
     Cluster,
     CurrentAssignment,
-    Demand,
     DomainKind,
     FailureDomain,
     Latency,
@@ -37,17 +42,18 @@ from controlplane.placement.problem import (
     NetworkPrice,
     Occupancy,
     PerformanceProfile,
-    PlacementProblem,
     Pool,
-    Posture,
     Reservation,
+)
+from controlplane.placement.wishes import (
+    Budget,
+    Demand,
+    Posture,
     Slo,
     Survivability,
     WantedDeployment,
     Weights,
 )
-from controlplane.placement.solver import resolve, solve
-from controlplane.placement.survive import DeploymentSurvival, OriginSurvival, Start, Survival, survive
 
 __all__ = [
     "Allocation",

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from controlplane.placement import Allocation, DeploymentPlan, PlacementPlan, PlacementProblem
-from controlplane.placement.traffic import network_free_s
+from controlplane.placement.rules.traffic import network_free_s
 from workloadplane.protocol.refusal import Refusal
 
 #: In the order of the legend.

@@ -18,7 +18,7 @@ from controlplane.placement import (
     explain,
     smallest_change,
 )
-from controlplane.placement.capacity import Ledger
+from controlplane.placement.rules.capacity import Ledger
 
 
 class PoolReasonSerializer(serializers.Serializer[Any]):

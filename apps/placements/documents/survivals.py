@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from controlplane.placement import DeploymentSurvival, PlacementProblem, Survival
-from controlplane.placement.standing import COVERS
+from controlplane.placement.judge.standing import COVERS
 
 #: So many deployments are told one by one, the worst served first; the rest is counted.
 DEPLOYMENTS_TOLD = 200

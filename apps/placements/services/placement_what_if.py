@@ -12,7 +12,7 @@ from apps.placements.comparisons import Comparison, Side
 from apps.placements.services.placement_load import placement_load
 from apps.placements.what_if import what_if_applied, what_if_read
 from controlplane.placement import PlacementProblem, plan_decode, solve
-from controlplane.placement.what_if import in_force
+from controlplane.placement.questions.what_if import in_force
 
 
 def placement_what_if(*, actor: Actor, document: Any, now: datetime) -> Comparison:

@@ -19,7 +19,7 @@ from apps.placements.services.solve_count import solve_count, solve_failed
 from apps.placements.worth import Worth, worth
 from apps.telemetry.services import event_record
 from controlplane.placement import solve
-from controlplane.placement.improve import Effort, improve
+from controlplane.placement.search.improve import Effort, improve
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Certificate against simulation on as many random cases as one likes, and a solver against the certificate.
 
-    python -m tests.benchmarks.placement.certificate --cases 10000
+    python -m tests.benchmarks.placement.judge.certificate --cases 10000
 
 Each case is a random problem with everything in it, and a random plan for it. What the certificate says of the plan is
 held against losing every domain by hand, replica by replica. Then the problem is solved, and each fourth one searched
@@ -14,7 +14,7 @@ from random import Random
 from time import perf_counter
 
 from controlplane.placement import solve
-from controlplane.placement.improve import Effort, improve
+from controlplane.placement.search.improve import Effort, improve
 from tests.controlplane.placement.failures import disagreements, untruths
 from tests.controlplane.placement.random_worlds import random_plan, random_problem
 

@@ -34,9 +34,9 @@ from controlplane.placement import (
     Pool,
     WantedDeployment,
 )
-from controlplane.placement.cost import priced
-from controlplane.placement.filters import lawful, open_to_new, suitable
-from controlplane.placement.traffic import too_far, traffic
+from controlplane.placement.rules.cost import priced
+from controlplane.placement.rules.filters import lawful, open_to_new, suitable
+from controlplane.placement.rules.traffic import too_far, traffic
 from workloadplane.protocol.refusal import Refusal
 
 KINDS: tuple[DomainKind, ...] = ("zone", "region", "provider")

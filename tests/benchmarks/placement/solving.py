@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from statistics import median
 
 from controlplane.placement import PlacementPlan, PlacementProblem, solve
-from controlplane.placement.improve import Effort, improve
+from controlplane.placement.search.improve import Effort, improve
 from tests.benchmarks.goals import Figures, Row
 from tests.benchmarks.placement.instances import instance
 from tests.benchmarks.placement.measured import Solver, judged, timed

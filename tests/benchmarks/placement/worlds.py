@@ -13,7 +13,7 @@ from controlplane.placement import (
     PerformanceProfile,
     Pool,
 )
-from controlplane.placement.problem import Procurement
+from controlplane.placement.supply import Procurement
 from tests.benchmarks.placement.catalogue import (
     FAR_ORIGINS,
     GIB,

@@ -31,7 +31,8 @@ from controlplane.placement import (
     TrafficShare,
     WantedDeployment,
 )
-from controlplane.placement.problem import Procurement, Survivability
+from controlplane.placement.supply import Procurement
+from controlplane.placement.wishes import Survivability
 from tests.controlplane.placement.worlds import pool, wanted
 from workloadplane.protocol.refusal import Refusal
 

@@ -17,7 +17,7 @@ from controlplane.placement import (
     Slo,
     Weights,
 )
-from tests.controlplane.placement.test_cost import current, demand, profile
+from tests.controlplane.placement.rules.test_cost import current, demand, profile
 from tests.controlplane.placement.worlds import pool, problem, wanted
 
 NAN = float("nan")

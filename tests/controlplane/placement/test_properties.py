@@ -21,7 +21,7 @@ from controlplane.placement import (
     problem_sha256,
     solve,
 )
-from controlplane.placement.capacity import packs
+from controlplane.placement.rules.capacity import packs
 from tests.controlplane.placement.worlds import adopted, problems
 from workloadplane.protocol.refusal import Refusal
 

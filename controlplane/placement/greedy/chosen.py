@@ -1,0 +1,70 @@
+"""A plan written down from choices that a search made, with the reasons, ceilings and prices that any plan has."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from controlplane.placement.greedy.book import (
+    Book,
+    book_of,
+    enter,
+    lacks,
+    own_occupancies,
+    plan_of,
+    question_of,
+    raise_ceilings,
+    ready,
+    reserve_present,
+    say_why_not,
+    take,
+    turn,
+)
+from controlplane.placement.greedy.entries import entry_of
+from controlplane.placement.greedy.ladder import Choice
+from controlplane.placement.plan import PlacementPlan
+from controlplane.placement.problem import PlacementProblem
+from controlplane.placement.rules.cost import priced
+from controlplane.placement.wishes import WantedDeployment
+
+
+def as_chosen(problem: PlacementProblem, plan: PlacementPlan, choices: Mapping[str, Choice]) -> PlacementPlan:
+    """``plan``, with other choices for some: each is written down as if it had been made beside all others.
+
+    The rooms must fit together. Ceilings and what is said of wishes given up are made anew for all.
+    """
+    book = book_of(problem, {})
+    in_order = sorted(problem.deployments, key=lambda deployment: turn(book, deployment))
+    for deployment in in_order:
+        reserve_present(book, deployment)
+    for deployment in in_order:
+        kept = book.kept[deployment.deployment_id]
+        own_occupancies(book, deployment, -1, kept)
+        take(book, deployment, kept, -1)
+    for deployment in in_order:
+        entry = plan.by_deployment[deployment.deployment_id]
+        choice = choices.get(deployment.deployment_id)
+        if choice is None:
+            rows = tuple(replace(row, max_replicas=max(1, row.room_replicas)) for row in entry.allocations)
+            entry = replace(entry, allocations=rows)
+        else:
+            question = question_of(book, deployment, book.kept[deployment.deployment_id])
+            entry = entry_of(question, choice, (), ready(book, deployment))
+        enter(book, deployment, entry)
+    for deployment in in_order:
+        _written(book, deployment, choices.get(deployment.deployment_id))
+    for deployment in in_order:
+        if deployment.deployment_id in book.lacking:
+            say_why_not(book, deployment)
+        raise_ceilings(book, deployment)
+    return priced(problem, plan_of(book, problem.deployments))
+
+
+def _written(book: Book, deployment: WantedDeployment, choice: Choice | None) -> None:
+    """An entry's reasons, now that all rooms stand; and who lacks something, for which reasons are sought later."""
+    entry = book.entries[deployment.deployment_id]
+    if choice is not None:
+        own_occupancies(book, deployment, -1, entry.allocations)
+        take(book, deployment, entry.allocations, -1)
+        question = question_of(book, deployment, book.kept[deployment.deployment_id])
+        enter(book, deployment, entry_of(question, choice, question.slots(), ready(book, deployment)))
+        if lacks(book, deployment, choice):
+            book.lacking[deployment.deployment_id] = choice

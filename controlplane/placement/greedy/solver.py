@@ -1,0 +1,228 @@
+"""Greedy and stable: what runs stays, what is new goes where it costs least, one deployment after the other.
+
+1. Every deployment's present room is reserved where it lawfully is, so that nobody is displaced by a newcomer.
+   Priority decides between those who wait, not over those who run.
+2. In order of priority, then age, each gives its reservation back, is placed anew with what it holds preferred over
+   any price, and takes its room; what does not fit gives wishes up in the order of ``ladder``. Who fits nowhere keeps
+   what it held and gets a Refusal. Deployments that only name a place to start in come last.
+3. For each that lacks something, those who came newly where it could be are placed after it instead, one by one, until
+   it lacks less and they lack nothing more.
+4. When all rooms stand, each allocation's ceiling is what it could reach beside them, up to the owner's maximum, and
+   it is said why wishes were given up: only then do a remedy's numbers hold.
+"""
+
+import heapq
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from controlplane.placement.greedy.book import (
+    Book,
+    book_of,
+    enter,
+    lacks,
+    own_occupancies,
+    plan_of,
+    question_of,
+    raise_ceilings,
+    ready,
+    reserve_present,
+    say_why_not,
+    take,
+    turn,
+)
+from controlplane.placement.greedy.entries import entry_of, kept_entry
+from controlplane.placement.greedy.ladder import choose
+from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan
+from controlplane.placement.problem import PlacementProblem
+from controlplane.placement.rules.cost import priced
+from controlplane.placement.rules.needs import LEVELS, missing_replicas
+from controlplane.placement.supply import CurrentAssignment
+from controlplane.placement.wishes import WantedDeployment
+
+#: So many times in all, and so many for one deployment, it is tried to make way for those who lack something.
+MOST_TRIALS = 100
+MOST_TRIALS_EACH = 10
+
+_NOTHING = (0, False, 0)
+
+
+def solve(problem: PlacementProblem) -> PlacementPlan:
+    """A plan for every deployment of the problem. Deterministic: equal problems give equal plans."""
+    book = book_of(problem, {})
+    in_order = sorted(problem.deployments, key=lambda deployment: turn(book, deployment))
+    for deployment in in_order:
+        reserve_present(book, deployment)
+    _place_all(book, in_order)
+    return priced(problem, plan_of(book, problem.deployments))
+
+
+def resolve(problem: PlacementProblem, in_force: PlacementPlan, touched: Collection[str]) -> PlacementPlan:
+    """The plan in force, with the deployments ``touched`` (ids) placed anew in the room that the others leave.
+
+    At the scarcity prices of the last full solve, which ``in_force`` carries. Whoever is new or changed, or no longer
+    lawfully has what is in force, counts as touched. What is touched moves where it must, or where that alone saves
+    ``hysteresis`` times what its moves cost.
+    """
+    book = book_of(problem, in_force.gpu_micro_usd_per_h_by_pool)
+    book.moves = problem.weights.hysteresis
+    in_order = sorted(problem.deployments, key=lambda deployment: turn(book, deployment))
+    for deployment in in_order:
+        reserve_present(book, deployment)
+    anew = []
+    for deployment in in_order:
+        entry = _standing_entry(book, deployment, in_force)
+        if entry is None or deployment.deployment_id in touched:
+            anew.append(deployment)
+        else:
+            book.entries[deployment.deployment_id] = entry
+    _place_all(book, anew)
+    plan = replace(
+        plan_of(book, problem.deployments), gpu_micro_usd_per_h_by_pool=in_force.gpu_micro_usd_per_h_by_pool
+    )
+    return priced(problem, plan)
+
+
+def _standing_entry(
+    book: Book, deployment: WantedDeployment, in_force: PlacementPlan
+) -> DeploymentPlan | None:
+    """The entry in force, where it still is what runs and all of that may stay; else None."""
+    entry = in_force.by_deployment.get(deployment.deployment_id)
+    rows = book.problem.current_of(deployment.deployment_id)
+    if entry is None or entry.generation != deployment.generation:
+        return None
+    if {_place_of(row) for row in book.kept[deployment.deployment_id]} != {_place_of(row) for row in rows}:
+        return None
+    if {_place_of(row) for row in entry.allocations} != {_place_of(row) for row in rows}:
+        return None
+    return entry
+
+
+def _place_of(row: CurrentAssignment | Allocation) -> tuple[str, str, int, int, int, bool]:
+    return (
+        *(row.pool_id, row.revision_id, row.min_replicas, row.planned_replicas),
+        *(row.gpus_per_replica, row.standby),
+    )
+
+
+def _place_all(book: Book, in_order: Collection[WantedDeployment]) -> None:
+    for deployment in in_order:
+        _place(book, deployment)
+    _make_way(book, in_order)
+    for deployment in in_order:
+        if deployment.deployment_id in book.lacking:
+            say_why_not(book, deployment)
+        raise_ceilings(book, deployment)
+
+
+def _place(book: Book, deployment: WantedDeployment) -> None:
+    kept = book.kept[deployment.deployment_id]
+    own_occupancies(book, deployment, -1, kept)
+    take(book, deployment, kept, -1)
+    question = question_of(book, deployment, kept)
+    slots = question.slots()
+    choice = choose(question, slots)
+    if choice is None:
+        entry = kept_entry(book.market.index, deployment, kept)
+    else:
+        entry = entry_of(question, choice, slots, ready(book, deployment))
+    if choice is None or lacks(book, deployment, choice):
+        book.lacking[deployment.deployment_id] = choice
+    enter(book, deployment, entry)
+
+
+def _make_way(book: Book, in_order: Collection[WantedDeployment]) -> None:
+    lacking = [deployment for deployment in in_order if deployment.deployment_id in book.lacking]
+    newcomers = _newcomers(book, in_order) if lacking else {}
+    trials = MOST_TRIALS
+    for deployment in lacking:
+        for other in _in_its_way(book, deployment, newcomers):
+            if trials == 0:
+                return
+            if _lack(book, deployment) == _NOTHING:
+                break
+            trials -= 1
+            _change_turns(book, deployment, other)
+
+
+def _newcomers(
+    book: Book, in_order: Iterable[WantedDeployment]
+) -> Mapping[str, Sequence[tuple[int, WantedDeployment]]]:
+    """Pool id -> (GPUs, deployment) that were newly placed there, in their turns."""
+    found: dict[str, list[tuple[int, WantedDeployment]]] = {}
+    for deployment in in_order:
+        held = {row.pool_id for row in book.kept[deployment.deployment_id]}
+        for row in book.entries[deployment.deployment_id].allocations:
+            if row.pool_id not in held and row.room_replicas:
+                gpus = row.room_replicas * row.gpus_per_replica
+                found.setdefault(row.pool_id, []).append((gpus, deployment))
+    return found
+
+
+def _in_its_way(
+    book: Book,
+    deployment: WantedDeployment,
+    newcomers: Mapping[str, Sequence[tuple[int, WantedDeployment]]],
+) -> list[WantedDeployment]:
+    """Who was newly placed in pools that it could use, those with most GPUs there first."""
+    gpus_by_id: dict[str, int] = {}
+    for pool in book.market.index.usable(deployment):
+        for gpus, other in newcomers.get(pool.pool_id, ()):
+            gpus_by_id[other.deployment_id] = gpus_by_id.get(other.deployment_id, 0) + gpus
+    gpus_by_id.pop(deployment.deployment_id, None)
+    most = heapq.nsmallest(MOST_TRIALS_EACH, gpus_by_id, key=lambda name: (-gpus_by_id[name], name))
+    return [book.problem.deployment_by_id[name] for name in most]
+
+
+def _change_turns(book: Book, first: WantedDeployment, second: WantedDeployment) -> None:
+    """Place ``first`` before ``second``, if it lacks less then and the other nothing more."""
+    both = (first, second)
+    before = {one.deployment_id: _lack(book, one) for one in both}
+    entries = {one.deployment_id: book.entries[one.deployment_id] for one in both}
+    choices = {name: book.lacking[name] for name in entries if name in book.lacking}
+    for one in both:
+        _give_back(book, one)
+    for one in both:
+        _place(book, one)
+    after = {one.deployment_id: _lack(book, one) for one in both}
+    first_id, second_id = entries
+    if after[first_id] < before[first_id] and after[second_id] <= before[second_id]:
+        return
+    for one in both:
+        _give_back(book, one)
+    book.lacking |= choices
+    for one in both:
+        _stand(book, one, entries[one.deployment_id])
+
+
+def _lack(book: Book, deployment: WantedDeployment) -> tuple[int, bool, int]:
+    """(replicas, whether latency, kinds of survivability) that a deployment lacks so far."""
+    name = deployment.deployment_id
+    if name not in book.lacking:
+        return _NOTHING
+    choice, index = book.lacking[name], book.market.index
+    if choice is None:
+        return (index.needs(deployment).size + 1, True, len(LEVELS))
+    missing = missing_replicas(index, deployment, book.entries[name].allocations)
+    given_up = LEVELS.index(deployment.survivability) - LEVELS.index(choice.rung.level)
+    return (missing, not choice.rung.near, given_up)
+
+
+def _give_back(book: Book, deployment: WantedDeployment) -> None:
+    """As it was before its turn: only what it held is reserved."""
+    name = deployment.deployment_id
+    rows = book.entries.pop(name).allocations
+    book.lacking.pop(name, None)
+    own_occupancies(book, deployment, -1, rows)
+    take(book, deployment, rows, -1)
+    take(book, deployment, book.kept[name], 1)
+    own_occupancies(book, deployment, 1, book.kept[name])
+
+
+def _stand(book: Book, deployment: WantedDeployment, entry: DeploymentPlan) -> None:
+    """An entry takes the place of what is reserved."""
+    kept = book.kept[deployment.deployment_id]
+    own_occupancies(book, deployment, -1, kept)
+    take(book, deployment, kept, -1)
+    book.entries[deployment.deployment_id] = entry
+    take(book, deployment, entry.allocations, 1)
+    own_occupancies(book, deployment, 1, entry.allocations)

@@ -1,0 +1,306 @@
+"""How many replicas go where, for one deployment that is looked at alone: enough after any loss, at least cost.
+
+Greedy. With at most a part ``q`` of what is needed in any domain, ``1 + q`` in all are enough: the fewer domains, the
+more spare. Each such bound is tried: what runs is taken first, then slots in the order of their cost within the bound;
+what still lacks after some loss is filled up outside of it; what is not needed is given back. The cheapest wins.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from controlplane.placement.greedy.candidates import Slot
+from controlplane.placement.rules.needs import TOLERANCE
+from controlplane.placement.wishes import Survivability
+
+#: More bounds than for so many domains are not tried: the spare that another one saves gets small.
+MOST_DOMAINS = 8
+
+#: A part of the demand that no loss uses up: where there is no demand, every replica serves it.
+_ENOUGH = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What slots are chosen for.
+
+    replicas: so many must be ready after any loss, and all of the demand planned for served
+    most:     replicas in all
+    level:    which losses must be survived
+    survival: whether a spot replica counts by its chance to live
+    moves:    what runs may also move where that saves so many times what the moves cost; None: only where it must
+    """
+
+    replicas: int
+    most: int
+    level: Survivability
+    survival: bool
+    moves: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Replicas by pool id, and what they cost together in micro-USD/h."""
+
+    taken: dict[str, int]
+    micro_usd_per_h: float
+
+    @property
+    def replicas(self) -> int:
+        return sum(self.taken.values())
+
+
+def spread(slots: Sequence[Slot], ask: Ask) -> Shape | None:
+    """The cheapest shape that is enough after each loss; None where there is none."""
+    parts = _parts(slots, ask)
+    caps = _caps(parts, ask)
+    offers: list[Shape] = []
+    for keep_held in (True, False):
+        if offers and ask.moves is None:
+            break
+        shapes = [
+            _attempt(parts, ask, cap, beyond=beyond, keep_held=keep_held)
+            for cap in caps
+            for beyond in ((False, True) if parts.uneven else (False,))
+        ]
+        offers += [shape for shape in shapes if shape is not None]
+        if not any(slot.held for slot in slots):
+            break
+    return min(offers, key=lambda shape: (shape.micro_usd_per_h, sorted(shape.taken.items())), default=None)
+
+
+def as_much_as_fits(slots: Sequence[Slot], ask: Ask) -> Shape | None:
+    """The most that there is room for, where what is asked for does not fit; None where nothing does."""
+    state = _State(_parts(slots, ask))
+    left = ask.most
+    for index, slot in enumerate(slots):
+        lacking = state.lacking(None)
+        if left < 1 or lacking <= TOLERANCE:
+            break
+        weight = state.parts.weight[index]
+        if weight > 0:
+            replicas = min(slot.replicas, left, math.ceil(lacking / weight - TOLERANCE))
+            state.add(index, replicas)
+            left -= replicas
+    return state.shape() if sum(state.taken) else None
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What one replica of each slot gives: of the demand, of the replicas that are asked for, and of both.
+
+    ``order``: slots that give anything, by what it costs there; ``uneven``: they do not all give the same.
+    """
+
+    slots: Sequence[Slot]
+    demand: list[float]
+    count: list[float]
+    weight: list[float]
+    losses: list[tuple[str, ...]]
+    order: list[int]
+    uneven: bool
+
+
+def _parts(slots: Sequence[Slot], ask: Ask) -> _Parts:
+    survival = [slot.terms.survival if ask.survival else 1.0 for slot in slots]
+    demand = [min(_ENOUGH, slot.demand) * chance for slot, chance in zip(slots, survival, strict=True)]
+    count = [chance / ask.replicas for chance in survival]
+    weight = [min(pair) for pair in zip(demand, count, strict=True)]
+    useful = (index for index, slot in enumerate(slots) if weight[index] > 0)
+    order = sorted(useful, key=lambda index: slots[index].each / weight[index])
+    return _Parts(
+        slots=slots,
+        demand=demand,
+        count=count,
+        weight=weight,
+        losses=[slot.terms.losses[ask.level] for slot in slots],
+        order=order,
+        uneven=ask.level != "none" and len({weight[index] for index in order}) > 1,
+    )
+
+
+def _caps(parts: _Parts, ask: Ask) -> list[float]:
+    """Bounds on what may be in one domain, in parts of what is needed; widest first."""
+    if ask.level == "none":
+        return [math.inf]
+    heaviest = max(parts.weight, default=0.0)
+    if heaviest <= 0:
+        return []
+    domains = {loss for losses in parts.losses for loss in losses if not loss.startswith("spot")}
+    needed = math.ceil(1 / heaviest - TOLERANCE)
+    bounds = {-(-needed // (count - 1)) for count in range(2, min(len(domains), MOST_DOMAINS) + 1)}
+    return [bound * heaviest for bound in sorted(bounds, reverse=True)]
+
+
+@dataclass(slots=True)
+class _State:
+    """Replicas taken of each slot so far, and what of it each loss would take."""
+
+    parts: _Parts
+    beyond: bool = False
+    taken: list[int] = field(default_factory=list)
+    demand: float = 0.0
+    count: float = 0.0
+    weight: float = 0.0
+    lost: dict[str, list[float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.taken = [0] * len(self.parts.slots)
+
+    def add(self, index: int, replicas: int) -> None:
+        parts = self.parts
+        self.taken[index] += replicas
+        demand, count = replicas * parts.demand[index], replicas * parts.count[index]
+        weight = replicas * parts.weight[index]
+        self.demand += demand
+        self.count += count
+        self.weight += weight
+        for loss in parts.losses[index]:
+            sums = self.lost.get(loss)
+            if sums is None:
+                self.lost[loss] = [demand, count, weight]
+            else:
+                sums[0] += demand
+                sums[1] += count
+                sums[2] += weight
+
+    def free(self, index: int) -> int:
+        return self.parts.slots[index].replicas - self.taken[index]
+
+    def lacking(self, loss: str | None) -> float:
+        """Which part of what is needed is lacking outside of a loss; with None while nothing is lost."""
+        demand, count = 1 - self.demand, 1 - self.count
+        if loss is not None:
+            sums = self.lost[loss]
+            demand += sums[0]
+            count += sums[1]
+        return demand if demand > count else count
+
+    def worst(self) -> tuple[float, str | None]:
+        """The loss outside of which most is lacking, and how much."""
+        lacking, found = self.lacking(None), None
+        for loss in self.lost:
+            here = self.lacking(loss)
+            if here > lacking + TOLERANCE:
+                lacking, found = here, loss
+        return lacking, found
+
+    def capped(self, index: int, cap: float) -> int:
+        """How many more of a slot until ``cap`` is reached in one of its domains; ``beyond`` it by a part of one."""
+        weight = self.parts.weight[index]
+        free = self.free(index)
+        for loss in self.parts.losses[index]:
+            sums = self.lost.get(loss)
+            inside = sums[2] if sums is not None else 0.0
+            within = (cap - inside) / weight
+            whole = math.ceil(within - TOLERANCE) if self.beyond else int(within + TOLERANCE)
+            free = min(free, max(whole, 1 if inside == 0.0 else 0))
+        return free
+
+    def shape(self) -> Shape:
+        taken: dict[str, int] = {}
+        cost = 0.0
+        for slot, replicas in zip(self.parts.slots, self.taken, strict=True):
+            if replicas:
+                pool_id = slot.terms.pool.pool_id
+                taken[pool_id] = taken.get(pool_id, 0) + replicas
+                cost += replicas * slot.each
+        return Shape(taken, cost)
+
+
+def _attempt(parts: _Parts, ask: Ask, cap: float, *, beyond: bool, keep_held: bool) -> Shape | None:
+    state = _State(parts, beyond=beyond)
+    if keep_held:
+        for index, slot in enumerate(parts.slots):
+            if slot.held:
+                state.add(index, slot.replicas)
+    _fill(state, cap)
+    if not _repair(state):
+        return None
+    _give_back(state)
+    if sum(state.taken) > ask.most:
+        return None
+    shape = state.shape()
+    return shape if keep_held or ask.moves is None else _moved(parts, shape, ask.moves)
+
+
+def _moved(parts: _Parts, shape: Shape, times: float) -> Shape:
+    """The shape at its price with what its moves cost, so many times."""
+    cost = shape.micro_usd_per_h
+    for slot in parts.slots:
+        if slot.held:
+            gone = max(0, slot.replicas - shape.taken.get(slot.terms.pool.pool_id, 0))
+            cost += times * gone * slot.leaving
+    return Shape(shape.taken, cost)
+
+
+def _fill(state: _State, cap: float) -> None:
+    """By cost, each within ``cap``, up to 1 + cap; the last replica is the cheapest that is enough."""
+    target = 1.0 if cap == math.inf else 1 + cap
+    weights = state.parts.weight
+    for index in state.parts.order:
+        lacking = target - state.weight
+        if lacking <= TOLERANCE:
+            return
+        free = state.capped(index, cap)
+        whole = int(lacking / weights[index] + TOLERANCE)
+        if free <= whole:
+            state.add(index, free)
+            continue
+        state.add(index, whole)
+        lacking = target - state.weight
+        if lacking > TOLERANCE:
+            state.add(_last(state, lacking, cap, index), 1)
+            return
+
+
+def _last(state: _State, lacking: float, cap: float, otherwise: int) -> int:
+    """The cheapest replica that makes up for what is lacking."""
+    best, cost = otherwise, state.parts.slots[otherwise].each
+    for index, slot in enumerate(state.parts.slots):
+        if (
+            slot.each < cost
+            and state.parts.weight[index] >= lacking - TOLERANCE
+            and state.capped(index, cap) > 0
+        ):
+            best, cost = index, slot.each
+    return best
+
+
+def _repair(state: _State) -> bool:
+    """Fill up outside of whatever loss still lacks most, at least cost. False where there is no room for it."""
+    slots, parts = state.parts.slots, state.parts
+    while True:
+        lacking, loss = state.worst()
+        if lacking <= TOLERANCE:
+            return True
+        best, cost = -1, math.inf
+        for index, slot in enumerate(slots):
+            weight = parts.weight[index]
+            if weight <= 0 or state.free(index) < 1 or loss in parts.losses[index]:
+                continue
+            worth = slot.each / min(weight, lacking)
+            if worth < cost:
+                best, cost = index, worth
+        if best < 0:
+            return False
+        state.add(best, min(state.free(best), max(1, int(lacking / parts.weight[best]))))
+
+
+def _give_back(state: _State) -> None:
+    """What is not needed, the dearest first; what runs last."""
+    parts = state.parts
+    used = [index for index, replicas in enumerate(state.taken) if replicas]
+    for index in sorted(used, key=lambda index: (parts.slots[index].held, -parts.slots[index].each, -index)):
+        demand, count = parts.demand[index], parts.count[index]
+        spare_demand, spare_count = state.demand - 1, state.count - 1
+        for loss, sums in state.lost.items():
+            if loss not in parts.losses[index]:
+                spare_demand = min(spare_demand, state.demand - sums[0] - 1)
+                spare_count = min(spare_count, state.count - sums[1] - 1)
+        spare = min(
+            (spare_demand + TOLERANCE) / demand if demand > 0 else math.inf,
+            (spare_count + TOLERANCE) / count,
+        )
+        if spare >= 1:
+            state.add(index, -min(state.taken[index], int(spare)))

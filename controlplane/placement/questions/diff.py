@@ -1,0 +1,318 @@
+"""What does one plan change against another? Replicas that start, stop and move, money, promises, refusals.
+
+The two plans may answer different problems (the world moved on, or somebody asks what if): each is priced and judged
+in its own. Rooms are compared, ceilings are not.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from itertools import product
+
+from controlplane.costing import usd_printed
+from controlplane.placement.judge.certificate import Certificate, Promise, certify
+from controlplane.placement.plan import DeploymentPlan, PlacementPlan
+from controlplane.placement.problem import PlacementProblem
+from controlplane.placement.rules.cost import PlanCost, plan_costs
+from controlplane.placement.supply import FailureDomain
+from workloadplane.protocol.refusal import Refusal
+
+#: Where nothing else changes, a difference in cost below this is not told (0.01 USD/h).
+LEAST_MICRO_USD_PER_H = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Replicas that leave one pool (``cluster/pool``) while as many start in another.
+
+    An empty ``from_pool``: they start anew; an empty ``to_pool``: they stop. 0 replicas: a place to start in, of a
+    deployment that scales to zero.
+    """
+
+    from_pool: str
+    to_pool: str
+    replicas: int
+
+    def __str__(self) -> str:
+        if not self.replicas:
+            return (
+                f"may start on {self.to_pool}" if self.to_pool else f"may no longer start on {self.from_pool}"
+            )
+        if not self.from_pool:
+            return f"{self.replicas} start{_s(self.replicas)} on {self.to_pool}"
+        if not self.to_pool:
+            return f"{self.replicas} stop{_s(self.replicas)} on {self.from_pool}"
+        return f"{self.replicas} move{_s(self.replicas)} from {self.from_pool} to {self.to_pool}"
+
+
+def _s(replicas: int) -> str:
+    return "s" if replicas == 1 else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentDiff:
+    """What changes for one deployment. What it has not in one of the plans is None or empty there.
+
+    moves:             first what moves, then what starts, then what stops
+    revision_before, revision_after: of what it runs; the highest where there are several
+    serves_before, serves_after: clusters that serve
+    cost_before, cost_after: its part of ``plan_cost``; churn is that of the later plan
+    promise_kept_before, promise_kept_after: by the certificates
+    survives_no_more, survives_now: losses that the one plan survives and the other does not
+    given_up, granted: refusals and relaxations that are new, and those that are over
+    """
+
+    deployment_id: str
+    deployment: str
+    moves: tuple[Move, ...]
+    revision_before: int | None
+    revision_after: int | None
+    serves_before: tuple[str, ...]
+    serves_after: tuple[str, ...]
+    cost_before: PlanCost
+    cost_after: PlanCost
+    promise_kept_before: bool | None
+    promise_kept_after: bool | None
+    survives_no_more: tuple[FailureDomain, ...]
+    survives_now: tuple[FailureDomain, ...]
+    given_up: tuple[Refusal, ...]
+    granted: tuple[Refusal, ...]
+
+    @property
+    def changed_micro_usd_per_h(self) -> int:
+        """What it costs more (negative: less), churn and broken wishes included."""
+        return self.cost_after.total_micro_usd_per_h - self.cost_before.total_micro_usd_per_h
+
+    @property
+    def promise_lost(self) -> bool:
+        return bool(self.promise_kept_before) and self.promise_kept_after is False
+
+    @property
+    def promise_gained(self) -> bool:
+        return self.promise_kept_before is False and bool(self.promise_kept_after)
+
+    def __str__(self) -> str:
+        return f"{self.deployment}: {'; '.join(self._said())}"
+
+    def _said(self) -> Iterator[str]:
+        if self.promise_kept_before is None:
+            yield "new"
+        if self.promise_kept_after is None:
+            yield "gone"
+        yield from map(str, self.moves)
+        if (
+            None not in (self.revision_before, self.revision_after)
+            and self.revision_before != self.revision_after
+        ):
+            yield f"revision {self.revision_before} becomes {self.revision_after}"
+        if self.promise_lost:
+            yield "its promise is no longer kept"
+        if self.promise_gained:
+            yield "its promise is kept now"
+        if self.survives_no_more:
+            yield f"would no longer survive losing {', '.join(map(str, self.survives_no_more))}"
+        if self.survives_now:
+            yield f"would now survive losing {', '.join(map(str, self.survives_now))}"
+        yield from (f"given up: {refusal.rule}, {refusal.value}" for refusal in self.given_up)
+        yield from (f"granted: {refusal.rule}" for refusal in self.granted)
+        before, after = self.cost_before.rent_micro_usd_per_h, self.cost_after.rent_micro_usd_per_h
+        if before != after:
+            yield f"rent {usd_printed(before)} -> {usd_printed(after)} USD/h"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanDiff:
+    """What changes in all. ``deployments``: the worst news first, then by money; those without a change are counted."""
+
+    deployments: tuple[DeploymentDiff, ...]
+    unchanged: int
+    cost_before: PlanCost
+    cost_after: PlanCost
+
+    @property
+    def replicas_moved(self) -> int:
+        return sum(move.replicas for move in self._moves() if move.from_pool and move.to_pool)
+
+    @property
+    def replicas_started(self) -> int:
+        return sum(move.replicas for move in self._moves() if not move.from_pool)
+
+    @property
+    def replicas_stopped(self) -> int:
+        return sum(move.replicas for move in self._moves() if not move.to_pool)
+
+    @property
+    def promises_lost(self) -> tuple[str, ...]:
+        """Names of deployments."""
+        return tuple(one.deployment for one in self.deployments if one.promise_lost)
+
+    @property
+    def promises_gained(self) -> tuple[str, ...]:
+        """Names of deployments."""
+        return tuple(one.deployment for one in self.deployments if one.promise_gained)
+
+    def _moves(self) -> Iterator[Move]:
+        return (move for one in self.deployments for move in one.moves)
+
+    def lines(self) -> tuple[str, ...]:
+        """All of it in words: a line a deployment, and the sum."""
+        money = (
+            f"rent {usd_printed(self.cost_before.rent_micro_usd_per_h)}"
+            f" -> {usd_printed(self.cost_after.rent_micro_usd_per_h)} USD/h"
+        )
+        promises = f"{len(self.promises_lost)} promises lost, {len(self.promises_gained)} gained"
+        total = (
+            f"in all: {self.replicas_moved} replicas move, {self.replicas_started} start,"
+            f" {self.replicas_stopped} stop; {money}; {promises}; {self.unchanged} deployments unchanged"
+        )
+        return (*map(str, self.deployments), total)
+
+
+def plan_diff(
+    before_problem: PlacementProblem,
+    before_plan: PlacementPlan,
+    after_problem: PlacementProblem,
+    after_plan: PlacementPlan,
+    *,
+    only: Collection[str] | None = None,
+) -> PlanDiff:
+    """From the one plan to the other; of ``only`` these deployment ids, where they are given."""
+    before, after = (
+        _Side(before_problem, before_plan, only),
+        _Side(after_problem, after_plan, only),
+    )
+    ids = list(dict.fromkeys((*before.entries, *after.entries)))
+    found = [_deployment_diff(before, after, deployment_id) for deployment_id in ids]
+    changed = sorted((one for one in found if _tells_something(one)), key=_urgency)
+    return PlanDiff(
+        deployments=tuple(changed),
+        unchanged=len(found) - len(changed),
+        cost_before=_sum(before.costs[deployment_id] for deployment_id in before.entries),
+        cost_after=_sum(after.costs[deployment_id] for deployment_id in after.entries),
+    )
+
+
+class _Side:
+    """One of the two plans, priced and judged."""
+
+    def __init__(self, problem: PlacementProblem, plan: PlacementPlan, only: Collection[str] | None) -> None:
+        self.problem = problem
+        self.costs: Mapping[str, PlanCost] = plan_costs(problem, plan)
+        self.entries = {
+            entry.deployment_id: entry
+            for entry in plan.deployments
+            if only is None or entry.deployment_id in only
+        }
+        certificate: Certificate = certify(problem, plan, only=set(self.entries))
+        self.promises: Mapping[str, Promise] = {row.deployment_id: row for row in certificate.promises}
+
+    def rooms(self, deployment_id: str) -> Counter[str]:
+        """Replicas by pool; 0 where there is only a place to start in."""
+        entry = self.entries.get(deployment_id)
+        found: Counter[str] = Counter()
+        for row in entry.allocations if entry else ():
+            found[self._name(row.pool_id)] += row.room_replicas
+        return found
+
+    def serves(self, deployment_id: str) -> tuple[str, ...]:
+        entry = self.entries.get(deployment_id)
+        rows = entry.allocations if entry else ()
+        return tuple(sorted({self._name(row.pool_id).split("/")[0] for row in rows if not row.standby}))
+
+    def _name(self, pool_id: str) -> str:
+        pool = self.problem.pool_by_id[pool_id]
+        return f"{self.problem.cluster_by_id[pool.cluster_id].name}/{pool.name}"
+
+
+def _deployment_diff(before: _Side, after: _Side, deployment_id: str) -> DeploymentDiff:
+    wanted = (
+        after.problem.deployment_by_id.get(deployment_id) or before.problem.deployment_by_id[deployment_id]
+    )
+    promises = before.promises.get(deployment_id), after.promises.get(deployment_id)
+    given_up_before = _given_up(before.entries.get(deployment_id))
+    given_up_after = _given_up(after.entries.get(deployment_id))
+    fell_before, fell_after = (set(promise.cannot_survive) if promise else set() for promise in promises)
+    both = all(promises)
+    return DeploymentDiff(
+        deployment_id=deployment_id,
+        deployment=wanted.name,
+        moves=tuple(_moves(before.rooms(deployment_id), after.rooms(deployment_id))),
+        revision_before=_revision(before.entries.get(deployment_id)),
+        revision_after=_revision(after.entries.get(deployment_id)),
+        serves_before=before.serves(deployment_id),
+        serves_after=after.serves(deployment_id),
+        cost_before=before.costs.get(deployment_id, PlanCost()),
+        cost_after=after.costs.get(deployment_id, PlanCost()),
+        promise_kept_before=promises[0].kept if promises[0] else None,
+        promise_kept_after=promises[1].kept if promises[1] else None,
+        survives_no_more=_in_order(fell_after - fell_before) if both else (),
+        survives_now=_in_order(fell_before - fell_after) if both else (),
+        given_up=tuple(one for rule, one in given_up_after.items() if rule not in given_up_before),
+        granted=tuple(one for rule, one in given_up_before.items() if rule not in given_up_after),
+    )
+
+
+def _moves(before: Counter[str], after: Counter[str]) -> Iterator[Move]:
+    """What one pool loses and another gains has moved; inside a cluster first, then by name."""
+    stops = {pool: before[pool] - after[pool] for pool in sorted(before) if before[pool] > after[pool]}
+    starts = {pool: after[pool] - before[pool] for pool in sorted(after) if after[pool] > before[pool]}
+    for near in (True, False):
+        for source, target in product(stops, starts):
+            replicas = min(stops[source], starts[target])
+            if replicas and (not near or source.split("/")[0] == target.split("/")[0]):
+                stops[source] -= replicas
+                starts[target] -= replicas
+                yield Move(from_pool=source, to_pool=target, replicas=replicas)
+    for pool, replicas in starts.items():
+        if replicas:
+            yield Move(from_pool="", to_pool=pool, replicas=replicas)
+    for pool in sorted(after.keys() - before.keys()):
+        if not after[pool]:
+            yield Move(from_pool="", to_pool=pool, replicas=0)
+    for pool, replicas in stops.items():
+        if replicas:
+            yield Move(from_pool=pool, to_pool="", replicas=replicas)
+    for pool in sorted(before.keys() - after.keys()):
+        if not before[pool]:
+            yield Move(from_pool=pool, to_pool="", replicas=0)
+
+
+def _given_up(entry: DeploymentPlan | None) -> Mapping[str, Refusal]:
+    """By rule."""
+    if entry is None:
+        return {}
+    refusals = (*((entry.refusal,) if entry.refusal is not None else ()), *entry.relaxed)
+    return {refusal.rule: refusal for refusal in refusals}
+
+
+def _revision(entry: DeploymentPlan | None) -> int | None:
+    return max((row.revision for row in entry.allocations), default=None) if entry else None
+
+
+def _in_order(domains: Iterable[FailureDomain]) -> tuple[FailureDomain, ...]:
+    return tuple(sorted(domains, key=lambda domain: (domain.kind, domain.name)))
+
+
+def _tells_something(diff: DeploymentDiff) -> bool:
+    return bool(
+        diff.moves
+        or diff.given_up
+        or diff.granted
+        or diff.survives_no_more
+        or diff.survives_now
+        or diff.promise_kept_before != diff.promise_kept_after
+        or diff.revision_before != diff.revision_after
+        or diff.serves_before != diff.serves_after
+        or abs(diff.changed_micro_usd_per_h) >= LEAST_MICRO_USD_PER_H
+    )
+
+
+def _urgency(diff: DeploymentDiff) -> tuple[bool, bool, int, str]:
+    return not diff.promise_lost, not diff.given_up, -abs(diff.changed_micro_usd_per_h), diff.deployment
+
+
+def _sum(costs: Iterable[PlanCost]) -> PlanCost:
+    found = list(costs)
+    return PlanCost(
+        **{part.name: sum(getattr(cost, part.name) for cost in found) for part in fields(PlanCost)}
+    )

@@ -1,0 +1,221 @@
+"""What a plan costs by decision 0021: the one number that solvers minimise, and what it is made of.
+
+Everything is integer micro-USD/h. Wishes that a plan does not keep are found from its allocations, not from what it
+says of itself, so that plans of any origin are compared alike.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+from controlplane.costing import PoolCost, pool_costs, replica_micro_usd_per_h
+from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan
+from controlplane.placement.problem import PlacementProblem
+from controlplane.placement.rules.needs import LEVELS, Index, index_of, kept, missing_replicas
+from controlplane.placement.rules.traffic import (
+    SECONDS_PER_H,
+    lateness_micro_usd_per_h,
+    network_micro_usd_per_h,
+    too_far,
+)
+from controlplane.placement.supply import Pool
+from controlplane.placement.wishes import WantedDeployment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanCost:
+    """The parts of the objective, for a plan or one deployment's entry. ``rent`` is what its rooms add to the bill."""
+
+    rent_micro_usd_per_h: int = 0
+    interruption_micro_usd_per_h: int = 0
+    refusal_micro_usd_per_h: int = 0
+    lateness_micro_usd_per_h: int = 0
+    network_micro_usd_per_h: int = 0
+    churn_micro_usd_per_h: int = 0
+    relaxed_micro_usd_per_h: int = 0
+
+    @property
+    def total_micro_usd_per_h(self) -> int:
+        return sum(getattr(self, part.name) for part in fields(self))
+
+
+def plan_cost(problem: PlacementProblem, plan: PlacementPlan) -> PlanCost:
+    """The objective of a plan: the sum over its entries, and over deployments that it forgot."""
+    costs = plan_costs(problem, plan).values()
+    return PlanCost(
+        **{part.name: sum(getattr(cost, part.name) for cost in costs) for part in fields(PlanCost)}
+    )
+
+
+def plan_cost_of(problem: PlacementProblem, plan: PlacementPlan, deployment_id: str) -> PlanCost:
+    """One deployment's part of it. Raises KeyError where the problem has no such deployment."""
+    return plan_costs(problem, plan, only=(problem.deployment_by_id[deployment_id],))[deployment_id]
+
+
+def plan_costs(
+    problem: PlacementProblem,
+    plan: PlacementPlan,
+    *,
+    only: Iterable[WantedDeployment] | None = None,
+) -> Mapping[str, PlanCost]:
+    """The objective by deployment id, of ``only`` these where they are given."""
+    index = index_of(problem)
+    rents = _rents(problem, plan)
+    costs = {}
+    for deployment in problem.deployments if only is None else only:
+        entry = plan.by_deployment.get(deployment.deployment_id)
+        if entry is None:
+            entry = DeploymentPlan(
+                deployment_id=deployment.deployment_id, generation=deployment.generation, allocations=()
+            )
+        costs[deployment.deployment_id] = _entry_cost(
+            index, deployment, entry, rents.get(deployment.deployment_id, ())
+        )
+    return costs
+
+
+def priced(problem: PlacementProblem, plan: PlacementPlan) -> PlacementPlan:
+    """The plan with the prices of its rooms, and its objective, filled in."""
+    rents = _rents(problem, plan)
+    entries = tuple(_priced(entry, rents.get(entry.deployment_id, ())) for entry in plan.deployments)
+    everything = [rent for found in rents.values() for rent in found]
+    plan = replace(
+        plan,
+        deployments=entries,
+        micro_usd_per_h=sum(rent.share_micro_usd_per_h for rent in everything),
+        marginal_micro_usd_per_h=sum(rent.marginal_micro_usd_per_h for rent in everything),
+    )
+    total = plan_cost(problem, plan).total_micro_usd_per_h
+    return replace(plan, objective_micro_usd_per_h=total)
+
+
+def _priced(entry: DeploymentPlan, rents: Sequence[PoolCost]) -> DeploymentPlan:
+    rows = tuple(
+        row
+        if (row.micro_usd_per_h, row.marginal_micro_usd_per_h)
+        == (rent.share_micro_usd_per_h, rent.marginal_micro_usd_per_h)
+        else replace(
+            row,
+            micro_usd_per_h=rent.share_micro_usd_per_h,
+            marginal_micro_usd_per_h=rent.marginal_micro_usd_per_h,
+        )
+        for row, rent in zip(entry.allocations, rents, strict=True)
+    )
+    return entry if rows == entry.allocations else replace(entry, allocations=rows)
+
+
+def _rents(problem: PlacementProblem, plan: PlacementPlan) -> Mapping[str, Sequence[PoolCost]]:
+    """Deployment id -> what each of its allocations' rooms costs beside all others in its pool."""
+    places: dict[str, list[tuple[str, int, int, int]]] = {}
+    found: dict[str, list[PoolCost]] = {}
+    for entry in plan.deployments:
+        found[entry.deployment_id] = [PoolCost(0, 0)] * len(entry.allocations)
+        for index, row in enumerate(entry.allocations):
+            room = (entry.deployment_id, index, row.gpus_per_replica, row.room_replicas)
+            places.setdefault(row.pool_id, []).append(room)
+    for pool_id, rooms in places.items():
+        costs = pool_costs(
+            problem.tariff_by_pool[pool_id], [(gpus, replicas) for _, _, gpus, replicas in rooms]
+        )
+        for (deployment_id, index, _, _), cost in zip(rooms, costs, strict=True):
+            found[deployment_id][index] = cost
+    return found
+
+
+def _entry_cost(
+    index: Index, deployment: WantedDeployment, entry: DeploymentPlan, rents: Sequence[PoolCost]
+) -> PlanCost:
+    problem = index.problem
+    rent = interruption = refusal = 0
+    held = _held(problem, deployment)
+    for row, cost in zip(entry.allocations, rents, strict=True):
+        pool = problem.pool_by_id[row.pool_id]
+        marginal = cost.marginal_micro_usd_per_h
+        rent += marginal
+        interruption += round(marginal * pool.hazard_per_h * problem.weights.interruption_h)
+        new = max(0, row.room_replicas - held.get(row.pool_id, 0))
+        held[row.pool_id] = max(0, held.get(row.pool_id, 0) - row.room_replicas)
+        if new and pool.obtainability < 1:
+            rented_new = min(marginal, new * replica_price(problem, pool, row.gpus_per_replica))
+            refusal += round(rented_new * (1 - pool.obtainability) * problem.weights.refusal_h)
+    lateness, network = _traffic_costs(problem, deployment, entry)
+    return PlanCost(
+        rent_micro_usd_per_h=rent,
+        interruption_micro_usd_per_h=interruption,
+        refusal_micro_usd_per_h=refusal,
+        lateness_micro_usd_per_h=lateness,
+        network_micro_usd_per_h=network,
+        churn_micro_usd_per_h=_churn(problem, deployment, entry.allocations),
+        relaxed_micro_usd_per_h=_relaxed(index, deployment, entry.allocations),
+    )
+
+
+def replica_price(problem: PlacementProblem, pool: Pool, gpus_per_replica: int) -> int:
+    """What one more replica costs in a pool where it is rented, in micro-USD/h."""
+    return replica_micro_usd_per_h(
+        instance_micro_usd_per_h=problem.tariff_by_pool[pool.pool_id].instance_micro_usd_per_h,
+        gpus_per_instance=pool.gpus_per_instance,
+        gpus=gpus_per_replica,
+    )
+
+
+def leaving_micro_usd_per_h(
+    problem: PlacementProblem, deployment: WantedDeployment, pool: Pool, gpus_per_replica: int
+) -> int:
+    """What it costs, spread over ``amortise_h``, that one running replica leaves a pool."""
+    profile = problem.profile_of(deployment, pool.instance_type_id)
+    cold_start_h = profile.cold_start_s / SECONDS_PER_H if profile is not None else 0.0
+    weights = problem.weights
+    price = replica_price(problem, pool, gpus_per_replica)
+    return round(price * (cold_start_h + weights.cache_h) / weights.amortise_h)
+
+
+def _held(problem: PlacementProblem, deployment: WantedDeployment) -> dict[str, int]:
+    held: dict[str, int] = {}
+    for row in problem.current_of(deployment.deployment_id):
+        held[row.pool_id] = held.get(row.pool_id, 0) + row.room_replicas
+    return held
+
+
+def _churn(problem: PlacementProblem, deployment: WantedDeployment, rows: Iterable[Allocation]) -> int:
+    left = _held(problem, deployment)
+    for row in rows:
+        if row.pool_id in left:
+            left[row.pool_id] -= row.room_replicas
+    gpus = {row.pool_id: row.gpus_per_replica for row in problem.current_of(deployment.deployment_id)}
+    return sum(
+        replicas * leaving_micro_usd_per_h(problem, deployment, problem.pool_by_id[pool_id], gpus[pool_id])
+        for pool_id, replicas in left.items()
+        if replicas > 0
+    )
+
+
+def _traffic_costs(
+    problem: PlacementProblem, deployment: WantedDeployment, entry: DeploymentPlan
+) -> tuple[int, int]:
+    if not entry.traffic:
+        return 0, 0
+    demands = {row.origin_region: row for row in problem.demands_of(deployment.deployment_id)}
+    lateness = network = 0.0
+    for share in entry.traffic:
+        demand = demands.get(share.origin_region)
+        if demand is None:
+            continue
+        region = problem.cluster_by_id[share.cluster_id].region
+        lateness += share.share * lateness_micro_usd_per_h(problem, deployment, demand, region)
+        network += share.share * network_micro_usd_per_h(problem, demand, region)
+    return round(lateness), round(network)
+
+
+def _relaxed(index: Index, deployment: WantedDeployment, rows: Sequence[Allocation]) -> int:
+    """Broken wishes. Survivability counts by each kind given up, and it and latency by the replicas they are for."""
+    problem, needs = index.problem, index.needs(deployment)
+    weights = problem.weights
+    given_up = LEVELS.index(deployment.survivability) - LEVELS.index(kept(index, deployment, rows))
+    hours = given_up * weights.relaxed_survivability_h * needs.size
+    if deployment.slo.ttft_s_p95 is not None and any(
+        too_far(problem, deployment, problem.cluster_by_id[problem.pool_by_id[row.pool_id].cluster_id])
+        for row in rows
+    ):
+        hours += weights.relaxed_latency_h * needs.size
+    hours += weights.missing_replica_h * missing_replicas(index, deployment, rows)
+    return round(hours * needs.wish_micro_usd_per_h)

@@ -1,0 +1,28 @@
+"""What is on its way out, and who may count on its room.
+
+A deployment's own successor takes over, one by one, the GPUs that the predecessor leaves in the same pool: so much of
+an occupancy is no further burden. While both still run, a pool is fuller than this says; its agent then lets the
+successor wait. For everybody else the whole occupancy counts until it is over.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from controlplane.placement.plan import Allocation
+from controlplane.placement.supply import CurrentAssignment, Occupancy
+
+
+def beyond_successors(
+    occupancies: Iterable[Occupancy], successors: Iterable[CurrentAssignment | Allocation]
+) -> Iterator[tuple[str, int, int]]:
+    """(pool id, GPUs per replica, replicas) that one deployment's outgoing replicas hold beyond its successors."""
+    taken_over: dict[str, int] = {}
+    for row in successors:
+        gpus = row.room_replicas * row.gpus_per_replica
+        taken_over[row.pool_id] = taken_over.get(row.pool_id, 0) + gpus
+    for occupancy in occupancies:
+        left = taken_over.get(occupancy.pool_id, 0)
+        swapped = min(occupancy.replicas, left // occupancy.gpus_per_replica)
+        if swapped:
+            taken_over[occupancy.pool_id] = left - swapped * occupancy.gpus_per_replica
+        if occupancy.replicas > swapped:
+            yield occupancy.pool_id, occupancy.gpus_per_replica, occupancy.replicas - swapped

@@ -1,0 +1,257 @@
+"""All deployments of a problem as a market: what each could do, priced together."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from controlplane.placement.plan import DeploymentPlan
+from controlplane.placement.rules.cost import PlanCost
+from controlplane.placement.rules.needs import LEVELS, kept, missing_replicas
+from controlplane.placement.rules.traffic import too_far
+from controlplane.placement.search.batches import Batch, Prices, batches, rounded
+from controlplane.placement.search.columns import Column, column, lacking, lawful, repaired
+from controlplane.placement.search.offers import Floats, Ints, Offer, Offers
+from controlplane.placement.search.pricing import Found, price
+from controlplane.placement.search.programs import Program
+
+#: A bound this near to what a plan costs, as a part of it, needs no integer program.
+_EXACT = 2e-4
+
+#: Integer programs are solved so many at a time.
+_THREADS = 2
+
+#: Deployments of more replicas are priced by programs: whole numbers for tables become too coarse or too large.
+_TABLE_REPLICAS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Round:
+    """What pricing gave: each deployment's bound at the prices, columns, and what tables found that was not lawful."""
+
+    bounds: dict[int, float]
+    columns: list[Column]
+    lawless: list[Found]
+
+
+class Demanders:
+    """The deployments that take room, each with the offers of what it wishes or, where ``start`` gave wishes up, of all
+    that gives up no more.
+    """
+
+    def __init__(self, offers: Offers, entries: Sequence[DeploymentPlan]) -> None:
+        self.offers = offers
+        self.numbers: list[int] = []
+        self.floor: dict[int, float] = {}
+        self.by_number: dict[int, list[Offer]] = {}
+        for number, entry in enumerate(entries):
+            self._add(number, entry)
+        self._programs: dict[int, Program] = {}
+        self._lawless: dict[int, list[Floats]] = {}
+        self._named: set[int] = set()
+        self._needs = {
+            id(offer): rounded(offer, offers.pools)
+            if offer.passive or offer.needs.size <= _TABLE_REPLICAS
+            else None
+            for offer in self.every()
+        }
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        found = [(offer, self._needs[id(offer)]) for offer in self.every()]
+        self.small: list[Batch] = list(
+            batches(self.offers.pools, [(offer, needs) for offer, needs in found if needs is not None])
+        )
+        self.large = [offer for offer, needs in found if needs is None and len(offer.pools)]
+
+    def refine(self, rounds: Round) -> int:
+        """Finer whole numbers for those whose cheapest plans were lawless; how many."""
+        fresh = 0
+        for one in rounds.lawless:
+            offer, known = one.offer, self._lawless.setdefault(id(one.offer), [])
+            if len(known) > 40 or one.replicas is None:
+                continue
+            known.extend(lacking(offer, one.replicas, one.standby))
+            self._needs[id(offer)] = rounded(offer, self.offers.pools, known)
+            fresh += 1
+        if fresh:
+            self._lay_out()
+        return fresh
+
+    def every(self) -> list[Offer]:
+        return [offer for offers in self.by_number.values() for offer in offers]
+
+    def _add(self, number: int, entry: DeploymentPlan) -> None:
+        offers, weights = self.offers, self.offers.problem.weights
+        deployment = offers.problem.deployments[number]
+        needs = offers.index.needs(deployment)
+        if not needs.share_by_type and deployment.min_replicas == 0:
+            return  # a place to start in takes no room
+        self.numbers.append(number)
+        rows = entry.allocations
+        level = kept(offers.index, deployment, rows)
+        far = any(
+            too_far(offers.problem, deployment, offers.problem.cluster_by_id[pool.cluster_id])
+            for pool in (offers.problem.pool_by_id[row.pool_id] for row in rows)
+        )
+        lacking = missing_replicas(offers.index, deployment, rows) > 0
+        hours = [weights.missing_replica_h]
+        if level == deployment.survivability and not far and not lacking:
+            self.by_number[number] = [offers.offer(number)]
+            if deployment.survivability != "none":
+                hours.append(weights.relaxed_survivability_h * needs.size)
+            if deployment.slo.ttft_s_p95 is not None:
+                hours.append(weights.relaxed_latency_h * needs.size)
+        else:
+            top = LEVELS.index(deployment.survivability)
+            reach = (False, True) if deployment.slo.ttft_s_p95 is not None else (False,)
+            self.by_number[number] = [
+                offers.offer(number, level, far=far) for level in LEVELS[top::-1] for far in reach
+            ]
+        self.floor[number] = min(hours) * needs.wish_micro_usd_per_h
+
+    def offer_of(self, column: Column) -> Offer | None:
+        """The offer that a column answers; None where nothing else than the column could do so."""
+        offers = self.by_number[column.number]
+        fitting = [
+            one for one in offers if len(offers) == 1 or (one.level, one.far) == (column.level, column.far)
+        ]
+        return fitting[0] if fitting and len(fitting[0].pools) else None
+
+    def price(
+        self, prices: Prices, *, programs: int, worth: Mapping[int, float], late: Callable[[], bool]
+    ) -> Round:
+        """Every deployment's cheapest plan.
+
+        programs: so many integer programs at most decide where tables were too coarse or parts of replicas were counted
+        worth:    what each deployment may cost at present, by which those are chosen whose bound is farthest below
+        late:     whether to leave out the programs that have not begun
+        """
+        found: list[Found] = []
+        for batch in self.small:
+            found.extend(price(batch, prices, self._projects(batch.offers)))
+        found.extend(self._programmed(self.large, prices, whole=False))
+        made = Round({}, [], [])
+        open_: list[tuple[float, Found]] = []
+        lowest = dict(self.floor)
+        for one in found:
+            number = one.offer.number
+            of_tables = self._needs[id(one.offer)] is not None
+            if of_tables and one.replicas is not None and not lawful(one.offer, one.replicas, one.standby):
+                made.lawless.append(one)
+            named = self._name(made, one, prices)
+            paid = np.inf if named is None else self._paid(named, prices)
+            slack = min(worth.get(number, np.inf), paid) - one.bound
+            if one.bound < lowest[number] and slack > _EXACT * abs(one.bound):
+                open_.append((slack, one))
+            else:
+                lowest[number] = min(lowest[number], one.bound)
+        open_.sort(key=lambda pair: -pair[0])
+        chosen = [one.offer for _, one in open_[:programs]]
+        better = {id(one.offer): one for one in self._programmed(chosen, prices, whole=True, late=late)}
+        for _, one in open_:
+            exact = better.get(id(one.offer))
+            bound = one.bound if exact is None else max(one.bound, exact.bound)
+            lowest[one.offer.number] = min(lowest[one.offer.number], bound)
+        for exact in better.values():
+            self._name(made, exact, prices)
+        made.bounds.update(lowest)
+        return made
+
+    def _name(self, made: Round, found: Found, prices: Prices) -> Column | None:
+        """A column of what was found, mended where it is not lawful; a program's for who has none yet."""
+        offer, replicas, standby = found.offer, found.replicas, found.standby
+        if replicas is None:
+            return None
+        if not lawful(offer, replicas, standby):
+            replicas = repaired(
+                offer,
+                replicas,
+                self._unit(offer, prices),
+                standby=standby,
+                cluster=self.offers.pools.cluster[offer.pools],
+            )
+        if replicas is None or not lawful(offer, replicas, standby):
+            if id(offer) in self._named:
+                return None
+            better = self._programmed([offer], prices, whole=True)[0]
+            replicas, standby = better.replicas, better.standby
+        self._named.add(id(offer))
+        if replicas is None or not lawful(offer, replicas, standby):
+            return None
+        made.columns.append(column(self.offers, offer, replicas, standby))
+        return made.columns[-1]
+
+    def _paid(self, one: Column, prices: Prices) -> float:
+        """What a column costs at these prices."""
+        project = self.offers.project.get(self.offers.problem.deployments[one.number].project_id, -1)
+        return float(
+            one.cost
+            + sum(prices.used[pool] * gpus for pool, gpus in one.gpus.items())
+            + sum(prices.scarce[pool] * gpus for pool, gpus in one.beyond.items())
+            + (prices.budget[project] * one.budgeted if project >= 0 else 0.0)
+        )
+
+    def _projects(self, offers: Sequence[Offer]) -> Ints:
+        return np.array([self.offers.project.get(offer.deployment.project_id, -1) for offer in offers])
+
+    def _unit(self, offer: Offer, prices: Prices) -> Floats:
+        return (
+            prices.gpu[offer.pools] * offer.gpus
+            + offer.refused
+            + self._budget(offer, prices) * offer.budgeted
+        )
+
+    def _budget(self, offer: Offer, prices: Prices) -> float:
+        project = self.offers.project.get(offer.deployment.project_id, -1)
+        return float(prices.budget[project]) if project >= 0 else 0.0
+
+    def _programmed(
+        self,
+        offers: Sequence[Offer],
+        prices: Prices,
+        *,
+        whole: bool,
+        late: Callable[[], bool] = lambda: False,
+    ) -> list[Found]:
+        """In threads: HiGHS lets others run. Each offer has a program of its own: their order does not matter."""
+
+        def solved(offer: Offer) -> Found | None:
+            return None if late() else self._solved(offer, prices, whole=whole)
+
+        with ThreadPoolExecutor(_THREADS) as threads:
+            return [one for one in threads.map(solved, offers) if one is not None]
+
+    def _solved(self, offer: Offer, prices: Prices, *, whole: bool) -> Found:
+        program = self._programs.get(id(offer))
+        if program is None:
+            program = self._programs[id(offer)] = Program(offer, self.offers.pools)
+        solved = program.solve(prices, self._budget(offer, prices), whole=whole, gap=4e-4)
+        return Found(offer, solved.bound, solved.replicas, solved.standby)
+
+
+def column_of(offers: Offers, number: int, entry: DeploymentPlan, cost: PlanCost) -> Column:
+    """A deployment's entry in a plan, as it is, lawful or not. ``cost`` is what it costs in that plan."""
+    problem = offers.problem
+    replicas: dict[tuple[int, bool], int] = {}
+    gpus: dict[int, float] = {}
+    room: dict[int, float] = {}
+    for row in entry.allocations:
+        pool = offers.position[row.pool_id]
+        if row.room_replicas:
+            per_instance = problem.pools[pool].gpus_per_instance
+            replicas[pool, row.standby] = replicas.get((pool, row.standby), 0) + row.room_replicas
+            gpus[pool] = gpus.get(pool, 0.0) + row.room_replicas * row.gpus_per_replica
+            room[pool] = room.get(pool, 0.0) + row.room_replicas * per_instance / (
+                per_instance // row.gpus_per_replica
+            )
+    own = cost.total_micro_usd_per_h - cost.rent_micro_usd_per_h - cost.interruption_micro_usd_per_h
+    return Column(
+        number=number,
+        replicas=replicas,
+        cost=float(own),
+        gpus=gpus,
+        beyond={pool: max(0.0, amount - offers.freed_gpus(number, pool)) for pool, amount in room.items()},
+        budgeted=float(sum(row.micro_usd_per_h for row in entry.allocations)),
+    )

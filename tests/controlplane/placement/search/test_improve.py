@@ -1,0 +1,204 @@
+"""What the search promises of any plan that it gives: no dearer, lawful, repeatable, and with a bound that holds."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+
+from controlplane.placement import (
+    Budget,
+    Demand,
+    PerformanceProfile,
+    PlacementPlan,
+    PlacementProblem,
+    certify,
+    plan_cost,
+    solve,
+)
+from controlplane.placement.search.improve import Effort, improve
+from tests.benchmarks.placement.instances import instance
+from tests.controlplane.placement import test_judged
+from tests.controlplane.placement.random_worlds import whole_problems
+from tests.controlplane.placement.test_properties import check
+from tests.controlplane.placement.worlds import adopted, cluster, placed, pool, problem, problems, wanted
+
+EFFORT = Effort(rounds=12, nodes=200, repairs=4)
+
+
+def improved(asked: PlacementProblem, start: PlacementPlan | None = None) -> PlacementPlan:
+    return improve(asked, start=start, effort=EFFORT, seed=1)
+
+
+def judged(asked: PlacementProblem, plan: PlacementPlan, start: PlacementPlan) -> None:
+    """Lawful by the certificate, as dear as it says, no dearer than the start, no cheaper than its bound."""
+    cost = plan_cost(asked, plan).total_micro_usd_per_h
+    assert plan.objective_micro_usd_per_h == cost
+    assert cost <= plan_cost(asked, start).total_micro_usd_per_h
+    assert plan.lower_bound_micro_usd_per_h is None or plan.lower_bound_micro_usd_per_h <= cost
+    assert {rule.rule for rule in certify(asked, plan).broken_rules} <= {
+        rule.rule for rule in certify(asked, start).broken_rules
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems())
+def test_a_better_plan_breaks_no_rule_either(asked: PlacementProblem) -> None:
+    """On worlds of every kind, often too small."""
+    start = solve(asked)
+    plan = improved(asked, start)
+    check(asked, plan)
+    judged(asked, plan, start)
+
+
+@settings(max_examples=60, deadline=None)
+@given(whole_problems())
+def test_a_better_plan_keeps_what_the_first_one_kept(asked: PlacementProblem) -> None:
+    """With demand, spot, budgets, distances: who was served as wished still is, by the certificate's arithmetic."""
+    start = solve(asked)
+    plan = improved(asked, start)
+    judged(asked, plan, start)
+    test_judged.check(asked, plan)
+    relaxed = {entry.deployment_id for entry in start.deployments if entry.relaxed or entry.refusal}
+    for entry in plan.deployments:
+        assert entry.deployment_id in relaxed or not (entry.relaxed or entry.refusal)
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_realistic_worlds_get_cheaper_and_keep_their_promises(seed: int) -> None:
+    """Thirty deployments on twelve pools: all that is promised certified, and a bound close below."""
+    asked = instance(deployments=30, pools=12, regions=4, seed=seed)
+    start = solve(asked)
+    plan = improve(asked, start=start, effort=Effort(rounds=20, nodes=500, repairs=8), seed=1)
+    judged(asked, plan, start)
+    test_judged.check(asked, plan)
+    cost, bound = plan.objective_micro_usd_per_h, plan.lower_bound_micro_usd_per_h
+    assert cost is not None and bound is not None and bound <= cost <= bound * 1.1
+
+
+def test_the_same_seed_and_effort_give_the_same_plan() -> None:
+    """Work is counted, not timed."""
+    asked = instance(deployments=20, pools=10, regions=3, seed=3)
+    assert improved(asked) == improved(asked)
+
+
+def test_small_worlds_are_solved_to_the_end() -> None:
+    """Ten deployments on twelve pools: the bound meets the plan."""
+    for seed in (1, 2, 3):
+        asked = instance(deployments=8, pools=10, regions=3, seed=seed)
+        plan = improve(asked, start=None, effort=Effort(nodes=20_000), seed=1)
+        cost, bound = plan.objective_micro_usd_per_h, plan.lower_bound_micro_usd_per_h
+        assert cost is not None and bound is not None and cost <= bound * 1.001 + 100
+
+
+def test_the_cheapest_of_all_plans_is_found() -> None:
+    """Every way to put three deployments into three pools, tried one by one, against what the search found."""
+    clusters = tuple(cluster(name, name) for name in ("eu", "us", "jp"))
+    prices = (3_000_000, 2_000_000, 2_500_000)
+    pools = tuple(
+        pool(name, instance_micro_usd_per_h=price, capacity_instances=size)
+        for name, price, size in zip(("eu", "us", "jp"), prices, (4, 3, 2), strict=True)
+    )
+    wishes = (
+        wanted("a", min_replicas=2, survivability="none", created_at_s=1),
+        wanted("b", min_replicas=1, survivability="region", created_at_s=2),
+        wanted("c", min_replicas=2, survivability="none", residency=("eu", "jp"), created_at_s=3),
+    )
+    asked = problem(*wishes, clusters=clusters, pools=pools)
+    best = min(
+        sum(count * prices[place] for row in rows for place, count in enumerate(row))
+        for rows in product(product(range(4), repeat=3), repeat=3)
+        if all(sum(row[place] for row in rows) <= (4, 3, 2)[place] for place in range(3))
+        and sum(rows[0]) >= 2
+        and sum(rows[1]) - max(rows[1]) >= 1
+        and rows[2][1] == 0
+        and sum(rows[2]) >= 2
+    )
+    plan = improved(asked)
+    assert plan.objective_micro_usd_per_h == best
+    assert plan.lower_bound_micro_usd_per_h is not None
+    assert best - 100 <= plan.lower_bound_micro_usd_per_h <= best
+
+
+def _served(**fields: object) -> PlacementProblem:
+    """One deployment that asks for 10 requests/s of replicas that do 4 each, on three regions."""
+    clusters = tuple(cluster(name, name) for name in ("eu", "us", "jp"))
+    demand = Demand(
+        deployment_id="d-chat",
+        origin_region="eu",
+        requests_per_s_p50=5,
+        requests_per_s_p95=10,
+        tokens_per_s_p50=50,
+        tokens_per_s_p95=100,
+    )
+    profile = PerformanceProfile(
+        model_version_id="m",
+        instance_type_id="i-1",
+        tensor_parallel=1,
+        requests_per_s=4,
+        tokens_per_s=400,
+        concurrency=8,
+    )
+    return problem(
+        wanted("chat", max_replicas=20, **fields),
+        clusters=clusters,
+        pools=tuple(pool(name, capacity_instances=20) for name in ("eu", "us", "jp")),
+        demands=(demand,),
+        profiles=(profile,),
+    )
+
+
+def test_a_loss_is_survived_with_the_fewest_replicas() -> None:
+    """Three are needed: 2 + 2 + 2 survive the loss of a region with one less than 3 + 3 and two of no use."""
+    plan = improved(_served(survivability="region"))
+    rows = plan.deployments[0].allocations
+    assert sum(row.room_replicas for row in rows) == 5
+    assert max(row.room_replicas for row in rows) == 2
+
+
+def test_one_region_serves_and_another_stands_by() -> None:
+    """active_passive: all that serves in one cluster, as much again in another one."""
+    plan = improved(_served(survivability="region", posture="active_passive"))
+    rows = plan.deployments[0].allocations
+    assert sorted((row.standby, row.room_replicas) for row in rows) == [(False, 3), (True, 3)]
+
+
+def test_a_budget_is_kept_though_a_dearer_plan_would_be_nearer() -> None:
+    """Traffic is late from afar, yet the money only reaches for the cheap and distant region."""
+    asked = _served(survivability="none")
+    dear = tuple(
+        replace(one, instance_micro_usd_per_h=2_000_000 if one.cluster_id == "c-jp" else 2_100_000)
+        for one in asked.pools
+    )
+    asked = replace(asked, pools=dear, budgets=(Budget(project_id="project", micro_usd_per_h=6_000_000),))
+    assert set(placed(improved(asked))) == {"p-jp-on_demand"}
+
+
+def test_what_runs_stays_where_moving_saves_less_than_it_costs() -> None:
+    """A region that is cheaper by less than the move costs takes nothing over."""
+    asked = problem(wanted("chat"), pools=(pool("eu"), pool("us", instance_micro_usd_per_h=1_999_000)))
+    here = adopted(asked, solve(replace(asked, pools=(pool("eu"),))))
+    assert set(placed(improved(replace(here, pools=asked.pools)))) == {"p-eu-on_demand"}
+
+
+def test_scarce_gpus_have_a_price() -> None:
+    """Two want the one cheap GPU; one more of it would save what the next pool costs more."""
+    asked = problem(
+        wanted("a"),
+        wanted("b"),
+        wanted("c"),
+        pools=(
+            pool("us", capacity_instances=1, instance_micro_usd_per_h=1_000_000),
+            pool("eu", instance_micro_usd_per_h=3_000_000),
+        ),
+    )
+    prices = improved(asked).gpu_micro_usd_per_h_by_pool
+    assert 1_900_000 <= prices["p-us-on_demand"] <= 2_100_000 and "p-eu-on_demand" not in prices
+
+
+def test_a_deadline_ends_the_search_with_a_plan() -> None:
+    """With no time at all there is still the plan that it began with."""
+    asked = instance(deployments=20, pools=10, regions=3, seed=2)
+    start = solve(asked)
+    plan = improve(asked, start=start, effort=Effort(left_s=lambda: 0.0), seed=1)
+    judged(asked, plan, start)
