@@ -4,12 +4,9 @@ Lines are gathered and written together; when the reader of standard output does
 and counted, for a log must not hold up the traffic that it describes.
 """
 
-import contextlib
-import os
-import stat
-from typing import TextIO
-
 import msgspec
+
+from workloadplane.gateway.outlet import Outlet
 
 
 class TunnelFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,12 +76,12 @@ class AccessLog:
         """Whether there is anything to write."""
         return bool(self._buffer)
 
-    def write_to(self, descriptor: int) -> None:
-        """Write what fits now; the rest waits. ``descriptor``: of ``unwaiting``."""
+    def write_to(self, outlet: Outlet) -> None:
+        """Write what fits now; the rest waits."""
         buffer = self._buffer
         if buffer:
             try:
-                del buffer[: os.write(descriptor, buffer)]
+                del buffer[: outlet.write(buffer)]
             except BlockingIOError:
                 return
             except OSError:
@@ -95,18 +92,3 @@ class AccessLog:
         taken = bytes(self._buffer)
         self._buffer.clear()
         return taken
-
-
-def unwaiting(stream: TextIO) -> int | None:
-    """Another descriptor for the stream, by which a write never waits for a reader; ``None``: there can be none.
-
-    It is opened anew, for whether writing waits is a property of what was opened, which other processes share.
-    """
-    with contextlib.suppress(OSError, ValueError):
-        mode = os.fstat(stream.fileno()).st_mode
-        if stat.S_ISREG(mode):
-            return os.dup(stream.fileno())
-        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
-            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            return os.open(f"/proc/self/fd/{stream.fileno()}", flags)
-    return None

@@ -12,6 +12,7 @@ import signal
 import sys
 from ipaddress import ip_network
 from pathlib import Path
+from typing import TextIO, cast
 
 import structlog
 import uvloop
@@ -20,6 +21,7 @@ from workloadplane.gateway import limits
 from workloadplane.gateway.collector import collector
 from workloadplane.gateway.handover import lifeline
 from workloadplane.gateway.handover.family import SUCCEEDED, Family, child_command
+from workloadplane.gateway.outlet import Lines, outlet_of
 from workloadplane.gateway.process import GatewayProcess, Options
 
 _PROCESSES_MAX = 64
@@ -196,5 +198,5 @@ def _log_as_json() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(20),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, Lines(outlet_of(sys.stderr)))),
     )

@@ -5,8 +5,6 @@ second), a tick reports load, another writes usage, windows and the access log.
 """
 
 import asyncio
-import contextlib
-import os
 import secrets
 import socket
 import sys
@@ -23,7 +21,7 @@ import msgspec
 import structlog
 
 from workloadplane.gateway import ready
-from workloadplane.gateway.accesslog import AccessLog, unwaiting
+from workloadplane.gateway.accesslog import AccessLog
 from workloadplane.gateway.affinity import Affinity
 from workloadplane.gateway.cohort import Cohort
 from workloadplane.gateway.collector import NO_COLLECTOR, Collector
@@ -38,6 +36,7 @@ from workloadplane.gateway.ledger import Ledger
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.link import AgentLink
 from workloadplane.gateway.metrics import Counters
+from workloadplane.gateway.outlet import outlet_of
 from workloadplane.gateway.pool import UpstreamPool
 from workloadplane.gateway.queueing import Bounds, WaitingRoom
 from workloadplane.gateway.queueing.rate_limits import RateLimiter
@@ -123,8 +122,7 @@ class GatewayProcess:
         self._regions = Regions(self._context, self._context.turns.spill)
         self._window_began_s = monotonic()
         self._spool_refused = False
-        self._log_writing: asyncio.Future[None] | None = None
-        self._log_descriptor = unwaiting(sys.stdout)
+        self._log_outlet = outlet_of(sys.stdout)
         self.address: tuple[str, int] | None = None
 
     async def serve(self, stop: asyncio.Event) -> bool:
@@ -201,7 +199,6 @@ class GatewayProcess:
 
     async def _end(self) -> None:
         """Write down what is left, and let go."""
-        await self._log_written()
         self._regions.close()
         self._context.pool.close()
         self._close_windows()
@@ -212,25 +209,16 @@ class GatewayProcess:
             _log.error("usage not written", reason=str(error))
         _log.info("gateway ended")
         await self._context.tracer.close(_LAST_SPANS_S)
-        await self._log_written()
-        if self._log_descriptor is None:
-            self._write_log_apart()
-            await self._log_written()
-        else:
-            await self._write_last_lines(self._log_descriptor)
-            os.close(self._log_descriptor)
+        await self._write_last_lines()
+        self._log_outlet.close()
 
-    async def _write_last_lines(self, descriptor: int) -> None:
+    async def _write_last_lines(self) -> None:
         """A slow reader is waited for, one that reads no more must not keep the process."""
         log, until_s = self._context.access_log, monotonic() + _LAST_LINES_S
-        log.write_to(descriptor)
+        log.write_to(self._log_outlet)
         while log.waits and monotonic() < until_s:
             await asyncio.sleep(_FLUSH_S)
-            log.write_to(descriptor)
-
-    async def _log_written(self) -> None:
-        if self._log_writing is not None:
-            await self._log_writing
+            log.write_to(self._log_outlet)
 
     async def _every(self, interval_s: float, act: Callable[[], None]) -> None:
         """A failing tick is said and does not end the others: they carry every time limit."""
@@ -278,10 +266,7 @@ class GatewayProcess:
         context.rate_limiter.forget(monotonic())
 
     def _flush(self) -> None:
-        if self._log_descriptor is not None:
-            self._context.access_log.write_to(self._log_descriptor)
-        else:
-            self._write_log_apart()
+        self._context.access_log.write_to(self._log_outlet)
         try:
             self._context.spool.flush(monotonic())
         except OSError as error:
@@ -290,13 +275,6 @@ class GatewayProcess:
             self._spool_refused = True
         else:
             self._spool_refused = False
-
-    def _write_log_apart(self) -> None:
-        """In a thread, which may wait."""
-        if self._log_writing is None or self._log_writing.done():
-            lines = self._context.access_log.take()
-            if lines:
-                self._log_writing = self._loop.run_in_executor(None, _write_out, lines)
 
     def _wake(self) -> None:
         self._link.report_load(always=True)
@@ -354,13 +332,6 @@ def _context(
     )
     context.ledger = Ledger(context)
     return context
-
-
-def _write_out(lines: bytes) -> None:
-    """In a thread: whoever reads standard output may be slow, and may be gone."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.buffer.write(lines)
-        sys.stdout.buffer.flush()
 
 
 def _listen(host: str, port: int, *, share: bool) -> socket.socket:

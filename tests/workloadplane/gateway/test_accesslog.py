@@ -4,11 +4,15 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from tests.support.gateway import agent_state, json_answer, post, raw, run, sends, upstream
 from tests.support.gateway_program import program
-from workloadplane.gateway.accesslog import AccessLine, AccessLog, unwaiting
+from workloadplane.gateway.accesslog import AccessLine, AccessLog
+from workloadplane.gateway.outlet import Lines, outlet_of
 from workloadplane.protocol.spool import SpoolReader
 
 LINE = AccessLine(
@@ -27,29 +31,44 @@ def test_a_full_pipe_takes_the_rest_later() -> None:
     """In order and whole; and who shares the pipe still writes to it as before."""
     reads, writes = os.pipe()
     with os.fdopen(writes, "w") as stream, os.fdopen(reads, "rb", buffering=0) as reader:
-        descriptor = unwaiting(stream)
-        assert descriptor is not None
+        outlet = outlet_of(stream)
         log, whole = filled(5_000), filled(5_000).take()
         read = b""
         while len(read) < len(whole):
-            log.write_to(descriptor)
+            log.write_to(outlet)
             read += reader.read(1 << 20)
         assert read == whole
         assert log.take() == b""
         assert os.get_blocking(stream.fileno())
-        os.close(descriptor)
+        outlet.close()
 
 
-def test_a_reader_that_reads_no_more_does_not_keep_the_process(tmp_path: Path) -> None:
+def full_pipe() -> tuple[int, int]:
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writes, b"x" * 4096)
+    os.set_blocking(writes, True)
+    return reads, writes
+
+
+def full_socket() -> tuple[int, int]:
+    reads, writes = socket.socketpair()
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            writes.send(b"x" * 4096, socket.MSG_DONTWAIT)
+    return reads.detach(), writes.detach()
+
+
+@pytest.mark.parametrize("made_full", [full_pipe, full_socket])
+def test_a_reader_that_reads_no_more_does_not_keep_the_process(
+    tmp_path: Path, made_full: Callable[[], tuple[int, int]]
+) -> None:
     """It ends in time, and the usage of what it could not log is written down."""
 
     async def scenario() -> None:
-        reads, writes = os.pipe()
-        os.set_blocking(writes, False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                os.write(writes, b"x" * 4096)
-        os.set_blocking(writes, True)
+        reads, writes = made_full()
         async with upstream(sends(json_answer(b"{}"))) as engine:
             state = agent_state(tmp_path / "agent", engine.port)
             async with program(state.directory, tmp_path / "gateway", stdout=writes) as made:
@@ -66,33 +85,71 @@ def test_a_reader_that_reads_no_more_does_not_keep_the_process(tmp_path: Path) -
     run(scenario())
 
 
+@pytest.mark.parametrize("made_full", [full_pipe, full_socket])
+def test_what_it_says_of_itself_waits_for_nobody_either(
+    made_full: Callable[[], tuple[int, int]],
+) -> None:
+    """A line that finds no room is lost; one that was cut goes on where it was cut, before the next."""
+    reads, writes = made_full()
+    with os.fdopen(writes, "w") as stream, os.fdopen(reads, "rb", buffering=0) as reader:
+        outlet = outlet_of(stream)
+        lines = Lines(outlet)
+        lines.write("lost\n")
+        reader.read(1 << 20)
+        long = "y" * (4 << 20) + "\n"
+        lines.write(long)
+        read = b""
+        while len(read) < len(long):
+            read += reader.read(1 << 20)
+            lines.write("next\n")
+        while not read.endswith(b"next\n"):
+            read += reader.read(1 << 20)
+        read = read.lstrip(b"x")
+        assert read.startswith(long.encode())
+        assert set(read[len(long) :].split(b"\n")) == {b"next", b""}
+        outlet.close()
+
+
 def test_a_reader_that_has_gone_is_forgotten() -> None:
     """Nobody will read what waits, so it need not wait."""
     reads, writes = os.pipe()
     with os.fdopen(writes, "w") as stream:
-        descriptor = unwaiting(stream)
-        assert descriptor is not None
+        outlet = outlet_of(stream)
         os.close(reads)
         log = filled(2)
-        log.write_to(descriptor)
+        log.write_to(outlet)
         assert log.take() == b""
-        os.close(descriptor)
+        outlet.close()
 
 
 def test_a_file_is_written_on(tmp_path: Path) -> None:
     """Behind what another has written there, whether it was opened to be appended to or not."""
     with (tmp_path / "log").open("w") as stream:
-        descriptor = unwaiting(stream)
-        assert descriptor is not None
+        outlet = outlet_of(stream)
         stream.write("before\n")
         stream.flush()
-        filled(1).write_to(descriptor)
-        os.close(descriptor)
+        filled(1).write_to(outlet)
+        outlet.close()
     assert (tmp_path / "log").read_bytes() == b"before\n" + filled(1).take()
 
 
-def test_a_socket_is_a_threads_business() -> None:
+def test_a_socket_takes_the_rest_later_and_still_waits_for_others() -> None:
     """It can't be opened anew, and to make this one never wait would change it for everybody who shares it."""
     ours, theirs = socket.socketpair()
     with ours, theirs, ours.makefile("w") as stream:
-        assert unwaiting(stream) is None
+        outlet = outlet_of(stream)
+        log, whole = filled(5_000), filled(5_000).take()
+        read = b""
+        while len(read) < len(whole):
+            log.write_to(outlet)
+            read += theirs.recv(1 << 20)
+        assert read == whole
+        assert os.get_blocking(ours.fileno())
+        outlet.close()
+
+
+def test_without_a_stream_lines_go_nowhere() -> None:
+    """A process may be started with its standard output closed."""
+    log = filled(1)
+    log.write_to(outlet_of(None))
+    assert not log.waits
