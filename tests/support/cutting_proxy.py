@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 
@@ -11,11 +11,13 @@ class Cuts:
     """When to cut. ``after_events``: of one answer, in turn for each answer that streams; ``None`` = let it pass.
 
     half: how many bytes of the event after that still pass
+    first: awaited with the port behind the proxy before a cut, while nothing more passes: kills whoever answers
     """
 
     after_events: list[int | None] = field(default_factory=list)
     half: int = 0
     done: int = 0
+    first: Callable[[int], Awaitable[None]] | None = None
 
 
 class _Answer:
@@ -69,6 +71,8 @@ async def cutting_proxy(port: int, cuts: Cuts) -> AsyncIterator[int]:
                 writer.write(passed)
                 await writer.drain()
                 if cut:
+                    if cuts.first is not None:
+                        await cuts.first(port)
                     return
 
         tasks = [asyncio.create_task(up()), asyncio.create_task(down())]
