@@ -1,7 +1,7 @@
 """Reading the catalog: models of the actor's project, engine images and GPU facts for all."""
 
 from collections.abc import Collection
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from django.db.models import Model as Row
@@ -124,6 +124,22 @@ def _by_id(found: "QuerySet[M]", kind: str, identifier: str) -> M:
     return row
 
 
-def profiles_of_versions(*, model_version_ids: Collection[UUID]) -> QuerySet[PerformanceProfile]:
+class ProfileHeld(NamedTuple):
+    """What placement needs of a ``PerformanceProfile``, by its own names."""
+
+    model_version_id: UUID
+    instance_type_id: UUID
+    tensor_parallel: int
+    requests_per_s: float
+    tokens_per_s: float
+    concurrency: int
+    gpu_procurement_s: float | None
+    image_pull_s: float | None
+    weight_load_s: float | None
+    engine_start_s: float | None
+
+
+def profiles_held(*, model_version_ids: Collection[UUID]) -> list[ProfileHeld]:
     """Profiles of these model versions, for the control plane itself."""
-    return PerformanceProfile.objects.filter(model_version_id__in=model_version_ids).order_by("id")
+    found = PerformanceProfile.objects.filter(model_version_id__in=model_version_ids).order_by("id")
+    return [ProfileHeld(*row) for row in found.values_list(*ProfileHeld._fields)]

@@ -126,6 +126,25 @@ def deployments_wanted(*, organization_id: UUID) -> QuerySet[Deployment]:
     )
 
 
+#: What placement sees of a deployment; of a thousand of them nothing else is read.
+_PLACED_BY = (
+    "name", "project_id", "generation", "posture", "survivability", "residency", "residency_ingress", "priority",
+    "providers_allowed", "providers_denied", "demand", "slo_ttft_s_p95", "slo_inter_token_latency_s_p95", "created_at",
+    "autoscaling__min_replicas", "autoscaling__max_replicas", "autoscaling__concurrency_target",
+    "current_revision__number", "current_revision__engine_image__engine",
+    "current_revision__model_version__precision", "current_revision__model_version__size_bytes",
+    "current_revision__model_version__gpus_per_replica",
+)  # fmt: skip
+
+
+def deployments_to_place(*, organization_id: UUID) -> QuerySet[Deployment]:
+    """As ``deployments_wanted``, with only what placement looks at."""
+    wanted = deployments_wanted(organization_id=organization_id).select_related(None)
+    return wanted.select_related(
+        "autoscaling", "current_revision__model_version", "current_revision__engine_image"
+    ).only(*_PLACED_BY)
+
+
 def deployment_ids_of_cluster(*, cluster_id: UUID) -> set[UUID]:
     """Deployments with an assignment in a cluster."""
     return set(

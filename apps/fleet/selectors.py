@@ -211,7 +211,10 @@ def clusters_for_tables(*, organization_id: UUID) -> list[Cluster]:
 def latencies_ms(*, region_ids: Collection[UUID]) -> dict[tuple[UUID, UUID], float]:
     """(origin, target) -> round-trip time between these regions, where it is recorded."""
     rows = RegionLatency.objects.filter(origin__in=region_ids, target__in=region_ids)
-    return {(row.origin_id, row.target_id): row.rtt_ms for row in rows}
+    return {
+        (origin_id, target_id): rtt_ms
+        for origin_id, target_id, rtt_ms in rows.values_list("origin_id", "target_id", "rtt_ms")
+    }
 
 
 def rtt_ms(origin: Region, target: Region, measured: Mapping[tuple[UUID, UUID], float]) -> float:

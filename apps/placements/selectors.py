@@ -28,13 +28,46 @@ def assignments_live(*, cluster_ids: Collection[UUID]) -> QuerySet[Assignment]:
     )
 
 
-def assignments_of_organization(*, organization_id: UUID) -> QuerySet[Assignment]:
+class AssignmentHeld(NamedTuple):
+    """What placement needs of an assignment that has not ended; as ``Assignment``."""
+
+    assignment_id: UUID
+    deployment_id: UUID
+    revision_id: UUID
+    revision: int
+    pool_id: UUID
+    min_replicas: int
+    planned_replicas: int
+    max_replicas: int
+    handover_replicas: int
+    gpus_per_replica: int
+    standby: bool
+    leaving: bool
+    draining: bool
+    deletion_requested_at: datetime | None
+
+    @property
+    def in_force(self) -> bool:
+        """It is not on its way out."""
+        return not (self.draining or self.leaving or self.deletion_requested_at)
+
+    @property
+    def room_replicas(self) -> int:
+        """For so many of them room is kept."""
+        return max(self.min_replicas, self.planned_replicas)
+
+
+def assignments_held(*, organization_id: UUID) -> list[AssignmentHeld]:
     """All assignments of an organization that have not ended."""
-    return (
-        Assignment.objects.filter(pool__cluster__organization_id=organization_id, ended_at=None)
-        .select_related("pool", "revision", "deployment")
-        .order_by("id")
-    )
+    found = Assignment.objects.filter(pool__cluster__organization_id=organization_id, ended_at=None)
+    return [
+        AssignmentHeld(*row)
+        for row in found.order_by("id").values_list(
+            *("pk", "deployment_id", "revision_id", "revision__number", "pool_id"),
+            *("min_replicas", "planned_replicas", "max_replicas", "handover_replicas", "gpus_per_replica"),
+            *("standby", "leaving", "draining", "deployment__deletion_requested_at"),
+        )
+    ]
 
 
 def assignments_of_deployments(*, deployment_ids: Collection[UUID]) -> QuerySet[Assignment]:
@@ -152,6 +185,12 @@ def plan_newest(*, organization_id: UUID) -> PlacementPlan | None:
     return found.order_by("-plan_generation").first()
 
 
+def plan_id_of_generation(*, organization_id: UUID, plan_generation: int) -> UUID | None:
+    """The id of a plan, for the control plane itself: whether what it keeps of it is still the one."""
+    found = PlacementPlan.objects.filter(organization_id=organization_id, plan_generation=plan_generation)
+    return found.values_list("pk", flat=True).first()
+
+
 def plan_of_generation(*, organization_id: UUID, plan_generation: int) -> PlacementPlan | None:
     """One plan, whole, for the control plane itself."""
     return PlacementPlan.objects.filter(
@@ -230,7 +269,25 @@ def placement_totals() -> PlacementTotals:
     )
 
 
-def demands(*, organization_id: UUID) -> QuerySet[DeploymentDemand]:
+class DemandHeld(NamedTuple):
+    """A ``DeploymentDemand`` with the name of its origin."""
+
+    deployment_id: UUID
+    origin: str
+    requests_per_s_p50: float
+    requests_per_s_p95: float
+    tokens_per_s_p50: float
+    tokens_per_s_p95: float
+    known_since: datetime
+
+
+def demands_held(*, organization_id: UUID) -> list[DemandHeld]:
     """What usage says of the demand for an organization's deployments, by origin."""
     found = DeploymentDemand.objects.filter(deployment__project__organization_id=organization_id)
-    return found.select_related("origin").order_by("deployment_id", "origin__name")
+    return [
+        DemandHeld(*row)
+        for row in found.order_by("deployment_id", "origin__name").values_list(
+            *("deployment_id", "origin__name", "requests_per_s_p50", "requests_per_s_p95"),
+            *("tokens_per_s_p50", "tokens_per_s_p95", "known_since"),
+        )
+    ]

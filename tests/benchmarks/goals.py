@@ -34,6 +34,10 @@ _UNITS = {
     "least_bill_saving_pct": "bill at least %",
     "unserved_pct": "unserved %",
     "usd": "USD",
+    "load_ms": "load ms",
+    "decide_ms": "decide ms",
+    "apply_ms": "apply ms",
+    "whole_ms": "all ms",
 }
 
 

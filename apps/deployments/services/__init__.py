@@ -1,6 +1,6 @@
 """Writing deployments, their revisions and conditions."""
 
-from apps.deployments.services.condition_set import condition_set
+from apps.deployments.services.conditions_set import conditions_set
 from apps.deployments.services.deployment_change import (
     deployment_patch,
     deployment_redeploy,
@@ -12,11 +12,12 @@ from apps.deployments.services.deployment_delete import deployment_delete
 from apps.deployments.services.deployment_observe import deployment_observe
 from apps.deployments.services.deployment_preview import DryRun, deployment_preview
 from apps.deployments.services.deployments_reconcile import deployments_reconcile
-from apps.deployments.services.placed_set import placed_set
+from apps.deployments.services.placed_set import Placed, placed_set
 
 __all__ = [
     "DryRun",
-    "condition_set",
+    "Placed",
+    "conditions_set",
     "deployment_create",
     "deployment_delete",
     "deployment_observe",

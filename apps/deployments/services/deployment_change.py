@@ -20,8 +20,9 @@ from apps.deployments.documents import (
     document_read,
     policy_write,
 )
-from apps.deployments.models import ConditionType, Deployment, Revision
-from apps.deployments.services.condition_set import condition_set
+from apps.deployments.judgement import accepted
+from apps.deployments.models import Deployment, Revision
+from apps.deployments.services.conditions_set import conditions_set
 from apps.deployments.services.deployment_observe import deployment_observe
 from apps.deployments.services.deployment_resolve import Resolved, deployment_resolve
 from apps.placements import selectors as placements
@@ -147,14 +148,7 @@ def _stored(actor: Actor, locked: Deployment, before: DeploymentDocument, *, act
         before=_audited(before, locked.generation - 1),
         after=_audited(document_of(locked), locked.generation),
     )
-    condition_set(
-        deployment=locked,
-        type=ConditionType.ACCEPTED,
-        status=True,
-        reason="Valid",
-        message="the document is valid",
-        observed_generation=locked.generation,
-    )
+    conditions_set(verdicts=[(locked, accepted(locked.generation))])
     deployment_observe(deployment_ids=[locked.pk])
     placement_request(organization_id=locked.project.organization_id)
     cluster_ids = _cluster_ids(locked.pk)

@@ -7,8 +7,9 @@ from apps.api.actors import Actor
 from apps.api.services import audit_record, one_transaction
 from apps.deployments import selectors
 from apps.deployments.documents import document_of, document_read, policy_write
-from apps.deployments.models import AutoscalingPolicy, ConditionType, Deployment, Revision
-from apps.deployments.services.condition_set import condition_set
+from apps.deployments.judgement import accepted
+from apps.deployments.models import AutoscalingPolicy, Deployment, Revision
+from apps.deployments.services.conditions_set import conditions_set
 from apps.deployments.services.deployment_observe import deployment_observe
 from apps.deployments.services.deployment_resolve import deployment_resolve
 
@@ -40,14 +41,7 @@ def deployment_create(*, actor: Actor, document: Any) -> Deployment:
     deployment.save(update_fields=["current_revision"])
     created = selectors.deployments_locked(ids=[deployment.pk])[0]
     audit_record(actor=actor, action="created", subject=created, after=document_of(created).as_json())
-    condition_set(
-        deployment=created,
-        type=ConditionType.ACCEPTED,
-        status=True,
-        reason="Valid",
-        message="the document is valid",
-        observed_generation=created.generation,
-    )
+    conditions_set(verdicts=[(created, accepted(created.generation))])
     deployment_observe(deployment_ids=[created.pk])
     placement_request(organization_id=created.project.organization_id)
     return selectors.deployment_get(actor=actor, name=created.name)

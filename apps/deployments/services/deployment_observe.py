@@ -12,10 +12,10 @@ from apps.agents.selectors import ReplicaCount
 from apps.deployments import selectors
 from apps.deployments.judgement import Facts, judge
 from apps.deployments.models import ConditionType, Deployment
-from apps.deployments.services.condition_set import condition_set
+from apps.deployments.services.conditions_set import conditions_set
 from apps.placements import selectors as placements
 from apps.placements.models import Assignment
-from apps.telemetry.services import event_record
+from apps.telemetry.services import EventFacts, events_record
 from workloadplane.protocol.refusal import Refusal
 
 
@@ -40,20 +40,18 @@ def deployment_observe(*, deployment_ids: Collection[UUID]) -> None:
         counts[count.deployment_id].append(count)
     cluster_ids = {row.pool.cluster_id for rows in assignments.values() for row in rows}
     shortfalls = _shortfalls(cluster_ids)
-    for deployment in locked:
-        if _deletion_finish(deployment, assignments[deployment.pk], counts[deployment.pk]):
-            continue
-        facts = _facts(deployment, assignments[deployment.pk], counts[deployment.pk], shortfalls)
-        for verdict in judge(facts):
-            condition_set(
-                deployment=deployment,
-                type=verdict.type,
-                status=verdict.status,
-                reason=verdict.reason,
-                message=verdict.message,
-                observed_generation=verdict.observed_generation,
-                refusals=verdict.refusals,
+    over = {row.pk: row for row in locked if _is_over(row, assignments[row.pk], counts[row.pk])}
+    _deletions_finish(over.values())
+    conditions_set(
+        verdicts=[
+            (deployment, verdict)
+            for deployment in locked
+            if deployment.pk not in over
+            for verdict in judge(
+                _facts(deployment, assignments[deployment.pk], counts[deployment.pk], shortfalls)
             )
+        ]
+    )
 
 
 def _shortfalls(cluster_ids: Collection[UUID]) -> Mapping[str, tuple[Refusal, ...]]:
@@ -68,23 +66,31 @@ def _shortfalls(cluster_ids: Collection[UUID]) -> Mapping[str, tuple[Refusal, ..
     return found
 
 
-def _deletion_finish(
+def _is_over(
     deployment: Deployment, assignments: Sequence[Assignment], counts: Sequence[ReplicaCount]
 ) -> bool:
-    if deployment.deletion_requested_at is None:
+    """Whether its deletion is finished."""
+    if deployment.deletion_requested_at is None or assignments:
         return False
-    if assignments or any(count.state in agents.LIVING for count in counts):
-        return False
-    deployment.deleted_at = timezone.now()
-    deployment.save(update_fields=["deleted_at"])
-    event_record(
-        organization_id=deployment.project.organization_id,
-        project_id=deployment.project_id,
-        deployment_id=deployment.pk,
-        reason="DeploymentDeleted",
-        message=f"{deployment.name}: its last replica has ended",
+    return not any(count.state in agents.LIVING for count in counts)
+
+
+def _deletions_finish(over: Collection[Deployment]) -> None:
+    if not over:
+        return
+    Deployment.objects.filter(pk__in=[row.pk for row in over]).update(deleted_at=timezone.now())
+    events_record(
+        events=[
+            EventFacts(
+                organization_id=row.project.organization_id,
+                project_id=row.project_id,
+                deployment_id=row.pk,
+                reason="DeploymentDeleted",
+                message=f"{row.name}: its last replica has ended",
+            )
+            for row in over
+        ]
     )
-    return True
 
 
 def _facts(

@@ -13,12 +13,14 @@ from apps.placements.services.placement_what_if import placement_what_if
 from apps.placements.services.placements_improve import placements_improve
 from apps.placements.services.placements_reconcile import placements_reconcile
 from apps.placements.services.placements_solve import placements_solve
+from apps.placements.services.plan_in_force import InForce, plan_in_force
 from apps.placements.services.plans_compare import plans_compare
 
 __all__ = [
     "Adoption",
     "Comparison",
     "Decision",
+    "InForce",
     "Preview",
     "assignments_drain",
     "assignments_end",
@@ -34,5 +36,6 @@ __all__ = [
     "placements_improve",
     "placements_reconcile",
     "placements_solve",
+    "plan_in_force",
     "plans_compare",
 ]

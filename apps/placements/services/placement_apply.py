@@ -8,6 +8,7 @@ the clock, so it is solved again. The rest is adopted, so that every round gets 
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID
 
 from django.db import transaction
@@ -16,15 +17,22 @@ from apps.agents.services.tables_compile import organization_tables_compile
 from apps.deployments import selectors as deployments
 from apps.deployments.models import Deployment
 from apps.deployments.services.deployment_observe import deployment_observe
-from apps.deployments.services.placed_set import placed_set
+from apps.deployments.services.placed_set import Placed, placed_set
 from apps.fleet import selectors as fleet
-from apps.placements import selectors
 from apps.placements.changes import EntryChange, entry_change, that_fit
-from apps.placements.models import Assignment, PlacementClock, PlacementPlan
-from apps.placements.services.assignments_write import assignments_write, ready_by_assignment
+from apps.placements.models import PlacementClock, PlacementPlan
+from apps.placements.services.assignments_write import assignments_write
 from apps.placements.services.placement_decide import Decision
+from apps.placements.services.plan_in_force import plan_keep
+from controlplane.placement import (
+    DeploymentPlan,
+    PlacementProblem,
+    certify,
+    plan_cost,
+    plan_encode,
+    problem_encode,
+)
 from controlplane.placement import PlacementPlan as Plan
-from controlplane.placement import PlacementProblem, certify, plan_cost, plan_encode, problem_encode
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ def placement_apply(*, decision: Decision, whole: bool = False) -> Adoption:
     stale |= adoptable - fitting
     if whole and stale:
         return Adoption(None, frozenset(), frozenset(UUID(deployment_id) for deployment_id in stale))
-    plan = _plan_store(decision, clock, adopted, stale) if adopted else None
+    plan = _plan_store(decision, clock, stale) if adopted else None
     _clock_store(clock, problem, overtaken=bool(stale))
     if plan is not None:
         _carry_out(plan, adopted, locked, problem)
@@ -126,34 +134,42 @@ def _beyond_budgets(problem: PlacementProblem, fitting: set[str], stale: set[str
     }
 
 
-def _plan_store(
-    decision: Decision, clock: PlacementClock, adopted: Sequence[EntryChange], stale: set[str]
-) -> PlacementPlan:
+def _plan_store(decision: Decision, clock: PlacementClock, stale: set[str]) -> PlacementPlan:
     """Store what is in force from now on: the plan without its overtaken entries."""
-    entries = tuple(entry for entry in decision.plan.deployments if entry.deployment_id not in stale)
-    rows = [row for entry in entries for row in entry.allocations]
-    plan: Plan = replace(
-        decision.plan,
-        deployments=entries,
-        micro_usd_per_h=sum(row.micro_usd_per_h for row in rows),
-        marginal_micro_usd_per_h=sum(row.marginal_micro_usd_per_h for row in rows),
-    )
-    objective = plan_cost(decision.problem, plan).total_micro_usd_per_h
-    certificate_sha256 = certify(decision.problem, plan).sha256 if stale else decision.certificate_sha256
+    problem, plan, certificate_sha256 = decision.problem, decision.plan, decision.certificate_sha256
+    if stale:
+        plan = _without(plan, stale)
+        certificate_sha256 = certify(problem, plan).sha256
+    objective = plan.objective_micro_usd_per_h
+    if stale or objective is None:
+        objective = plan_cost(problem, plan).total_micro_usd_per_h
     clock.plan_generation += 1
-    return PlacementPlan.objects.create(
+    row = PlacementPlan.objects.create(
         organization_id=clock.organization_id,
         plan_generation=clock.plan_generation,
-        problem=problem_encode(decision.problem),
+        problem=problem_encode(problem),
         plan=plan_encode(plan),
         micro_usd_per_h=plan.micro_usd_per_h,
         objective_micro_usd_per_h=objective,
         lower_bound_micro_usd_per_h=plan.lower_bound_micro_usd_per_h,
         gpu_micro_usd_per_h_by_pool=dict(plan.gpu_micro_usd_per_h_by_pool),
         certificate_sha256=certificate_sha256,
-        refused=sum(entry.refusal is not None for entry in entries),
-        relaxed=sum(bool(entry.relaxed) for entry in entries),
+        refused=sum(entry.refusal is not None for entry in plan.deployments),
+        relaxed=sum(bool(entry.relaxed) for entry in plan.deployments),
         solve_s=decision.solve_s,
+    )
+    transaction.on_commit(partial(plan_keep, row.pk, problem, plan))
+    return row
+
+
+def _without(plan: Plan, deployment_ids: Collection[str]) -> Plan:
+    entries = tuple(entry for entry in plan.deployments if entry.deployment_id not in deployment_ids)
+    rows = [row for entry in entries for row in entry.allocations]
+    return replace(
+        plan,
+        deployments=entries,
+        micro_usd_per_h=sum(row.micro_usd_per_h for row in rows),
+        marginal_micro_usd_per_h=sum(row.marginal_micro_usd_per_h for row in rows),
     )
 
 
@@ -164,39 +180,31 @@ def _carry_out(
     problem: PlacementProblem,
 ) -> None:
     by_id = {str(row.pk): row for row in locked}
-    cluster_ids: set[UUID] = set()
-    nowhere = False  # gateways say why
-    moving = [UUID(change.entry.deployment_id) for change in adopted if change.changes_assignments]
-    before: dict[UUID, list[Assignment]] = {deployment_id: [] for deployment_id in moving}
-    for row in selectors.assignments_of_deployments(deployment_ids=moving):
-        before[row.deployment_id].append(row)
-    ready = ready_by_assignment(moving)
-    for change in adopted:
-        deployment = by_id[change.entry.deployment_id]
-        if change.changes_assignments:
-            cluster_ids |= assignments_write(
-                plan=plan,
-                deployment=deployment,
-                allocations=change.entry.allocations,
-                problem=problem,
-                before=before[deployment.pk],
-                ready=ready,
-            )
-        is_news = placed_set(
-            deployment=deployment,
-            refusal=change.entry.refusal,
-            relaxed=change.entry.relaxed,
-            cluster_names=sorted(
-                {
-                    problem.cluster_by_id[problem.pool_by_id[row.pool_id].cluster_id].name
-                    for row in change.entry.allocations
-                }
-            ),
-        )
-        nowhere |= is_news and not change.entry.allocations
+    cluster_ids = assignments_write(
+        plan=plan,
+        wanted=[
+            (by_id[change.entry.deployment_id], change.entry.allocations)
+            for change in adopted
+            if change.changes_assignments
+        ],
+        problem=problem,
+    )
+    news = placed_set(
+        placed=[_placed(change.entry, by_id[change.entry.deployment_id], problem) for change in adopted]
+    )
+    nowhere = any(  # gateways say why
+        not change.entry.allocations and UUID(change.entry.deployment_id) in news for change in adopted
+    )
     deployment_observe(deployment_ids=sorted(UUID(change.entry.deployment_id) for change in adopted))
     if cluster_ids or nowhere:
         organization_tables_compile(organization_id=UUID(problem.organization_id))
+
+
+def _placed(entry: DeploymentPlan, deployment: Deployment, problem: PlacementProblem) -> Placed:
+    clusters = {
+        problem.cluster_by_id[problem.pool_by_id[row.pool_id].cluster_id].name for row in entry.allocations
+    }
+    return Placed(deployment, entry.refusal, entry.relaxed, sorted(clusters))
 
 
 def _clock_store(clock: PlacementClock, problem: PlacementProblem, *, overtaken: bool) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from django.db import connection
 
+from apps.placements.services.plan_in_force import InForce
 from controlplane.placement import (
     CurrentAssignment,
     PlacementPlan,
@@ -24,14 +25,6 @@ class Decision:
     plan: PlacementPlan
     solve_s: float
     certificate_sha256: str = ""
-
-
-@dataclass(frozen=True)
-class InForce:
-    """The plan in force, with the scarcity prices of the last full solve, and the problem that it answers."""
-
-    problem: PlacementProblem
-    plan: PlacementPlan
 
 
 def placement_decide(*, problem: PlacementProblem, in_force: InForce | None = None) -> Decision:

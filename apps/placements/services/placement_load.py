@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, cast
 from uuid import UUID
 
@@ -19,7 +20,8 @@ from apps.fleet import selectors as fleet
 from apps.fleet.models import Region
 from apps.placements import selectors
 from apps.placements.demand import Rates, Usage, demand_planned
-from apps.placements.models import Assignment, PlacementClock
+from apps.placements.models import PlacementClock
+from apps.placements.selectors import AssignmentHeld
 from controlplane.placement import (
     Budget,
     Cluster,
@@ -49,9 +51,9 @@ def placement_load(*, organization_id: UUID, now: datetime) -> PlacementProblem:
         cluster_rows = list(fleet.clusters(actor=actor, now=now))
         clusters = [cluster_of(row) for row in cluster_rows]
         pools = list(fleet.pools(actor=actor, now=now))
-        wanted = list(deployments.deployments_wanted(organization_id=organization_id))
+        wanted = list(deployments.deployments_to_place(organization_id=organization_id))
         revisions = [row.current_revision for row in wanted if row.current_revision is not None]
-        assignments = list(selectors.assignments_of_organization(organization_id=organization_id))
+        assignments = selectors.assignments_held(organization_id=organization_id)
         regions = {row.region for row in cluster_rows if row.ended_at is None}
         demands = _demands(organization_id, wanted, regions, now)
         return PlacementProblem(
@@ -61,10 +63,10 @@ def placement_load(*, organization_id: UUID, now: datetime) -> PlacementProblem:
             clusters=tuple(sorted(clusters, key=lambda cluster: cluster.name)),
             pools=tuple(pool_of(row) for row in sorted(pools, key=lambda row: str(row.pk))),
             deployments=tuple(wanted_of(row, row.current_revision) for row in wanted if row.current_revision),
-            current=tuple(_current_of(row) for row in assignments if _in_force(row)),
+            current=tuple(_current_of(row) for row in assignments if row.in_force),
             occupancies=(
-                *_occupancies(row for row in assignments if not _in_force(row)),
-                *_handed_over(row for row in assignments if _in_force(row)),
+                *_occupancies(row for row in assignments if not row.in_force),
+                *_handed_over(row for row in assignments if row.in_force),
             ),
             reservations=tuple(_reservations(organization_id, now)),
             profiles=tuple(_profiles(revisions)),
@@ -84,10 +86,6 @@ def _snapshot() -> Iterator[None]:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         yield
-
-
-def _in_force(row: Assignment) -> bool:
-    return not (row.draining or row.leaving or row.deployment.deletion_requested_at)
 
 
 def cluster_of(row: Any) -> Cluster:
@@ -172,12 +170,12 @@ def wanted_of(row: Deployment, revision: Revision) -> WantedDeployment:
     )
 
 
-def _current_of(row: Assignment) -> CurrentAssignment:
+def _current_of(row: AssignmentHeld) -> CurrentAssignment:
     return CurrentAssignment(
-        assignment_id=str(row.pk),
+        assignment_id=str(row.assignment_id),
         deployment_id=str(row.deployment_id),
         revision_id=str(row.revision_id),
-        revision=row.revision.number,
+        revision=row.revision,
         pool_id=str(row.pool_id),
         min_replicas=row.min_replicas,
         max_replicas=row.max_replicas,
@@ -187,12 +185,12 @@ def _current_of(row: Assignment) -> CurrentAssignment:
     )
 
 
-def _occupancies(outgoing: Iterable[Assignment]) -> Iterator[Occupancy]:
+def _occupancies(outgoing: Iterable[AssignmentHeld]) -> Iterator[Occupancy]:
     """What still holds its GPUs on its way out: what agents report, and at least what was promised to those leaving."""
     found = list(outgoing)
     living = living_by_assignment({row.deployment_id for row in found})
     for row in found:
-        replicas = living.get(row.pk, 0)
+        replicas = living.get(row.assignment_id, 0)
         if row.leaving and not row.draining:
             replicas = max(replicas, row.min_replicas)
         if replicas:
@@ -204,7 +202,7 @@ def _occupancies(outgoing: Iterable[Assignment]) -> Iterator[Occupancy]:
             )
 
 
-def _handed_over(standing: Iterable[Assignment]) -> Iterator[Occupancy]:
+def _handed_over(standing: Iterable[AssignmentHeld]) -> Iterator[Occupancy]:
     """What goes on serving beyond its bounds until others are ready."""
     for row in standing:
         if row.handover_replicas > row.room_replicas:
@@ -239,19 +237,16 @@ def _reservations(organization_id: UUID, now: datetime) -> Iterator[Reservation]
 
 def _profiles(revisions: Iterable[Revision]) -> Iterator[PerformanceProfile]:
     version_ids = {revision.model_version_id for revision in revisions}
-    for row in catalog.profiles_of_versions(model_version_ids=version_ids):
-        yield PerformanceProfile(
-            model_version_id=str(row.model_version_id),
-            instance_type_id=str(row.instance_type_id),
-            tensor_parallel=row.tensor_parallel,
-            requests_per_s=row.requests_per_s,
-            tokens_per_s=row.tokens_per_s,
-            concurrency=row.concurrency,
-            gpu_procurement_s=row.gpu_procurement_s,
-            image_pull_s=row.image_pull_s,
-            weight_load_s=row.weight_load_s,
-            engine_start_s=row.engine_start_s,
-        )
+    return map(_profile, catalog.profiles_held(model_version_ids=version_ids))
+
+
+@lru_cache(maxsize=20_000)
+def _profile(row: catalog.ProfileHeld) -> PerformanceProfile:
+    """Equal rows give the same value, checked once: there are more profiles than of anything else, and few change."""
+    fields = row._asdict()
+    for name in ("model_version_id", "instance_type_id"):
+        fields[name] = str(fields[name])
+    return PerformanceProfile(**fields)
 
 
 def _demands(
@@ -259,11 +254,8 @@ def _demands(
 ) -> list[Demand]:
     """By usage, and by what owners state; see ``apps.placements.demand``."""
     usage: dict[UUID, list[Usage]] = defaultdict(list)
-    for row in selectors.demands(organization_id=organization_id):
-        rates = Rates(
-            row.requests_per_s_p50, row.requests_per_s_p95, row.tokens_per_s_p50, row.tokens_per_s_p95
-        )
-        usage[row.deployment_id].append(Usage(row.origin.name, rates, row.known_since))
+    for deployment_id, origin, *rates, known_since in selectors.demands_held(organization_id=organization_id):
+        usage[deployment_id].append(Usage(origin, Rates(*rates), known_since))
     found: list[Demand] = []
     for deployment in wanted:
         lets_in = [
@@ -299,12 +291,9 @@ def _latencies(origins: set[Region], targets: set[Region]) -> Iterator[Latency]:
 
 
 def _network_prices(targets: set[Region]) -> Iterator[NetworkPrice]:
-    for row in fleet.network_prices().filter(target__in=targets).order_by("origin__name", "target__name"):
-        yield NetworkPrice(
-            origin_region=row.origin.name,
-            target_region=row.target.name,
-            micro_usd_per_gib=row.micro_usd_per_gib,
-        )
+    found = fleet.network_prices().filter(target__in=targets).order_by("origin__name", "target__name")
+    for origin, target, price in found.values_list("origin__name", "target__name", "micro_usd_per_gib"):
+        yield NetworkPrice(origin_region=origin, target_region=target, micro_usd_per_gib=price)
 
 
 def _budgets(organization_id: UUID) -> Iterator[Budget]:

@@ -1,7 +1,6 @@
 """Load, decide, apply, until nothing newer is wanted."""
 
 import time
-from dataclasses import replace
 from uuid import UUID
 
 from django.utils import timezone
@@ -11,11 +10,11 @@ from apps.placements import selectors
 from apps.placements.models import SolveKind, SolveOutcome
 from apps.placements.services.advisory_lock import SOLVE_LOCK, advisory_lock
 from apps.placements.services.placement_apply import Adoption, placement_apply
-from apps.placements.services.placement_decide import InForce, placement_decide
+from apps.placements.services.placement_decide import placement_decide
 from apps.placements.services.placement_load import placement_load
 from apps.placements.services.placement_request import SOLVE_TASK
+from apps.placements.services.plan_in_force import plan_in_force
 from apps.placements.services.solve_count import solve_count, solve_failed
-from controlplane.placement import PlacementProblem, plan_decode, problem_decode
 
 ROUNDS_MAX = 20
 FRUITLESS_ROUNDS_MAX = 3
@@ -56,7 +55,7 @@ def _round(organization_id: UUID) -> Adoption:
     started = time.monotonic()
     try:
         problem = placement_load(organization_id=organization_id, now=timezone.now())
-        decision = placement_decide(problem=problem, in_force=_in_force(problem))
+        decision = placement_decide(problem=problem, in_force=plan_in_force(problem=problem))
         adoption = placement_apply(decision=decision)
     except Exception as error:
         solve_failed(
@@ -73,19 +72,6 @@ def _round(organization_id: UUID) -> Adoption:
         solve_s=decision.solve_s,
     )
     return adoption
-
-
-def _in_force(problem: PlacementProblem) -> InForce | None:
-    """What the problem's present state was made by; None before the first plan."""
-    organization_id = UUID(problem.organization_id)
-    row = selectors.plan_of_generation(
-        organization_id=organization_id, plan_generation=problem.plan_generation
-    )
-    clock = selectors.clock(organization_id=organization_id)
-    if row is None or clock is None:
-        return None
-    plan = replace(plan_decode(row.plan), gpu_micro_usd_per_h_by_pool=clock.gpu_micro_usd_per_h_by_pool)
-    return InForce(problem_decode(row.problem), plan)
 
 
 def outcome_of(adoption: Adoption) -> SolveOutcome:

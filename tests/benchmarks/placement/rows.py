@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from controlplane.placement import PlacementPlan, PlacementProblem
 from tests.benchmarks.goals import Goal, Row
-from tests.benchmarks.placement import day, events, rivals, solving
+from tests.benchmarks.placement import database, day, events, rivals, solving
 from tests.benchmarks.placement.certificate import certificate_cases
 from tests.benchmarks.placement.policies import POLICIES
 from tests.benchmarks.placement.solving import FIRST, Size
@@ -81,6 +81,15 @@ def single_events(extent: Extent) -> Row:
     return row
 
 
+def through_database(extent: Extent) -> Row:
+    """One event each from rows to rows: loaded, decided, adopted."""
+    found = database.row(FLEET, 1 if extent.quick else 3)
+    one = found.figures["deployment changed"]
+    found.goals.append(Goal("decided in 250 ms", one["decide_ms"], 250.0))
+    found.goals.append(Goal("loaded and adopted in 1 s", one["load_ms"] + one["apply_ms"], 1000.0))
+    return found
+
+
 def _beside(extent: Extent, *, survive: bool) -> Row:
     kind = "equal survivability" if survive else "equal demand served"
     row = Row(
@@ -149,6 +158,7 @@ ROWS: Mapping[str, Callable[[Extent], Row]] = {
     "fleet": fleet,
     "large": large,
     "events": single_events,
+    "database": through_database,
     "peers": at_equal_demand,
     "survive": at_equal_survivability,
     "certificate": certificate,

@@ -4,7 +4,7 @@ import pytest
 
 from controlplane.placement import solve
 from tests.benchmarks.goals import table
-from tests.benchmarks.placement import day, events, rivals, solving
+from tests.benchmarks.placement import database, day, events, rivals, solving
 from tests.benchmarks.placement.instances import instance
 from tests.benchmarks.placement.policies import POLICIES
 from tests.benchmarks.placement.solving import FIRST, Size
@@ -19,6 +19,13 @@ def test_a_search_is_measured_in_a_process_of_its_own():
     assert row.figures[FIRST]["took_s"] < 5
     assert row.figures["0.5 s"]["rss_gib"] > 0
     assert "6 deployments" in table(row)
+
+
+@pytest.mark.slow
+def test_an_event_is_walked_through_a_database_of_its_own():
+    row = database.row(TINY, 1)
+    assert set(row.figures) == {"first plan", "200 new deployments", *(kind for kind, _ in database.KINDS)}
+    assert row.figures["first plan"]["adopted"] == 6
 
 
 def test_every_policy_is_compared_for_what_it_serves():
