@@ -158,11 +158,11 @@ def _desired_assignment(row: Assignment, bounds: tuple[int, int]) -> DesiredAssi
     )
 
 
-def cluster_wanted(rows: Iterable[Assignment]) -> str | None:
-    """The cluster that is to serve an ``active_passive`` deployment with these live assignments, None for none.
+def clusters_wanted(rows: Iterable[Assignment]) -> list[str]:
+    """The clusters of an ``active_passive`` deployment with these live assignments, the one that is to serve first.
 
-    The one that must hold replicas; of two such, as when it moves, the one it leaves until that one drains. Never one
-    that only stands by, while there is another.
+    The one that must hold replicas; of two such, as when it moves, the one it leaves until that one drains. One that
+    only stands by comes after those that do not; one that drains comes last.
     """
     ordered = sorted(
         rows,
@@ -176,7 +176,7 @@ def cluster_wanted(rows: Iterable[Assignment]) -> str | None:
             str(row.pk),
         ),
     )
-    return str(ordered[0].pool.cluster_id) if ordered else None
+    return list(dict.fromkeys(str(row.pool.cluster_id) for row in ordered))
 
 
 def routing_entries(

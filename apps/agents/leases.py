@@ -2,14 +2,17 @@
 
 from datetime import timedelta
 
-#: An idle agent is heard every two seconds; three missed ones end the lease.
+#: An idle agent is heard every second; six missed ones end the lease.
 LEASE_TTL_S = 6.0
-#: After this long without news gateways refuse what one cluster alone may serve (active_passive).
-HARD_TTL_S = 8.0
-#: Clocks that differ, answers on their way: added to it before another cluster may serve.
-LEASE_MARGIN_S = 2.0
-#: After this long unheard a cluster serves nothing by a lease any more.
+#: After this long without news gateways refuse what one cluster alone may serve (active_passive): the lease.
+HARD_TTL_S = 6.0
+#: Clocks that do not run alike; added to the lease before another cluster may serve.
+LEASE_MARGIN_S = 1.0
+#: After this long unheard a cluster serves nothing by a lease any more. With a look, a table on its way and gateways
+#: that take it, a takeover ends within 8 s of the last call of the region that was lost.
 SERVING_LEASE_S = HARD_TTL_S + LEASE_MARGIN_S
+#: Who takes over was heard within this: a call that is held, and the next one.
+HEARD_S = 4.0
 #: The longest that a sync's answer is held.
 WAIT_S_MAX = 25.0
 

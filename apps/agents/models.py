@@ -12,10 +12,14 @@ from apps.fleet.models import Cluster, GpuPool
 
 
 class PlaneState(models.Model):
-    """The one row that says in which epoch this control plane speaks; an operator raises it after a restore."""
+    """The one row that says in which epoch this control plane speaks.
+
+    database_identity: of the database as it was last met; another one means that it was restored or taken over
+    """
 
     id = models.SmallIntegerField(primary_key=True, default=1)
     plane_epoch = models.BigIntegerField(default=1)
+    database_identity = models.CharField(max_length=128, blank=True, default="", db_default="")
 
     class Meta:
         constraints: ClassVar = [models.CheckConstraint(condition=Q(id=1), name="plane_state_is_one_row")]
@@ -152,12 +156,16 @@ class ClusterTableEntry(models.Model):
 
 
 class ServingSeat(models.Model):
-    """Which cluster may serve an ``active_passive`` deployment by the tables made last. ``controlplane.failover``."""
+    """Which cluster may serve an ``active_passive`` deployment by the tables made last. ``controlplane.failover``.
+
+    promoted: the standby that a failure has put in the place of the one that the plan names, for as long as it stands
+    """
 
     deployment = models.OneToOneField(
         Deployment, on_delete=models.CASCADE, primary_key=True, related_name="seat"
     )
     serving = models.ForeignKey(Cluster, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    promoted = models.ForeignKey(Cluster, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
 
     def __str__(self) -> str:
         return f"{self.deployment_id} is served by {self.serving_id}"

@@ -16,6 +16,7 @@ from apps.agents.models import (
     Replica,
     ReplicaInterval,
     ReplicaState,
+    ServingSeat,
     SigningKey,
     TableKind,
     YieldingCluster,
@@ -66,10 +67,19 @@ def cluster_yields(*, cluster_id: UUID) -> bool:
     return YieldingCluster.objects.filter(cluster_id=cluster_id).exists()
 
 
-def organization_ids_yielding() -> list[UUID]:
-    """Organizations in which a cluster waits for another before it serves."""
-    owners = YieldingCluster.objects.values_list("cluster__organization_id", flat=True)
-    return sorted(set(owners))
+def serving_seats() -> list[ServingSeat]:
+    """All seats, each with its deployment, that one's project, and who yields."""
+    return list(
+        ServingSeat.objects.select_related("deployment__project")
+        .prefetch_related("yielding")
+        .order_by("deployment_id")
+    )
+
+
+def ready_places(*, deployment_ids: Collection[UUID]) -> set[tuple[UUID, UUID]]:
+    """(deployment, cluster) of all that have a ready replica."""
+    found = Replica.objects.filter(deployment_id__in=deployment_ids, state=ReplicaState.READY, gone_at=None)
+    return set(found.values_list("deployment_id", "cluster_id").distinct())
 
 
 def deployment_ids_present(*, cluster_id: UUID) -> set[UUID]:

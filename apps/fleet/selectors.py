@@ -184,6 +184,11 @@ def organization_ids_of_clusters(*, cluster_ids: Collection[UUID]) -> list[UUID]
     return sorted(set(owners))
 
 
+def cluster_by_id(*, cluster_id: UUID) -> Cluster | None:
+    """For the system itself, whoever owns it."""
+    return Cluster.objects.filter(pk=cluster_id).first()
+
+
 def cluster_ids_retired(*, before: datetime) -> list[UUID]:
     """Clusters that were retired before a moment and are still counted on."""
     found = Cluster.objects.filter(retired_at__lt=before, ended_at=None)
@@ -206,6 +211,12 @@ def clusters_for_tables(*, organization_id: UUID) -> list[Cluster]:
             Prefetch("pools", GpuPool.objects.select_related("instance_type"))
         )
     )
+
+
+def clusters_watched(*, organization_id: UUID) -> list[Cluster]:
+    """An organization's clusters that have not ended, with their agents' sessions."""
+    found = Cluster.objects.filter(organization_id=organization_id, ended_at=None)
+    return list(found.select_related("session").order_by("id"))
 
 
 def latencies_ms(*, region_ids: Collection[UUID]) -> dict[tuple[UUID, UUID], float]:

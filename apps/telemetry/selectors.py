@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from apps.accounts.selectors import organization_wanted, project_wanted
@@ -22,6 +23,7 @@ __all__ = [
     "Traffic",
     "TrafficQuantiles",
     "UsageTotal",
+    "event_lately",
     "events",
     "latency_series",
     "spend_micro_usd_per_h",
@@ -29,6 +31,11 @@ __all__ = [
     "traffic_recent",
     "usage_totals",
 ]
+
+
+def event_lately(*, cluster_id: UUID, reason: str, within: timedelta) -> bool:
+    """Whether a cluster had an event with this reason within that time."""
+    return Event.objects.filter(cluster_id=cluster_id, reason=reason, at__gt=Now() - within).exists()
 
 
 def events(

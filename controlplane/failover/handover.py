@@ -9,7 +9,7 @@ does not. It *yields*: it keeps the next one waiting until one of these is so.
 - It is gone: an operator retired it, and vouches that nothing of it runs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -39,26 +39,22 @@ class Standing:
     """What is known of a cluster.
 
     gateways_hold: the routing generation that all its gateways have in force at least, 0 if that is not known
-    heard_at_s:    when its agent was last heard, None for never
-    gone:          nothing of it can run: no agent ever enrolled, or it was retired and its lease is over
+    silent_s:      for so long its agent was surely not heard; 0 if that is not known, infinite if it never was
+    gone:          nothing of it can run: no agent ever enrolled, or it was retired and has ended
     """
 
     gateways_hold: int = 0
-    heard_at_s: float | None = None
+    silent_s: float = 0.0
     gone: bool = False
 
 
-def seat_settle(
-    seat: Seat, wanted: str | None, standings: Mapping[str, Standing], *, now_s: float, lease_s: float
-) -> Seat:
+def seat_settle(seat: Seat, wanted: str | None, standings: Mapping[str, Standing], *, lease_s: float) -> Seat:
     """The seat as it may be now, if ``wanted`` is to serve (None: nobody).
 
     ``lease_s``: for how long a cluster may serve after it was heard, all margins included.
     A cluster that ``standings`` does not name is gone, and holds nobody up.
     """
-    yielding = [
-        row for row in seat.yielding if not _has_yielded(row, standings, now_s=now_s, lease_s=lease_s)
-    ]
+    yielding = [row for row in seat.yielding if not has_yielded(row, standings, lease_s=lease_s)]
     serving = seat.serving
     if serving is not None and serving != wanted:
         # Though its lease be over: it may be heard at this very moment and be told to go on. Only a table that is
@@ -71,19 +67,27 @@ def seat_settle(
     return Seat(serving=serving, yielding=tuple(yielding))
 
 
-def lease_is_over(standing: Standing, *, now_s: float, lease_s: float) -> bool:
+def seat_fenced(cluster_ids: Iterable[str]) -> Seat:
+    """The seat of which nothing is known any more (the database is of an earlier time): whoever may be, yields."""
+    return Seat(yielding=tuple(Yielding(name, generation=None, leased=True) for name in sorted(cluster_ids)))
+
+
+def lease_is_over(standing: Standing, *, lease_s: float) -> bool:
     """Whether every gateway of a cluster has stopped by itself to serve what one cluster alone may."""
-    return standing.heard_at_s is None or now_s - standing.heard_at_s > lease_s
+    return standing.silent_s >= lease_s
 
 
 def _is_gone(cluster_id: str, standings: Mapping[str, Standing]) -> bool:
     return cluster_id not in standings or standings[cluster_id].gone
 
 
-def _has_yielded(row: Yielding, standings: Mapping[str, Standing], *, now_s: float, lease_s: float) -> bool:
+def has_yielded(row: Yielding, standings: Mapping[str, Standing], *, lease_s: float) -> bool:
+    """Whether a cluster that yields surely serves no more."""
     if _is_gone(row.cluster_id, standings):
         return True
     standing = standings[row.cluster_id]
-    if row.generation is not None and standing.gateways_hold >= row.generation:
-        return True
-    return row.leased and lease_is_over(standing, now_s=now_s, lease_s=lease_s)
+    if row.generation is None:
+        return False  # no table says so yet
+    return standing.gateways_hold >= row.generation or (
+        row.leased and lease_is_over(standing, lease_s=lease_s)
+    )

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bench_sync [--clusters 100] [--seconds 10] [--connections 32]
 
-A heartbeat with nothing new, as an idle agent sends it every two seconds, over kept-alive connections: signature
+A heartbeat with nothing new, as an idle agent sends it every second, over kept-alive connections: signature
 verified, one UPDATE, an answer. PostgreSQL is the embedded one with its disk settings as in production. Printed is
 the median of five runs.
 """

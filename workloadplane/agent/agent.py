@@ -331,6 +331,7 @@ class Agent:
             free_memory_bytes=psutil.virtual_memory().available,
             held_generations=self._tables.held_generations,
             gateway_generations={"routing": self._hub.routing_in_force()},
+            gateways_connected=self._hub.present(),
         )
         replicas = tuple(record.observed() for record in self._fleet.records.values())
         if not self._tracker.update(replicas, self._conditions, facts):

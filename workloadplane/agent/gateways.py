@@ -110,6 +110,13 @@ class GatewayHub:
     def connected(self) -> int:
         return len(self._links)
 
+    def present(self) -> int | None:
+        """Gateways that are connected, or were a moment ago; None while those of a former life may still return."""
+        now = time.monotonic()
+        lately = sum(now - at < _RETURN_S for at in self._missing.values())
+        count = len(self._links) + lately
+        return count if count or now - self._opened_at >= _RETURN_S else None
+
     def publish(self, message: EndpointSet | TablePush | Identity | PlaneHeard | EngineLoads) -> None:
         """Send to all who are connected and to all who will be."""
         kind = _kind(message)

@@ -2,7 +2,7 @@
 
 A sync with news asks for an immediate answer; one without waits at the control plane for ``sync_wait_s``
 and is cut short when news arises here. So news travels at once both ways, and an idle agent is heard every
-two seconds. When the control plane is away everything else goes on; nothing that was not acknowledged is forgotten.
+second. When the control plane is away everything else goes on; nothing that was not acknowledged is forgotten.
 """
 
 import asyncio

@@ -30,7 +30,7 @@ class AgentTimings:
     liveness_s: float = 5.0
     liveness_timeout_s: float = 10.0
     suspected_timeout_s: float = 3.0
-    sync_wait_s: float = 2.0
+    sync_wait_s: float = 1.0
     slow_sync_s: float = 10.0
     back_off_base_s: float = 0.5
     back_off_cap_s: float = 10.0

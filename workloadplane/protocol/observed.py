@@ -73,6 +73,7 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     gateway_generations: table kind -> a generation that no gateway which may still serve is behind. An agent that
                          does not say it lets whoever waits for its gateways wait for its lease instead.
+    gateways_connected:  gateways of this cluster that its agent has, those that left a moment ago included
     """
 
     agent_version: str
@@ -81,6 +82,7 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
     free_memory_bytes: int | None
     held_generations: dict[str, int]  # table kind -> generation in use
     gateway_generations: dict[str, int] = {}
+    gateways_connected: int | None = None
 
 
 class ObservedDelta(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,6 @@ Every step finds by itself what is to be done and may be repeated, come late or 
 """
 
 import logging
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -12,7 +11,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models import F, Q
 
-from apps.agents import selectors
 from apps.agents.models import AgentInstance, AgentSession, EnrolmentToken
 from apps.agents.services.tables_compile import organization_tables_compile
 from apps.fleet import selectors as fleet
@@ -37,16 +35,7 @@ def tables_reconcile() -> None:
 
     An organization whose tables cannot be compiled is logged; it keeps no other waiting.
     """
-    _compile(fleet.organization_ids_with_clusters())
-
-
-def seats_reconcile() -> None:
-    """Look again at who waits for whom: a lease that ends rings no doorbell. As ``tables_reconcile``."""
-    _compile(selectors.organization_ids_yielding())
-
-
-def _compile(organization_ids: Iterable[UUID]) -> None:
-    for organization_id in organization_ids:
+    for organization_id in fleet.organization_ids_with_clusters():
         try:
             organization_tables_compile(organization_id=organization_id)
         except ImproperlyConfigured:

@@ -3,7 +3,15 @@
 from django.db import transaction
 from django.db.models import F, OuterRef, Subquery
 
-from apps.agents.models import AgentSession, ClusterTable, ClusterTableEntry, PlaneState
+from apps.agents.models import (
+    AgentSession,
+    ClusterTable,
+    ClusterTableEntry,
+    PlaneState,
+    ServingSeat,
+    TableKind,
+    YieldingCluster,
+)
 from apps.agents.services.tables_compile import tables_compile
 from apps.api.actors import system_actor
 from apps.api.services import audit_record
@@ -18,13 +26,15 @@ def plane_epoch_raise(*, above: int) -> int:
     """Speak in an epoch above ``above`` and the present one; the new epoch.
 
     All tables are signed anew in generations above whatever agents may hold, and every agent is asked for its full
-    state, so that nothing is compared with what was forgotten.
+    state, so that nothing is compared with what was forgotten. Who served an ``active_passive`` deployment is not known
+    any more: every cluster yields before one serves it again.
     """
     state, _ = PlaneState.objects.select_for_update().get_or_create(pk=1)
     before = state.plane_epoch
     state.plane_epoch = max(before, above) + 1
     state.save()
     ClusterTable.objects.update(generation=F("generation") + GENERATIONS_LOST_AT_MOST)
+    _seats_fence()
     tables_compile(cluster_ids=fleet.cluster_ids())
     generation = ClusterTable.objects.filter(pk=OuterRef("table_id")).values("generation")
     ClusterTableEntry.objects.update(changed_generation=Subquery(generation))
@@ -37,3 +47,26 @@ def plane_epoch_raise(*, above: int) -> int:
         after={"plane_epoch": state.plane_epoch},
     )
     return state.plane_epoch
+
+
+def _seats_fence() -> None:
+    """No table that was made up to now, known or forgotten, lets a cluster serve beside the one that comes."""
+    generations = dict(
+        ClusterTable.objects.filter(kind=TableKind.ROUTING).values_list("cluster_id", "generation")
+    )
+    seats = list(ServingSeat.objects.select_related("deployment__project").select_for_update(of=("self",)))
+    rows = [
+        YieldingCluster(
+            seat=seat, cluster_id=cluster.pk, generation=generations.get(cluster.pk, 0) + 1, leased=True
+        )
+        for seat in seats
+        for cluster in fleet.clusters_watched(organization_id=seat.deployment.project.organization_id)
+        if hasattr(cluster, "session") or cluster.retired_at is not None
+    ]
+    ServingSeat.objects.filter(pk__in=[seat.pk for seat in seats]).update(serving=None, promoted=None)
+    YieldingCluster.objects.bulk_create(
+        rows,
+        update_conflicts=True,
+        unique_fields=["seat", "cluster"],
+        update_fields=["generation", "leased"],
+    )

@@ -10,7 +10,6 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.utils import timezone
 
 from apps.agents import selectors
 from apps.agents.leases import lease_after_sync
@@ -18,6 +17,7 @@ from apps.agents.models import AgentInstance, AgentSession
 from apps.agents.services.loads_store import loads_store
 from apps.agents.services.observed_store import observed_store
 from apps.agents.standing import Claim, Former, Seat, Verdict, judge
+from apps.api.clock import database_now
 from apps.telemetry.services import event_record, usage_store, windows_store
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.sync import SyncRequest
@@ -40,7 +40,7 @@ class SyncOutcome:
 @transaction.atomic
 def sync_accept(*, request: SyncRequest, public_key: bytes) -> SyncOutcome:
     """Take a sync whose signature by ``public_key`` was verified."""
-    now = timezone.now()
+    now = database_now()
     session = _session_locked(request)
     plane_epoch = selectors.plane_epoch()
     if session is None or bytes(session.public_key) != public_key:

@@ -17,7 +17,14 @@ from apps.accounts import selectors as accounts
 from apps.agents import contents, selectors
 from apps.agents.contents import Contents
 from apps.agents.models import TableKind
-from apps.agents.services.seats_settle import Settled, seats_settle, seats_store, waits_for
+from apps.agents.services.seats_settle import (
+    NO_EVIDENCE,
+    Evidence,
+    Settled,
+    seats_settle,
+    seats_store,
+    waits_for,
+)
 from apps.agents.services.signing_key import signer_registered
 from apps.agents.services.tables_store import tables_store
 from apps.deployments import selectors as deployments
@@ -38,9 +45,12 @@ def tables_compile(*, cluster_ids: Collection[UUID]) -> None:
         _organization_compile(organization_id, frozenset(TableKind))
 
 
-def organization_tables_compile(*, organization_id: UUID) -> None:
-    """Compile all tables of an organization. As ``tables_compile``."""
-    _organization_compile(organization_id, frozenset(TableKind))
+def organization_tables_compile(*, organization_id: UUID, evidence: Evidence = NO_EVIDENCE) -> None:
+    """Compile all tables of an organization. As ``tables_compile``.
+
+    evidence: who is silent; only with it does a lease end by time, and does a standby take a failed cluster's place
+    """
+    _organization_compile(organization_id, frozenset(TableKind), evidence)
 
 
 def keysets_compile(*, organization_id: UUID) -> None:
@@ -49,7 +59,9 @@ def keysets_compile(*, organization_id: UUID) -> None:
 
 
 @transaction.atomic
-def _organization_compile(organization_id: UUID, kinds: Collection[TableKind]) -> None:
+def _organization_compile(
+    organization_id: UUID, kinds: Collection[TableKind], evidence: Evidence = NO_EVIDENCE
+) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_COMPILE_LOCK, str(organization_id)]
@@ -58,7 +70,6 @@ def _organization_compile(organization_id: UUID, kinds: Collection[TableKind]) -
     if not clusters:
         return
     signer = signer_registered()
-    now = timezone.now()
     tables: dict[tuple[UUID, TableKind], Contents] = {}
     settled: list[Settled] = []
     if TableKind.KEYSET in kinds:
@@ -69,7 +80,7 @@ def _organization_compile(organization_id: UUID, kinds: Collection[TableKind]) -
             by_cluster[row.pool.cluster_id].append(row)
         assignments = [row for rows in by_cluster.values() for row in rows]
         settled = seats_settle(
-            organization_id=organization_id, clusters=clusters, assignments=assignments, now=now
+            organization_id=organization_id, clusters=clusters, assignments=assignments, evidence=evidence
         )
         tables |= _desired(clusters, by_cluster)
         tables |= _routing(organization_id, clusters, assignments, settled)

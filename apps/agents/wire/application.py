@@ -16,6 +16,7 @@ from apps.agents.wire.database import WireDatabase
 from apps.agents.wire.doorbell import Doorbell
 from apps.agents.wire.metrics import CALLS_REFUSED, WAITING
 from apps.agents.wire.sync import SyncEndpoint
+from apps.agents.wire.watch import WatchThread
 from apps.api.problems import CONTENT_TYPE, Problem, database_unavailable, problem_of
 from workloadplane.protocol.logs import LOGS_PATH, MAX_LOGS_BYTES
 from workloadplane.protocol.sync import ENROL_PATH, MAX_SYNC_BYTES, SYNC_PATH, EnrolRequest
@@ -44,6 +45,7 @@ class AgentWire:
     def __init__(self, inner: Application) -> None:
         self._inner = inner
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._watch: WatchThread | None = None
         self._database: WireDatabase
         self._doorbell: Doorbell
         self._sync: SyncEndpoint
@@ -67,8 +69,12 @@ class AgentWire:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                self._watch = WatchThread()
+                self._watch.start()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
+                if self._watch is not None:
+                    await asyncio.to_thread(self._watch.stop)
                 await self.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return

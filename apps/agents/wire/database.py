@@ -12,6 +12,8 @@ import psycopg
 from django.db import close_old_connections, connections
 from psycopg_pool import AsyncConnectionPool
 
+from apps.agents.services.plane_restored import IDENTITY_SQL
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -51,6 +53,7 @@ class WireDatabase:
                     timeout=ACQUIRE_TIMEOUT_S,
                     open=False,
                     check=None,
+                    configure=_of_this_database,
                     reconnect_timeout=1.0,
                     name="agent-wire",
                 )
@@ -73,6 +76,17 @@ class WireDatabase:
         closing = [loop.run_in_executor(self._threads, _close_all, together) for _ in range(SERVICE_THREADS)]
         await asyncio.gather(*closing)
         self._threads.shutdown(wait=True)
+
+
+_SAME = f"SELECT database_identity IN ('', {IDENTITY_SQL}) FROM agents_planestate WHERE id = 1"  # noqa: S608
+
+
+async def _of_this_database(connection: AsyncConnection) -> None:
+    """No agent is answered from a database of an earlier time before the plane's epoch has risen for it."""
+    cursor = await connection.execute(_SAME)
+    row = await cursor.fetchone()
+    if row is not None and not row[0]:
+        raise psycopg.OperationalError("another database than before: the plane epoch is about to rise")
 
 
 def _close_all(together: Barrier) -> None:

@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from apps.agents.leases import wait_granted_s
-from apps.agents.services import logs_accept
+from apps.agents.services import logs_accept, plane_behind_notice
 from apps.agents.services.loads_store import LOADS_UPDATE, loads_parameters
 from apps.agents.services.sync_accept import SyncOutcome, plane_behind, sync_accept
 from apps.agents.wire import heartbeat
@@ -157,6 +157,12 @@ class SyncEndpoint:
             logs_wanted=beat.logs_wanted if refusal is None else (),
         )
 
+    async def _refused_as_behind(self, request: SyncRequest, cluster_id: UUID, plane_epoch: int) -> Refusal:
+        """The answer to an agent that knows more than this database, which is told to an operator, too."""
+        refusal = plane_behind(request.plane_epoch, plane_epoch)
+        await self._database.service(plane_behind_notice, cluster_id=cluster_id, remedy=refusal.remedy)
+        return refusal
+
     async def _tables(
         self, request: SyncRequest, cluster_id: UUID, beat: Beat
     ) -> tuple[dict[str, TableUpdate], Refusal | None]:
@@ -167,7 +173,7 @@ class SyncEndpoint:
                 held = 0
             if held > generation:
                 # This plane was restored from a back-up and nobody has raised its epoch: nothing is rolled back.
-                return {}, plane_behind(request.plane_epoch, beat.plane_epoch)
+                return {}, await self._refused_as_behind(request, cluster_id, beat.plane_epoch)
             if held < generation:
                 since[kind] = held
         if not since:
@@ -183,6 +189,8 @@ class SyncEndpoint:
             raise _strange()
         tables: dict[str, TableUpdate] = {}
         refusal = outcome.refusal
+        if request.plane_epoch > outcome.plane_epoch:
+            refusal = await self._refused_as_behind(request, cluster_id, outcome.plane_epoch)
         SYNCS.labels(outcome=refusal.rule if refusal else "report").inc()
         if refusal is None:
             async with self._database.connection() as connection:

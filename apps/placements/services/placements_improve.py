@@ -5,8 +5,7 @@ import time
 from datetime import datetime
 from uuid import UUID
 
-from django.utils import timezone
-
+from apps.api.clock import database_now
 from apps.api.money import usd
 from apps.fleet import selectors as fleet
 from apps.placements.models import PlacementClock, SolveKind, SolveOutcome
@@ -41,7 +40,7 @@ def placements_improve() -> None:
 def _guarded(organization_id: UUID) -> None:
     started = time.monotonic()
     try:
-        outcome = _improve_one(organization_id, timezone.now())
+        outcome = _improve_one(organization_id, database_now())
     except Exception as error:
         logger.exception("the full solve of organization %s failed", organization_id)
         solve_s = time.monotonic() - started

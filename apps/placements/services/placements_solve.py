@@ -3,8 +3,7 @@
 import time
 from uuid import UUID
 
-from django.utils import timezone
-
+from apps.api.clock import database_now
 from apps.api.services.doorbell_ring import doorbell_ring
 from apps.placements import selectors
 from apps.placements.models import SolveKind, SolveOutcome
@@ -54,7 +53,7 @@ def _behind(organization_id: UUID) -> bool:
 def _round(organization_id: UUID) -> Adoption:
     started = time.monotonic()
     try:
-        problem = placement_load(organization_id=organization_id, now=timezone.now())
+        problem = placement_load(organization_id=organization_id, now=database_now())
         decision = placement_decide(problem=problem, in_force=plan_in_force(problem=problem))
         adoption = placement_apply(decision=decision)
     except Exception as error:

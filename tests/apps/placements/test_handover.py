@@ -15,8 +15,8 @@ from apps.agents.models import (
     TableKind,
     YieldingCluster,
 )
-from apps.agents.services import tables_compile
-from apps.agents.tasks import agents_reconcile
+from apps.agents.services import SeatWatch, tables_compile
+from apps.agents.services.seats_watch import LISTENING
 from apps.deployments.models import Deployment
 from apps.deployments.services import deployment_create, deployment_patch
 from apps.deployments.tasks import deployments_reconcile
@@ -94,10 +94,10 @@ def test_the_next_region_waits_for_the_gateways_of_a_live_one(world: FleetWorld)
     assert refusal is not None and refusal.rule == "handing_over" and "us-east" in refusal.value
     waits = Event.objects.get(reason="ServingWaits")
     assert "ap-northeast does not serve it before the gateways of us-east" in waits.message
-    agents_reconcile()
+    SeatWatch().look(0.0)
     assert serving(deployment, world) is None, "it is heard, so only its word counts"
     acknowledge(world.clusters["us-east"])
-    agents_reconcile()
+    SeatWatch().look(0.0)
     assert serving(deployment, world) == "ap-northeast"
     assert reasons() == ["ServingWaits", "ServingMoved"]
     assert not YieldingCluster.objects.exists()
@@ -110,19 +110,19 @@ def test_an_older_acknowledgement_does_not_count(world: FleetWorld) -> None:
     AgentSession.objects.filter(cluster=world.clusters["us-east"]).update(
         facts={"gateway_generations": {"routing": needed - 1}, "held_generations": {"routing": needed}}
     )
-    agents_reconcile()
+    SeatWatch().look(0.0)
     assert serving(deployment, world) is None
 
 
 def test_a_dead_region_is_waited_for_until_its_lease_is_over(world: FleetWorld) -> None:
-    """The control plane may have been restarted meanwhile, or have lost every doorbell: beat finds what is due."""
+    """By what an observer has seen itself: one that begins gives everybody time to be heard."""
     deployment = moving(world)
-    heard = AgentSession.objects.filter(cluster=world.clusters["us-east"])
-    heard.update(last_sync_at=timezone.now() - timedelta(seconds=SERVING_LEASE_S - 2))
-    agents_reconcile()
+    watch = SeatWatch()
+    over_s = LISTENING.return_s + SERVING_LEASE_S
+    for second in range(int(over_s)):
+        watch.look(float(second))
     assert serving(deployment, world) is None
-    heard.update(last_sync_at=timezone.now() - timedelta(seconds=SERVING_LEASE_S))
-    agents_reconcile()
+    watch.look(over_s)
     assert serving(deployment, world) == "ap-northeast"
 
 
@@ -155,11 +155,11 @@ def test_those_that_served_side_by_side_must_all_say_that_they_stopped(world: Fl
     )
     placements_reconcile()
     assert serving(deployment, world) is None
-    agents_reconcile()
+    SeatWatch().look(0.0)
     assert serving(deployment, world) is None
     for name in both:
         acknowledge(world.clusters[name])
-    agents_reconcile()
+    SeatWatch().look(0.0)
     assert serving(deployment, world) is not None
 
 
