@@ -294,6 +294,11 @@ def deployment_names(*, deployment_ids: Collection[UUID]) -> dict[UUID, str]:
     return dict(Deployment.objects.filter(pk__in=deployment_ids).values_list("pk", "name"))
 
 
+def project_ids(*, deployment_ids: Collection[UUID]) -> dict[UUID, UUID]:
+    """Deployment id -> its project, also of those that are gone, for the control plane itself."""
+    return dict(Deployment.objects.filter(pk__in=deployment_ids).values_list("pk", "project_id"))
+
+
 def deployment_ids_named(*, actor: Actor, name: str) -> list[UUID]:
     """All deployments of the actor's project that have or had this name."""
     found = Deployment.objects.filter(project_id=project_wanted(actor), name=name)

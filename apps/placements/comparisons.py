@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from apps.placements.worth import gap_percent
 from controlplane.placement import (
     Certificate,
     PlacementPlan,
@@ -24,11 +25,24 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is, or was, and what another plan puts in its place. ``solve_s``: how long the later one took just now."""
+    """What is, or was, and what another plan puts in its place.
+
+    solve_s:  how long the later one took just now
+    searched: whether a search by prices followed the greedy answer; then its plan may have a lower bound
+    """
 
     before: Side
     after: Side
     solve_s: float = 0.0
+    searched: bool = False
+
+    @property
+    def gap_percent(self) -> float | None:
+        """By how much the later plan is dearer than any could be, at most; None where nothing was proven."""
+        plan = self.after.plan
+        if not plan.lower_bound_micro_usd_per_h or plan.objective_micro_usd_per_h is None:
+            return None
+        return gap_percent(plan.objective_micro_usd_per_h, plan.lower_bound_micro_usd_per_h)
 
     def deployment_ids(self, project_id: str) -> set[str]:
         """Of one project's deployments on either side."""

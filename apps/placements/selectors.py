@@ -12,6 +12,7 @@ from apps.accounts.selectors import organization_wanted
 from apps.api.actors import Actor
 from apps.api.problems import not_found
 from apps.placements.models import Assignment, DeploymentDemand, PlacementClock, PlacementPlan, SolveCount
+from apps.placements.worth import gap_percent
 
 
 def assignments_live(*, cluster_ids: Collection[UUID]) -> QuerySet[Assignment]:
@@ -118,6 +119,17 @@ def clocks_behind() -> list[UUID]:
     )
 
 
+def organization_ids_by_full_solve() -> list[UUID]:
+    """Organizations that ever asked for a placement, those first whose last full solve is longest ago."""
+    in_turn = PlacementClock.objects.order_by(F("full_solved_at").asc(nulls_first=True), "organization_id")
+    return list(in_turn.values_list("organization_id", flat=True))
+
+
+def full_solved_since(*, organization_id: UUID, moment: datetime) -> bool:
+    """Whether a full solve of an organization was begun after a moment, and has come to an end."""
+    return PlacementClock.objects.filter(organization_id=organization_id, full_solved_at__gt=moment).exists()
+
+
 def clock(*, organization_id: UUID) -> PlacementClock | None:
     return PlacementClock.objects.filter(organization_id=organization_id).first()
 
@@ -156,14 +168,8 @@ class PlanBound:
 
     @property
     def gap_percent(self) -> float:
-        """By how much the plan is dearer than the bound at most, in percent of the bound.
-
-        0 where the world has moved since the bound was proven, so that the plan lies below it.
-        """
-        if self.lower_bound_micro_usd_per_h <= 0:
-            return 0.0
-        over = max(0, self.objective_micro_usd_per_h - self.lower_bound_micro_usd_per_h)
-        return round(100 * over / self.lower_bound_micro_usd_per_h, 3)
+        """By how much the plan is dearer than the bound at most, in percent of the bound."""
+        return gap_percent(self.objective_micro_usd_per_h, self.lower_bound_micro_usd_per_h)
 
 
 def plan_bound(*, plan: PlacementPlan) -> PlanBound | None:

@@ -29,3 +29,14 @@ def worth(problem: PlacementProblem, *, stay: PlacementPlan, better: PlacementPl
         moves_micro_usd_per_h=moves,
         hysteresis=problem.weights.hysteresis,
     )
+
+
+def gap_percent(objective_micro_usd_per_h: int, lower_bound_micro_usd_per_h: int) -> float:
+    """By how much a plan is dearer than a bound at most, in percent of the bound.
+
+    0 where there is no bound, or the world has moved since it was proven, so that the plan lies below it.
+    """
+    if lower_bound_micro_usd_per_h <= 0:
+        return 0.0
+    over = max(0, objective_micro_usd_per_h - lower_bound_micro_usd_per_h)
+    return round(100 * over / lower_bound_micro_usd_per_h, 3)

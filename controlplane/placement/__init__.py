@@ -13,6 +13,7 @@ load and apply what is decided here.
 """
 
 from controlplane.placement.bill import micro_usd_per_h_at_most
+from controlplane.placement.checks import RowError
 from controlplane.placement.encoding import (
     plan_decode,
     plan_encode,
@@ -87,6 +88,7 @@ __all__ = [
     "Posture",
     "Promise",
     "Reservation",
+    "RowError",
     "Slo",
     "SmallestChange",
     "Start",

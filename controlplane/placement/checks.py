@@ -13,6 +13,14 @@ Row = TypeVar("Row")
 ABOVE_ZERO = 5e-324
 
 
+class RowError(ValueError):
+    """What is wrong with one row. ``row``: the row itself, so that whoever tells it knows whom it concerns."""
+
+    def __init__(self, text: str, row: object) -> None:
+        super().__init__(text)
+        self.row = row
+
+
 class Range(NamedTuple):
     """What a field may be; None is always allowed. ``remedy`` says what to give."""
 
@@ -106,12 +114,15 @@ WEIGHTS = (
 )
 
 
-def within(row: Row, ranges: Iterable[Range], named: Callable[[Row], str]) -> None:
-    """Raises ValueError for the first field of ``row`` that is out of its range or not a number."""
+def within(row: Row, ranges: Iterable[Range], named: Callable[[Row], str], *, part_of: object = None) -> None:
+    """Raises RowError for the first field of ``row`` that is out of its range or not a number.
+
+    ``part_of``: the row whose part it is, if it is no row by itself.
+    """
     for field, least, most, remedy in ranges:
         value = getattr(row, field)
         if value is not None and not least <= value <= most:
-            raise ValueError(f"{named(row)}: {field} is {value}; {remedy}")
+            raise RowError(f"{named(row)}: {field} is {value}; {remedy}", part_of or row)
 
 
 def unique(kind: str, keys: Iterable[Hashable]) -> None:

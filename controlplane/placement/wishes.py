@@ -24,9 +24,6 @@ class Slo:
     ttft_s_p95: float | None = None
     inter_token_latency_s_p95: float | None = None
 
-    def __post_init__(self) -> None:
-        checks.within(self, checks.SLO, lambda _: "slo")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedDeployment:
@@ -64,20 +61,24 @@ class WantedDeployment:
     def __post_init__(self) -> None:
         row = f"deployment {self.name}"
         if not 0 <= self.min_replicas <= self.max_replicas or self.max_replicas < 1:
-            raise ValueError(
+            raise checks.RowError(
                 f"{row}: min_replicas {self.min_replicas}, max_replicas {self.max_replicas};"
-                " give 0 <= min <= max and max >= 1"
+                " give 0 <= min <= max and max >= 1",
+                self,
             )
         checks.within(self, checks.DEPLOYMENT, lambda _: row)
+        checks.within(self.slo, checks.SLO, lambda _: f"{row}: slo", part_of=self)
         both = sorted(set(self.providers_allowed) & set(self.providers_denied))
         if both:
-            raise ValueError(
+            raise checks.RowError(
                 f"{row}: providers_denied names {both[0]}, which providers_allowed names too;"
-                " take it out of one of them"
+                " take it out of one of them",
+                self,
             )
         if "" in self.residency:
-            raise ValueError(
-                f"{row}: residency names an empty jurisdiction; name it, or leave residency empty"
+            raise checks.RowError(
+                f"{row}: residency names an empty jurisdiction; name it, or leave residency empty",
+                self,
             )
 
 

@@ -157,6 +157,7 @@ def what_if(
         return
     plan_output.print_diff(answer["diff"])
     plan_output.print_broken(answer["certificate"])
+    plan_output.print_solved(answer)
     console.print("nothing was changed")
 
 

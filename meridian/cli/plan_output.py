@@ -168,6 +168,13 @@ def print_diff(diff: Document) -> None:
         _say(f"this project, by what counts: {', '.join(parts)}")
 
 
+def print_solved(answer: Document) -> None:
+    """How a question was answered, and how good the answer is."""
+    gap = answer["gap_percent"]
+    proof = "" if gap is None else f"; no plan is more than {gap:g} % cheaper"
+    _say(f"solved in {answer['solve_s']:.1f} s by {answer['solved_by']}{proof}")
+
+
 #: The price of wishes that are not kept is policy, no money; the total holds it.
 _NO_MONEY = ("relaxed", "total")
 

@@ -78,6 +78,14 @@ class WhatIfAnswerSerializer(serializers.Serializer[Any]):
     """What would be planned, against what is in force; the certificate is that of the deployments that would change."""
 
     solve_s = serializers.FloatField()
+    solved_by = serializers.ChoiceField(
+        choices=("greedy", "search"),
+        help_text="greedy: one deployment after the other; search: that, and then whole plans by prices for a moment.",
+    )
+    gap_percent = serializers.FloatField(
+        allow_null=True,
+        help_text="By so much the plan is dearer than any other could be, at most; null: nothing was proven.",
+    )
     diff = PlanDiffSerializer()
     certificate = CertificateSerializer()
 
@@ -88,6 +96,8 @@ def what_if_document(comparison: Comparison, *, project_id: str) -> dict[str, An
     shown = {row.deployment_id for row in diff.deployments[:DEPLOYMENTS_TOLD]}
     return {
         "solve_s": comparison.solve_s,
+        "solved_by": "search" if comparison.searched else "greedy",
+        "gap_percent": comparison.gap_percent,
         "diff": diff_document(comparison, diff),
         "certificate": certificate_document(comparison.certificate(shown), deployment_ids=shown),
     }

@@ -49,8 +49,8 @@ class Adoption:
 
 
 @transaction.atomic
-def placement_apply(*, decision: Decision, whole: bool = False) -> Adoption:
-    """Adopt what still holds; with ``whole``, all of it or nothing, and then nobody is asked to solve it again."""
+def placement_apply(*, decision: Decision) -> Adoption:
+    """Adopt what still holds; the rest is to be solved again."""
     problem = decision.problem
     organization_id = UUID(problem.organization_id)
     touched = _touched(decision)
@@ -67,8 +67,6 @@ def placement_apply(*, decision: Decision, whole: bool = False) -> Adoption:
     fitting -= _beyond_budgets(problem, fitting, stale | (adoptable - fitting))
     adopted = [change for change in touched if change.entry.deployment_id in fitting]
     stale |= adoptable - fitting
-    if whole and stale:
-        return Adoption(None, frozenset(), frozenset(UUID(deployment_id) for deployment_id in stale))
     plan = _plan_store(decision, clock, stale) if adopted else None
     _clock_store(clock, problem, overtaken=bool(stale))
     if plan is not None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from django.db import connection
 
+from apps.placements.rebase import current_by
 from apps.placements.services.plan_in_force import InForce
 from controlplane.placement import (
-    CurrentAssignment,
     PlacementPlan,
     PlacementProblem,
     certify,
@@ -54,24 +54,8 @@ def as_adopted(in_force: InForce, now: PlacementProblem) -> PlacementProblem:
 
     So what a plan itself has changed touches nobody again. Ids of assignments are those of ``now``, where it has them.
     """
-    ids = {(row.revision_id, row.pool_id): row.assignment_id for row in now.current}
-    current = [
-        CurrentAssignment(
-            assignment_id=ids.get((row.revision_id, row.pool_id), f"{row.revision_id} {row.pool_id}"),
-            deployment_id=entry.deployment_id,
-            revision_id=row.revision_id,
-            revision=row.revision,
-            pool_id=row.pool_id,
-            min_replicas=row.min_replicas,
-            max_replicas=row.max_replicas,
-            gpus_per_replica=row.gpus_per_replica,
-            planned_replicas=row.planned_replicas,
-            standby=row.standby,
-        )
-        for entry in in_force.plan.deployments
-        for row in entry.allocations
-        if row.pool_id in in_force.problem.pool_by_id
-    ]
+    known = in_force.problem.pool_by_id
+    current = [row for row in current_by(in_force.plan.deployments, now) if row.pool_id in known]
     return replace(in_force.problem, current=tuple(sorted(current, key=lambda row: row.assignment_id)))
 
 

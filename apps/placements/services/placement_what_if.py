@@ -1,6 +1,7 @@
 """What would be planned if the world were otherwise. Writes nothing."""
 
 import time
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,8 +12,14 @@ from apps.placements import selectors
 from apps.placements.comparisons import Comparison, Side
 from apps.placements.services.placement_load import placement_load
 from apps.placements.what_if import what_if_applied, what_if_read
-from controlplane.placement import PlacementProblem, plan_decode, solve
+from apps.placements.worth import worth
+from controlplane.placement import PlacementPlan, PlacementProblem, plan_decode, solve
 from controlplane.placement.questions.what_if import in_force
+from controlplane.placement.search.improve import Effort, improve
+
+#: The plan in force may be a search's; so many deployments are searched for a question too, for so long.
+SEARCHED_DEPLOYMENTS_MOST = 200
+SEARCH_S = 2.0
 
 
 def placement_what_if(*, actor: Actor, document: Any, now: datetime) -> Comparison:
@@ -26,12 +33,26 @@ def placement_what_if(*, actor: Actor, document: Any, now: datetime) -> Comparis
     changed = what_if_applied(problem, asked, project_id=str(project_wanted(actor)))
     before = side_in_force(organization_id=organization_id, problem=problem)
     started = time.monotonic()
-    plan = solve(changed)
+    searched = len(changed.deployments) <= SEARCHED_DEPLOYMENTS_MOST
     return Comparison(
         before=before,
-        after=Side(plan_generation=None, problem=changed, plan=plan),
+        after=Side(plan_generation=None, problem=changed, plan=_planned(changed, searched=searched)),
         solve_s=time.monotonic() - started,
+        searched=searched,
     )
+
+
+def _planned(problem: PlacementProblem, *, searched: bool) -> PlacementPlan:
+    """As a full solve would plan it, with less time: what runs moves only where that is worth it."""
+    stay = solve(problem)
+    if not searched or not problem.deployments:
+        return stay
+    until = time.monotonic() + SEARCH_S
+    effort = Effort(left_s=lambda: until - time.monotonic())
+    better = improve(problem, start=stay, effort=effort, seed=problem.wanted)
+    if worth(problem, stay=stay, better=better).adopt:
+        return better
+    return replace(stay, lower_bound_micro_usd_per_h=better.lower_bound_micro_usd_per_h)
 
 
 def side_in_force(*, organization_id: UUID, problem: PlacementProblem) -> Side:

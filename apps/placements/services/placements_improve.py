@@ -7,33 +7,45 @@ from uuid import UUID
 
 from apps.api.clock import database_now
 from apps.api.money import usd
-from apps.fleet import selectors as fleet
+from apps.api.services.doorbell_ring import doorbell_ring
+from apps.placements import selectors
 from apps.placements.models import PlacementClock, SolveKind, SolveOutcome
-from apps.placements.services.advisory_lock import FULL_SOLVE_LOCK, advisory_lock
+from apps.placements.rebase import rebased
+from apps.placements.services.advisory_lock import FULL_SOLVE_LOCK, SOLVE_LOCK, advisory_lock
 from apps.placements.services.placement_apply import placement_apply
 from apps.placements.services.placement_decide import decision_of, transaction_refuse
 from apps.placements.services.placement_load import placement_load
+from apps.placements.services.placement_request import SOLVE_TASK
 from apps.placements.services.placements_solve import outcome_of
 from apps.placements.services.solve_count import solve_count, solve_failed
 from apps.placements.worth import Worth, worth
 from apps.telemetry.services import event_record
-from controlplane.placement import solve
+from controlplane.placement import PlacementPlan, PlacementProblem, solve
 from controlplane.placement.search.improve import Effort, improve
 
 logger = logging.getLogger(__name__)
 
 #: A full solve stops looking for a better plan after so long.
 FULL_SOLVE_S = 30.0
+#: After so long no further organization is begun with: the next run begins with those that waited longest.
+RUN_S = 600.0
+#: So long a full solve waits for an event's to end, before its own plan is thrown away.
+ADOPTION_WAIT_S = 120.0
 
 
 def placements_improve() -> None:
-    """Solve every organization in full. May run twice or late; one that is being solved already is left out.
+    """Solve organizations in full, those first whose last full solve is longest ago; as many as the time allows.
 
-    One that fails is logged, counted and told; its last plan stays in force, and it keeps no other waiting.
+    May run twice, late or beside itself; one that is being solved already, or was since this began, is left out. One
+    that fails is logged, counted and told; its last plan stays in force, and it keeps no other waiting.
     """
-    for organization_id in fleet.organization_ids_with_clusters():
+    began, began_s = database_now(), time.monotonic()
+    for organization_id in selectors.organization_ids_by_full_solve():
+        if time.monotonic() - began_s > RUN_S:
+            logger.warning("full solves take longer than %s s; the rest waits for the next run", RUN_S)
+            return
         with advisory_lock(FULL_SOLVE_LOCK, organization_id) as held:
-            if held:
+            if held and not selectors.full_solved_since(organization_id=organization_id, moment=began):
                 _guarded(organization_id)
 
 
@@ -55,7 +67,7 @@ def _guarded(organization_id: UUID) -> None:
 
 
 def _improve_one(organization_id: UUID, now: datetime) -> SolveOutcome:
-    """Load, solve, weigh, and adopt the whole of it or nothing: a part may cost more than what it replaces."""
+    """Load, solve, and bring what was found into a world that has gone on meanwhile."""
     transaction_refuse("placements_improve")
     started = time.monotonic()
     problem = placement_load(organization_id=organization_id, now=now)
@@ -69,12 +81,28 @@ def _improve_one(organization_id: UUID, now: datetime) -> SolveOutcome:
         gpu_micro_usd_per_h_by_pool=dict(better.gpu_micro_usd_per_h_by_pool),
         lower_bound_micro_usd_per_h=better.lower_bound_micro_usd_per_h,
     )
+    if better.deployments == stay.deployments:
+        return SolveOutcome.UNCHANGED
+    with advisory_lock(SOLVE_LOCK, organization_id, wait_s=ADOPTION_WAIT_S) as held:
+        outcome = _adopt(problem, stay, better, started) if held else SolveOutcome.OVERTAKEN
+    doorbell_ring(SOLVE_TASK, str(organization_id))  # events came to a locked door meanwhile
+    return outcome
+
+
+def _adopt(
+    made_for: PlacementProblem, stay: PlacementPlan, better: PlacementPlan, started: float
+) -> SolveOutcome:
+    """Weigh and adopt, while no event's plan is made: of what events have overtaken, only they decide."""
+    organization_id = UUID(made_for.organization_id)
+    problem = placement_load(organization_id=organization_id, now=database_now())
+    if problem != made_for:
+        better = rebased(better, made_for=made_for, now=problem)
+        stay = solve(problem)
     found = worth(problem, stay=stay, better=better)
     if not found.adopt:
         same = better.deployments == stay.deployments
         return SolveOutcome.UNCHANGED if same else SolveOutcome.KEPT
-    decision = decision_of(problem, better, solve_s=time.monotonic() - started)
-    adoption = placement_apply(decision=decision, whole=True)
+    adoption = placement_apply(decision=decision_of(problem, better, solve_s=time.monotonic() - started))
     if adoption.adopted:
         _tell(organization_id, found)
     return outcome_of(adoption)

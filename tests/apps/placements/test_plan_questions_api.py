@@ -1,5 +1,6 @@
 """Questions about plans over REST: what survives, what changed, what would be if; and dry runs, which tell the same."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -220,6 +221,21 @@ def test_a_key_for_inference_asks_nothing(world: FleetWorld) -> None:
     assert ask(client, lose=["region:us-east4"]).status_code == 403
     for path in ("survive?lose=region:us-east4", "diff"):
         assert client.get(f"/api/v1/plans/latest/{path}").status_code == 403
+
+
+def test_an_answer_says_how_it_was_solved_and_how_good_it_is(
+    world: FleetWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few deployments are searched as a full solve would, with a bound; many are placed one after the other."""
+    client = holder(world.project, "read")
+    told = ask(client, lose=["region:us-east4"]).json()
+    assert told["solved_by"] == "search"
+    assert 0 <= told["gap_percent"] < 1
+    monkeypatch.setattr(
+        sys.modules["apps.placements.services.placement_what_if"], "SEARCHED_DEPLOYMENTS_MOST", 0
+    )
+    told = ask(client, lose=["region:us-east4"]).json()
+    assert (told["solved_by"], told["gap_percent"]) == ("greedy", None)
 
 
 def test_questions_have_a_smaller_budget(world: FleetWorld, monkeypatch: pytest.MonkeyPatch) -> None:

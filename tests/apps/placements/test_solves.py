@@ -10,6 +10,8 @@ from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
+from apps.accounts.models import Project
+from apps.deployments.models import Deployment
 from apps.deployments.services import deployment_create, deployment_delete, deployment_patch
 from apps.fleet.models import GpuPool, PoolPrice
 from apps.fleet.services import pool_patch
@@ -18,6 +20,7 @@ from apps.placements.services import placements_improve, placements_solve
 from apps.placements.tasks import placements_improve as placements_improve_task
 from apps.placements.tasks import placements_reconcile
 from apps.telemetry.models import Event
+from apps.telemetry.selectors import events
 from controlplane.placement import PlacementPlan as Plan
 from controlplane.placement import PlacementProblem, certify, plan_cost, plan_decode, problem_decode, solve
 from tests.apps.placements.test_road import places
@@ -98,6 +101,21 @@ def test_one_bad_row_is_named_and_nothing_is_half_adopted(world: FleetWorld) -> 
     assert places("second") == {"us-east": (1, 1)}
 
 
+def test_what_is_wrong_with_a_projects_row_is_told_to_that_project_alone(world: FleetWorld) -> None:
+    """Its neighbours hear that nothing new is placed, and no name."""
+    neighbour = Project.objects.create(organization=world.organization, name="neighbour")
+    Deployment.objects.filter(name="chat").update(slo_ttft_s_p95=1e9)
+    deployment_create(actor=world.actor, document=world.document("second"))
+    placements_reconcile()
+    own = set(events(actor=world.actor, reason="PlacementFailed").values_list("message", flat=True))
+    others = events(actor=world.actor_for(neighbour), reason="PlacementFailed").values_list(
+        "message", flat=True
+    )
+    assert any("deployment chat: slo" in message for message in own)
+    assert len(others) == 1
+    assert "chat" not in others[0]
+
+
 def test_an_event_solves_what_it_touches_and_leaves_the_rest(world: FleetWorld) -> None:
     """Deployments that came and went since, with several assignments each, are no obstacle."""
     policy = {"min_replicas": 2, "max_replicas": 4}
@@ -158,29 +176,96 @@ def test_a_full_solve_that_finds_nothing_better_changes_nothing(
     assert PlacementPlan.objects.count() == 1
 
 
-def test_a_full_solve_that_the_world_overtakes_is_thrown_away_whole(
+def test_what_events_overtake_of_a_full_solve_is_theirs_and_the_rest_is_adopted(
     world: FleetWorld, improves: Callable[..., None]
 ) -> None:
-    """While it thought, one of two deployments changed: the other's part is not adopted either."""
-    chat = deployment_create(actor=world.actor, document=world.document("second"))
+    """Events keep coming while it thinks, each with a plan of its own: what none of them touched is adopted at once."""
+    second = deployment_create(
+        actor=world.actor,
+        document=world.document("second", autoscaling={"min_replicas": 1, "max_replicas": 2}),
+    )
     placements_solve(organization_id=world.organization.pk)
+
+    def slowly(problem: PlacementProblem, **_: Any) -> Plan:
+        for least in (2, 1, 2):
+            policy = {"autoscaling": {"min_replicas": least}}
+            deployment_patch(actor=world.actor, deployment=second, changes=policy)
+            placements_solve(organization_id=world.organization.pk)
+        deployment_create(actor=world.actor, document=world.document("third"))
+        price(world, "us-east", 9_000_000)
+        dearer = replace(
+            problem.pool_by_id[str(world.pools["us-east"].pk)], instance_micro_usd_per_h=9_000_000
+        )
+        others = [pool for pool in problem.pools if pool.pool_id != dearer.pool_id]
+        return from_scratch(replace(problem, pools=(*others, dearer)))
+
+    improves(slowly)
+    before = PlacementPlan.objects.count()
+    placements_improve_task()
+    assert PlacementPlan.objects.count() > before + 1, "events had plans of their own meanwhile"
+    assert places() == {"eu-west": (1, 1)}
+    assert counts()["full", "adopted"] == 1
+    placements_reconcile()
+    assert places("third") == {"eu-west": (1, 1)}, "nobody is forgotten"
+    clock = PlacementClock.objects.get()
+    assert clock.solved == clock.wanted
+
+
+def test_a_full_solve_gives_nobody_room_that_is_gone_meanwhile(
+    world: FleetWorld, improves: Callable[..., None]
+) -> None:
+    """The pool that it wanted was closed while it thought: who was to go there stays, and no other plan is harmed."""
     price(world, "us-east", 9_000_000)
 
     def slowly(problem: PlacementProblem, **_: Any) -> Plan:
-        deployment_patch(actor=world.actor, deployment=chat, changes={"priority": 1})
-        return from_scratch(problem)
+        found = from_scratch(problem)
+        pool_patch(actor=world.actor, pool=world.pools["eu-west"], capacity_instances=0)
+        return found
 
     improves(slowly)
     placements_improve_task()
-    assert (places(), places("second")) == ({"us-east": (1, 1)}, {"us-east": (1, 1)})
-    assert counts()["full", "overtaken"] == 1
-    assert PlacementClock.objects.get().wanted == PlacementClock.objects.get().solved + 1, (
-        "only by the change"
-    )
-    improves(from_scratch)
     placements_reconcile()
-    placements_improve_task()
-    assert (places(), places("second")) == ({"eu-west": (1, 1)}, {"eu-west": (1, 1)})
+    assert places() == {"ap-northeast": (1, 1)}, "the next best place"
+
+
+def test_a_full_solve_waits_for_an_event_that_is_being_solved_but_not_for_ever(
+    world: FleetWorld, improves: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds an event's lock is waited for; if that takes too long, its plan is thrown away."""
+    price(world, "us-east", 9_000_000)
+    improves(from_scratch)
+    monkeypatch.setattr(sys.modules[IMPROVE], "ADOPTION_WAIT_S", 0.05)
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(7302, hashtext(%s))", [str(world.organization.pk)])
+    try:
+        placements_improve_task()
+    finally:
+        other.close()
+    assert places() == {"us-east": (1, 1)}
+    assert counts()["full", "overtaken"] == 1
+
+
+def test_the_longest_ago_is_solved_in_full_first_and_time_is_bounded(
+    world: FleetWorld, improves: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two organizations and time for one: each run takes the one that waited longer."""
+    other = fleet_world("other")
+    deployment_create(actor=other.actor, document=other.document("theirs"))
+    placements_solve(organization_id=other.organization.pk)
+    asked: list[str] = []
+
+    def slow(problem: PlacementProblem, start: Plan, **_: Any) -> Plan:
+        asked.append(problem.organization_id)
+        monkeypatch.setattr(sys.modules[IMPROVE], "RUN_S", -1.0)
+        return start
+
+    improves(slow)
+    for _ in range(4):
+        monkeypatch.setattr(sys.modules[IMPROVE], "RUN_S", 600.0)
+        placements_improve_task()
+    assert sorted(asked[:2]) == sorted([str(world.organization.pk), str(other.organization.pk)])
+    assert asked[2:] == asked[:2]
 
 
 def test_a_full_solve_that_fails_keeps_no_other_organization_waiting(

@@ -67,7 +67,7 @@ def network(price: int) -> NetworkPrice:
         (lambda: latency(-1), "rtt_ms is -1"),
         (lambda: network(-1), "network price paris to eu: micro_usd_per_gib is -1"),
         (lambda: Budget(project_id="p", micro_usd_per_h=-1), "budget of project p: micro_usd_per_h is -1"),
-        (lambda: Slo(ttft_s_p95=0.0), "slo: ttft_s_p95 is 0.0; give seconds"),
+        (lambda: wanted(slo=Slo(ttft_s_p95=0.0)), "deployment chat: slo: ttft_s_p95 is 0.0; give seconds"),
         (lambda: Weights(amortise_h=0), "weights: amortise_h is 0; .* above 0"),
         (
             lambda: wanted(min_replicas=2, max_replicas=1),
