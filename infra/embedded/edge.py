@@ -7,8 +7,9 @@ the first that is healthy (``GET /readyz`` answers 200), the next one if connect
 none is healthy, since a check may be wrong and a refused client is lost for sure. What a connection was
 given it keeps: a broken stream is the gateways' business, and the client sees it broken, not ended.
 
-How fast it notices a dead region is stated: a refused connect moves clients at once, a hanging gateway
-after two checks, each `_CHECK_EVERY_S` apart and at most `_CHECK_WITHIN_S` long.
+How fast it notices a dead region is stated: a refused connect moves clients at once. A gateway that takes
+connections and answers nothing is left after two checks, at most 2 s; what it holds is cut `_CUT_AFTER_S` after
+its last answer, so that clients send it again elsewhere instead of waiting for ever: at most 3 s.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ import uvloop
 
 _log = logging.getLogger("edge")
 
-_CHECK_EVERY_S = 0.5
-_CHECK_WITHIN_S = 1.0
+_CHECK_EVERY_S = 0.25
+_CHECK_WITHIN_S = 0.75  # longer than any pause that a sound process takes
 _FAILURES_TO_LEAVE = 2
+_CUT_AFTER_S = 2.25
 _CONNECT_WITHIN_S = 1.0
 _MOST_CONNECTIONS = 8192
 _HIGH_WATER_BYTES = 256 * 1024
@@ -48,6 +50,7 @@ class Backend:
     port: int
     healthy: bool = False
     failures: int = 0
+    answered_at: float = field(default_factory=time.monotonic)
 
     def note(self, succeeded: bool) -> None:
         """Take in one check: one success is enough to come, two failures in a row to leave."""
@@ -126,6 +129,7 @@ class _Client(_Side):
     def __init__(self, edge: Edge) -> None:
         super().__init__(edge)
         self.early = b""
+        self.backend: Backend | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -217,6 +221,7 @@ class Edge:
                 if side.transport:
                     side.transport.abort()
                 return
+            client.backend = backend
             client.join(side)
             return
         if client.transport:
@@ -230,9 +235,25 @@ class Edge:
     async def _check(self, backend: Backend) -> None:
         try:
             async with asyncio.timeout(_CHECK_WITHIN_S):
-                backend.note(await _is_ready(backend))
+                is_ready = await _is_ready(backend)
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             backend.note(succeeded=False)
+            self._cut_if_silent(backend)
+        else:
+            backend.answered_at = time.monotonic()
+            backend.note(is_ready)
+
+    def _cut_if_silent(self, backend: Backend) -> None:
+        """End what a silent backend holds, if there is a healthy one to go to; one that is unready finishes it."""
+        silent_s = time.monotonic() - backend.answered_at
+        if silent_s < _CUT_AFTER_S or not any(other.healthy for other in self.backends):
+            return
+        held = [client for client in self.clients if client.backend is backend and client.transport]
+        if held:
+            _log.info("%s:%d is silent: %d connections cut", backend.host, backend.port, len(held))
+        for client in held:
+            if client.transport:
+                _reset(client.transport)
 
 
 async def _is_ready(backend: Backend) -> bool:

@@ -26,6 +26,7 @@ class StandIn:
     port: int = 0
     server: asyncio.Server | None = None
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    frozen: asyncio.Event | None = None
 
     async def start(self) -> Backend:
         self.server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -42,6 +43,9 @@ class StandIn:
         self.writers.append(writer)
         with contextlib.suppress(ConnectionError):
             first = await reader.readline()
+            if self.frozen is not None and self.frozen.is_set():
+                await reader.read()  # until the other side gives up
+                return
             if first.startswith(b"GET /readyz "):
                 writer.write(b"HTTP/1.1 200 OK\r\n\r\n" if self.is_ready else b"HTTP/1.1 503 No\r\n\r\n")
             elif self.handler:
@@ -212,6 +216,30 @@ def test_a_broken_stream_arrives_broken_and_not_ended() -> None:
 
 
 @pytest.mark.slow
+def test_a_frozen_backend_is_left_and_what_it_holds_is_cut() -> None:
+    """It still takes connections and answers nothing: new clients go elsewhere, what it holds is cut, not left."""
+    frozen = asyncio.Event()
+
+    async def scenario() -> None:
+        near, far = StandIn("near"), StandIn("far")
+        async with edge_before(near, far) as (_, port):
+            near.frozen = frozen
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            frozen.set()
+            writer.write(b"hello\n")
+            held = asyncio.create_task(reader.read())
+            await eventually_async(_answered_by(port, "far", within_s=0.3), within_s=5)
+            with pytest.raises(ConnectionResetError):
+                await held
+            writer.close()
+            near.frozen = None
+            frozen.clear()
+            await eventually_async(_answered_by(port, "near", within_s=0.3), within_s=5)
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.slow
 def test_draining_lets_a_stream_that_flows_end_by_itself() -> None:
     """A drain waits for what flows, and ends what is idle."""
     go_on = asyncio.Event()
@@ -239,8 +267,12 @@ def test_draining_lets_a_stream_that_flows_end_by_itself() -> None:
     uvloop.run(scenario())
 
 
-def _answered_by(port: int, name: str) -> Condition:
+def _answered_by(port: int, name: str, within_s: float = 5.0) -> Condition:
     async def condition() -> bool:
-        return await ask(port) == name
+        try:
+            async with asyncio.timeout(within_s):
+                return await ask(port) == name
+        except (TimeoutError, ConnectionError):
+            return False
 
     return condition
