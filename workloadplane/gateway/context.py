@@ -25,8 +25,11 @@ from workloadplane.gateway.stored import ResponseIds
 from workloadplane.gateway.tracing import Tracer
 from workloadplane.gateway.turns import Turns
 from workloadplane.gateway.usage import RevisionTraffic, TrafficBook
+from workloadplane.gateway.vantage import Vantage
 from workloadplane.gateway.ways import Ways
 from workloadplane.gateway.websocket.sessions import Sessions
+from workloadplane.health.domain import RampPolicy
+from workloadplane.health.outlook import OutlookPolicy
 from workloadplane.protocol.routing import Route
 from workloadplane.protocol.spool import SpoolWriter
 
@@ -65,6 +68,7 @@ class GatewayContext:
     cohort: Cohort
     private_key: Ed25519PrivateKey | None = None
     loads: Loads = field(default_factory=Loads)
+    vantage: Vantage = field(init=False)
     ways: Ways = field(default_factory=Ways)
     response_ids: ResponseIds = field(default_factory=ResponseIds)
     relays: "set[Relay]" = field(default_factory=set)
@@ -77,6 +81,8 @@ class GatewayContext:
 
     def __post_init__(self) -> None:
         self.websockets = Sessions(self.limits)
+        ramp = RampPolicy(rung_s=self.limits.ramp_rung_s)
+        self.vantage = Vantage(self.registry, OutlookPolicy(ramp=ramp), self.counters.region_changes)
         self.request_id_begin = f"req-{self.spool.gateway_instance[:16]}-"
 
     def next_request_id(self) -> str:

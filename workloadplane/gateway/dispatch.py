@@ -1,7 +1,7 @@
 """A request finds its route: answered here, or relayed.
 
 Answered here: ``/livez``, ``/readyz``, ``/health``, ``/metrics`` and
-``/debug/explain/<request id>`` (only to the operator's networks),
+``/debug/regions`` and ``/debug/explain/<request id>`` (only to the operator's networks),
 ``/.well-known/meridian/regions`` and ``GET /v1/models``. Relayed: what ``routes`` lists.
 """
 
@@ -22,6 +22,7 @@ from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.entry import rate_charge
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.inquire import inquire
+from workloadplane.gateway.loads import RegionWord
 from workloadplane.gateway.peers import PEER_HEADER, sign_answer, verify
 from workloadplane.gateway.reader import Request
 from workloadplane.gateway.regions import LOAD_PATH
@@ -75,6 +76,7 @@ class Gateway:
             b"/.well-known/meridian/regions": self._regions,
             LOAD_PATH: self._load,
             b"/v1/models": self._models,
+            b"/debug/regions": self._region_states,
         }
 
     def admit(self, request: Request) -> Failure | None:
@@ -174,11 +176,14 @@ class Gateway:
         connection.respond(200, _JSON, b'{"status":"ok"}')
 
     def _ready(self, connection: ClientConnection, request: Request) -> None:
-        missing = self._context.registry.not_ready_because()
-        if self.draining:
-            missing.append("shutting down")
+        missing = self._missing()
         told = msgspec.json.encode({"status": "not ready" if missing else "ok", "missing": missing})
         connection.respond(503 if missing else 200, _JSON, told)
+
+    def _missing(self) -> list[str]:
+        """Why this process can't serve now; empty = it can."""
+        missing = self._context.registry.not_ready_because()
+        return [*missing, "shutting down"] if self.draining else missing
 
     def _metrics(self, connection: ClientConnection, request: Request) -> None:
         """Of this process, or with ``?process=<index>`` of one of those that share its port."""
@@ -223,9 +228,17 @@ class Gateway:
                 "1 while the control plane was not heard for longer than the table's soft time-to-live",
                 float(context.registry.is_plane_stale(time.monotonic())),
             ),
+            "meridian_gateway_distrusts_itself": (
+                "1 while so many regions are silent that this gateway is more likely cut off itself",
+                float(context.vantage.distrusts_itself),
+            ),
         }
         text = metrics.render(
-            context.counters, context.traffic, gauges=gauges, standing=metrics.standing(context.registry)
+            context.counters,
+            context.traffic,
+            gauges=gauges,
+            standing=metrics.standing(context.registry),
+            peers=context.vantage.views(time.monotonic()),
         )
         connection.respond(200, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n", text)
 
@@ -242,6 +255,19 @@ class Gateway:
             told = {"request_id": request_id, "choices": choices}
             connection.respond(200, _JSON, msgspec.json.encode(told))
 
+    def _region_states(self, connection: ClientConnection, request: Request) -> None:
+        """The other regions as they are seen from here, each with its evidence."""
+        if not self._is_operator(connection.remote):
+            self._refuse(connection, request, errors.unknown_route("GET", "/debug/regions"))
+            return
+        vantage, registry = self._context.vantage, self._context.registry
+        told = {
+            "observer": {"cluster_id": registry.cluster_id, "region": registry.region},
+            "distrusts_itself": vantage.distrusts_itself,
+            "regions": vantage.views(time.monotonic()),
+        }
+        connection.respond(200, _JSON, msgspec.json.encode(told))
+
     def _is_operator(self, remote: str) -> bool:
         try:
             address = ip_address(remote)
@@ -252,7 +278,7 @@ class Gateway:
         return any(address in network for network in self._operator_networks)
 
     def _regions(self, connection: ClientConnection, request: Request) -> None:
-        """Where a client may go, this gateway first; ``rtt_ms`` as measured from here."""
+        """Where a client may go, this gateway first; ``rtt_ms`` and ``state`` as seen from here."""
         header = self._context.registry.header
         regions: list[dict[str, object]] = []
         rtt_ms = {name: facts.rtt_ms for name, facts in self._context.registry.peer_facts.items()}
@@ -264,6 +290,7 @@ class Gateway:
                     "jurisdiction": header.jurisdiction,
                     "url": header.gateway_url or None,
                     "rtt_ms": 0.0,
+                    "state": "healthy",
                 }
             )
             regions += [
@@ -273,6 +300,7 @@ class Gateway:
                     "jurisdiction": peer.jurisdiction,
                     "url": peer.url,
                     "rtt_ms": rtt_ms[peer.cluster_id],
+                    "state": self._context.vantage.state(peer.cluster_id),
                 }
                 for peer in sorted(header.peers, key=lambda peer: rtt_ms[peer.cluster_id])
             ]
@@ -280,7 +308,7 @@ class Gateway:
         connection.respond(200, _JSON + b"cache-control: max-age=10\r\n", msgspec.json.encode(told))
 
     def _load(self, connection: ClientConnection, request: Request) -> None:
-        """What may be known of this region, for its peers alone."""
+        """What may be known of this region, and what it sees of others, for its peers alone."""
         context = self._context
         registry, key = context.registry, context.private_key
         value = request.headers.get(PEER_HEADER, b"")
@@ -288,7 +316,13 @@ class Gateway:
         if isinstance(told, Refusal):
             self._refuse(connection, request, errors.peer_refused(told))
         elif key is not None:
-            body = msgspec.json.encode(context.loads.here(registry, context.room, time.monotonic()))
+            now_s = time.monotonic()
+            word = RegionWord(
+                ready=not self._missing(),
+                loads=context.loads.here(registry, context.room, now_s),
+                seen=context.vantage.sightings(now_s),
+            )
+            body = msgspec.json.encode(word)
             proof = b"%s: %s\r\n" % (PEER_HEADER, sign_answer(value, body, key))
             connection.respond(200, _JSON + proof, body)
         else:

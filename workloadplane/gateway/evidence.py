@@ -1,6 +1,6 @@
 """What an attempt's course says about the replica or peer that it was sent to, and whether it may be sent again.
 
-Of a peer only its connections count: what its answers say is about its replicas. A client's fault is no evidence.
+A client's fault is no evidence. What is seen of a peer goes to ``vantage``, where it is weighed with what others see.
 """
 
 from time import monotonic
@@ -10,6 +10,7 @@ from workloadplane.gateway.answer import AnswerWriter
 from workloadplane.gateway.attempt import Attempt, Inquiry
 from workloadplane.gateway.ejections import stuck_after
 from workloadplane.health.ejection import Event
+from workloadplane.health.watch import Sign
 
 if TYPE_CHECKING:
     from workloadplane.gateway.context import GatewayContext
@@ -21,6 +22,10 @@ _LOST: dict[str, Event] = {
     "status": "broken",
     "stuck": "stuck",
 }
+#: Of a peer: its connection ended, or there was none. The rest follows from what is known of it already.
+_BREAKS = frozenset({"connect", "reset", "cut"})
+#: 503 is none: it says that it has no room, or no replica.
+_PEER_FAILURES = frozenset({500, 502, 504})
 
 
 def note_sent(context: "GatewayContext", attempt: Attempt, now_s: float) -> None:
@@ -35,8 +40,12 @@ def note_sent(context: "GatewayContext", attempt: Attempt, now_s: float) -> None
 
 def note_head(context: "GatewayContext", attempt: Attempt, status: int) -> None:
     """An answer has begun."""
+    if attempt.peer is not None:
+        sign: Sign = "failed" if status in _PEER_FAILURES else "served"
+        context.vantage.sees(attempt.name, sign, monotonic())
+        return
     ejections = context.registry.ejections
-    failed = status >= 500 and attempt.peer is None
+    failed = status >= 500
     if failed or attempt.name in ejections.states:
         # A refusal shows neither that it works nor that it does not.
         event: Event = "failed" if failed else "answered" if status < 400 else "withdrawn"
@@ -45,12 +54,15 @@ def note_head(context: "GatewayContext", attempt: Attempt, status: int) -> None:
 
 def note_lost(context: "GatewayContext", attempt: Attempt, cause: str) -> None:
     """It could not be sent, or its answer broke off. ``cause``: connect | reset | cut | status | stuck."""
-    owner = _owner(attempt)
-    context.registry.ejections.note(attempt.name, _LOST[cause], monotonic(), deployment_id=owner)
+    now_s = monotonic()
+    if attempt.peer is None:
+        context.registry.ejections.note(attempt.name, _LOST[cause], now_s, deployment_id=_owner(attempt))
+    elif cause in _BREAKS:
+        context.vantage.sees(attempt.name, "broken", now_s)
 
 
 def _owner(attempt: Attempt) -> str:
-    """The deployment that its replica is of; a peer is of none."""
+    """The deployment that its replica is of."""
     return attempt.traffic.deployment_id if attempt.traffic is not None else ""
 
 
@@ -79,10 +91,10 @@ def note_usual(context: "GatewayContext", attempt: Attempt, answer: AnswerWriter
 def is_stuck(
     context: "GatewayContext", attempt: Attempt, answer: AnswerWriter, *, streams: bool, now_s: float
 ) -> bool:
-    """Whether the replica has given nobody anything for too long, while this request waits for it."""
+    """Whether its replica has given nobody anything for too long, or its peer is lost, while this request waits."""
     vitals = attempt.vitals
     if vitals is None:
-        return False
+        return attempt.peer is not None and context.vantage.is_unfit(attempt.name)
     limits = context.limits
     stream = answer.stream
     silent_s = now_s - max(attempt.sent_s, vitals.heard_s)

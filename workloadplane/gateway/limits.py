@@ -40,7 +40,10 @@ class Limits:
     hold_requests_per_project_max: int = _count(1_000, "requests of one project held at once")
     hold_bytes_per_project_max: int = _count(128 * 1024 * 1024, "bodies of one project's held requests")
     hold_comment_interval_s: float = _limit(10.0, "between keep-alive comments to a held client of a stream")
-    ejection_s: float = _limit(1.0, "a replica or peer that broke a connection is avoided, at first")
+    ejection_s: float = _limit(1.0, "a replica that broke a connection is avoided, at first")
+    ramp_rung_s: float = _limit(
+        5.0, "a region that returns keeps each share of the traffic (1, 5, 25, 100 %)"
+    )
     stuck_first_token_s: float = _limit(10.0, "of silence, at least, make a replica stuck before an answer")
     stuck_stream_s: float = _limit(5.0, "of silence, at least, make a replica stuck in mid-stream")
     websockets_max: int = _count(10_000, "WebSocket sessions open at once")

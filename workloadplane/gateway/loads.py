@@ -5,6 +5,7 @@ computed is measured on streams: bytes that no cache was believed to hold, by th
 """
 
 from collections.abc import Mapping
+from math import inf
 from time import monotonic
 from typing import Protocol
 
@@ -12,9 +13,11 @@ import msgspec
 
 from workloadplane.gateway.queueing.service import Service
 from workloadplane.gateway.registry import Registry
+from workloadplane.health.outlook import Sighting
 from workloadplane.routing.regions import RevisionLoad, together
 
 REVISIONS_MAX = 4096
+PEERS_MAX = 1024
 #: What another process or cluster has said counts for so long.
 HOLDS_S = 2.0
 #: Of shorter ones the time is not the prompt's.
@@ -24,14 +27,43 @@ _KEEPS = 0.9  # of what was measured before, with each measurement
 _decoder = msgspec.json.Decoder(dict[str, RevisionLoad])
 
 
+class RegionWord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cluster's gateway answers to a peer's question.
+
+    ready: it can serve at all
+    loads: what it has, by revision
+    seen:  what it sees of the other clusters, by id
+    """
+
+    ready: bool
+    loads: dict[str, RevisionLoad]
+    seen: dict[str, Sighting] = {}
+
+
+_word_decoder = msgspec.json.Decoder(RegionWord)
+
+
+def decoded_word(told: bytes) -> RegionWord | None:
+    """What a peer said, if it makes sense."""
+    try:
+        word = _word_decoder.decode(told)
+    except msgspec.DecodeError:
+        return None
+    sane = len(word.seen) <= PEERS_MAX and all(0.0 <= seen.silent_s < inf for seen in word.seen.values())
+    return word if sane and _are_sane(word.loads) else None
+
+
 def decoded(told: bytes) -> dict[str, RevisionLoad] | None:
-    """What another one said, if it makes sense."""
+    """What a sibling said, if it makes sense."""
     try:
         loads = _decoder.decode(told)
     except msgspec.DecodeError:
         return None
-    sane = len(loads) <= REVISIONS_MAX and all(load.is_sane for load in loads.values())
-    return loads if sane else None
+    return loads if _are_sane(loads) else None
+
+
+def _are_sane(loads: Mapping[str, RevisionLoad]) -> bool:
+    return len(loads) <= REVISIONS_MAX and all(load.is_sane for load in loads.values())
 
 
 class Room(Protocol):
@@ -97,7 +129,7 @@ class Loads:
             )
         return told
 
-    def here(self, registry: Registry, room: Room, now_s: float) -> Mapping[str, RevisionLoad]:
+    def here(self, registry: Registry, room: Room, now_s: float) -> dict[str, RevisionLoad]:
         """By revision, of this cluster: what all its processes see."""
         told = self.own(registry, room)
         for at_s, loads in self._siblings.values():

@@ -6,7 +6,7 @@ table and are named by their id, outcomes and rules are few. No name that a tena
 """
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -19,6 +19,8 @@ from prometheus_client.core import (
 
 from workloadplane.gateway.registry import Registry
 from workloadplane.gateway.usage import Histogram, TrafficBook
+from workloadplane.gateway.vantage import PeerView
+from workloadplane.health.domain import DOMAIN_STATES
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.usage import LATENCY_BUCKETS_S
 from workloadplane.routing import Choice, ToReplica
@@ -40,7 +42,7 @@ _BY_DEPLOYMENT = (
         "requests",
     ),
     ("meridian_gateway_picks", "Choices made", ("choice", "reason"), "picks"),
-    ("meridian_gateway_ejections", "Replicas and peers avoided for a while", ("cause",), "ejections"),
+    ("meridian_gateway_ejections", "Replicas avoided for a while", ("cause",), "ejections"),
     ("meridian_gateway_retries", "Requests sent again", ("cause",), "retries"),
     ("meridian_gateway_resumes", "Broken streams by what became of them", ("outcome",), "resumes"),
     ("meridian_gateway_queue_refusals", "Requests that could not wait", ("rule",), "queue_refusals"),
@@ -71,8 +73,8 @@ def standing(registry: Registry) -> dict[str, Standing]:
 
 
 class Counters:
-    """Counts by label. All but the last two begin with the deployment's id; it is empty where a request
-    named none that exists, and where a peer was ejected.
+    """Counts by label. All but the last three begin with the deployment's id; it is empty where a request
+    named none that exists.
     """
 
     def __init__(self) -> None:
@@ -87,6 +89,7 @@ class Counters:
         self.known_bytes: Counter[tuple[str, ...]] = Counter()
         self.refused_tables: Counter[str] = Counter()
         self.refused_answers: Counter[str] = Counter()  # by cluster id
+        self.region_changes: Counter[tuple[str, str]] = Counter()  # cluster id, new state
 
     def picked(self, deployment_id: str, kind: str, choice: Choice) -> None:
         """Count a choice. The second of its reasons, if there is one, tells most; it is one of few constants."""
@@ -127,10 +130,12 @@ def render(
     *,
     gauges: dict[str, tuple[str, float]],
     standing: Mapping[str, Standing],
+    peers: Iterable[PeerView] = (),
 ) -> bytes:
     """The text. ``gauges``: name -> (help, value); ``standing``: by deployment."""
     registry = CollectorRegistry(auto_describe=False)
-    told = [*_of_process(counters, gauges), *_of_replicas(standing), *_of_traffic(traffic)]
+    of_peers = _of_peers(list(peers), counters)
+    told = [*_of_process(counters, gauges), *_of_replicas(standing), *of_peers, *_of_traffic(traffic)]
     registry.register(_Collector(told))
     return generate_latest(registry)
 
@@ -167,6 +172,35 @@ def _of_replicas(standing: Mapping[str, Standing]) -> Iterator[Metric]:
         for deployment_id, each in standing.items():
             gauge.add_metric([deployment_id], getattr(each, attribute))
         yield gauge
+
+
+def _of_peers(peers: Sequence[PeerView], counters: Counters) -> Iterator[Metric]:
+    labels = ["cluster_id", "region"]
+    state = GaugeMetricFamily(
+        "meridian_gateway_region_state",
+        "1 for the state in which it is seen from here",
+        labels=[*labels, "state"],
+    )
+    for peer in peers:
+        for each in DOMAIN_STATES:
+            state.add_metric([peer.cluster_id, peer.region, each], float(peer.state == each))
+    yield state
+    for name, text, attribute in (
+        ("meridian_gateway_region_silence_seconds", "Since it was heard here", "silent_s"),
+        ("meridian_gateway_region_lost_to_observers", "Observers that have lost it", "lost_to"),
+        ("meridian_gateway_region_observers", "Observers that watch it", "observers"),
+        ("meridian_gateway_region_share", "Of the requests that would go there, how many may", "share"),
+    ):
+        gauge = GaugeMetricFamily(name, text, labels=labels)
+        for peer in peers:
+            gauge.add_metric([peer.cluster_id, peer.region], getattr(peer, attribute))
+        yield gauge
+    changed = CounterMetricFamily(
+        "meridian_gateway_region_changes", "Changes of state, by the new one", labels=["cluster_id", "state"]
+    )
+    for values, count in counters.region_changes.items():
+        changed.add_metric(values, count)
+    yield changed
 
 
 def _of_traffic(traffic: TrafficBook) -> Iterator[Metric]:

@@ -182,10 +182,9 @@ class Registry:
 
     def _note_avoided(self, snapshot: Snapshot, avoided: set[str], now_s: float) -> None:
         """Bring what the cached snapshot says of this moment up to it."""
-        places, peers = snapshot.places, snapshot.peers
+        places = snapshot.places
         avoided.clear()
         avoided |= self.ejections.avoided(places.place_of, places.ready.bit_count(), self.in_flight, now_s)
-        avoided |= self.ejections.avoided(peers, len(peers), self.in_flight, now_s)
 
     def seats(self, deployment_id: str) -> int:
         """What all ready replicas of a deployment compute side by side; 0 = not known."""
@@ -274,12 +273,8 @@ class Registry:
             for name, replicas in by_deployment.items()
         }
         self._snapshots.clear()
-        self._forget_the_gone()
+        self.ejections.keep_only(self.endpoints)
         return None
-
-    def _forget_the_gone(self) -> None:
-        peers = self._routing.peers if self._routing else {}
-        self.ejections.keep_only(self.endpoints.keys() | peers.keys())
 
     def adopt_table(self, kind: str, table: Table) -> Refusal | None:
         """Verify a table and put it in force, or say why not."""
@@ -318,11 +313,13 @@ class Registry:
         if isinstance(prepared, _Keys):
             self._keys = prepared
         else:
+            for name, facts in self.peer_facts.items():
+                if name in prepared.peer_facts:  # what was heard of it outlives the table
+                    prepared.peer_facts[name] = _still_heard(prepared.peer_facts[name], facts)
             self._routing = prepared
             self._unready = {name: live for name, live in self._unready.items() if name in prepared.routes}
             self._avoided = {name: names for name, names in self._avoided.items() if name in prepared.routes}
             self.ejections.keep_budgets(prepared.routes)
-            self._forget_the_gone()
         self._snapshots.clear()
 
     def _trusted(self, identity: Identity) -> dict[str, Ed25519PublicKey]:
@@ -351,7 +348,9 @@ class Registry:
             routes={route.deployment_id: route for route in routes},
             peers={peer.cluster_id: peer for peer in header.peers},
             peer_facts={
-                peer.cluster_id: PeerFacts(peer.cluster_id, peer.region, peer.jurisdiction, peer.rtt_ms)
+                peer.cluster_id: PeerFacts(
+                    peer.cluster_id, peer.region, peer.jurisdiction, peer.rtt_ms, admits="sessions"
+                )
                 for peer in header.peers
             },
         )
@@ -380,6 +379,13 @@ def _decoded(
 
 _key_decoder = msgspec.json.Decoder(ApiKeyEntry)
 _route_decoder = msgspec.json.Decoder(Route)
+
+
+def _still_heard(told: PeerFacts, before: PeerFacts) -> PeerFacts:
+    """A peer as a new table has it, and as it was heard before."""
+    rtt_ms = told.rtt_ms if before.loads is None else before.rtt_ms
+    heard = {"loads": before.loads, "sent": before.sent, "admits": before.admits, "share": before.share}
+    return replace(told, rtt_ms=rtt_ms, **heard)  # type: ignore[arg-type]
 
 
 def _share(told: RevisionRoute) -> RevisionShare:

@@ -88,7 +88,7 @@ class Snapshot:
     residency:    jurisdictions in which a request may be served; empty = anywhere
     replicas:     by place: a replica keeps its place, and its bit, for as long as it is here
     in_flight:    replica id -> requests in flight there from this gateway
-    unavailable:  replicas and clusters that lately refused a connection or broke one
+    unavailable:  replicas that lately refused a connection or broke one
     unready:      clusters that lately said that they have no ready replica of this deployment
     lease_holds:  whether the control plane was heard recently enough to be sure that this cluster still is the
                   one that serves; it matters in ``active_passive`` alone

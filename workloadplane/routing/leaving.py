@@ -1,11 +1,14 @@
 """Whether a request leaves this region, and for which one: the filters first, then what ``regions`` expects.
 
-Residency fails closed, and a request that came from a peer goes nowhere else.
+Residency fails closed, and a request that came from a peer goes nowhere else. What a peer admits comes next: one that
+others doubt gets what has a session there, one that returns gets its share of the rest. For all else its word counts as
+not spoken, so it is taken only when no other can serve.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import inf
+from random import Random
 
 from workloadplane.routing.facts import Reasons, RequestFacts, Snapshot, ToPeer
 from workloadplane.routing.regions import (
@@ -21,6 +24,7 @@ from workloadplane.routing.regions import (
     rank,
     turn_s,
 )
+from workloadplane.routing.spreading import is_admitted, spread
 
 _LEAVES = {
     "none": "no replica here",
@@ -52,13 +56,14 @@ def sooner_abroad(
     snapshot: Snapshot,
     *,
     policy: RegionPolicy,
+    rng: Random,
 ) -> ToPeer | None:
     """The peer among these clusters to send to, if this one can't serve the revision as soon."""
     here = snapshot.here.get(revision_id)
     stays = _here(stands, facts, here, None, policy)
     if stays.total_s <= policy.margin_s:
         return None  # no region can be sooner by the margin
-    found = _soonest(cluster_ids, facts, snapshot, revision_id, policy)
+    found = _soonest(cluster_ids, facts, snapshot, revision_id, policy=policy, rng=rng)
     if found is None:
         return None
     peer, there = found
@@ -70,7 +75,7 @@ def sooner_abroad(
         reasons = (
             stands.why,
             _LEAVES[_cause(stands)],
-            "nothing is known of any peer",
+            "nothing is known of any peer" if peer.loads is None else "no peer is sound",
             "nearest by round trip",
         )
     else:
@@ -116,21 +121,33 @@ def _soonest(
     facts: RequestFacts,
     snapshot: Snapshot,
     revision_id: str,
+    *,
     policy: RegionPolicy,
+    rng: Random,
 ) -> tuple[PeerFacts, Expected | None] | None:
     """Of the peers that may serve and are not known to be unable to: where the first token is expected soonest."""
     here, known = snapshot.here.get(revision_id), facts.known_abroad or {}
     options = []
     for peer in permitted(cluster_ids, facts, snapshot):
-        if peer.cluster_id not in snapshot.unavailable and peer.cluster_id not in snapshot.unready:
-            prompt = Prompt(facts.prompt_bytes, known.get(peer.cluster_id, 0))
-            there = expected_there(peer, revision_id, prompt, here, policy)
+        if peer.admits != "stranded" and peer.cluster_id not in snapshot.unready:
+            known_bytes = known.get(peer.cluster_id, 0)
+            there = expected_there(peer, revision_id, Prompt(facts.prompt_bytes, known_bytes), here, policy)
             if there is None or there.total_s < inf:
-                options.append((rank(there, peer.rtt_ms), peer.cluster_id, peer, there))
+                if not is_admitted(peer, facts.session, known_bytes, rng):
+                    there = None
+                options.append((rank(there, peer.rtt_ms, peer.admits), peer.cluster_id, peer, there))
     if not options:
         return None
-    *_, peer, there = min(options, key=lambda option: option[:2])
-    return peer, there
+    first = min(options, key=lambda option: option[:2])
+    *_, peer, there = first
+    if there is None or len(options) == 1:
+        return peer, there
+    by_s = there.total_s + policy.alike_s
+    alike = [each for *_, each, to in options if to is not None and not to.queue_s and to.total_s <= by_s]
+    if len(alike) < 2:
+        return peer, there
+    chosen = spread(alike, revision_id, facts.session, rng)
+    return chosen, next(to for *_, each, to in options if each is chosen)
 
 
 def permitted(cluster_ids: Iterable[str], facts: RequestFacts, snapshot: Snapshot) -> Iterator[PeerFacts]:
@@ -138,8 +155,12 @@ def permitted(cluster_ids: Iterable[str], facts: RequestFacts, snapshot: Snapsho
     if facts.may_forward:
         for cluster_id in dict.fromkeys(cluster_ids):
             peer = snapshot.peers.get(cluster_id)
-            inside = peer is not None and is_inside(snapshot.residency, peer.jurisdiction)
-            if peer is not None and inside and cluster_id not in facts.tried:
+            if (
+                peer is not None
+                and peer.admits != "none"
+                and is_inside(snapshot.residency, peer.jurisdiction)
+                and cluster_id not in facts.tried
+            ):
                 yield peer
 
 

@@ -5,8 +5,8 @@ revision that the request's session falls to, then for the others by weight: a r
 least; a peer that holds the revision, the one where the first token is expected soonest, and before the replicas here
 if that is sooner by a margin (``regions``). After them what is only better than
 nothing: a ready replica of a revision that the table does not (yet) weigh, a replica that lately broke a
-connection, waiting for one that is full or is to start here, asking a peer to wait for one, a peer that lately
-broke off. Else a Refusal. A replica that has as many requests as it computes side by side takes no more: the rest
+connection, waiting for one that is full or is to start here, asking a peer to wait for one, a peer that is lost from
+sight. Else a Refusal. A replica that has as many requests as it computes side by side takes no more: the rest
 waits in the gateway, where the order is fair.
 """
 
@@ -59,7 +59,9 @@ def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -
         if may_leave and not (of_share and _is_at_once(share, facts, snapshot, policy)):
             stands = Standing(of_share, candidates & of_revision & ~local, why)
             clusters = _serving_clusters(snapshot, share)
-            peer = sooner_abroad(clusters, share.revision_id, stands, facts, snapshot, policy=policy.regions)
+            peer = sooner_abroad(
+                clusters, share.revision_id, stands, facts, snapshot, policy=policy.regions, rng=rng
+            )
             if peer is not None:
                 return peer
         if of_share:
@@ -220,12 +222,14 @@ def _wait_or_refuse(facts: RequestFacts, snapshot: Snapshot, revisions: Sequence
     if snapshot.cluster_id in holders and is_inside(snapshot.residency, snapshot.jurisdiction):
         return Wait(reasons=("no replica is ready", "this cluster holds the deployment and may start one"))
     peers = sorted(permitted(holders, facts, snapshot), key=lambda peer: (peer.rtt_ms, peer.cluster_id))
-    sound = [peer for peer in peers if peer.cluster_id not in snapshot.unavailable]
+    sound = [peer for peer in peers if peer.admits != "stranded"]
     if sound:
         able = next((peer for peer in sound if has_ready(peer, snapshot)), sound[0])
         return ToPeer(able.cluster_id, may_hold=True, reasons=("no replica is ready anywhere", "nearest"))
     if peers:
-        return ToPeer(peers[0].cluster_id, may_hold=True, reasons=("all peers broke off lately", "nearest"))
+        return ToPeer(
+            peers[0].cluster_id, may_hold=True, reasons=("all peers are lost from sight", "nearest")
+        )
     return Refusal(
         rule="no_replica",
         subject="deployment",

@@ -13,6 +13,7 @@ than the other for a request that neither knows, so they never swap their load.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,9 @@ class PeerFacts:
 
     loads: what it said lately, by revision: what is not there it has none of; ``None`` = it said nothing
     sent:  requests that went there since, by revision
+    admits: what may go there: everything; only what has a session there, as far as others can take the rest; only
+            what can go nowhere else; nothing
+    share: of what may go there, how much does
     """
 
     cluster_id: str
@@ -54,6 +58,8 @@ class PeerFacts:
     rtt_ms: float
     loads: Mapping[str, RevisionLoad] | None = None
     sent: dict[str, int] = field(default_factory=dict)
+    admits: Literal["all", "sessions", "stranded", "none"] = "all"
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +67,11 @@ class RegionPolicy:
     """margin_s, margin_share: a peer must be sooner than home by this time, and by this share of what home takes
     assumed_bytes_per_s: how fast prompts are computed where nobody has measured it: 8,000 tokens a second
     slowest_bytes_per_s, fastest_bytes_per_s: what is told is believed within these bounds
+    alike_s: peers with room that are sooner than one another by less share what leaves home, by their seats
     """
 
     margin_s: float = 0.05
+    alike_s: float = 0.01
     margin_share: float = 0.2
     assumed_bytes_per_s: float = 32_768.0
     slowest_bytes_per_s: float = 2_048.0
@@ -166,11 +174,11 @@ def is_worth_leaving(there: Expected | None, here: Expected, policy: RegionPolic
     return there.total_s + margin_s < here.total_s
 
 
-def rank(there: Expected | None, rtt_ms: float) -> tuple[int, float]:
-    """Among peers the least goes first: the soonest of the known, the nearest of the unknown, those without a hope."""
+def rank(there: Expected | None, rtt_ms: float, admits: str = "all") -> tuple[int, float]:
+    """Among peers the least goes first: the soonest of the known, the nearest of the unknown, then of the doubted."""
     if there is None:
-        return 1, rtt_ms
-    return (0, there.total_s) if there.total_s < inf else (2, rtt_ms)
+        return 1 if admits == "all" else 2, rtt_ms
+    return 0, there.total_s
 
 
 def _measured(load: RevisionLoad | None, policy: RegionPolicy) -> float:

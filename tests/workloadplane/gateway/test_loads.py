@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.tables import endpoint
 from workloadplane.gateway.abroad import Abroad
-from workloadplane.gateway.loads import HOLDS_S, Loads, decoded
+from workloadplane.gateway.loads import HOLDS_S, Loads, decoded, decoded_word
 from workloadplane.gateway.queueing.service import Service
 from workloadplane.gateway.regions import _Known
 from workloadplane.gateway.registry import Registry
@@ -82,6 +82,22 @@ def test_speed_is_measured_on_long_prompts_and_forgotten() -> None:
 def test_what_makes_no_sense_is_not_believed(told: bytes) -> None:
     """Neither wrong shapes nor numbers that can't be, nor more than is bounded."""
     assert decoded(told) is None
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"", b"{}", b'{"ready":1,"loads":{}}', b'{"ready":true,"loads":{"r":{"ready":-1}}}',
+        b'{"ready":true,"loads":{},"seen":{"c":{"verdict":"dead","silent_s":1}}}',
+        b'{"ready":true,"loads":{},"seen":{"c":{"verdict":"lost","silent_s":-1}}}',
+        b'{"ready":true,"loads":{},"seen":{"c":{"verdict":"lost","silent_s":1e999}}}',
+        b'{"ready":true,"loads":{},"seen":{'
+        + b",".join(b'"c%d":{"verdict":"alive","silent_s":1}' % n for n in range(1025)) + b"}}",
+    ],
+)  # fmt: skip
+def test_a_peers_word_that_makes_no_sense_is_not_believed(told: bytes) -> None:
+    """Unknown verdicts, silences that can't be, more peers than anybody has."""
+    assert decoded_word(told) is None
 
 
 def test_the_round_trip_is_the_least_of_a_while() -> None:

@@ -296,6 +296,7 @@ def test_the_region_document(tmp_path: Path) -> None:
                     "jurisdiction": "jp",
                     "url": "http://127.0.0.1:1",
                     "rtt_ms": 200.0,
+                    "state": "suspect",
                 }
 
     run(scenario())

@@ -285,7 +285,7 @@ def test_an_answer_that_its_peer_did_not_sign_is_no_answer(tmp_path: Path) -> No
             value = sign(question, world.states["c-eu"].private_key).decode()
             true = await client.get(us.url + LOAD, headers={"x-meridian-peer": value})
             assert true.status_code == 200
-            assert json.loads(true.content)["chat-1"]["ready"] == 1
+            assert json.loads(true.content)["loads"]["chat-1"]["ready"] == 1
             heard.append(
                 json_answer(true.content, headers=f"x-meridian-peer: {true.headers['x-meridian-peer']}\r\n")
             )
@@ -329,7 +329,7 @@ def test_any_process_answers_for_all(tmp_path: Path) -> None:
                 value = sign(question, world.states["c-us"].private_key).decode()
                 async with httpx.AsyncClient() as fresh:
                     answer = await fresh.get(running.url + LOAD, headers={"x-meridian-peer": value})
-                return {name: load["in_flight"] for name, load in answer.json().items()}
+                return {name: load["in_flight"] for name, load in answer.json()["loads"].items()}
 
             expected = {f"{name}-1": 1 for name in OWNED.values()}
             async with asyncio.timeout(10):

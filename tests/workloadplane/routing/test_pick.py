@@ -1,5 +1,6 @@
 """Where a request goes: filters that never bend, then weight, load and distance."""
 
+from dataclasses import replace
 from random import Random
 
 from hypothesis import given
@@ -45,6 +46,12 @@ def snapshot(**changes: object) -> Snapshot:
         **changes,
     }
     return Snapshot(**values)  # type: ignore[arg-type]
+
+
+def admitting(admits: str, *names: str) -> dict[str, PeerFacts]:
+    """The two peers, of which these admit only so much."""
+    peers = {"c-us": PeerFacts("c-us", "us-east", "us", 80.0), "c-jp": PeerFacts("c-jp", "jp", "jp", 200.0)}
+    return {n: replace(each, admits=admits) if n in names else each for n, each in peers.items()}  # type: ignore[arg-type]
 
 
 def chosen(
@@ -122,7 +129,12 @@ def test_order_of_fallbacks() -> None:
         "c-us", may_hold=False, reasons=("revision by weight", "no replica here", *nearest), revision_id="r1"
     )
     assert isinstance(chosen(shot, tried=frozenset({"c-us"})), ToPeer)
-    assert isinstance(chosen(snapshot(replicas=(), unavailable={"c-us", "c-jp"})), Wait)
+    assert isinstance(chosen(snapshot(replicas=(), peers=admitting("stranded", "c-us", "c-jp"))), Wait)
+    assert isinstance(chosen(snapshot(replicas=(), peers=admitting("none", "c-us", "c-jp"))), Wait)
+    doubted = chosen(snapshot(replicas=(), peers=admitting("sessions", "c-us")))
+    assert isinstance(doubted, ToPeer)
+    assert doubted.cluster_id == "c-jp", "farther, and not in doubt"
+    assert isinstance(chosen(snapshot(replicas=(), peers=admitting("sessions", "c-us", "c-jp"))), ToPeer)
     assert isinstance(chosen(snapshot(replicas=(), unready={"c-us", "c-jp"})), Wait)
     assert isinstance(chosen(shot, may_forward=False), Wait)
 
@@ -145,8 +157,10 @@ def test_order_of_fallbacks() -> None:
     elsewhere = (RevisionShare("r1", 100, ("c-us",)),)
     cold = snapshot(revisions=elsewhere, replicas=(), unready={"c-us"})
     assert chosen(cold) == ToPeer("c-us", may_hold=True, reasons=("no replica is ready anywhere", "nearest"))
-    broken = chosen(snapshot(revisions=elsewhere, replicas=(), unavailable={"c-us"}))
-    assert isinstance(broken, ToPeer), "better than none"
+    lost = chosen(snapshot(revisions=elsewhere, replicas=(), peers=admitting("stranded", "c-us")))
+    assert isinstance(lost, ToPeer), "better than none"
+    dead = chosen(snapshot(revisions=elsewhere, replicas=(), peers=admitting("none", "c-us")))
+    assert isinstance(dead, Refusal), "not if it is ejected"
     nobody = chosen(snapshot(revisions=elsewhere, replicas=(), peers={}))
     assert isinstance(nobody, Refusal)
     assert nobody.rule == "no_replica"
@@ -222,7 +236,14 @@ def _snapshots(draw: st.DrawFn) -> Snapshot:
             for number in range(draw(st.integers(0, 4)))
         ),
         peers={
-            name: PeerFacts(name, name, draw(_JURISDICTIONS), draw(st.floats(0, 300)))
+            name: PeerFacts(
+                name,
+                name,
+                draw(_JURISDICTIONS),
+                draw(st.floats(0, 300)),
+                admits=draw(st.sampled_from(["all", "sessions", "stranded", "none"])),
+                share=draw(st.sampled_from([0.01, 0.25, 1.0])),
+            )
             for name in draw(st.sets(st.sampled_from(_IDS[1:])))
         },
         in_flight=draw(st.dictionaries(st.sampled_from(["p0", "p1", "p2"]), st.integers(0, 20))),
@@ -260,7 +281,9 @@ def test_no_choice_breaks_a_rule(
         assert may_forward
         assert choice.cluster_id in serving - tried
         assert inside(shot.peers[choice.cluster_id].jurisdiction)
-        assert choice.may_hold or choice.cluster_id not in {*shot.unready, *shot.unavailable}
+        assert shot.peers[choice.cluster_id].admits != "none"
+        assert choice.may_hold or choice.cluster_id not in shot.unready
+        assert choice.may_hold or shot.peers[choice.cluster_id].admits != "stranded"
     elif isinstance(choice, Wait):
         assert inside(shot.jurisdiction)
         assert HERE in serving
