@@ -40,8 +40,10 @@ from workloadplane.protocol.routing import (
 )
 from workloadplane.protocol.tables import Manifest, digest
 
-#: After this long without news a gateway says so in its metrics; it goes on serving.
+#: After this long without news a gateway says so in its metrics; it goes on serving by what it sees itself.
 SOFT_TTL_S = 60.0
+#: After this long without news a gateway passes nothing on to other regions.
+FORWARDING_TTL_S = 86_400.0
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -64,9 +66,12 @@ class Contents:
     header: bytes
     entries: Entries
 
-    def manifest(self) -> bytes:
-        """The payload of the table's envelope: equal contents give equal bytes."""
-        return _encoder.encode(Manifest(header=msgspec.Raw(self.header), entries=self.entries.digests))
+    def manifest(self, issued_at: float | None) -> bytes:
+        """The payload of the table's envelope: equal contents, issued at the same time, give equal bytes."""
+        manifest = Manifest(
+            header=msgspec.Raw(self.header), entries=self.entries.digests, issued_at=issued_at
+        )
+        return _encoder.encode(manifest)
 
 
 def desired_contents(
@@ -348,6 +353,7 @@ def routing_contents(
         ),
         soft_ttl_s=SOFT_TTL_S,
         hard_ttl_s=HARD_TTL_S,
+        forwarding_ttl_s=FORWARDING_TTL_S,
     )
     return Contents(header=_encoder.encode(header), entries=entries)
 

@@ -87,10 +87,13 @@ class UsageTotal:
 def usage_totals(
     *, actor: Actor, start: datetime, end: datetime, deployment: str | None = None
 ) -> list[UsageTotal]:
-    """Usage of the project's deployments, also of deleted ones, by when requests finished: from start, before end."""
+    """Usage of the project's deployments, also of deleted ones, by when requests finished: from start, before end.
+
+    What nobody asked for (class ``probe``: tests of a standby) is not in it.
+    """
     found = UsageRecord.objects.filter(
         project_id=project_wanted(actor), finished_at__gte=start, finished_at__lt=end
-    )
+    ).exclude(request_class="probe")
     if deployment is not None:
         named = deployments.deployment_ids_named(actor=actor, name=deployment)
         found = found.filter(deployment_id__in=named)

@@ -308,4 +308,13 @@ SAMPLES |= {
     ),
     "plane_heard_with_a_table": local.PlaneHeard(at_monotonic_s=12.5, routing_generation=7),
     "cluster_facts_with_gateways": msgspec.structs.replace(_DELTA.facts, gateway_generations={"routing": 6}),
+    "cluster_facts_with_gateways_connected": msgspec.structs.replace(
+        _DELTA.facts, gateway_generations={"routing": 6}, gateways_connected=2
+    ),
+    "manifest_issued": tables.Manifest(
+        header=msgspec.Raw(b'{"signing_keys":{}}'), entries={"entry-1": "ab" * 32}, issued_at=1790000000.125
+    ),
 }
+SAMPLES["routing_header_forwarding"] = msgspec.structs.replace(
+    SAMPLES["routing_header"], forwarding_ttl_s=86400.0
+)

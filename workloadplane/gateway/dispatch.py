@@ -232,6 +232,14 @@ class Gateway:
                 "1 while so many regions are silent that this gateway is more likely cut off itself",
                 float(context.vantage.distrusts_itself),
             ),
+            "meridian_gateway_routing_issued_timestamp_seconds": (
+                "When the control plane made the routing table in force, by its clock; 0 = there is none",
+                context.registry.routing_issued_at,
+            ),
+            "meridian_gateway_forwarding_expired": (
+                "1 while the control plane was not heard for so long that nothing is passed on to other regions",
+                float(not context.registry.may_forward(time.monotonic())),
+            ),
         }
         text = metrics.render(
             context.counters,

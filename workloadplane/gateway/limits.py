@@ -54,6 +54,7 @@ class Limits:
     resume_bytes_max: int = _count(128 * 1024 * 1024, "bodies kept so that their streams can be resumed")
     explained_requests_max: int = _count(4_096, "requests whose choices are kept for /debug/explain")
     explained_one_in: int = _count(1, "of so many requests one has its choices kept")
+    standby_probe_s: float = _limit(15.0, "between two tests of a deployment that this cluster stands by for")
     drain_timeout_s: float = _limit(120.0, "for running requests to finish after SIGTERM")
 
 

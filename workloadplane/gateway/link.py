@@ -63,6 +63,7 @@ class AgentLink:
         for kind in ("keyset", "routing"):
             self._take_table_from_disk(kind, directory / "tables" / f"{kind}.json")
         self._take_from_disk(directory / "endpoints.json", EndpointSet)
+        self._context.registry.loaded_s = monotonic()
         self._on_change()
 
     async def run(self) -> None:

@@ -45,6 +45,7 @@ _BY_DEPLOYMENT = (
     ("meridian_gateway_ejections", "Replicas avoided for a while", ("cause",), "ejections"),
     ("meridian_gateway_retries", "Requests sent again", ("cause",), "retries"),
     ("meridian_gateway_resumes", "Broken streams by what became of them", ("outcome",), "resumes"),
+    ("meridian_gateway_standby_probes", "Tests of replicas that stand by", ("outcome",), "standby_probes"),
     ("meridian_gateway_queue_refusals", "Requests that could not wait", ("rule",), "queue_refusals"),
     ("meridian_gateway_rate_limit_refusals", "Requests beyond a limit", ("rule",), "rate_limit_refusals"),
     ("meridian_gateway_prompt_bytes", "Of prompts sent to replicas here", (), "prompt_bytes"),
@@ -87,6 +88,9 @@ class Counters:
         self.resumes: Counter[tuple[str, ...]] = Counter()  # begun | done | why not
         self.prompt_bytes: Counter[tuple[str, ...]] = Counter()
         self.known_bytes: Counter[tuple[str, ...]] = Counter()
+        self.standby_probes: Counter[tuple[str, ...]] = (
+            Counter()
+        )  # answered | unreachable | broken | failed | stuck
         self.refused_tables: Counter[str] = Counter()
         self.refused_answers: Counter[str] = Counter()  # by cluster id
         self.region_changes: Counter[tuple[str, str]] = Counter()  # cluster id, new state

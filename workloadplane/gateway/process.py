@@ -43,6 +43,8 @@ from workloadplane.gateway.queueing.rate_limits import RateLimiter
 from workloadplane.gateway.regions import TICK_S, Regions
 from workloadplane.gateway.registry import Registry
 from workloadplane.gateway.server import ClientConnection
+from workloadplane.gateway.standby import TICK_S as STANDBY_TICK_S
+from workloadplane.gateway.standby import StandbyProbes
 from workloadplane.gateway.tls import Reloading, ServerTls, client_tls
 from workloadplane.gateway.tls_handshakes import Handshakes, TlsConnection
 from workloadplane.gateway.tracing import Tracer
@@ -120,6 +122,7 @@ class GatewayProcess:
         self._gateway = Gateway(self._context, options.operator_networks, siblings)
         self._link = AgentLink(self._context, options.agent_state_dir, self._context.turns.soon_for_all)
         self._regions = Regions(self._context, self._context.turns.spill)
+        self._standby = StandbyProbes(self._context, asks=options.process_index == 0)
         self._window_began_s = monotonic()
         self._spool_refused = False
         self._log_outlet = outlet_of(sys.stdout)
@@ -178,6 +181,7 @@ class GatewayProcess:
             (_SWEEP_S, self._sweep),
             (_REPORT_S, self._link.report_load),
             (TICK_S, self._regions.tick),
+            (STANDBY_TICK_S, self._standby.tick),
             (_SIBLINGS_S, self._tell_siblings),
             (_FLUSH_S, self._flush),
             (_SPANS_S, self._context.tracer.flush),
@@ -200,6 +204,7 @@ class GatewayProcess:
     async def _end(self) -> None:
         """Write down what is left, and let go."""
         self._regions.close()
+        self._standby.close()
         self._context.pool.close()
         self._close_windows()
         self._flush()

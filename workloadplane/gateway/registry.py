@@ -76,6 +76,7 @@ class _Routing:
     table: Table
     entries: dict[str, tuple[bytes, Route]]
     header: RoutingHeader
+    issued_at: float
     by_name: dict[tuple[str, str], Route]
     routes: dict[str, Route]
     peers: dict[str, Peer]
@@ -96,6 +97,7 @@ class Registry:
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     endpoint_generation: int = 0
     plane_heard_s: float | None = None  # monotonic; None = not since this gateway started
+    loaded_s: float | None = None  # when it took what lay on its agent's disk; monotonic
     _keys: _Keys | None = None
     _routing: _Routing | None = None
     _replicas: dict[str, tuple[ReplicaFacts, ...]] = field(default_factory=dict)
@@ -142,6 +144,11 @@ class Registry:
         return self._routing.header.region if self._routing else ""
 
     @property
+    def routing_issued_at(self) -> float:
+        """When the control plane made the routing table in force, by its clock, in seconds since 1970; 0 = not told."""
+        return self._routing.issued_at if self._routing else 0.0
+
+    @property
     def header(self) -> RoutingHeader | None:
         return self._routing.header if self._routing else None
 
@@ -177,8 +184,8 @@ class Registry:
         elif avoided:
             avoided.clear()
         if cached.posture == "active_passive" and not self._lease_holds(now_s):
-            return replace(cached, lease_holds=False)
-        return cached
+            cached = replace(cached, lease_holds=False)
+        return replace(cached, peers={}) if cached.peers and not self.may_forward(now_s) else cached
 
     def _note_avoided(self, snapshot: Snapshot, avoided: set[str], now_s: float) -> None:
         """Bring what the cached snapshot says of this moment up to it."""
@@ -194,6 +201,12 @@ class Registry:
     def is_plane_stale(self, now_s: float) -> bool:
         """Whether what the tables say may be out of date; serving goes on all the same."""
         return self._routing is None or self._unheard_s(now_s) > self._routing.header.soft_ttl_s
+
+    def may_forward(self, now_s: float) -> bool:
+        """Whether peers are still vouched for. Of a table from the disk it is not known since when: since the start."""
+        ttl_s = self._routing.header.forwarding_ttl_s if self._routing is not None else None
+        heard_s = self.loaded_s if self.plane_heard_s is None else self.plane_heard_s
+        return ttl_s is None or heard_s is None or now_s - heard_s <= ttl_s
 
     def _lease_holds(self, now_s: float) -> bool:
         return self._routing is not None and self._unheard_s(now_s) <= self._routing.header.hard_ttl_s
@@ -337,13 +350,15 @@ class Registry:
         )
 
     def _decode_routing(self, table: Table) -> "_Routing":
-        header = msgspec.json.decode(table.contents().header, type=RoutingHeader)
+        manifest = table.contents()
+        header = msgspec.json.decode(manifest.header, type=RoutingHeader)
         entries = _decoded(table, self._routing.entries if self._routing else {}, _route_decoder.decode)
         routes = [route for _, route in entries.values()]
         return _Routing(
             table=table,
             entries=entries,
             header=header,
+            issued_at=manifest.issued_at or 0.0,
             by_name={(route.project_id, name): route for route in routes for name in names_of(route)},
             routes={route.deployment_id: route for route in routes},
             peers={peer.cluster_id: peer for peer in header.peers},

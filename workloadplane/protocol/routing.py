@@ -26,6 +26,8 @@ class RoutingHeader(msgspec.Struct, frozen=True, kw_only=True):
 
     soft_ttl_s: after it a gateway says that it may be out of date, and goes on
     hard_ttl_s: after it the serving cluster of an ``active_passive`` deployment stops serving it: the lease
+    forwarding_ttl_s: after it a gateway serves its own region alone: nobody vouches any more for whoever has a peer's
+                address by now. ``None`` = no end
     """
 
     cluster_id: str
@@ -36,6 +38,7 @@ class RoutingHeader(msgspec.Struct, frozen=True, kw_only=True):
     peers: tuple[Peer, ...]
     soft_ttl_s: float
     hard_ttl_s: float
+    forwarding_ttl_s: float | None = None
 
 
 class RevisionRoute(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,10 +27,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     header:  the facts that belong to no entry (``DesiredHeader``, ``RoutingHeader``, ``KeySetHeader``), encoded
     entries: key -> lower-case hexadecimal SHA-256 of the entry's bytes
+    issued_at: when it was made, in seconds since 1970 by the control plane's clock. For people to read: no decision
+               leans on it, as clocks differ; how old a table is counts from its receipt, on the monotonic clock
     """
 
     header: msgspec.Raw
     entries: dict[str, str]
+    issued_at: float | None = None
 
 
 class TableUpdate(msgspec.Struct, frozen=True, kw_only=True):

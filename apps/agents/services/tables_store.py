@@ -55,14 +55,15 @@ def _changed(
     signer: Signer,
     plane_epoch: int,
 ) -> _Change | None:
-    payload = contents.manifest()
+    before = msgspec.json.decode(bytes(held.payload), type=Manifest) if held is not None else None
     if held is not None and (bytes(held.payload), held.plane_epoch, held.key_id) == (
-        payload,
+        contents.manifest(before.issued_at if before is not None else None),
         plane_epoch,
         signer.key_id,
     ):
         return None
-    known = msgspec.json.decode(bytes(held.payload), type=Manifest).entries if held is not None else {}
+    payload = contents.manifest(round(timezone.now().timestamp(), 3))
+    known = before.entries if before is not None else {}
     digests = contents.entries.digests
     table = _sealed(held, cluster_id, kind, payload, signer=signer, plane_epoch=plane_epoch)
     return _Change(

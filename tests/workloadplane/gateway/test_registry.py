@@ -1,5 +1,7 @@
 """Tables are put in force only if they are ours, genuine and not older."""
 
+from random import Random
+
 import msgspec
 import pytest
 
@@ -8,7 +10,9 @@ from tests.support.tables import AgentState, Signer, api_key, header, revision, 
 from workloadplane.gateway.registry import Registry
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.routing import KeySetHeader as _KeySetHeader
+from workloadplane.protocol.routing import Peer
 from workloadplane.protocol.tables import Table
+from workloadplane.routing import Policy, RequestFacts, ToReplica, pick
 
 SIGNER = Signer()
 ROUTE = route(revisions=(revision(("c-eu",)),))
@@ -103,3 +107,56 @@ def test_another_clusters_tables_are_dropped() -> None:
     made.adopt_table("routing", routing())
     made.set_identity(AgentState(directory=None, cluster_id="c-us", signer=SIGNER).identity())  # type: ignore[arg-type]
     assert made.route("project-1", "chat") is None
+
+
+HOUR_S = 3_600.0
+DAY_S = 86_400.0
+
+
+def test_hours_without_the_control_plane_change_nothing_but_what_only_it_can_vouch_for() -> None:
+    """On a simulated clock: marked as stale after the soft time-to-live, and serving on; the lease of a pair is over
+    after its own; after the last one nothing goes abroad, and this region is served for ever."""
+    made = registry()
+    peer = Peer(
+        cluster_id="c-us",
+        cluster_name="us",
+        region="us-east",
+        jurisdiction="us",
+        url="http://127.0.0.1:1",
+        public_key=b"x" * 32,
+        rtt_ms=80.0,
+    )
+    told = msgspec.structs.replace(
+        header("c-eu", peers=(peer,)), soft_ttl_s=60.0, hard_ttl_s=6.0, forwarding_ttl_s=DAY_S
+    )
+    pair = route("pair", posture="active_passive", revisions=(revision(("c-eu", "c-us")),))
+    both = route(revisions=(revision(("c-eu", "c-us")),))
+    made.adopt_table("keyset", SIGNER.keyset([api_key("sk")], audience="c-eu"))
+    made.adopt_table("routing", SIGNER.routing(told, [both, pair], audience="c-eu"))
+    made.adopt_endpoints(endpoints(1, 8000))
+    heard_s = made.plane_heard_s = 5_000.0
+    for away_s, stale, leased, abroad in (
+        (5.0, False, True, True),
+        (7.0, False, False, True),
+        (HOUR_S, True, False, True),
+        (DAY_S + 1, True, False, False),
+        (100 * DAY_S, True, False, False),
+    ):
+        now_s = heard_s + away_s
+        shot = made.snapshot(both, now_s)
+        assert [replica.ready for replica in shot.replicas] == [True], "this region is served"
+        assert (bool(shot.peers), made.is_plane_stale(now_s)) == (abroad, stale)
+        assert made.snapshot(pair, now_s).lease_holds == leased
+        assert isinstance(pick(RequestFacts(None, True), shot, Policy(), Random(1)), ToReplica)
+        assert made.not_ready_because() == []
+
+
+def test_of_a_table_from_the_disk_the_time_counts_from_the_start() -> None:
+    """A gateway that starts while the control plane is away does not know when the table came."""
+    made = registry()
+    told = msgspec.structs.replace(header("c-eu"), forwarding_ttl_s=DAY_S)
+    made.adopt_table("routing", SIGNER.routing(told, [ROUTE], audience="c-eu"))
+    made.loaded_s = 100.0
+    assert (made.may_forward(DAY_S), made.may_forward(DAY_S + 101)) == (True, False)
+    made.plane_heard_s = DAY_S
+    assert made.may_forward(DAY_S + 101)
