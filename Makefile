@@ -1,6 +1,6 @@
 # One command to bring everything up, one to test everything. Needs make and Python 3.11 or newer.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status test test-fast fuzz chaos simulate lint format bench bench-gateway bench-placement openapi lock test-long
+.PHONY: help up down reset status plane-away test test-fast fuzz chaos simulate lint format bench bench-gateway bench-placement openapi lock test-long
 
 ENGINE ?=
 VENV := .venv
@@ -45,6 +45,10 @@ chaos: environment  ## Kill gateways, replicas and the agent at random under loa
 SCHEDULES ?= 100000
 simulate: environment  ## Play random faults among regions on virtual time (SCHEDULES=100000; some minutes)
 	@$(BIN)/python -m tests.faults.regions $(SCHEDULES)
+
+AWAY_S ?= 300
+plane-away: environment  ## Take the control plane from a running system while clients ask (AWAY_S=300)
+	@MERIDIAN_AWAY_S=$(AWAY_S) $(BIN)/python -m pytest -n 0 -m e2e tests/e2e/test_faults.py -k away
 
 lint: environment  ## Check style, types, imports and Django's settings
 	@$(BIN)/ruff check .
