@@ -49,10 +49,10 @@ def prompt_text(*parts: bytes) -> bytes:
 
     The last one goes without its closing bracket or quote: there the next turn goes on.
     """
-    given = [part for part in parts if part and part != b"null"]
-    if not given:
-        return b""
-    text = given[0][:-1] if len(given) == 1 else _APART.join(given)[:-1]
+    if len(parts) == 1:
+        text = parts[0][:-1] if parts[0] != b"null" else b""
+    else:
+        text = _APART.join([part for part in parts if part and part != b"null"])[:-1]
     # One byte is found at the speed of memory; then from the end, for CPython searches backwards three times as fast.
     return _with_digests(text) if text.find(b";") >= 0 and text.rfind(_BASE64) >= 0 else text
 

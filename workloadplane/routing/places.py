@@ -4,16 +4,18 @@ Made once for a set of replicas and read at every choice. ``arranged`` keeps eac
 set to the next, so that what was learned of it under its bit stays true.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import compress, count, repeat
 from math import inf
-from operator import add, ge, mul
-from typing import Protocol, TypeVar
+from operator import add, ge, itemgetter, mul
+from typing import Any, Protocol, TypeVar
 
 _AS_SELECTORS = bytes.maketrans(b"01", b"\x00\x01")
 #: No tokenizer is known to put more bytes of a prompt into one token; what is longer cannot fit.
 BYTES_PER_TOKEN_MAX = 128
+_MANY = 64
+_Number = TypeVar("_Number", int, float)
 
 
 class Placed(Protocol):
@@ -47,6 +49,7 @@ class Places:
     fewest_seats: the least of them: while nobody has so many, nobody is full
     prompt_bytes_max: a longer prompt certainly does not fit; 0 = not known
     shortest_prompt_bytes_max: the least of them
+    all_of: what a mapping has of all, in half the time, if it has something of each; ``None`` = they are few
     """
 
     replica_ids: tuple[str, ...]
@@ -59,6 +62,7 @@ class Places:
     of_adapter: Mapping[str, int]
     prompt_bytes_max: tuple[int, ...]
     shortest_prompt_bytes_max: int
+    all_of: Callable[[Any], Any] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, replicas: Sequence[Placed]) -> "Places":
@@ -73,8 +77,9 @@ class Places:
                 of_adapter[adapter] = of_adapter.get(adapter, 0) | bit
         seats = tuple(each.max_in_flight or inf for each in replicas)
         longest = tuple(each.max_context_tokens * BYTES_PER_TOKEN_MAX for each in replicas)
+        names = tuple(each.replica_id for each in replicas)
         return cls(
-            replica_ids=tuple(each.replica_id for each in replicas),
+            replica_ids=names,
             place_of={each.replica_id: place for place, each in enumerate(replicas) if each.replica_id},
             load_of_one=tuple(1.0 / (each.concurrency_target or 1.0) for each in replicas),
             max_in_flight=seats,
@@ -84,6 +89,7 @@ class Places:
             of_adapter=of_adapter,
             prompt_bytes_max=longest,
             shortest_prompt_bytes_max=min((size for size in longest if size), default=0),
+            all_of=itemgetter(*names) if len(names) >= _MANY else None,
         )
 
     def bits_of(self, names: Iterable[str]) -> int:
@@ -95,9 +101,19 @@ class Places:
                 bits |= 1 << place
         return bits
 
-    def counts(self, in_flight: Mapping[str, int]) -> list[int]:
+    def counts(self, in_flight: Mapping[str, int]) -> Sequence[int]:
         """Requests in flight by place."""
-        return list(map(in_flight.get, self.replica_ids, repeat(0)))
+        return self.row_of(in_flight, 0)
+
+    def row_of(self, told: Mapping[str, _Number], untold: _Number) -> Sequence[_Number]:
+        """What is told of each, by place; ``untold`` where nothing is."""
+        if self.all_of is not None:
+            try:
+                row: Sequence[_Number] = self.all_of(told)
+                return row
+            except KeyError:
+                pass
+        return list(map(told.get, self.replica_ids, repeat(untold)))
 
     def full(self, counts: Sequence[int]) -> int:
         """Those that have as many requests as they take."""

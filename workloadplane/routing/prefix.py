@@ -16,6 +16,7 @@ Memory: a block known of one replica takes about 120 bytes, each further replica
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import msgspec
 
@@ -97,14 +98,15 @@ class PrefixIndex:
         levels: list[tuple[int, int]] = []
         get = self._masks.get
         alive = -1
-        for depth, each in enumerate(hashes):
-            mask = get(each, 0) & alive
+        for depth, mask in enumerate(map(get, hashes, repeat(0))):
             if mask != alive:
-                if depth:
-                    levels.append((BLOCK_ENDS[depth - 1], alive))
-                alive = mask
-                if not mask:
-                    break
+                still = mask & alive
+                if still != alive:
+                    if depth:
+                        levels.append((BLOCK_ENDS[depth - 1], alive))
+                    alive = still
+                    if not still:
+                        break
         if alive > 0:
             levels.append((BLOCK_ENDS[len(hashes) - 1], alive))
         levels.reverse()
@@ -159,8 +161,10 @@ def _on_routed(index: PrefixIndex, event: Routed) -> None:
     bit = 1 << event.place
     newest = held.generations[-1]
     hashes = event.hashes
-    begin = next((count for count, each in enumerate(hashes) if each not in newest), len(hashes))
-    if begin == len(hashes):
+    begin, end = 0, len(hashes)
+    while begin < end and hashes[begin] in newest:
+        begin += 1
+    if begin == end:
         return
     fresh = hashes[begin:]
     newest.update(fresh)
@@ -172,7 +176,7 @@ def _on_routed(index: PrefixIndex, event: Routed) -> None:
             added += 1
     held.blocks += added
     index.blocks += added
-    held.newest_bytes += BLOCK_ENDS[len(hashes) - 1] - (BLOCK_ENDS[begin - 1] if begin else 0)
+    held.newest_bytes += BLOCK_ENDS[end - 1] - (BLOCK_ENDS[begin - 1] if begin else 0)
     share = index.bounds.blocks_max // max(1, len(index._held))
     full = held.turned is None and held.newest_bytes * _GENERATIONS >= held.capacity_bytes
     if full or len(newest) * (_GENERATIONS + 1) >= share:

@@ -8,7 +8,7 @@ weighed at once, as rows.
 """
 
 from collections.abc import Sequence
-from itertools import repeat
+from itertools import compress
 from random import Random
 
 import msgspec
@@ -80,13 +80,13 @@ def pressure_of(
 
 def _with_lately(loads: list[float], candidates: int, snapshot: Snapshot, policy: Policy) -> list[float]:
     """The loads, more for those that were lately sent beyond their share: over time all shall do as much."""
-    sent = list(map(snapshot.lately.get, snapshot.places.replica_ids, repeat(0.0)))
+    sent = snapshot.places.row_of(snapshot.lately, 0.0)
     of_candidates = values_in(sent, candidates)
     mean = max(policy.balance_bytes, sum(of_candidates) / len(of_candidates))
     bar = mean * (1.0 + policy.balance_free)
     of_one = policy.balance / mean
     return [
-        load + of_one * (each - bar) if each > bar else load for load, each in zip(loads, sent, strict=True)
+        load if each <= bar else load + of_one * (each - bar) for load, each in zip(loads, sent, strict=True)
     ]
 
 
@@ -134,9 +134,14 @@ def _equals(chosen: _Best, loads: Sequence[float], policy: Policy) -> list[int]:
     if bits & (bits - 1) == 0:
         return [bits.bit_length() - 1]
     bar = chosen.load + policy.load_slack
-    if bar == chosen.load and loads.count(bar) == 1:
-        return [loads.index(bar)]
-    return [place for place, load in enumerate(loads) if load <= bar and bits >> place & 1]
+    if bar > chosen.load:
+        return [place for place, load in enumerate(loads) if load <= bar and bits >> place & 1]
+    equal, place = [], -1
+    for _ in range(loads.count(bar)):
+        place = loads.index(bar, place + 1)
+        if bits >> place & 1:
+            equal.append(place)
+    return equal
 
 
 def _one_of(equal: list[int], facts: RequestFacts, snapshot: Snapshot, rng: Random) -> int:
@@ -147,8 +152,9 @@ def _one_of(equal: list[int], facts: RequestFacts, snapshot: Snapshot, rng: Rand
     if facts.session is None:
         lately = snapshot.lately
         if lately:
-            least = min(lately.get(ids[place], 0.0) for place in equal)
-            equal = [place for place in equal if lately.get(ids[place], 0.0) <= least]
+            sent = [lately.get(ids[place], 0.0) for place in equal]
+            least = min(sent)
+            equal = list(compress(equal, map(least.__eq__, sent)))
         return equal[rng.randrange(len(equal))]
     seed = xxh3_64_intdigest(facts.session.encode())
     return max(equal, key=lambda place: xxh3_64_intdigest(ids[place].encode(), seed))
