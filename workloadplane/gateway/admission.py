@@ -30,16 +30,11 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
 
 def authorise(registry: Registry, request: Request, *, now: float) -> Caller | Failure:
     """Check key, scope and, if a peer passed the request on, what it says. ``now``: seconds since 1970."""
-    headers, derived = request.headers, request.derived
-    sha256 = derived.key_sha256 if derived is not None else None
-    if sha256 is None:
-        secret = _secret(headers)
-        if secret is None:
-            return errors.missing_key()
-        sha256 = hashlib.sha256(secret).digest()
-        if derived is not None:
-            derived.key_sha256 = sha256
-    entry = _in_force(registry, sha256, now)
+    headers = request.headers
+    secret = _secret(headers)
+    if secret is None:
+        return errors.missing_key()
+    entry = _in_force(registry, hashlib.sha256(secret).digest(), now)
     if entry is None:
         return errors.wrong_key()
     if INFERENCE_SCOPE not in entry.scopes:

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from workloadplane.gateway.abroad import Abroad
-from workloadplane.gateway.body import InferenceBody, raw_bytes
+from workloadplane.gateway.body import InferenceBody
 from workloadplane.gateway.modalities import held_in
 from workloadplane.gateway.registry import Registry
 from workloadplane.protocol.local import EngineLoad, EngineLoads
@@ -105,11 +105,8 @@ class Affinity:
 
     def prompt_of(self, body: InferenceBody, project_id: str, adapter: str | None) -> Prompt:
         """The body's prompt; the body lets go of it, and with it of the bytes that came."""
-        asked = raw_bytes(body.messages) or raw_bytes(body.prompt) or raw_bytes(body.input)
-        told = raw_bytes(body.system) or raw_bytes(body.instructions)
-        text = prompt_text(raw_bytes(body.tools), told, asked)
-        salt = raw_bytes(body.cache_salt)
-        body.forget_prompt()
+        tools, told, asked, salt = body.take_prompt()
+        text = prompt_text(tools, told, asked) if tools or told else prompt_text(asked)
         if not text:
             return NO_PROMPT
         seed = self._seeds.get((project_id, adapter)) if not salt else None
@@ -138,15 +135,19 @@ class Affinity:
             if held is None or held.places is not places:
                 held = self._held_of(deployment_id, places)
             known = held.index.match(prompt.hashes)
+        abroad, session, may_forward = self.abroad, asked.body.session, not asked.to_peer
+        if adapter is None and not (abroad.knows_any or is_next):  # the way of most
+            return RequestFacts(
+                session, may_forward, tried, prompt.size_bytes, known, None, prompt.modalities
+            )
         warm, may_load = 0, -1
         if adapter is not None:
             loaded = self._held_of(deployment_id, places).adapters
             warm, may_load = loaded.warm(adapter), loaded.open(monotonic())
-        abroad = self.abroad
         known_abroad = abroad.known(deployment_id, prompt.hashes) if abroad.knows_any else None
         return RequestFacts(
-            asked.body.session,
-            not asked.to_peer,
+            session,
+            may_forward,
             tried,
             prompt.size_bytes,
             known,
@@ -160,20 +161,20 @@ class Affinity:
 
     def routed(self, asked: Asked, choice: ToReplica, now_s: float) -> int:
         """The request goes there; the bytes of its prompt that must be computed, as far as is known."""
-        prompt = asked.prompt
+        prompt, replica_id, registry = asked.prompt, choice.replica_id, self._registry
         held = self._deployments.get(asked.route.deployment_id)
-        place = held.places.place_of.get(choice.replica_id) if held is not None else None
+        place = held.places.place_of.get(replica_id) if held is not None else None
         if held is not None and place is not None:
             if prompt.hashes:
                 step(held.index, Routed(place, prompt.hashes), now_s)
             if asked.adapter is not None:
                 adapters.step(held.adapters, adapters.Used(place, asked.adapter), now_s)
         anew_bytes = prompt.size_bytes - choice.known_bytes
-        endpoint = self._registry.endpoints.get(choice.replica_id)
+        endpoint = registry.endpoints.get(replica_id)
         if endpoint is not None:  # against what it is meant for, so that all are compared as they are
-            lately = self._registry.lately
+            lately = registry.lately
             of_target = (anew_bytes + _REQUEST_BYTES) / (endpoint.concurrency_target or 1.0)
-            lately[choice.replica_id] = lately.get(choice.replica_id, 0.0) + of_target
+            lately[replica_id] = lately.get(replica_id, 0.0) + of_target
         return anew_bytes
 
     def cleared(self, deployment_id: str, replica_id: str, now_s: float) -> None:

@@ -9,6 +9,8 @@ until then another replica can be asked for it.
 from dataclasses import replace
 from typing import Literal
 
+import msgspec
+
 from workloadplane.gateway import dialects, heads
 from workloadplane.gateway.answers import AnswerScanner, TokenCounts
 from workloadplane.gateway.errors import Failure
@@ -30,71 +32,38 @@ _WHOLE_BYTES_MAX = 256 * 1024
 Passed = Literal["goes on", "ended", "failed", "broken"]
 
 
-class AnswerWriter:
+class AnswerWriter(msgspec.Struct, eq=False):
     """One answer. ``started`` once a byte of it has gone out; ``status`` is then what the client was told.
 
+    headers:  further lines of its head
     kept:     takes note of a stream's events so that it can be resumed
     rewriter: makes a continuation's events follow those before the break
     """
 
-    __slots__ = (
-        "_chunked",
-        "_connection",
-        "_early_error",
-        "_headers",
-        "_keep_alive",
-        "_must_be_json",
-        "_plain",
-        "_request",
-        "_request_id",
-        "_route_class",
-        "_strip_usage",
-        "_to_peer",
-        "_unsent",
-        "_unsent_bytes",
-        "first_byte_s",
-        "kept",
-        "rewriter",
-        "started",
-        "status",
-        "stream",
-    )
-
-    def __init__(
-        self,
-        connection: ClientConnection,
-        request: Request,
-        request_id: str,
-        route_class: RouteClass,
-        *,
-        to_peer: bool,
-        strip_usage: bool,
-        headers: bytes = b"",
-    ) -> None:
-        self._connection = connection
-        self._request = request
-        self._request_id = request_id
-        self._route_class = route_class
-        self._to_peer = to_peer
-        self._strip_usage = strip_usage
-        self._headers = headers
-        self._chunked = False
-        self._must_be_json = False
-        self._keep_alive = False
-        self._plain: AnswerScanner | None = None
-        self._early_error: bytearray | None = None
-        self._unsent: list[bytes] | None = None
-        self._unsent_bytes = 0
-        self.kept: Kept | None = None
-        self.rewriter: Rewriter | None = None
-        self.stream: SseScanner | None = None
-        self.started = False
-        self.status = 0
-        self.first_byte_s: float | None = None
+    connection: ClientConnection
+    request: Request
+    request_id: str
+    route_class: RouteClass
+    to_peer: bool
+    strip_usage: bool
+    headers: bytes = b""
+    kept: Kept | None = None
+    rewriter: Rewriter | None = None
+    stream: SseScanner | None = None
+    started: bool = False
+    status: int = 0
+    first_byte_s: float | None = None
+    _chunked: bool = False
+    _must_be_json: bool = False
+    _keep_alive: bool = False
+    _plain: AnswerScanner | None = None
+    _early_error: bytearray | None = None
+    _unsent: list[bytes] | None = None
+    _unsent_bytes: int = 0
 
     def counts(self) -> TokenCounts:
         """Tokens as far as the engine told; to be asked at the end."""
-        if not self._route_class.counts_usage:
+        if not self.route_class.counts_usage:
             return TokenCounts(output_tokens=0)
         if self.stream is not None:
             return self.stream.counts
@@ -104,11 +73,11 @@ class AnswerWriter:
         """Start a stream before anybody answers it, so that a held client does not give up."""
         self.status = 200
         self._begin_stream()
-        self._connection.write(
+        self.connection.write(
             status_line(200)
             + b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
-            + dialects.request_id_lines(self._request, self._request_id)
-            + self._headers
+            + dialects.request_id_lines(self.request, self.request_id)
+            + self.headers
             + self._framing(None)
             + (b"\r\n" if self._keep_alive else b"connection: close\r\n\r\n")
         )
@@ -116,12 +85,12 @@ class AnswerWriter:
 
     def comment(self) -> None:
         """A keep-alive between events: one line end, for with two some clients make an empty event of it."""
-        self._connection.write(self._framed(b": k\n"))
+        self.connection.write(self._framed(b": k\n"))
 
     def probe(self) -> None:
         """Send what a client that only listens takes no notice of; the machine of one that has gone resets."""
         if not self.started:
-            self._connection.offer_continue()
+            self.connection.offer_continue()
         elif self.stream is not None and not self.stream.is_mid_event:
             self.comment()
 
@@ -154,28 +123,28 @@ class AnswerWriter:
             return "broken"
         if not complete:
             return "goes on"
-        self._connection.finish(keep_alive=self._keep_alive)
+        self.connection.finish(keep_alive=self._keep_alive)
         return "failed" if self.stream is not None and self.stream.failed else "ended"
 
     def _pass_whole(self, head: ResponseHead, served: Served, data: bytes, now_s: float) -> Passed:
         """An answer that is no stream and came in one read: the way of most."""
-        connection, status = self._connection, head.status
+        connection, status = self.connection, head.status
         self.status = status
         self.started = True
         self._unsent = None  # what an earlier replica left
         if data and self.first_byte_s is None:
             self.first_byte_s = now_s
         self._plain = AnswerScanner(data if status < 400 else b"")
-        keeps = self._keep_alive = self._request.keep_alive and connection.may_keep_alive
-        framing = self._headers
+        keeps = self._keep_alive = self.request.keep_alive and connection.may_keep_alive
+        framing = self.headers
         if status not in _WITHOUT_CONTENT:
             framing += b"content-length: %d\r\n" % len(data)
         told = heads.answer_head(
             head,
             served,
-            self._request,
-            self._request_id,
-            to_peer=self._to_peer,
+            self.request,
+            self.request_id,
+            to_peer=self.to_peer,
             framing=framing,
             close=not keeps,
         )
@@ -189,7 +158,7 @@ class AnswerWriter:
             return self._take_early_error(data, complete=False)
         data, broken = self._events(stream, data, complete=False, now_s=now_s)
         if data:
-            self._connection.write(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
+            self.connection.write(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
         return "broken" if broken else "goes on"
 
     def _events(self, stream: SseScanner, data: bytes, complete: bool, now_s: float) -> tuple[bytes, bool]:
@@ -214,13 +183,13 @@ class AnswerWriter:
     def _write(self, out: bytes, complete: bool) -> None:
         """To the client, or kept until the answer is whole."""
         if self._unsent is None:
-            self._connection.write(out)
+            self.connection.write(out)
             return
         self._unsent.append(out)
         self._unsent_bytes += len(out)
         if complete or self._unsent_bytes > _WHOLE_BYTES_MAX:
             self.started = True
-            self._connection.write(b"".join(self._unsent))
+            self.connection.write(b"".join(self._unsent))
             self._unsent = None
 
     def go_on(self, rewriter: Rewriter) -> None:
@@ -239,13 +208,13 @@ class AnswerWriter:
         """End with an error: an answer of its own, an event in the stream, or a broken connection."""
         if not self.started:
             self.status = failure.status
-            if self._headers:
-                failure = replace(failure, headers=self._headers)
-            self._connection.fail(failure, self._request_id)
+            if self.headers:
+                failure = replace(failure, headers=self.headers)
+            self.connection.fail(failure, self.request_id)
         elif self.stream is not None and not self.stream.is_mid_event:
-            self._end_with(dialects.error_event(self._request, failure, self.stream.last_bytes))
+            self._end_with(dialects.error_event(self.request, failure, self.stream.last_bytes))
         else:
-            self._connection.abort()
+            self.connection.abort()
 
     def _begin(self, head: ResponseHead, served: Served, whole_bytes: int | None) -> bytes:
         is_stream = head.is_stream
@@ -276,16 +245,16 @@ class AnswerWriter:
         return heads.answer_head(
             head,
             served,
-            self._request,
-            self._request_id,
-            to_peer=self._to_peer,
-            framing=self._headers + framing,
+            self.request,
+            self.request_id,
+            to_peer=self.to_peer,
+            framing=self.headers + framing,
             close=not self._keep_alive,
         )
 
     def _begin_stream(self) -> None:
         self.started = True
-        self.stream = SseScanner(strip_usage=self._strip_usage, form=self._route_class.stream)
+        self.stream = SseScanner(strip_usage=self.strip_usage, form=self.route_class.stream)
 
     def _begin_plain(self) -> None:
         self.started = True
@@ -293,10 +262,10 @@ class AnswerWriter:
 
     def _framing(self, length: int | None) -> bytes:
         """The header line that tells where the answer ends, and what follows from it."""
-        self._keep_alive = self._request.keep_alive and self._connection.may_keep_alive
+        self._keep_alive = self.request.keep_alive and self.connection.may_keep_alive
         if length is not None:
             return b"content-length: %d\r\n" % length
-        if self._request.http_1_0:
+        if self.request.http_1_0:
             self._keep_alive = False  # its end is the connection's
             return b""
         self._chunked = True
@@ -304,7 +273,7 @@ class AnswerWriter:
 
     def _framing_of_nothing(self) -> bytes:
         """No content, no framing: the head is the whole answer."""
-        self._keep_alive = self._request.keep_alive and self._connection.may_keep_alive
+        self._keep_alive = self.request.keep_alive and self.connection.may_keep_alive
         return b""
 
     def _framed(self, data: bytes) -> bytes:
@@ -318,9 +287,9 @@ class AnswerWriter:
         self._early_error += data[: _EARLY_ERROR_BYTES_MAX - len(self._early_error)]
         if not complete:
             return "goes on"
-        self._end_with(dialects.event_of_error_body(self._request, bytes(self._early_error)))
+        self._end_with(dialects.event_of_error_body(self.request, bytes(self._early_error)))
         return "failed"
 
     def _end_with(self, event: bytes) -> None:
-        self._connection.write(self._framed(event) + (b"0\r\n\r\n" if self._chunked else b""))
-        self._connection.finish(keep_alive=self._keep_alive)
+        self.connection.write(self._framed(event) + (b"0\r\n\r\n" if self._chunked else b""))
+        self.connection.finish(keep_alive=self._keep_alive)

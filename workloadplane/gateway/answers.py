@@ -59,18 +59,20 @@ class TokenCounts:
 
     def add(self, usage: Usage) -> None:
         """Take over what this usage tells, if that can be; later ones overwrite earlier ones."""
+        # What is believed is charged to its tenant's limits and turn.
         given = usage.prompt_tokens if usage.prompt_tokens is not None else usage.input_tokens
-        if _is_believed(given):
+        if given is not None and 0 <= given <= _BELIEVED_MAX:
             self.input_tokens = given
         made = usage.completion_tokens if usage.completion_tokens is not None else usage.output_tokens
-        if _is_believed(made):
+        if made is not None and 0 <= made <= _BELIEVED_MAX:
             self.output_tokens = made
         details = usage.prompt_tokens_details or usage.input_tokens_details or usage.input_token_details
         cached = details.cached_tokens if details is not None else usage.cache_read_input_tokens
-        if _is_believed(cached):
+        if cached is not None and 0 <= cached <= _BELIEVED_MAX:
             self.cached_tokens = cached
-        if _is_believed(usage.seconds):
-            self.audio_input_s = usage.seconds
+        seconds = usage.seconds
+        if seconds is not None and 0 <= seconds <= _BELIEVED_MAX:
+            self.audio_input_s = seconds
 
     def add_answer(self, encoded: bytes) -> Answer | None:
         """Take over the usage in a JSON answer; ``None`` if it is not one that we can read."""
@@ -80,15 +82,11 @@ class TokenCounts:
             return None
         if answer.usage is not None:
             self.add(answer.usage)
-        for part in (answer.response, answer.message):
-            if part is not None and part.usage is not None:
-                self.add(part.usage)
+        if answer.response is not None and answer.response.usage is not None:
+            self.add(answer.response.usage)
+        if answer.message is not None and answer.message.usage is not None:
+            self.add(answer.message.usage)
         return answer
-
-
-def _is_believed(told: float | None) -> bool:
-    """What it counts for is charged to its tenant's limits and turn."""
-    return told is not None and 0 <= told <= _BELIEVED_MAX
 
 
 class AnswerScanner:

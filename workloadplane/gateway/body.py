@@ -64,6 +64,22 @@ class InferenceBody(msgspec.Struct):
         """What the client says belongs together."""
         return self.prompt_cache_key or self.user
 
+    def take_prompt(self) -> tuple[bytes, bytes, bytes, bytes]:
+        """Tools, what the model is told, what it is asked, and the salt, as they came; none is kept here."""
+        tools, salt = self.tools, self.cache_salt
+        told = self.system if self.system is not _ABSENT else self.instructions
+        asked = self.messages
+        if asked is _ABSENT:
+            asked = self.prompt if self.prompt is not _ABSENT else self.input
+        self.forget_prompt()
+        # Nothing of a member that did not come, which costs a copy less.
+        return (
+            b"" if tools is _ABSENT else bytes(tools),
+            b"" if told is _ABSENT else bytes(told),
+            b"" if asked is _ABSENT else bytes(asked),
+            b"" if salt is _ABSENT else bytes(salt),
+        )
+
     def forget_prompt(self) -> None:
         """Let go of the bytes that the prompt's members are windows into."""
         self.tools = self.system = self.instructions = self.cache_salt = _ABSENT
@@ -119,11 +135,6 @@ def parse(body: bytes, kind: type[InferenceBody] = InferenceBody) -> InferenceBo
         return errors.bad_request(f"The body is not accepted: {error}; mend it.", param=param)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return errors.bad_request(f"The body is not valid JSON: {error}; send a JSON object.")
-
-
-def raw_bytes(member: msgspec.Raw) -> bytes:
-    """A member as it came; nothing of one that did not come, which costs a copy less."""
-    return b"" if member is _ABSENT else bytes(member)
 
 
 def with_usage_asked(body: bytes, parsed: InferenceBody) -> bytes:

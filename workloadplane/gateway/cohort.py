@@ -27,17 +27,28 @@ class Gathered(Protocol):
 class Cohort:
     """One per process. ``is_busy``: whether to gather; by what the last turn brought."""
 
-    __slots__ = ("_answers", "_loop", "_requests", "is_busy")
+    __slots__ = ("_answers", "_loop", "_met", "_requests", "is_busy")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._answers: list[Gathered] = []
         self._requests: list[Gathered] = []
+        self._met = 0
         self.is_busy = False
 
-    def note(self, handled: int) -> None:
-        """So much was handled in one turn."""
+    def met(self) -> None:
+        """Something came that is handled at once."""
+        if not self._met:
+            self._loop.call_soon(self._look)
+        self._met += 1
+
+    def _look(self) -> None:
+        if self._met and not (self._answers or self._requests):
+            self._judge(self._met)
+
+    def _judge(self, handled: int) -> None:
         self.is_busy = handled >= _BUSY_FROM
+        self._met = 0
 
     def add_answer(self, connection: Gathered) -> None:
         """Call its ``on_turn`` at the turn's end."""
@@ -55,6 +66,7 @@ class Cohort:
         """The turn ends."""
         answers, self._answers = self._answers, []
         requests, self._requests = self._requests, []
+        self._judge(len(answers) + len(requests) + self._met)
         for each in (*answers, *requests):
             try:
                 each.on_turn()

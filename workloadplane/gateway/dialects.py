@@ -30,7 +30,7 @@ _ANTHROPIC_TYPES = {
 def is_anthropic(request: Request) -> bool:
     """Whether the answer belongs to a client of Anthropic's API."""
     path = request.path
-    if path.startswith(b"/v1/messages"):
+    if path[:12] == b"/v1/messages":
         return True
     return path.startswith(b"/v1/models") and b"anthropic-version" in request.headers
 

@@ -154,16 +154,29 @@ class Gateway:
         found = routes.find(request.method, request.path)
         if isinstance(found, Failure):
             return found
-        caller = authorise(self._context.registry, request, now=time.time())
-        return _elsewhere(request, caller) if isinstance(caller, Failure) else (found, caller)
+        registry, derived = self._context.registry, request.derived
+        caller = authorise(registry, request, now=time.time())
+        if isinstance(caller, Failure):
+            return _elsewhere(request, caller)
+        if derived is not None and caller.api_key.expires_at is None:  # all of it shows in head and tables
+            derived.admitted, derived.at_changes = (found, caller), registry.changes
+        return found, caller
 
     def _inquire(self, request: Request) -> Inquiry | Failure:
-        found = self._admitted(request) if request.path in routes.ROUTES else self._find(request)
-        if found is None:
-            return errors.unknown_route(request.method.decode("latin-1"), request.path.decode("latin-1"))
-        if isinstance(found, Failure):
-            return found
-        asked = inquire(self._context, request, *found)
+        derived = request.derived
+        if (
+            derived is not None
+            and derived.admitted is not None
+            and derived.at_changes == self._context.registry.changes
+        ):
+            asked = inquire(self._context, request, *derived.admitted)
+        else:
+            found = self._admitted(request) if request.path in routes.ROUTES else self._find(request)
+            if found is None:
+                return errors.unknown_route(request.method.decode("latin-1"), request.path.decode("latin-1"))
+            if isinstance(found, Failure):
+                return found
+            asked = inquire(self._context, request, *found)
         if isinstance(asked, Failure):
             return _elsewhere(request, asked) if asked.code == "model_not_found" else asked
         if asked.route.refusal is not None:

@@ -5,7 +5,6 @@ session's name: sizes, counts and the constants of the routing room.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import msgspec
 
@@ -17,16 +16,13 @@ PREFIX = b"/debug/explain/"
 #: Of one request: one that waits chooses again and again.
 _CHOICES_MAX = 16
 _NAMES_MAX = 8
-_NOBODY: frozenset[str] = frozenset()
+_NOTHING_WEIGHED = RequestFacts(None, may_forward=False)
 
 
 class _Made(msgspec.Struct, frozen=True, gc=False):
     at: float
     deployment_id: str
-    prompt_bytes: int
-    known: Sequence[tuple[int, int]]
-    adapter: str | None
-    tried: frozenset[str]
+    facts: RequestFacts | None
     places: Places
     choice: Choice
 
@@ -56,12 +52,7 @@ class Explained:
             self._met += 1
             if self._met % self._one_in:
                 return
-        if facts is None:
-            made = _Made(at, deployment_id, 0, (), None, _NOBODY, snapshot.places, choice)
-        else:
-            size_bytes, known, tried = facts.prompt_bytes, facts.known, facts.tried
-            places = snapshot.places
-            made = _Made(at, deployment_id, size_bytes, known, facts.adapter, tried, places, choice)
+        made = _Made(at, deployment_id, facts, snapshot.places, choice)
         if before is None:
             if len(self._made) >= self._requests_max:
                 self._made.popitem(last=False)
@@ -82,14 +73,15 @@ class Explained:
 
 
 def _told(made: _Made) -> dict[str, object]:
+    facts = made.facts or _NOTHING_WEIGHED
     return {
         "at": made.at,
         "deployment_id": made.deployment_id,
         **_outcome(made.choice),
-        "adapter": made.adapter,
-        "tried": sorted(made.tried),
-        "prompt_bytes": made.prompt_bytes,
-        "known": _levels(made),
+        "adapter": facts.adapter,
+        "tried": sorted(facts.tried),
+        "prompt_bytes": facts.prompt_bytes,
+        "known": _levels(facts, made.places),
         "ready_replicas": made.places.ready.bit_count(),
     }
 
@@ -109,14 +101,10 @@ def _outcome(choice: Choice) -> dict[str, object]:
     return {"choice": "wait", "target": None, "reasons": words}
 
 
-def _levels(made: _Made) -> list[dict[str, object]]:
+def _levels(facts: RequestFacts, places: Places) -> list[dict[str, object]]:
     """Who was believed to know how much of the prompt, the longest first."""
     levels = []
-    for size, bits in made.known:
-        names = [
-            made.places.replica_ids[place]
-            for place in places_in(bits)
-            if place < len(made.places.replica_ids)
-        ]
+    for size, bits in facts.known:
+        names = [places.replica_ids[place] for place in places_in(bits) if place < len(places.replica_ids)]
         levels.append({"bytes": size, "replicas": len(names), "among_them": names[:_NAMES_MAX]})
     return levels

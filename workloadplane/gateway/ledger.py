@@ -1,8 +1,8 @@
 """What need not be done before bytes go out: choices and ended requests, put down together once the loop has written.
 
-In one turn of the loop a busy process answers a dozen requests, and the same work a dozen times in a row costs half
-of what it costs between other work. A lone request's answer goes out that much sooner. Whoever reads what is
-written here calls ``write`` first.
+The same work some dozen times in a row costs half of what it costs between other work, so a busy process gathers
+over several turns of its loop, until there are so many or the process's next flush. Otherwise all is put down as
+soon as the turn's answers have gone out. Whoever reads what is written here calls ``write`` first.
 """
 
 import time
@@ -16,6 +16,7 @@ from workloadplane.routing import Choice, RequestFacts, Snapshot
 if TYPE_CHECKING:
     from workloadplane.gateway.context import GatewayContext
 
+_MANY = 32
 _log = structlog.get_logger(__name__)
 _Chosen = tuple[str, str, RequestFacts | None, Snapshot, Choice, float]
 
@@ -23,12 +24,13 @@ _Chosen = tuple[str, str, RequestFacts | None, Snapshot, Choice, float]
 class Ledger:
     """One per process."""
 
-    __slots__ = ("_chosen", "_context", "_finished")
+    __slots__ = ("_chosen", "_context", "_finished", "_is_due")
 
     def __init__(self, context: "GatewayContext") -> None:
         self._context = context
         self._chosen: list[_Chosen] = []
         self._finished: list[tuple[Finished, Figures]] = []
+        self._is_due = False
 
     def chose(
         self,
@@ -39,22 +41,24 @@ class Ledger:
         choice: Choice,
     ) -> None:
         """A choice was made. ``facts``: ``None`` where nothing had to be weighed."""
-        chosen = self._chosen
-        if not (chosen or self._finished):
-            self._context.loop.call_soon(self.write)
-        chosen.append((request_id, deployment_id, facts, snapshot, choice, time.time()))
+        self._chosen.append((request_id, deployment_id, facts, snapshot, choice, time.time()))
+        if not self._is_due and (len(self._chosen) >= _MANY or not self._context.cohort.is_busy):
+            self._write_soon()
 
     def finished(self, done: Finished) -> None:
         """A request has ended; queue and limits know at once."""
-        finished = self._finished
-        if not (finished or self._chosen):
-            self._context.loop.call_soon(self.write)
-        finished.append((done, settle(self._context, done)))
+        self._finished.append((done, settle(self._context, done)))
+        if not self._is_due and (len(self._finished) >= _MANY or not self._context.cohort.is_busy):
+            self._write_soon()
+
+    def _write_soon(self) -> None:
+        self._is_due = True
+        self._context.loop.call_soon(self.write)
 
     def write(self) -> None:
         """Put down what has gathered. A fault of ours costs the one line that it is about."""
         context = self._context
-        context.cohort.note(len(self._chosen) + len(self._finished))
+        self._is_due = False
         chosen, self._chosen = self._chosen, []
         finished, self._finished = self._finished, []
         note = context.explained.note

@@ -271,6 +271,7 @@ class GatewayProcess:
         context.rate_limiter.forget(monotonic())
 
     def _flush(self) -> None:
+        self._context.ledger.write()
         self._context.access_log.write_to(self._log_outlet)
         try:
             self._context.spool.flush(monotonic())

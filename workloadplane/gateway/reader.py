@@ -9,6 +9,8 @@ llhttp does not show chunk extensions, so they are bounded by what is left when 
 time, bytes are given to it in slices until it is clear that the body is not chunked.
 """
 
+from typing import TYPE_CHECKING
+
 import httptools
 import msgspec
 
@@ -17,6 +19,10 @@ from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.remembered import Around, around_length, content_of
 from workloadplane.gateway.websocket.handshake import is_upgrade
+
+if TYPE_CHECKING:
+    from workloadplane.gateway.admission import Caller
+    from workloadplane.gateway.routes import Found
 
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"DELETE"})
 _SINGLE = frozenset(
@@ -46,12 +52,13 @@ _EARLY_BYTES_MAX = 64 * 1024
 class Derived(msgspec.Struct, gc=False):
     """What follows from a head alone; who works it out leaves it here for further requests with the same head.
 
-    forwarded:  the header lines that go on to an engine
-    key_sha256: of the key that came with it
+    forwarded: the header lines that go on to an engine
+    admitted:  its route and whose request it is, as long as ``Registry.changes`` is ``at_changes``
     """
 
     forwarded: bytes | None = None
-    key_sha256: bytes | None = None
+    admitted: "tuple[Found, Caller] | None" = None
+    at_changes: int = -1
 
 
 class Request(msgspec.Struct, gc=False):

@@ -76,25 +76,20 @@ def settle(context: "GatewayContext", done: Finished) -> Figures:
 
 def record(context: "GatewayContext", done: Finished, figures: Figures) -> None:
     """Write it down. A request that a peer passed on is counted there, where its client was met."""
-    priority = NAMES[done.entry.ticket.priority]
-    key = (
-        done.inquiry.route.deployment_id,
-        done.inquiry.route_class.name,
-        priority,
-        str(done.status),
-        done.outcome,
-    )
+    inquiry, served = done.inquiry, done.served
+    route, priority = inquiry.route, NAMES[done.entry.ticket.priority]
+    key = (route.deployment_id, inquiry.route_class.name, priority, str(done.status), done.outcome)
     context.counters.requests[key] += 1
-    if done.inquiry.caller.statement is None:
-        if done.served is not None and done.served.revision_id:
-            traffic = context.traffic.of(done.inquiry.route.deployment_id, done.served.revision_id)
+    if inquiry.caller.statement is None:
+        if served is not None and served.revision_id:
+            traffic = context.traffic.of(route.deployment_id, served.revision_id)
         else:
-            traffic = context.waiting_traffic(done.inquiry.route)
+            traffic = context.waiting_traffic(route)
         _add_to_window(traffic.window, done, figures, done.answer.stream)
         context.spool.append_usage(_usage_record(context, done, figures, traffic.revision_id))
     if done.span is not None:
         context.tracer.end(_ended(done.span, done, figures))
-    context.access_log.add(_access_line(done, figures))
+    context.access_log.add(_access_line(done, figures, priority))
 
 
 def _served_here_s(context: "GatewayContext", done: Finished) -> float | None:
@@ -118,9 +113,11 @@ def _figures(done: Finished) -> Figures:
             made = stream.token_events if told is None else told.tokens_sent
         if stream.token_events > 1 and first_s is not None:
             mean = ((stream.last_event_s or first_s) - first_s) / (stream.token_events - 1)
-    sent_s = done.sent_s
+    sent_s, given = done.sent_s, counts.input_tokens
+    if given is None and told is not None:
+        given = told.prompt_tokens
     return Figures(
-        counts.input_tokens or (told.prompt_tokens if told is not None else None) or 0,
+        given or 0,
         counts.cached_tokens or 0,
         made or 0,
         counts.audio_input_s or 0.0,
@@ -161,16 +158,17 @@ def _usage_record(
     context: "GatewayContext", done: Finished, figures: Figures, revision_id: str
 ) -> UsageRecord:
     """``revision_id``: of who served, or of who would have: a record without one cannot be booked."""
-    header = context.registry.header
-    served = done.served
+    header, spool = context.registry.header, context.spool
+    served, inquiry = done.served, done.inquiry
+    key = inquiry.caller.api_key
     return UsageRecord(
-        context.spool.gateway_instance,
-        context.spool.next_usage_sequence(),
+        spool.gateway_instance,
+        spool.next_usage_sequence(),
         done.request_id,
         done.ended_at,
-        done.inquiry.caller.api_key.project_id,
-        done.inquiry.caller.api_key.api_key_id,
-        done.inquiry.route.deployment_id,
+        key.project_id,
+        key.api_key_id,
+        inquiry.route.deployment_id,
         revision_id,
         served.revision if served else 0,
         served.replica_id if served else None,
@@ -178,7 +176,7 @@ def _usage_record(
         served.cluster_id if served else None,
         header.region if header else "",
         "interactive",
-        done.inquiry.route_class.name,
+        inquiry.route_class.name,
         done.status,
         done.outcome,
         figures.input_tokens,
@@ -194,18 +192,20 @@ def _usage_record(
     )
 
 
-def _access_line(done: Finished, figures: Figures) -> AccessLine:
+def _access_line(done: Finished, figures: Figures, priority: str) -> AccessLine:
+    served, inquiry, span, known_bytes = done.served, done.inquiry, done.span, done.known_bytes
+    key = inquiry.caller.api_key
     return AccessLine(
         done.ended_at,
         done.request_id,
-        done.inquiry.route_class.name,
+        inquiry.route_class.name,
         done.status,
         done.outcome,
-        done.inquiry.caller.api_key.project_id,
-        done.inquiry.caller.api_key.api_key_id,
-        done.inquiry.route.deployment,
-        done.served.replica_id if done.served else None,
-        done.served.region if done.served else None,
+        key.project_id,
+        key.api_key_id,
+        inquiry.route.deployment,
+        served.replica_id if served is not None else None,
+        served.region if served is not None else None,
         done.reasons,
         done.attempts,
         figures.queue_s,
@@ -215,10 +215,10 @@ def _access_line(done: Finished, figures: Figures) -> AccessLine:
         figures.output_tokens,
         None,  # no tunnel
         figures.cached_tokens,
-        done.span.trace_id if done.span is not None else None,
-        NAMES[done.entry.ticket.priority],
-        done.inquiry.adapter,
-        round(done.known_bytes / done.inquiry.prompt.size_bytes, 3) if done.known_bytes else 0.0,
+        span.trace_id if span is not None else None,
+        priority,
+        inquiry.adapter,
+        round(known_bytes / inquiry.prompt.size_bytes, 3) if known_bytes else 0.0,
         done.answer.rewriter is not None,
     )
 

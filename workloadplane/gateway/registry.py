@@ -85,9 +85,13 @@ class _Routing:
 
 @dataclass(slots=True)
 class Registry:
-    """One per process. Reading is look-ups in dictionaries."""
+    """One per process. Reading is look-ups in dictionaries.
+
+    changes: how often something was put in force; what follows from tables and a request's head alone holds meanwhile
+    """
 
     identity: Identity | None = None
+    changes: int = 0
     in_flight: dict[str, int] = field(default_factory=dict)
     burden: dict[str, float] = field(default_factory=dict)
     pressure: dict[str, float] = field(default_factory=dict)
@@ -256,6 +260,7 @@ class Registry:
             self._routing = None
             self._snapshots.clear()
         self.identity = identity
+        self.changes += 1
 
     def adopt_endpoints(self, endpoints: EndpointSet) -> Refusal | None:
         """Take these replicas unless they are an older generation."""
@@ -334,6 +339,7 @@ class Registry:
             self._avoided = {name: names for name, names in self._avoided.items() if name in prepared.routes}
             self.ejections.keep_budgets(prepared.routes)
         self._snapshots.clear()
+        self.changes += 1
 
     def _trusted(self, identity: Identity) -> dict[str, Ed25519PublicKey]:
         raw = {**identity.signing_keys, **(self._keys.signing_keys if self._keys else {})}

@@ -7,19 +7,26 @@ Only heads that the parser has read without objection, from the beginning of a r
 """
 
 import re
+from bisect import bisect_right
 
 import msgspec
 
 HEAD_BYTES_MAX = 4096
 _DIGITS_MAX = 18
+#: The fewest bytes that a content and its length's digits take together, by how many digits these are, from one on.
+_WITH_DIGITS = (1, *(10**digits + digits + 1 for digits in range(1, _DIGITS_MAX)))
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,%d})\r\n" % _DIGITS_MAX, re.IGNORECASE)
 
 
 class Around(msgspec.Struct, frozen=True, gc=False):
-    """A head without its content's length: the bytes before its digits, and those after them."""
+    """A head without its content's length: the bytes before its digits, and those after them.
+
+    size_bytes: of both
+    """
 
     before: bytes
     after: bytes
+    size_bytes: int
 
 
 def around_length(message: bytes) -> Around | None:
@@ -29,20 +36,20 @@ def around_length(message: bytes) -> Around | None:
     if told is None:
         return None
     begin, stop = told.span(1)
-    return Around(message[:begin], message[stop:end])
+    return Around(message[:begin], message[stop:end], begin + end - stop)
 
 
 def content_of(message: bytes, head: Around) -> bytes | None:
-    """The content of a message with this head; ``None`` if it has another one, or if this is not all or too much."""
-    before, after = head.before, head.after
-    if not message.startswith(before):
+    """The content of a message with this head; ``None`` if it has another one, or if this is not all or too much.
+
+    How many bytes there are besides the head tells how many of them are the length's digits. Slices are compared,
+    for CPython's ``find``, ``startswith`` and ``int`` of bytes take three times as long.
+    """
+    begin = len(head.before)
+    at = begin + bisect_right(_WITH_DIGITS, len(message) - head.size_bytes)
+    content_at = at + len(head.after)
+    if message[at:content_at] != head.after or message[:begin] != head.before:
         return None
-    begin = len(before)
-    stop = message.find(after, begin, begin + _DIGITS_MAX + len(after))
-    if stop < 0:
-        return None
-    digits = message[begin:stop]
-    content_at = stop + len(after)
-    if not digits.isdigit() or int(digits) != len(message) - content_at:
+    if message[begin:at] != b"%d" % (len(message) - content_at):
         return None
     return message[content_at:]

@@ -77,19 +77,23 @@ class Sending:
         if attempt is None:
             return
         self.attempt = None
-        if attempt.traffic is not None:
-            attempt.traffic.end()
+        traffic, name = attempt.traffic, attempt.name
+        if traffic is not None:
+            traffic.end()
             if attempt.burden:
                 self._lift(attempt)
             in_flight = self._context.registry.in_flight
-            left = in_flight[attempt.name] = in_flight[attempt.name] - 1
-            if not left:
-                del in_flight[attempt.name]
-        upstream, self._upstream = self._upstream, None
+            left = in_flight[name] - 1
+            if left:
+                in_flight[name] = left
+            else:
+                del in_flight[name]
+        upstream, connecting = self._upstream, self._connecting
         if upstream is not None:
+            self._upstream = None
             upstream.abandon()
-        connecting, self._connecting = self._connecting, None
         if connecting is not None:
+            self._connecting = None
             connecting.cancel()
 
     def close(self) -> None:

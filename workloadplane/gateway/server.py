@@ -270,9 +270,11 @@ class ClientConnection(ClientSocket):
             request.failure = errors.memory_bound()
         self._current = request
         request.began_s = monotonic()
-        if app.cohort.is_busy:
-            app.cohort.add_request(self)
+        cohort = app.cohort
+        if cohort.is_busy:
+            cohort.add_request(self)
         else:
+            cohort.met()
             app.handle(self, request)
 
     def on_turn(self) -> None:

@@ -102,17 +102,18 @@ class SseScanner:
 
     def feed(self, data: bytes, now_s: float) -> bytes:
         """Whole events to pass on. ``now_s``: when ``data`` came."""
-        if not self._tail and data.endswith(b"\n\n") and not self._passing and data.find(b"\r") < 0:
+        only_line_feeds = data.find(b"\r") < 0
+        if only_line_feeds and data.endswith(b"\n\n") and not (self._tail or self._passing):
             whole = data
         else:
+            only_line_feeds = False
             whole = self._take_whole(data)
-        if not whole:
-            return b""
+            if not whole:
+                return b""
+        usage_events = 0
         if whole.rfind(b'"usage"') >= 0:
             whole, usage_events = self._read_usage(whole)
-        else:
-            usage_events = 0
-        self._count(whole, now_s, usage_events)
+        self._count(whole if only_line_feeds else _with_line_feeds(whole), now_s, usage_events)
         self.last_bytes = whole
         return whole
 
@@ -154,8 +155,6 @@ class SseScanner:
         return buffer[:end]
 
     def _count(self, whole: bytes, now_s: float, usage_events: int) -> None:
-        if whole.find(b"\r") >= 0:
-            whole = _with_line_feeds(whole)
         events = whole.count(b"\ndata:") + whole.startswith(b"data:")
         form = self._form
         if whole.rfind(form.last) >= 0 and form.last_line.search(whole):
@@ -172,10 +171,11 @@ class SseScanner:
             if not events:
                 return
         self.token_events += events
+        last_s = self.last_event_s
         if self.first_event_s is None:
             self.first_event_s = now_s
-        elif self.last_event_s is not None:
-            gap_s = now_s - self.last_event_s
+        elif last_s is not None:
+            gap_s = now_s - last_s
             self.latency.observe(gap_s / events, events)
             if self.gap_s_max is None or gap_s > self.gap_s_max:
                 self.gap_s_max = gap_s

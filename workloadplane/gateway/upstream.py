@@ -214,6 +214,7 @@ class UpstreamConnection(asyncio.Protocol):
         if complete:
             if begins:
                 self._remember(data, self._head)
+            self._cohort.met()
             self._finish()
         if head is not None or body or complete:
             sink.on_response(head, body, complete)
@@ -231,6 +232,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._cohort.is_busy:
             self._cohort.add_answer(self)
         else:
+            self._cohort.met()
             self.on_turn()
         return True
 

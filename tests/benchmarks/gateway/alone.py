@@ -180,24 +180,33 @@ def _player(kind: Kind, gateway: Any, pool: _Pool) -> Callable[[], None]:
     if kind.streams:
         answer = [upstream.STREAM_HEAD, *(upstream.event() for _ in range(_EVENTS)), upstream.STREAM_END]
 
+    cohort, ledger = pool.cohort, gateway._context.ledger
+
+    def end_turn() -> None:
+        """As the loop would: what was gathered is handled, then what has become due is put down."""
+        if cohort._answers or cohort._requests:
+            cohort.handle()
+        if ledger._is_due:
+            ledger.write()
+
     def turn(begin: int) -> None:
         asked = range(begin, min(begin + _TURN, kind.requests))
         pool.taken.clear()
         for number in asked:
             clients[number % _CLIENTS].data_received(requests[number])
-        pool.cohort.handle()
+        end_turn()
         for data in answer:
             for replica in pool.taken:
                 replica.data_received(data)
-            pool.cohort.handle()
+            end_turn()
         for number in asked:
             told = sockets[number % _CLIENTS].written
             assert told.startswith(b"HTTP/1.1 200 ") or kind.streams, told
-        gateway._context.ledger.write()
 
     def play() -> None:
         for begin in range(0, kind.requests, _TURN):
             turn(begin)
+        ledger.write()
 
     return play
 

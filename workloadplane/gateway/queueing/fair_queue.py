@@ -12,10 +12,11 @@ operation takes time logarithmic in the number of tenants.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import takewhile
 from typing import Generic, TypeVar
+
+import msgspec
 
 from workloadplane.gateway.queueing.priority import CLASSES
 
@@ -28,8 +29,7 @@ _STALE_ENTRIES_MAX = 64
 T = TypeVar("T")
 
 
-@dataclass(slots=True, eq=False)
-class Ticket(Generic[T]):
+class Ticket(msgspec.Struct, Generic[T], eq=False):
     """One place. ``number`` is its rank by arrival; ``cost`` in weighted tokens, as ``FairQueue`` charges it."""
 
     item: T
