@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import cast
 
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 
 from tests.support.gateway import (
     AUTHORIZED,
+    SECRET,
     Received,
     agent,
     agent_state,
     gateway,
     json_answer,
     run,
+    sends,
     upstream,
 )
 from tests.support.tables import api_key
@@ -201,5 +204,37 @@ def test_requests_and_answers_with_known_heads_are_passed_on(tmp_path: Path) -> 
                 registry = running.process._context.registry
                 await eventually_async(lambda: registry.generation("keyset") == 2)
                 assert (await client.post(url, json=body)).status_code == 401
+
+    run(scenario())
+
+
+def test_a_key_that_has_run_out_opens_nothing_though_its_head_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What head and tables settle is not asked again, but time goes on by itself."""
+
+    async def scenario() -> None:
+        state = agent_state(tmp_path / "agent")
+        async with upstream(sends(json_answer(b"{}"))) as engine, agent(state.directory) as plane:
+            state = agent_state(tmp_path / "agent", engine.port, signer=state.signer)
+            async with gateway(tmp_path / "gateway", state) as running:
+                await eventually_async(lambda: bool(plane.writers), what="the agent is there")
+                ends_at = time.time() + 3600.0
+                keys = [api_key(SECRET, expires_at=ends_at)]
+                table = state.signer.keyset(keys, audience=state.cluster_id, generation=2)
+                plane.push(TablePush(kind="keyset", table=table))
+                registry = running.process._context.registry
+                await eventually_async(lambda: registry.generation("keyset") == 2)
+                body = b'{"model":"chat","messages":[]}'
+                head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer %s\r\n"
+                head = head % SECRET.encode() + b"content-length: %d\r\n\r\n" % len(body)
+                reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+                for _ in range(5):
+                    writer.write(head + body)  # head and body in one read
+                    assert (await reader.readuntil(b"{}")).startswith(b"HTTP/1.1 200 ")
+                monkeypatch.setattr(time, "time", lambda: ends_at + 1.0)
+                writer.write(head + body)
+                assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
+                writer.close()
 
     run(scenario())

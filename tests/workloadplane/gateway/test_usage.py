@@ -182,3 +182,19 @@ def test_a_record_that_cannot_be_made_costs_no_other_one(
                 assert [each.request_id for each in await running.usage_of(2)] == ["one", "two"]
 
     run(scenario())
+
+
+def test_what_a_busy_gateway_gathers_is_put_down_with_its_next_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few requests there are, they don't wait for more."""
+    monkeypatch.setattr(Ledger, "_write_soon", lambda self: None)
+
+    async def scenario() -> None:
+        async with upstream(sends(json_answer(b"{}"))) as engine:
+            state = agent_state(tmp_path / "agent", engine.port)
+            async with gateway(tmp_path / "gateway", state) as running:
+                assert (await raw(running.port, post(b'{"model":"chat","messages":[]}'))).startswith(OK)
+                assert len(await running.usage_of(1)) == 1
+
+    run(scenario())
