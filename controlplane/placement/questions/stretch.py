@@ -10,14 +10,17 @@ instance and does not pack.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING
 
 from controlplane.placement.judge.standing import COVERS, TOLERANCE
 from controlplane.placement.supply import FailureDomain, Pool
 from controlplane.placement.wishes import WantedDeployment
+
+if TYPE_CHECKING:
+    from controlplane.placement.search.highs import Model
 
 #: Rent breaks ties, by so small a part of it.
 _TIE = 1e-5
@@ -71,69 +74,19 @@ class Stretch:
     more_usd_per_h: float
 
 
-@dataclass(slots=True)
-class _Program:
-    """Columns and rows as they come; ``solve`` gives the columns' values."""
-
-    costs: list[float] = field(default_factory=list)
-    uppers: list[float] = field(default_factory=list)
-    whole: list[bool] = field(default_factory=list)
-    rows: list[tuple[Mapping[int, float], float, float]] = field(default_factory=list)
-
-    def column(self, cost: float, *, upper: float = inf, whole: bool = True) -> int:
-        self.costs.append(cost)
-        self.uppers.append(upper)
-        self.whole.append(whole)
-        return len(self.costs) - 1
-
-    def row(self, terms: Mapping[int, float], *, low: float = -inf, high: float = inf) -> None:
-        self.rows.append((terms, low, high))
-
-    def solve(self) -> Sequence[float] | None:
-        """None where there is no solution, or none was found within ``_MOST_NODES``."""
-        import highspy  # takes a while to load, and few ever ask
-
-        highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]
-        highs.setOptionValue("output_flag", False)
-        highs.setOptionValue("threads", 1)
-        highs.setOptionValue("mip_max_nodes", _MOST_NODES)
-        highs.setOptionValue("mip_rel_gap", 1e-6)
-        highs.passModel(self._model(highspy))
-        if highs.run() == highspy.HighsStatus.kError:
-            return None
-        if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-            return None
-        return list(highs.getSolution().col_value)
-
-    def _model(self, highspy: Any) -> Any:
-        import numpy as np
-
-        model = highspy.HighsLp()
-        model.num_col_, model.num_row_ = len(self.costs), len(self.rows)
-        model.col_cost_ = np.array(self.costs)
-        model.col_lower_ = np.zeros(len(self.costs))
-        model.col_upper_ = np.array(self.uppers)
-        model.row_lower_ = np.array([low for _, low, _ in self.rows])
-        model.row_upper_ = np.array([high for _, _, high in self.rows])
-        integer, real = highspy.HighsVarType.kInteger, highspy.HighsVarType.kContinuous
-        model.integrality_ = [integer if whole else real for whole in self.whole]
-        model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-        lengths = [len(terms) for terms, _, _ in self.rows]
-        model.a_matrix_.start_ = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        model.a_matrix_.index_ = np.array(
-            [column for terms, _, _ in self.rows for column in terms], dtype=np.int32
-        )
-        model.a_matrix_.value_ = np.array([value for terms, _, _ in self.rows for value in terms.values()])
-        return model
-
-
 def least_stretch(
     deployment: WantedDeployment, places: Sequence[Place], money_left_usd_per_h: float | None
 ) -> Stretch | None:
     """``money_left_usd_per_h``: what its project's budget leaves it; None: it has none. None where nothing would do."""
     if not places:
         return None
-    program = _Program()
+    from controlplane.placement.search.highs import (  # HiGHS loads slowly; few ever ask
+        Model,
+        is_optimal,
+        silent,
+    )
+
+    program = Model()
     blocks = [_replicas(program, deployment, places)]
     if deployment.posture == "active_active":
         _survive(program, deployment, places, blocks[0])
@@ -162,9 +115,11 @@ def least_stretch(
             for index, place in enumerate(places)
         }
         program.row({**spent, money: -1.0}, high=max(0.0, money_left_usd_per_h))
-    values = program.solve()
-    if values is None:
+    highs = program.passed(silent(mip_max_nodes=_MOST_NODES, mip_rel_gap=1e-6))
+    highs.run()
+    if not is_optimal(highs):
         return None
+    values = highs.getSolution().col_value
     instances = {place.pool.pool_id: round(values[grown[index]]) for index, place in enumerate(places)}
     return Stretch(
         instances={pool_id: count for pool_id, count in instances.items() if count > 0},
@@ -185,7 +140,7 @@ def _reluctance(place: Place) -> float:
     return _SPOT_POOL if place.pool.procurement == "spot" else 1.0
 
 
-def _replicas(program: _Program, deployment: WantedDeployment, places: Sequence[Place]) -> list[int]:
+def _replicas(program: "Model", deployment: WantedDeployment, places: Sequence[Place]) -> list[int]:
     return [
         program.column(
             place.replica_usd_per_h * _TIE, upper=inf if place.limit is None else float(place.limit)
@@ -195,7 +150,7 @@ def _replicas(program: _Program, deployment: WantedDeployment, places: Sequence[
 
 
 def _enough(
-    program: _Program,
+    program: "Model",
     deployment: WantedDeployment,
     places: Sequence[Place],
     columns: Mapping[int, int],
@@ -208,7 +163,7 @@ def _enough(
 
 
 def _survive(
-    program: _Program, deployment: WantedDeployment, places: Sequence[Place], columns: Sequence[int]
+    program: "Model", deployment: WantedDeployment, places: Sequence[Place], columns: Sequence[int]
 ) -> None:
     """Enough with nothing lost, and outside of each domain that must be survived."""
     _enough(program, deployment, places, dict(enumerate(columns)))
@@ -226,7 +181,7 @@ def _to_survive(deployment: WantedDeployment, places: Sequence[Place]) -> Iterat
 
 
 def _one_cluster_each(
-    program: _Program,
+    program: "Model",
     deployment: WantedDeployment,
     places: Sequence[Place],
     blocks: Sequence[Sequence[int]],

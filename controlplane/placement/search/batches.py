@@ -60,7 +60,7 @@ class Prices:
         return self.used + self.scarce
 
 
-def rounded(offer: Offer, pools: Pools, lawless: Sequence[Floats] = ()) -> Threshold | None:
+def rounded(offer: Offer, pools: Pools) -> Threshold | None:
     """The offer's needs in whole numbers, or None where tables would not do: too large, or losses that overlap."""
     if not len(offer.pools) or not disjoint(offer):
         return None
@@ -68,12 +68,10 @@ def rounded(offer: Offer, pools: Pools, lawless: Sequence[Floats] = ()) -> Thres
     price = pools.rent_micro_usd_per_gpu_h[offer.pools] * offer.gpus
     found = None
     for most in QUOTAS:
-        found = threshold(
-            offer.share * survival, survival / offer.needs.replicas, price, most=most, lawless=lawless
-        )
+        found = threshold(offer.share * survival, survival / offer.needs.replicas, price, most=most)
         if found.error < 0.01:
             return found
-    return found if found is not None and (found.error < 0.3 or lawless) else None
+    return found if found is not None and (found.error < 0.3) else None
 
 
 def disjoint(offer: Offer) -> bool:

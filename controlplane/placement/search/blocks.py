@@ -1,8 +1,11 @@
 """One offer as rows and columns of a program with whole numbers: exact, whatever its losses, posture and bounds."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from controlplane.placement.rules.needs import TOLERANCE
+from controlplane.placement.search.highs import Model
 from controlplane.placement.search.offers import Bools, Floats, Ints, Offer, Pools
 
 #: What a row may fall short by; half of what a plan may, so that no solution is turned down for rounding.
@@ -12,8 +15,9 @@ _SHORT = TOLERANCE / 2
 class Block:
     """Columns: replicas that stay, replicas that are new (both by pool), then traffic by origin and region.
 
-    In ``active_passive`` instead of traffic: whether a cluster serves, and whether it stands by. Room that a
-    deployment's own outgoing replicas leave is not seen: callers subtract what it may save.
+    In ``active_passive`` instead of traffic: whether a cluster serves, and whether it stands by. Last, where replicas
+    may be missing, how many are. Room that a deployment's own outgoing replicas leave is not seen: callers subtract
+    what it may save.
     """
 
     def __init__(self, offer: Offer, pools: Pools) -> None:
@@ -23,12 +27,13 @@ class Block:
         self.places, self.at = np.unique(place[offer.pools], return_inverse=True)
         width, origins = len(self.places), len(offer.load)
         self.others = 2 * width if offer.passive else origins * width
-        self.columns = 2 * self.count + self.others
+        self.columns = 2 * self.count + self.others + int(offer.short)
         held = np.minimum(offer.held, offer.limit)
-        self.upper = np.concatenate([held, offer.limit - held, np.ones(self.others)]).astype(float)
+        missing = [offer.needs.size] if offer.short else []
+        self.upper = np.concatenate([held, offer.limit - held, np.ones(self.others), missing]).astype(float)
         self.whole = np.ones(self.columns, dtype=bool)
         if not offer.passive:
-            self.whole[2 * self.count :] = False
+            self.whole[2 * self.count : 2 * self.count + self.others] = False
         rows = [self._replicas(np.ones(self.count), -np.inf, float(offer.deployment.max_replicas))]
         rows += self._passive() if offer.passive else [*self._served(), *self._traffic()]
         self.lines = np.array([line for line, _, _ in rows])
@@ -45,7 +50,52 @@ class Block:
             flows = np.zeros((len(offer.load), len(self.places)))
             flows[:, self.at] = offer.late
             others = flows.ravel()
-        return np.concatenate([unit - offer.leaving, unit + offer.refused, others])
+        missing = [offer.missing] if offer.short else []
+        return np.concatenate([unit - offer.leaving, unit + offer.refused, others, missing])
+
+    def enter(self, model: Model, costs: Floats, chosen: int | None = None) -> int:
+        """Put columns and rows into a model; ``chosen``: the column that says whether all of it is meant, or nothing.
+
+        Where the first column is.
+        """
+        first = model.columns(costs, self.upper, self.whole)
+        for line, low, high in zip(self.lines, self.low, self.high, strict=True):
+            terms = {first + int(place): float(line[place]) for place in np.flatnonzero(line)}
+            if chosen is None:
+                model.row(terms, low=low, high=high)
+            elif low == high:
+                model.row({**terms, chosen: -low}, low=0.0, high=0.0)
+            else:
+                if np.isfinite(low):
+                    model.row({**terms, chosen: -low}, low=0.0)
+                if np.isfinite(high):
+                    model.row({**terms, chosen: -high}, high=0.0)
+        if chosen is not None:
+            for place in [*range(2 * self.count), *range(2 * self.count + self.others, self.columns)]:
+                model.row({first + place: 1.0, chosen: -float(self.upper[place])}, high=0.0)
+        return first
+
+    def replicas_at(self, first: int, position: int) -> tuple[int, int]:
+        """The columns of a pool's replicas: those that stay, those that are new."""
+        return first + position, first + self.count + position
+
+    def guess(self, replicas: Ints, standby: Bools) -> Mapping[int, float]:
+        """The columns of whole numbers, for replicas by pool."""
+        stay = np.minimum(replicas, self.upper[: self.count])
+        values = [*stay, *(replicas - stay)]
+        if self.offer.passive:
+            serving, standing = np.zeros(len(self.places)), np.zeros(len(self.places))
+            serving[self.at[(replicas > 0) & ~standby]] = 1.0
+            standing[self.at[(replicas > 0) & standby]] = 1.0
+            values += [*serving, *standing]
+        found = {place: float(value) for place, value in enumerate(values)}
+        if self.offer.short:
+            found[self.columns - 1] = float(self.offer.missing_replicas(replicas))
+        return found
+
+    def nothing(self) -> Mapping[int, float]:
+        """The columns of whole numbers of an offer that is not taken."""
+        return dict.fromkeys(map(int, np.flatnonzero(self.whole)), 0.0)
 
     def plan(self, values: Floats) -> tuple[Ints, Bools]:
         """Replicas by pool (rounded up where they are parts), and which of them stand by."""
@@ -53,29 +103,39 @@ class Block:
         replicas = np.ceil(total - 1e-5).astype(np.int64)
         aside = np.zeros(self.count, dtype=bool)
         if self.offer.passive:
-            aside = (values[2 * self.count + len(self.places) :] > 0.5)[self.at] & (replicas > 0)
+            standing = values[2 * self.count + len(self.places) : 2 * self.count + 2 * len(self.places)]
+            aside = (standing > 0.5)[self.at] & (replicas > 0)
         return replicas, aside
 
-    def _replicas(self, part: Floats, low: float, high: float) -> tuple[Floats, float, float]:
+    def _replicas(
+        self, part: Floats, low: float, high: float, missing: float = 0.0
+    ) -> tuple[Floats, float, float]:
         line = np.zeros(self.columns)
         line[: self.count] = line[self.count : 2 * self.count] = part
+        if self.offer.short:
+            line[-1] = missing
         return line, low, high
 
-    def _parts(self) -> list[Floats]:
-        """What a replica gives of the demand and of the replicas that are needed; one of them where it says it all."""
+    def _parts(self) -> list[tuple[Floats, float]]:
+        """What a replica gives of the demand and of the replicas that are needed, and what one that is missing stands
+        for; one of them where it says it all.
+        """
         offer = self.offer
         survival = offer.survival if offer.level != "none" else np.ones(self.count)
         share, count = offer.share * survival, survival / offer.needs.replicas
+        both = [(share, 1 / offer.needs.size), (count, 1 / offer.needs.replicas)]
+        if offer.short:
+            return both
         if np.all(share <= count):
-            return [share]
-        return [count] if np.all(count <= share) else [share, count]
+            return both[:1]
+        return both[1:] if np.all(count <= share) else both
 
     def _served(self) -> list[tuple[Floats, float, float]]:
         losses = list(self.offer.losses.values()) or [np.zeros(self.count, dtype=bool)]
         return [
-            self._replicas(np.where(lost, 0.0, part), 1.0 - _SHORT, np.inf)
+            self._replicas(np.where(lost, 0.0, part), 1.0 - _SHORT, np.inf, missing)
             for lost in losses
-            for part in self._parts()
+            for part, missing in self._parts()
         ]
 
     def _traffic(self) -> list[tuple[Floats, float, float]]:
@@ -92,7 +152,7 @@ class Block:
                 line, _, _ = self._replicas(np.where(here, -1.0, 0.0), 0.0, 0.0)
                 line[start + origin * width + region] = 1.0
                 rows.append((line, -np.inf, 0.0))
-            if origins and offer.needs.served >= 1.0:
+            if origins and offer.needs.served >= 1.0 and not offer.short:
                 line, _, _ = self._replicas(np.where(here, -offer.share, 0.0), 0.0, 0.0)
                 line[start + np.arange(origins) * width + region] = offer.load
                 rows.append((line, -np.inf, TOLERANCE))
@@ -104,11 +164,15 @@ class Block:
         survives = offer.level != "none"
         rows = []
 
-        def line(serving: Floats, standing: Floats, part: Floats | None = None) -> Floats:
+        def line(
+            serving: Floats, standing: Floats, part: Floats | None = None, missing: float = 0.0
+        ) -> Floats:
             found = np.zeros(self.columns)
             if part is not None:
                 found[: self.count] = found[self.count : start] = part
-            found[start : start + width], found[start + width :] = serving, standing
+            found[start : start + width], found[start + width : start + 2 * width] = serving, standing
+            if offer.short:
+                found[-1] = missing
             return found
 
         every, none = np.ones(width), np.zeros(width)
@@ -118,7 +182,8 @@ class Block:
             here = self.at == cluster
             only = np.eye(width)[cluster]
             rows.extend(
-                (line(-only, -only, np.where(here, part, 0.0)), -_SHORT, np.inf) for part in self._parts()
+                (line(-only, -only, np.where(here, part, 0.0), missing), -_SHORT, np.inf)
+                for part, missing in self._parts()
             )
             for position in np.flatnonzero(here):
                 most = float(offer.limit[position])

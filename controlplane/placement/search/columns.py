@@ -15,7 +15,8 @@ from controlplane.placement.wishes import Survivability
 class Column:
     """``replicas`` by (position of the pool, standby). ``cost`` in micro-USD/h: all but the rent of its rooms.
 
-    ``level`` and ``far`` say what it keeps of the wishes; None: a deployment's entry in the plan that was begun from.
+    ``broken`` is what of the cost is wishes given up. ``level``, ``far`` and ``short`` say what it keeps of them; None:
+    a deployment's entry in the plan that was begun from.
     ``gpus`` by position: what it fills; ``beyond``: the same, beside the room that its own outgoing replicas leave.
     """
 
@@ -25,8 +26,10 @@ class Column:
     gpus: Mapping[int, float]
     beyond: Mapping[int, float]
     budgeted: float
+    broken: float = 0.0
     level: Survivability | None = None
     far: bool = False
+    short: bool = False
 
     @property
     def key(self) -> tuple[int, tuple[tuple[tuple[int, bool], int], ...]]:
@@ -37,6 +40,8 @@ def lawful(offer: Offer, replicas: Ints, standby: Bools | None = None) -> bool:
     """Whether a plan keeps everything that its offer promises (posture aside: whoever makes it sees to that)."""
     if replicas.sum() > offer.deployment.max_replicas or np.any(replicas > offer.limit):
         return False
+    if offer.short:
+        return bool(replicas.any())
     survives = offer.level != "none"
     counted = replicas * offer.survival if survives else replicas.astype(float)
     if standby is not None and offer.passive:
@@ -54,18 +59,6 @@ def _suffices(offer: Offer, counted: Floats) -> bool:
         np.dot(offer.share, counted) >= 1 - TOLERANCE / 2
         and counted.sum() >= offer.needs.replicas - TOLERANCE / 2
     )
-
-
-def lacking(offer: Offer, replicas: Ints, standby: Bools | None = None) -> list[Floats]:
-    """What is left after each loss that leaves too little: replicas by pool."""
-    counted = replicas * offer.survival if offer.level != "none" else replicas.astype(float)
-    if offer.passive and standby is not None:
-        gone = [standby, ~standby] if offer.level != "none" else [standby]
-    else:
-        gone = list(offer.losses.values()) or [np.zeros(len(replicas), dtype=bool)]
-    return [
-        np.where(lost, 0.0, replicas) for lost in gone if not _suffices(offer, np.where(lost, 0.0, counted))
-    ]
 
 
 def repaired(
@@ -131,11 +124,8 @@ def column(offers: Offers, offer: Offer, replicas: Ints, standby: Bools | None =
     """The column of a lawful plan."""
     aside = np.zeros(len(replicas), dtype=bool) if standby is None else standby
     new, stay = np.maximum(replicas - offer.held, 0), np.minimum(replicas, offer.held)
-    cost = (
-        offer.penalty
-        + offer.gone
-        + float(np.dot(offer.refused, new) + np.dot(offer.leaving, offer.held - stay))
-    )
+    broken = offer.penalty + (offer.missing * offer.missing_replicas(replicas) if offer.short else 0.0)
+    cost = broken + offer.gone + float(np.dot(offer.refused, new) + np.dot(offer.leaving, offer.held - stay))
     cost += _traffic(offers, offer, np.where(aside, 0, replicas))
     used = np.flatnonzero(replicas)
     return Column(
@@ -148,8 +138,10 @@ def column(offers: Offers, offer: Offer, replicas: Ints, standby: Bools | None =
             for k in used
         },
         budgeted=float(np.dot(offer.promised, replicas)),
+        broken=broken,
         level=offer.level,
         far=offer.far,
+        short=offer.short,
     )
 
 

@@ -9,7 +9,7 @@ Never worse than the plan it starts from, and deterministic for its seed and eff
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,12 +20,13 @@ from controlplane.placement.greedy.solver import solve
 from controlplane.placement.plan import PlacementPlan
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.cost import plan_costs, priced
-from controlplane.placement.search.batches import Prices
+from controlplane.placement.search.bidding import Bidding
+from controlplane.placement.search.clock import Clock
 from controlplane.placement.search.columns import Column, column, lawful
+from controlplane.placement.search.joint import Joint, Limits, Party, Taken
 from controlplane.placement.search.market import Demanders, column_of
 from controlplane.placement.search.master import Master, Relaxed
-from controlplane.placement.search.offers import Floats, Offers
-from controlplane.placement.search.programs import together
+from controlplane.placement.search.offers import Offer, Offers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,28 +44,25 @@ class Effort:
     left_s: Callable[[], float] | None = None
 
 
-#: So few deployments are priced exactly from the first round on; so many more integer programs a round are solved.
-_FEW = 12
-
 #: So many deployments choose anew together.
 _TOGETHER = 8
 
-#: Pricing ends where bound and master's value are this near.
-_CLOSED = 2e-4
+#: Of so many prices programs of several deployments are told what was proven at them.
+_TOLD = 6
 
-#: In the first rounds prices are far off: tables are coarse then, and no integer program is solved.
-_COARSE_ROUNDS = 4
+#: A whole plan is good enough where it is this near to its bound, as a part of what is spent.
+_GAP = 1e-4
 
-#: How much of the best prices goes into the next ones.
-_KEEP = 0.5
-
-#: Of what the linear answer takes whole, so much is chosen anew: first little, more if that leaves no way, then all,
-#: beginning with what was found. Of so few deployments at once.
-_FREED = (0.1, 0.3, 0.6, 1.0)
+#: Of what the linear answer takes whole, so much is chosen anew: the first time, and later. Of so few at once.
+_FREED = (0.1, 0.3, 0.6)
+_FREED_AGAIN = (0.6, 1.0)
 _WHOLE_AT_ONCE = 200
 
-#: So many times prices, choice and repair take turns, the first time with half of all pricing.
-_TURNS = 5
+#: So many times prices, choice and repair take turns, after a first time with half of all pricing.
+_TURNS = 4
+
+#: Repair ends for this turn where it was in vain so many times in a row.
+_IN_VAIN = 20
 
 
 def improve(
@@ -83,27 +81,6 @@ def improve(
 
 
 @dataclass(slots=True)
-class _Clock:
-    """The time limit, if there is one, and when the present step has to end."""
-
-    left_s: Callable[[], float] | None
-    end_s: float = 0.0
-
-    def until(self, share: float) -> None:
-        """Let the next step take this share of what is left."""
-        self.end_s = 0.0 if self.left_s is None else self.left_s() * (1 - share)
-
-    @property
-    def seconds(self) -> float:
-        """What the step has left."""
-        return 1e6 if self.left_s is None else max(0.0, self.left_s() - self.end_s)
-
-    def late(self) -> bool:
-        """Whether the step has to end."""
-        return self.seconds <= 0
-
-
-@dataclass(slots=True)
 class _Search:
     problem: PlacementProblem
     start: PlacementPlan
@@ -112,22 +89,15 @@ class _Search:
     offers: Offers = field(init=False)
     demanders: Demanders = field(init=False)
     master: Master = field(init=False)
-    clock: _Clock = field(init=False)
+    bidding: Bidding = field(init=False)
     chosen: list[int] = field(init=False)
-    bound: float = -math.inf
-    center: Prices | None = None
-    relaxed: Relaxed | None = None
-    rounds: int = 0
-    pure: bool = False
-    fine: bool = False
-    done: bool = False
 
     def __post_init__(self) -> None:
         costs = plan_costs(self.problem, self.start)
         self.offers = Offers(self.problem)
         self.demanders = Demanders(self.offers, self.start.deployments)
         self.master = Master(self.offers, self.demanders.numbers)
-        self.clock = _Clock(self.effort.left_s)
+        self.bidding = Bidding(self.demanders, self.master)
         begun = []
         for number in self.demanders.numbers:
             entry = self.start.deployments[number]
@@ -137,88 +107,37 @@ class _Search:
 
     def run(self) -> None:
         """Prices first, then choice, repair and better prices in turn, until effort or time ends or nothing is open."""
-        first, rest = self.effort.rounds - self.effort.rounds // 2, self.effort.rounds // 2
-        self.find_prices(first, share=0.5)
-        self.choose(share=0.4)
-        if len(self.chosen) <= _FEW:
-            self.clock.until(1.0)
-            self._anew({self._number(index) for index in self.chosen})
-            self._prove()
+        clock, rounds = Clock(self.effort.left_s), self.effort.rounds
+        self.bidding.run(max(1, rounds // 2), clock.part(0.5))
+        self.choose(_FREED, clock.part(0.4))
+        if self.bidding.few:
+            self._finish(clock)
             return
-        for turn in range(1, _TURNS):
-            part = 1 / (_TURNS - turn)
-            if not self.done:
-                self.find_prices(rest // (_TURNS - 1), share=0.35 * part)
-                self.choose(share=0.55 * part)
-            self.repair(self.effort.repairs // (_TURNS - 1), share=part if self.done else 0.5 * part)
+        for turn in range(_TURNS, 0, -1):
+            mine = clock.part(1 / turn)
+            if not self.bidding.settled:
+                self.bidding.run((rounds - rounds // 2) // _TURNS, mine.part(0.35))
+            self.choose(_FREED_AGAIN, mine.part(0.5))
+            self.repair(self.effort.repairs // _TURNS, mine)
 
-    def find_prices(self, rounds: int, *, share: float) -> None:
-        """Price all deployments, again and again; the best bound and the columns remain."""
-        self.clock.until(share)
-        count = len(self.demanders.numbers)
-        self.fine = self.fine or count <= _FEW
-        for turn in range(rounds):
-            self.relaxed = self.master.relax()
-            if self.relaxed is None or (self.rounds and self.clock.late()):
-                break
-            self.fine = self.fine or self.rounds >= _COARSE_ROUNDS
-            prices = self._next_prices(self.relaxed.prices, 0.0 if self.pure else _KEEP)
-            programs = _FEW + count // (12 if turn < rounds - 1 else 1) if self.fine else 0
-            fresh = self._named(prices, self.relaxed, programs)
-            self.rounds += 1
-            if self.relaxed.over and (not fresh or turn % 4 == 3):
-                self.master.forbid_more()
-            elif self.fine and (self._is_closed(self.relaxed) or (self.pure and not fresh)):
-                self.done = True
-                break
-            self.pure, self.fine = not fresh, self.fine or not fresh
-        self.relaxed = self.master.relax()
+    def choose(self, shares: Sequence[float], clock: Clock) -> None:
+        """Of the columns that could be in the best plan, one a deployment.
 
-    def _named(self, prices: Prices, answer: Relaxed, programs: int) -> int:
-        """Let all deployments name their cheapest plans: how many of them are new."""
-        worth = dict(zip(self.demanders.numbers, answer.worth, strict=True))
-        found = self.demanders.price(prices, programs=programs, worth=worth, late=self.clock.late)
-        bound = sum(found.bounds.values()) - self.master.constant(prices)
-        if bound > self.bound:
-            self.bound, self.center = bound, prices
-        if self.fine:
-            self.demanders.refine(found)
-        return self.master.add(found.columns)
-
-    def _is_closed(self, answer: Relaxed) -> bool:
-        return answer.value - self.bound <= _CLOSED * abs(answer.value)
-
-    def _next_prices(self, named: Prices, keep: float) -> Prices:
-        if self.center is None:
-            return self.master.guess()
-
-        def between(old: Floats, new: Floats) -> Floats:
-            mixed: Floats = keep * old + (1 - keep) * new
-            return mixed
-
-        return Prices(
-            used=between(self.center.used, named.used),
-            scarce=between(self.center.scarce, named.scarce),
-            budget=between(self.center.budget, named.budget),
-        )
-
-    def choose(self, *, share: float) -> None:
-        """Of the columns that could be in the best plan, one a deployment."""
-        self.clock.until(share)
-        if self.relaxed is None:
+        shares: of what the linear answer takes whole, so much is chosen anew, by chance; one after the other
+        """
+        if self.bidding.relaxed is None:
             return
-        reduced = self.master.reduced(self.relaxed)
+        reduced = self.master.reduced(self.bidding.relaxed)
         most = np.sort(reduced)[min(len(reduced) - 1, 6 * len(self.demanders.numbers))]
         chosen = set(self.chosen)
         open_ = [index for index in range(len(reduced)) if reduced[index] <= most or index in chosen]
-        found = len(self.chosen) <= _WHOLE_AT_ONCE
-        for freed in _FREED:
-            if found and freed < 1:
-                continue
-            settled = self._settled(self.relaxed, freed)
+        if len(self.chosen) <= _WHOLE_AT_ONCE:
+            shares = (1.0,)
+        for place, freed in enumerate(shares):
+            settled = self._settled(self.bidding.relaxed, freed)
             numbers = {self._number(index) for index in settled}
             free = [index for index in open_ if self._number(index) not in numbers]
-            found = self._try(free, settled, share=0.5 if freed < 1 else 1.0)
+            self._try(free, settled, clock.part(1 / (len(shares) - place)))
 
     def _settled(self, answer: Relaxed, freed: float) -> list[int]:
         """Columns that the linear answer takes whole, but for a share ``freed`` of them, by chance."""
@@ -226,55 +145,91 @@ class _Search:
         keep = self.rng.random(len(whole)) >= freed
         return [index for index, kept in zip(whole, keep, strict=True) if kept]
 
-    def repair(self, times: int, *, share: float) -> None:
-        """Deployments that meet in the same pools choose anew together, in the room that all others leave."""
-        self.clock.until(share)
+    def repair(self, times: int, clock: Clock) -> None:
+        """Deployments that meet in the same pools choose anew together, in the room that all others leave.
+
+        Until it was in vain so many times in a row.
+        """
+        vain = 0
         for _ in range(times):
-            if self.clock.late():
+            if clock.late() or vain == _IN_VAIN:
                 break
-            self._anew(self._neighbours(min(_TOGETHER, len(self.chosen))))
+            before = self.chosen
+            self._anew(self._neighbours(min(_TOGETHER, len(self.chosen))), clock)
+            vain = vain + 1 if self.chosen is before else 0
 
-    def _prove(self) -> None:
-        """A bound on all plans together, where nobody gives up a wish but who did in the beginning."""
-        if any(len(offers) > 1 or not len(offers[0].pools) for offers in self.demanders.by_number.values()):
+    def _finish(self, clock: Clock) -> None:
+        """All together, each with all that could still be in a better plan, to the end: the best plan and its bound."""
+        cost = self.master.value(self.chosen)
+        parties = [self._party(number, cost) for number in self.demanders.numbers]
+        if not all(party.offers for party in parties):
             return
-        bound, _ = together(
-            self.offers,
-            self.demanders.every(),
-            self.master.room(()),
-            gap=1e-4,
-            nodes=self.effort.nodes,
-            time_s=self.clock.seconds,
-            strict=False,
-        )
-        self.bound = max(self.bound, min(bound, *self.demanders.floor.values()))
+        loose = self._joint(parties, (), strict=False)
+        answer = loose.solve(self._limits(clock), self._guess(parties))
+        self.bidding.bound = max(self.bidding.bound, min(answer.bound, cost))
+        if not self._take(answer.taken, ()) and not loose.exact:
+            self._take(self._joint(parties, (), strict=True).solve(self._limits(clock)).taken, ())
 
-    def _anew(self, numbers: set[int]) -> None:
-        offers = {
-            index: offer
-            for index in self.chosen
-            if self._number(index) in numbers
-            and (offer := self.demanders.offer_of(self.master.columns[index])) is not None
-        }
-        others = [index for index in self.chosen if index not in offers]
-        found = list(offers.values())
-        if not found:
+    def _party(self, number: int, cost: float) -> Party:
+        """What a deployment could do in a plan that costs less than ``cost``."""
+        offers, floor = self.demanders.by_number[number], self.demanders.floor[number]
+        if self.bidding.priced is None:
+            return Party(offers=offers, floor=floor)
+        spare = cost - self.bidding.bound + self.bidding.priced.bounds[number]
+        kept = [offer for offer in offers if self.bidding.priced.of_offers[id(offer)] <= spare] or offers
+        return Party(offers=kept, floor=floor if floor <= spare else math.inf)
+
+    def _joint(self, parties: Sequence[Party], others: Sequence[int], *, strict: bool) -> Joint:
+        joint = Joint(self.offers, parties, self.master.room(others), strict=strict)
+        for _, proven in sorted(self.bidding.proven, key=lambda pair: -pair[0])[:_TOLD]:
+            joint.tell(proven)
+        return joint
+
+    def _limits(self, clock: Clock) -> Limits:
+        gap = _GAP * max(1.0, self.master.spent(self.chosen))
+        return Limits(gap_micro_usd_per_h=gap, nodes=self.effort.nodes, time_s=clock.seconds)
+
+    def _guess(self, parties: Sequence[Party]) -> list[Taken | None]:
+        """What each party does now; None where that is in none of its offers."""
+        found: dict[int, Taken] = {}
+        for one in (self.master.columns[index] for index in self.chosen):
+            offer = self.demanders.offer_of(one)
+            if offer is not None:
+                found[one.number] = _taken(offer, one)
+        now = [found.get(party.offers[0].number) for party in parties]
+        return [
+            taken if taken is not None and taken.offer in party.offers else None
+            for taken, party in zip(now, parties, strict=True)
+        ]
+
+    def _anew(self, numbers: set[int], clock: Clock) -> None:
+        """Some deployments choose anew together, beside all others."""
+        parties = [
+            Party(offers=offers) for number in sorted(numbers) if (offers := self.demanders.by_number[number])
+        ]
+        if not parties:
             return
-        _, plans = together(
-            self.offers,
-            found,
-            self.master.room(others),
-            gap=1e-4,
-            nodes=self.effort.nodes,
-            time_s=self.clock.seconds,
-        )
-        if plans is None or not all(lawful(offer, *plan) for offer, plan in zip(found, plans, strict=True)):
-            return
-        columns = [column(self.offers, offer, *plan) for offer, plan in zip(found, plans, strict=True)]
+        moved = {party.offers[0].number for party in parties}
+        others = [index for index in self.chosen if self._number(index) not in moved]
+        answer = self._joint(parties, others, strict=True).solve(self._limits(clock), self._guess(parties))
+        self._take(answer.taken, others)
+
+    def _take(self, taken: Sequence[Taken | None] | None, others: Sequence[int]) -> bool:
+        """Whether what parties take is lawful and fits beside the others; a better plan is chosen."""
+        if taken is None:
+            return False
+        columns = []
+        for one in taken:
+            if one is None or not lawful(one.offer, one.replicas, one.standby):
+                return False
+            columns.append(column(self.offers, one.offer, one.replicas, one.standby))
         self.master.add(columns)
         chosen = sorted([*others, *(self.master.position(one) for one in columns)])
-        if self.master.value(chosen) < self.master.value(self.chosen) - 1 and self.master.packs(chosen):
+        if not self.master.fits(chosen) or not self.master.packs(chosen):
+            return False
+        if self.master.value(chosen) < self.master.value(self.chosen) - 1:
             self.chosen = chosen
+        return True
 
     def _number(self, index: int) -> int:
         return self.master.columns[index].number
@@ -293,22 +248,18 @@ class _Search:
             picked.add(number)
         return picked
 
-    def _try(self, free: list[int], settled: list[int], *, share: float) -> bool:
-        """Whether some of the columns ``free`` go well with those that are settled; a better plan is taken."""
-        if not free or self.clock.late():
-            return False
+    def _try(self, free: list[int], settled: list[int], clock: Clock) -> None:
+        """Some of the columns ``free`` beside those that are settled; a better plan is taken."""
+        if not free or clock.late():
+            return
+        gap = 2 * _GAP * self.master.spent(self.chosen)
         found = self.master.whole(
-            free,
-            settled or self.chosen,
-            gap=2e-4,
-            nodes=self.effort.nodes,
-            time_s=self.clock.seconds * share,
+            free, settled or self.chosen, gap=gap, nodes=self.effort.nodes, time_s=clock.seconds
         )
         if found is None or not self.master.packs(found):
-            return False
+            return
         if self.master.value(found) < self.master.value(self.chosen) - 1:
             self.chosen = sorted(found)
-        return True
 
     def plan(self) -> PlacementPlan:
         """What was chosen, written as a plan; the start where that is no dearer."""
@@ -321,9 +272,9 @@ class _Search:
         if (plan.objective_micro_usd_per_h or 0) > (self.start.objective_micro_usd_per_h or 0):
             plan = self.start
         bound = None
-        if math.isfinite(self.bound):
-            slack = 1e-9 * abs(self.bound) + len(self.problem.deployments)
-            bound = max(0, math.floor(self.bound - slack))
+        if math.isfinite(self.bidding.bound):
+            slack = 1e-9 * abs(self.bidding.bound) + len(self.problem.deployments)
+            bound = max(0, math.floor(self.bidding.bound - slack))
             bound = min(bound, plan.objective_micro_usd_per_h or 0)
         return replace(plan, lower_bound_micro_usd_per_h=bound, gpu_micro_usd_per_h_by_pool=self._scarcity())
 
@@ -334,11 +285,11 @@ class _Search:
         for (pool, aside), replicas in column.replicas.items():
             (standby if aside else serving)[pools[pool].pool_id] = replicas
         rung = Rung(level=column.level or "none", near=not column.far)
-        return Choice(serving=serving, standby=standby, rung=rung, whole=True)
+        return Choice(serving=serving, standby=standby, rung=rung, whole=not column.short)
 
     def _scarcity(self) -> Mapping[str, int]:
         """What a GPU is worth beyond its rent."""
-        prices = self.center
+        prices = self.bidding.center
         if prices is None:
             return {}
         worth = prices.scarce.copy()
@@ -349,3 +300,15 @@ class _Search:
             for pool, price in zip(self.problem.pools, worth, strict=True)
             if round(price) > 0
         }
+
+
+def _taken(offer: Offer, one: Column) -> Taken:
+    """A column as an answer of its offer."""
+    replicas = np.zeros(len(offer.pools), dtype=np.int64)
+    standby = np.zeros(len(offer.pools), dtype=bool)
+    position = {int(pool): place for place, pool in enumerate(offer.pools)}
+    for (pool, aside), count in one.replicas.items():
+        if pool in position:
+            replicas[position[pool]] += count
+            standby[position[pool]] |= aside
+    return Taken(offer, replicas, standby)

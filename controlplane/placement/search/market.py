@@ -1,6 +1,6 @@
 """All deployments of a problem as a market: what each could do, priced together."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from controlplane.placement.rules.cost import PlanCost
 from controlplane.placement.rules.needs import LEVELS, kept, missing_replicas
 from controlplane.placement.rules.traffic import too_far
 from controlplane.placement.search.batches import Batch, Prices, batches, rounded
-from controlplane.placement.search.columns import Column, column, lacking, lawful, repaired
+from controlplane.placement.search.columns import Column, column, lawful, repaired
 from controlplane.placement.search.offers import Floats, Ints, Offer, Offers
 from controlplane.placement.search.pricing import Found, price
 from controlplane.placement.search.programs import Program
@@ -28,16 +28,19 @@ _TABLE_REPLICAS = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Round:
-    """What pricing gave: each deployment's bound at the prices, columns, and what tables found that was not lawful."""
+    """What pricing gave: each deployment's bound at the prices, each offer's (by its id), and columns."""
 
     bounds: dict[int, float]
+    of_offers: dict[int, float]
     columns: list[Column]
-    lawless: list[Found]
 
 
 class Demanders:
-    """The deployments that take room, each with the offers of what it wishes or, where ``start`` gave wishes up, of all
-    that gives up no more.
+    """The deployments that take room, each with the offers of what it wishes or, where it gave wishes up in the plan
+    that was begun from, of all that it could do.
+
+    floor: what it costs at least to take wishes from who keeps them; infinite where somebody gave some up: money does
+        not decide who it is that does (decision 0021)
     """
 
     def __init__(self, offers: Offers, entries: Sequence[DeploymentPlan]) -> None:
@@ -47,37 +50,23 @@ class Demanders:
         self.by_number: dict[int, list[Offer]] = {}
         for number, entry in enumerate(entries):
             self._add(number, entry)
+        if any(len(found) > 1 for found in self.by_number.values()):
+            self.floor.update((number, np.inf) for number, found in self.by_number.items() if found)
         self._programs: dict[int, Program] = {}
-        self._lawless: dict[int, list[Floats]] = {}
         self._named: set[int] = set()
+        self._looked: dict[int, int] = {}
+        self._round = 0
         self._needs = {
             id(offer): rounded(offer, offers.pools)
-            if offer.passive or offer.needs.size <= _TABLE_REPLICAS
+            if not offer.short and (offer.passive or offer.needs.size <= _TABLE_REPLICAS)
             else None
             for offer in self.every()
         }
-        self._lay_out()
-
-    def _lay_out(self) -> None:
         found = [(offer, self._needs[id(offer)]) for offer in self.every()]
         self.small: list[Batch] = list(
             batches(self.offers.pools, [(offer, needs) for offer, needs in found if needs is not None])
         )
-        self.large = [offer for offer, needs in found if needs is None and len(offer.pools)]
-
-    def refine(self, rounds: Round) -> int:
-        """Finer whole numbers for those whose cheapest plans were lawless; how many."""
-        fresh = 0
-        for one in rounds.lawless:
-            offer, known = one.offer, self._lawless.setdefault(id(one.offer), [])
-            if len(known) > 40 or one.replicas is None:
-                continue
-            known.extend(lacking(offer, one.replicas, one.standby))
-            self._needs[id(offer)] = rounded(offer, self.offers.pools, known)
-            fresh += 1
-        if fresh:
-            self._lay_out()
-        return fresh
+        self.large = [offer for offer, needs in found if needs is None]
 
     def every(self) -> list[Offer]:
         return [offer for offers in self.by_number.values() for offer in offers]
@@ -96,75 +85,95 @@ class Demanders:
             for pool in (offers.problem.pool_by_id[row.pool_id] for row in rows)
         )
         lacking = missing_replicas(offers.index, deployment, rows) > 0
-        hours = [weights.missing_replica_h]
         if level == deployment.survivability and not far and not lacking:
-            self.by_number[number] = [offers.offer(number)]
+            found = [offers.offer(number)]
+            hours = [weights.missing_replica_h]
             if deployment.survivability != "none":
                 hours.append(weights.relaxed_survivability_h * needs.size)
             if deployment.slo.ttft_s_p95 is not None:
                 hours.append(weights.relaxed_latency_h * needs.size)
+            self.floor[number] = min(hours) * needs.wish_micro_usd_per_h
         else:
             top = LEVELS.index(deployment.survivability)
             reach = (False, True) if deployment.slo.ttft_s_p95 is not None else (False,)
-            self.by_number[number] = [
-                offers.offer(number, level, far=far) for level in LEVELS[top::-1] for far in reach
-            ]
-        self.floor[number] = min(hours) * needs.wish_micro_usd_per_h
+            found = [offers.offer(number, level, far=far) for level in LEVELS[top::-1] for far in reach]
+            found += [offers.offer(number, far=far, short=True) for far in reach] if lacking else []
+            self.floor[number] = np.inf
+        self.by_number[number] = [offer for offer in found if len(offer.pools)]
+        if not self.by_number[number]:
+            self.floor[number] = min(self.floor[number], offers.offer(number, short=True).nothing)
 
     def offer_of(self, column: Column) -> Offer | None:
         """The offer that a column answers; None where nothing else than the column could do so."""
+        kept = (column.level, column.far, column.short)
         offers = self.by_number[column.number]
-        fitting = [
-            one for one in offers if len(offers) == 1 or (one.level, one.far) == (column.level, column.far)
-        ]
-        return fitting[0] if fitting and len(fitting[0].pools) else None
+        fitting = [one for one in offers if len(offers) == 1 or (one.level, one.far, one.short) == kept]
+        return fitting[0] if fitting else None
 
     def price(
-        self, prices: Prices, *, programs: int, worth: Mapping[int, float], late: Callable[[], bool]
+        self,
+        prices: Prices,
+        *,
+        programs: int,
+        open_: float,
+        worth: Mapping[int, float],
+        late: Callable[[], bool],
     ) -> Round:
         """Every deployment's cheapest plan.
 
-        programs: so many integer programs at most decide where tables were too coarse or parts of replicas were counted
-        worth:    what each deployment may cost at present, by which those are chosen whose bound is farthest below
+        programs: so many integer programs at most decide where tables were too coarse or parts of replicas were
+                  counted: where the bound is farthest below, and where nobody looked for long
+        open_:    what may stay undecided of what all cost together
+        worth:    what each deployment may cost at present
         late:     whether to leave out the programs that have not begun
         """
-        found: list[Found] = []
-        for batch in self.small:
-            found.extend(price(batch, prices, self._projects(batch.offers)))
-        found.extend(self._programmed(self.large, prices, whole=False))
-        made = Round({}, [], [])
-        open_: list[tuple[float, Found]] = []
-        lowest = dict(self.floor)
-        for one in found:
-            number = one.offer.number
-            of_tables = self._needs[id(one.offer)] is not None
-            if of_tables and one.replicas is not None and not lawful(one.offer, one.replicas, one.standby):
-                made.lawless.append(one)
+        self._round += 1
+        made = Round(dict(self.floor), {}, [])
+        slack: list[tuple[float, Offer]] = []
+        for one in self._rough(prices):
+            offer, number = one.offer, one.offer.number
             named = self._name(made, one, prices)
             paid = np.inf if named is None else self._paid(named, prices)
-            slack = min(worth.get(number, np.inf), paid) - one.bound
-            if one.bound < lowest[number] and slack > _EXACT * abs(one.bound):
-                open_.append((slack, one))
-            else:
-                lowest[number] = min(lowest[number], one.bound)
-        open_.sort(key=lambda pair: -pair[0])
-        chosen = [one.offer for _, one in open_[:programs]]
-        better = {id(one.offer): one for one in self._programmed(chosen, prices, whole=True, late=late)}
-        for _, one in open_:
-            exact = better.get(id(one.offer))
-            bound = one.bound if exact is None else max(one.bound, exact.bound)
-            lowest[one.offer.number] = min(lowest[one.offer.number], bound)
-        for exact in better.values():
+            below = min(worth.get(number, np.inf), paid) - one.bound
+            if one.bound < self.floor[number] and below > _EXACT * abs(one.bound):
+                slack.append((below, offer))
+            made.of_offers[id(offer)] = one.bound
+        chosen = self._undecided(slack, programs, open_)
+        for exact in self._programmed(chosen, prices, whole=True, late=late):
             self._name(made, exact, prices)
-        made.bounds.update(lowest)
+            made.of_offers[id(exact.offer)] = max(made.of_offers[id(exact.offer)], exact.bound)
+        for offer in self.every():
+            made.bounds[offer.number] = min(made.bounds[offer.number], made.of_offers[id(offer)])
         return made
+
+    def _undecided(self, slack: Sequence[tuple[float, Offer]], programs: int, open_: float) -> list[Offer]:
+        """Those that an integer program looks at."""
+        order = sorted(slack, key=lambda pair: -pair[0])
+        left = np.cumsum([below for below, _ in reversed(order)])
+        order = order[: len(order) - int(np.searchsorted(left, open_, side="right"))]
+        if len(order) > programs:
+            order.sort(key=lambda pair: -pair[0] * (self._round - self._looked.get(id(pair[1]), 0)))
+        chosen = [offer for _, offer in order[:programs]]
+        self._looked.update((id(offer), self._round) for offer in chosen)
+        return chosen
+
+    def _rough(self, prices: Prices) -> Iterator[Found]:
+        """By tables, and larger ones by linear programs. In threads: numpy and HiGHS let others run."""
+
+        def of_batch(batch: Batch) -> list[Found]:
+            return list(price(batch, prices, self._projects(batch.offers)))
+
+        with ThreadPoolExecutor(_THREADS) as threads:
+            for found in threads.map(of_batch, self.small):
+                yield from found
+        yield from self._programmed(self.large, prices, whole=False)
 
     def _name(self, made: Round, found: Found, prices: Prices) -> Column | None:
         """A column of what was found, mended where it is not lawful; a program's for who has none yet."""
         offer, replicas, standby = found.offer, found.replicas, found.standby
-        if replicas is None:
+        if replicas is None or (offer.short and not self._in_one_place(offer, replicas)):
             return None
-        if not lawful(offer, replicas, standby):
+        if not lawful(offer, replicas, standby) and not offer.short:
             replicas = repaired(
                 offer,
                 replicas,
@@ -182,6 +191,11 @@ class Demanders:
             return None
         made.columns.append(column(self.offers, offer, replicas, standby))
         return made.columns[-1]
+
+    def _in_one_place(self, offer: Offer, replicas: Ints) -> bool:
+        """As ``active_passive`` asks; parts of replicas that were rounded up may be in several."""
+        used = offer.pools[np.flatnonzero(replicas)]
+        return not offer.passive or len(np.unique(self.offers.pools.cluster[used])) == 1
 
     def _paid(self, one: Column, prices: Prices) -> float:
         """What a column costs at these prices."""
@@ -227,7 +241,7 @@ class Demanders:
         program = self._programs.get(id(offer))
         if program is None:
             program = self._programs[id(offer)] = Program(offer, self.offers.pools)
-        solved = program.solve(prices, self._budget(offer, prices), whole=whole, gap=4e-4)
+        solved = program.solve(prices, self._budget(offer, prices), whole=whole)
         return Found(offer, solved.bound, solved.replicas, solved.standby)
 
 
@@ -254,4 +268,5 @@ def column_of(offers: Offers, number: int, entry: DeploymentPlan, cost: PlanCost
         gpus=gpus,
         beyond={pool: max(0.0, amount - offers.freed_gpus(number, pool)) for pool, amount in room.items()},
         budgeted=float(sum(row.micro_usd_per_h for row in entry.allocations)),
+        broken=float(cost.relaxed_micro_usd_per_h),
     )

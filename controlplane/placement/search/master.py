@@ -14,18 +14,21 @@ import numpy as np
 from controlplane.placement.rules.capacity import packs
 from controlplane.placement.search.batches import Prices
 from controlplane.placement.search.columns import Column
-from controlplane.placement.search.offers import Floats, Offers
-from controlplane.placement.search.programs import Room, solver
+from controlplane.placement.search.highs import has_solution, is_optimal, silent
+from controlplane.placement.search.joint import Room
+from controlplane.placement.search.offers import Floats, Ints, Offers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Relaxed:
     """The linear program's answer: its value, its prices, and each deployment's (the duals of its rows).
 
+    spent:  the value without wishes that are given up
     ``over``: it takes more than there is, at a price that was set for that.
     """
 
     value: float
+    spent: float
     prices: Prices
     worth: Floats
     shares: Floats
@@ -40,13 +43,17 @@ class Master:
         self.offers = offers
         self.columns: list[Column] = []
         self._known: dict[tuple[int, object], int] = {}
+        self._costs: list[float] = []
+        self._starts: list[int] = [0]
+        self._rows_of: list[int] = []
+        self._values: list[float] = []
         self._row = {number: row for row, number in enumerate(numbers)}
         self.partly = np.flatnonzero((pools.reserved_gpus > 0) & (pools.reserved_gpus < pools.room_gpus))
         self._rent = np.where(pools.reserved_gpus > 0, 0.0, pools.rent_micro_usd_per_gpu_h)
         self._partly_row = {int(pool): row for row, pool in enumerate(self.partly)}
         self.count = len(pools.room_gpus)
         self._first = self.count + len(self.partly) + len(offers.budget)
-        self._highs = solver()
+        self._highs = silent()
         self._rows()
 
     def _rows(self) -> None:
@@ -82,25 +89,23 @@ class Master:
                 fresh.append(one)
         if not fresh:
             return 0
-        costs: list[float] = []
-        starts, rows = [0], list[int]()
-        values: list[float] = []
+        first, start = len(self._costs), len(self._rows_of)
         for one in fresh:
             entries = self.entries(one)
-            costs.append(self.cost(one))
-            rows.extend(entries)
-            values.extend(entries.values())
-            starts.append(len(rows))
+            self._costs.append(self.cost(one))
+            self._rows_of.extend(entries)
+            self._values.extend(entries.values())
+            self._starts.append(len(self._rows_of))
         count = len(fresh)
         self._highs.addCols(
             count,
-            np.array(costs),
+            np.array(self._costs[first:]),
             np.zeros(count),
             np.full(count, highspy.kHighsInf),
-            len(rows),
-            np.array(starts[:-1], dtype=np.int32),
-            np.array(rows, dtype=np.int32),
-            np.array(values),
+            len(self._rows_of) - start,
+            np.array(self._starts[first:-1], dtype=np.int32) - np.int32(start),
+            np.array(self._rows_of[start:], dtype=np.int32),
+            np.array(self._values[start:]),
         )
         self.columns.extend(fresh)
         return count
@@ -128,7 +133,7 @@ class Master:
     def relax(self) -> Relaxed | None:
         """Solve the linear program; None where HiGHS fails."""
         self._highs.run()
-        if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        if not is_optimal(self._highs):
             return None
         solution = self._highs.getSolution()
         duals = np.array(solution.row_dual)
@@ -144,11 +149,14 @@ class Master:
             scarce=np.maximum(-duals[: self.count], 0.0),
             budget=np.maximum(-duals[self.count + len(self.partly) : self._first], 0.0),
         )
+        value = float(self._highs.getInfo().objective_function_value)
+        shares = np.array(solution.col_value)[self._extra :]
         return Relaxed(
-            value=self._highs.getInfo().objective_function_value,
+            value=value,
+            spent=value - float(np.dot(shares, [one.broken for one in self.columns])),
             prices=prices,
             worth=duals[self._first :],
-            shares=np.array(solution.col_value)[self._extra :],
+            shares=shares,
             over=bool(np.any(np.array(solution.col_value)[len(self.partly) : self._extra] > 1e-6)),
         )
 
@@ -166,6 +174,11 @@ class Master:
         whole = pools.reserved_gpus >= pools.room_gpus
         scarce = np.where(whole, 0.8 * pools.rent_micro_usd_per_gpu_h, 0.0)
         return Prices(used=used, scarce=scarce, budget=np.zeros(len(self.offers.budget)))
+
+    def fits(self, chosen: Iterable[int]) -> bool:
+        """Whether columns keep to GPUs and budgets."""
+        room = self.room(chosen)
+        return bool(np.all(room.gpus > -1e-6) and np.all(room.budget > -1.0))
 
     def room(self, chosen: Iterable[int]) -> Room:
         """What columns leave of everything that is shared."""
@@ -186,17 +199,30 @@ class Master:
         """Where a column is that was added."""
         return self._known[column.number, column.key]
 
+    def paid(self, prices: Prices) -> Floats:
+        """What each column costs at these prices, rent, scarcity and budgets included."""
+        worth = np.zeros(self._first + len(self._row))
+        worth[: self.count] = prices.scarce
+        worth[self.count : self.count + len(self.partly)] = prices.used[self.partly]
+        worth[self.count + len(self.partly) : self._first] = prices.budget
+        parts = np.array(self._values) * worth[np.array(self._rows_of)]
+        found: Floats = np.array(self._costs) + np.add.reduceat(parts, np.array(self._starts[:-1]))
+        return found
+
+    def cheapest(self, prices: Prices) -> Floats:
+        """What each deployment's cheapest column costs at these prices."""
+        found = np.full(len(self._row), np.inf)
+        np.minimum.at(found, self._rows_of_deployments(), self.paid(prices))
+        return found
+
     def reduced(self, answer: Relaxed) -> Floats:
         """By how much each column costs more than its deployment need pay at the answer's prices."""
-        used = np.zeros(self.count)
-        used[self.partly] = answer.prices.used[self.partly]
-        found = np.empty(len(self.columns))
-        for index, one in enumerate(self.columns):
-            value = self.cost(one) - answer.worth[self._row[one.number]]
-            value += sum(answer.prices.scarce[pool] * room for pool, room in one.beyond.items())
-            value += sum(used[pool] * gpus for pool, gpus in one.gpus.items())
-            project = self.project_of(one.number)
-            found[index] = value + (answer.prices.budget[project] * one.budgeted if project >= 0 else 0.0)
+        found: Floats = self.paid(answer.prices) - answer.worth[self._rows_of_deployments()]
+        return found
+
+    def _rows_of_deployments(self) -> Ints:
+        """Of each column: the last of its entries."""
+        found: Ints = np.array(self._rows_of)[np.array(self._starts[1:]) - 1] - self._first
         return found
 
     def value(self, chosen: Iterable[int]) -> float:
@@ -210,6 +236,10 @@ class Master:
                 used[pool] += gpus
         beyond = np.maximum(used - pools.reserved_gpus, 0.0)[self.partly]
         return total + float(np.dot(beyond, pools.rent_micro_usd_per_gpu_h[self.partly]))
+
+    def spent(self, chosen: Sequence[int]) -> float:
+        """What columns cost together, without wishes that are given up."""
+        return self.value(chosen) - sum(self.columns[index].broken for index in chosen)
 
     def packs(self, chosen: Iterable[int]) -> bool:
         """Whether the replicas fit into instances, which rows of GPUs alone do not say for odd sizes."""
@@ -242,6 +272,8 @@ class Master:
         self, free: Sequence[int], fixed: Sequence[int], *, gap: float, nodes: int, time_s: float
     ) -> list[int] | None:
         """Of the columns ``free`` one a deployment, beside those ``fixed``, at least cost; None where none is found.
+
+        ``gap`` in micro-USD/h: how far from the cheapest it may be.
 
         ``fixed`` is also the first guess: those of them whose deployment has free columns are not binding.
         """
@@ -299,13 +331,14 @@ class _Whole:
         model.a_matrix_.value_ = np.array(values)
         whole, parts = highspy.HighsVarType.kInteger, highspy.HighsVarType.kContinuous
         model.integrality_ = [parts] * partly + [whole] * len(self._free)
-        self._highs = solver()
+        self._highs = silent()
         self._highs.passModel(model)
         self._partly = partly
 
     def solve(self, *, gap: float, nodes: int, time_s: float) -> list[int] | None:
         highs = self._highs
-        highs.setOptionValue("mip_rel_gap", gap)
+        highs.setOptionValue("mip_rel_gap", 0.0)
+        highs.setOptionValue("mip_abs_gap", gap)
         highs.setOptionValue("mip_max_nodes", nodes)
         highs.setOptionValue("time_limit", float(time_s))
         if len(self._guess) == len(self._row):
@@ -313,7 +346,7 @@ class _Whole:
             solution.col_value = self._guessed().tolist()
             highs.setSolution(solution)
         highs.run()
-        if highs.getInfo().primal_solution_status != 2:
+        if not has_solution(highs):
             return None
         values = np.array(highs.getSolution().col_value)[self._partly :]
         chosen = [self._free[place] for place in np.flatnonzero(values > 0.5)]

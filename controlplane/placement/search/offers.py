@@ -5,6 +5,7 @@ the budgets of projects. Everything else stands in one deployment's ``Offer``, s
 its own once GPUs and budgets have a price.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from controlplane.placement.plan import DeploymentPlan
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.cost import leaving_micro_usd_per_h, replica_price
 from controlplane.placement.rules.filters import open_to_new
@@ -61,6 +61,7 @@ class Offer:
     gone:      what leaves in any case, because its pool may not be used any more
     losses:    name -> the pools that it takes, for each loss that ``level`` promises to survive; none contains another
     penalty:   what the wishes cost that are given up at this level
+    missing:   what each replica costs that is missing while nothing is lost; 0: none may be
     """
 
     number: int
@@ -83,6 +84,7 @@ class Offer:
     gone: float
     losses: Mapping[str, Bools]
     penalty: float
+    missing: float = 0.0
 
     @property
     def gpus(self) -> int:
@@ -96,6 +98,21 @@ class Offer:
     @property
     def passive(self) -> bool:
         return self.deployment.posture == "active_passive"
+
+    @property
+    def short(self) -> bool:
+        """Whether replicas may be missing."""
+        return self.missing > 0
+
+    @property
+    def nothing(self) -> float:
+        """What it costs to place no replica at all, where that may be."""
+        return self.fixed + self.missing * self.needs.size
+
+    def missing_replicas(self, replicas: Ints) -> int:
+        """As ``needs.missing_replicas`` counts them."""
+        lacking = math.ceil((1 - float(np.dot(self.share, replicas))) * self.needs.size - 1e-6)
+        return max(0, lacking if self.needs.served > 0 else 0, self.needs.replicas - int(replicas.sum()))
 
 
 class Offers:
@@ -123,12 +140,18 @@ class Offers:
             found[row.project_id] = min(row.micro_usd_per_h, found.get(row.project_id, row.micro_usd_per_h))
         return found
 
-    def offer(self, number: int, level: Survivability | None = None, *, far: bool = False) -> Offer:
-        """One deployment's, at its wishes or at a narrower survivability, ``far``: beyond its latency rule too."""
+    def offer(
+        self, number: int, level: Survivability | None = None, *, far: bool = False, short: bool = False
+    ) -> Offer:
+        """One deployment's, at its wishes or at a narrower survivability.
+
+        far:   beyond its latency rule too
+        short: with replicas missing too, and so with no loss that is survived
+        """
         problem = self.problem
         deployment = problem.deployments[number]
         needs = self.index.needs(deployment)
-        level = deployment.survivability if level is None else level
+        level = "none" if short else deployment.survivability if level is None else level
         held: Counter[str] = Counter()
         for row in problem.current_of(deployment.deployment_id):
             held[row.pool_id] += row.room_replicas
@@ -172,6 +195,7 @@ class Offers:
             gone=float(gone),
             losses=self._losses_of(level, tuple(keys)),
             penalty=self._penalty(deployment, needs, level, far=far),
+            missing=problem.weights.missing_replica_h * needs.wish_micro_usd_per_h if short else 0.0,
         )
 
     def _penalty(
@@ -322,16 +346,3 @@ def _pools(problem: PlacementProblem) -> Pools:
         region_number=np.array([sorted(set(regions)).index(region) for region in regions], dtype=np.int64),
         cluster=np.array([clusters[pool.cluster_id] for pool in problem.pools], dtype=np.int64),
     )
-
-
-def offers(problem: PlacementProblem) -> Offers:
-    """The problem as arrays."""
-    return Offers(problem)
-
-
-def replicas_of(entry: DeploymentPlan) -> Mapping[tuple[str, bool], int]:
-    """(pool id, standby) -> replicas for which an entry keeps room."""
-    found: Counter[tuple[str, bool]] = Counter()
-    for row in entry.allocations:
-        found[row.pool_id, row.standby] += row.room_replicas
-    return found

@@ -9,7 +9,6 @@ which every lawful plan keeps. With well chosen a and b nearly no other plan doe
 tables.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,17 +33,14 @@ class Threshold:
 
 def replicas_for(factor: Floats, weight: int) -> Floats:
     """The fewest replicas that weigh so much; infinite where no number does."""
-    with np.errstate(divide="ignore"):
-        return np.where(factor > 1e-9, np.floor((weight - 1) / factor + _ROUNDING) + 1, np.inf)
+    some = factor > 1e-9
+    return np.where(some, np.floor((weight - 1) / np.where(some, factor, 1.0) + _ROUNDING) + 1, np.inf)
 
 
-def threshold(
-    share: Floats, count: Floats, price: Floats, *, most: int, lawless: Sequence[Floats] = ()
-) -> Threshold:
+def threshold(share: Floats, count: Floats, price: Floats, *, most: int) -> Threshold:
     """The best whole numbers with a quota of at most ``most``, where ``price`` says which pools matter.
 
     share: part of the whole demand that a replica counts for; count: part of the replicas needed; both by pool.
-    lawless: replicas by pool that must not pass, if that can be had
     """
     share, count = np.minimum(share, 1.0), np.minimum(count, 1.0)
     lacking = np.minimum(share, count)
@@ -61,10 +57,6 @@ def threshold(
     errors = missing.max(axis=1) + _mixed_errors(
         share[chosen], count[chosen], relevance[chosen], factors, quotas
     )
-    if len(lawless):
-        every = pairs[:, :1] * share + pairs[:, 1:] * count
-        for replicas in lawless:
-            errors += np.ceil(every * replicas - _ROUNDING).sum(axis=1) >= quotas
     best = int(np.argmin(errors + quotas * 3e-4))
     a, b = pairs[best]
     return Threshold(a * share + b * count, int(quotas[best]), float(errors[best]))
