@@ -149,6 +149,7 @@ def deployment_ids_of_cluster(*, cluster_id: UUID) -> set[UUID]:
     """Deployments with an assignment in a cluster."""
     return set(
         placements.assignments_live(cluster_ids=[cluster_id])
+        .prefetch_related(None)
         .order_by()
         .values_list("deployment_id", flat=True)
     )

@@ -40,9 +40,10 @@ class Comparison:
     def gap_percent(self) -> float | None:
         """By how much the later plan is dearer than any could be, at most; None where nothing was proven."""
         plan = self.after.plan
-        if not plan.lower_bound_micro_usd_per_h or plan.objective_micro_usd_per_h is None:
+        cost, bound = plan.objective_micro_usd_per_h, plan.lower_bound_micro_usd_per_h
+        if cost is None or bound is None or bound <= 0 < cost:
             return None
-        return gap_percent(plan.objective_micro_usd_per_h, plan.lower_bound_micro_usd_per_h)
+        return gap_percent(cost, bound)
 
     def deployment_ids(self, project_id: str) -> set[str]:
         """Of one project's deployments on either side."""

@@ -16,10 +16,13 @@ from apps.placements.worth import gap_percent
 
 
 def assignments_live(*, cluster_ids: Collection[UUID]) -> QuerySet[Assignment]:
-    """Assignments of these clusters that have not ended, draining ones included, with all that tables are made of."""
+    """Assignments of these clusters that have not ended, draining ones included, with all that tables are made of.
+
+    What several share (pools, model versions, images) is read once, in queries of its own.
+    """
     return (
         Assignment.objects.filter(pool__cluster_id__in=cluster_ids, ended_at=None)
-        .select_related(
+        .prefetch_related(
             "pool",
             "deployment__autoscaling",
             "revision__model_version__model",
@@ -197,11 +200,15 @@ def plan_id_of_generation(*, organization_id: UUID, plan_generation: int) -> UUI
     return found.values_list("pk", flat=True).first()
 
 
-def plan_of_generation(*, organization_id: UUID, plan_generation: int) -> PlacementPlan | None:
+def plan_ids_uncertified(*, organization_id: UUID) -> list[UUID]:
+    """Plans of an organization whose certificates nobody has hashed yet, the newest first, twenty at most."""
+    found = PlacementPlan.objects.filter(organization_id=organization_id, certificate_sha256="")
+    return list(found.order_by("-plan_generation").values_list("pk", flat=True)[:20])
+
+
+def plan_by_id(*, plan_id: UUID) -> PlacementPlan:
     """One plan, whole, for the control plane itself."""
-    return PlacementPlan.objects.filter(
-        organization_id=organization_id, plan_generation=plan_generation
-    ).first()
+    return PlacementPlan.objects.get(pk=plan_id)
 
 
 def assignments_by_id(*, cluster_id: UUID, assignment_ids: Collection[UUID]) -> dict[UUID, Assignment]:
@@ -220,6 +227,12 @@ def deployment_ids_changing_revision(*, deployment_ids: Collection[UUID]) -> set
     live = Assignment.objects.filter(ended_at=None, deployment_id__in=deployment_ids)
     counted = live.values("deployment_id").annotate(revisions=Count("revision_id", distinct=True))
     return set(counted.filter(revisions__gt=1).values_list("deployment_id", flat=True))
+
+
+def organization_ids_uncertified() -> list[UUID]:
+    """Organizations with a plan whose certificate nobody has hashed yet."""
+    found = PlacementPlan.objects.filter(certificate_sha256="").order_by("organization_id")
+    return list(found.values_list("organization_id", flat=True).distinct())
 
 
 def plans_superseded() -> QuerySet[PlacementPlan]:

@@ -1,7 +1,8 @@
 """Reading the documents that users write."""
 
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,22 @@ def read_document(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is nested too deeply") from error
     if not isinstance(document, Mapping):
         raise UsageError(f"{path} holds no deployment; it must be a mapping that begins with `name:`")
+    for place, number in _numbers(document):
+        if not math.isfinite(number):
+            raise UsageError(f"{path}: {place} is {number}; give a finite number")
     return dict(document)
+
+
+def _numbers(part: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """All floats of a document, each with a pointer to it."""
+    if isinstance(part, float):
+        yield place, part
+    elif isinstance(part, Mapping):
+        for name, value in part.items():
+            yield from _numbers(value, f"{place}/{name}")
+    elif isinstance(part, list):
+        for index, value in enumerate(part):
+            yield from _numbers(value, f"{place}/{index}")
 
 
 def _read(path: Path) -> str:

@@ -119,7 +119,7 @@ def print_losses(losses: Iterable[Document]) -> None:
         table.add_row(
             escape(f"{_words(loss['domain_kind'])} {loss['domain']}"),
             verdict(loss["verdict"]),
-            f"{100 * loss['share_left']:.3g} %",
+            _percent(loss["share_left"]),
             f"{loss['replicas_left']:.3g} of {loss['replicas_needed']}",
             f"{loss['margin']:+.3g}",
             "–" if loss["recovery_s"] is None else f"{loss['recovery_s']:.0f} s",
@@ -154,7 +154,7 @@ def print_diff(diff: Document) -> None:
     _say(
         f"{diff['replicas_moved']} replicas move, {diff['replicas_started']} start,"
         f" {diff['replicas_stopped']} stop; {diff['promises_lost']} promises broken,"
-        f" {diff['promises_gained']} kept again; {diff['deployments_unchanged']} deployments unchanged"
+        f" {diff['promises_gained']} kept again; unchanged deployments: {diff['deployments_unchanged']}"
     )
     before, after = diff["before"]["usd_per_h"], diff["after"]["usd_per_h"]
     change = _signed(str(Decimal(after) - Decimal(before)))
@@ -168,11 +168,18 @@ def print_diff(diff: Document) -> None:
         _say(f"this project, by what counts: {', '.join(parts)}")
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:,.0f} %" if share >= 10 else f"{100 * share:.3g} %"
+
+
 def print_solved(answer: Document) -> None:
     """How a question was answered, and how good the answer is."""
     gap = answer["gap_percent"]
-    proof = "" if gap is None else f"; no plan is more than {gap:g} % cheaper"
-    _say(f"solved in {answer['solve_s']:.1f} s by {answer['solved_by']}{proof}")
+    how = {"search": "by search", "greedy": "one deployment after the other"}[answer["solved_by"]]
+    proof = (
+        "" if gap is None else "; nothing is cheaper" if gap == 0 else f"; at most {gap:g} % above the best"
+    )
+    _say(f"solved in {answer['solve_s']:.1f} s, {how}{proof}")
 
 
 #: The price of wishes that are not kept is policy, no money; the total holds it.
@@ -190,7 +197,7 @@ def print_survival(answer: Document) -> None:
         table.add_row(
             escape(entry["name"]),
             verdict(entry["verdict"]),
-            f"{100 * entry['share_left']:.3g} %",
+            _percent(entry["share_left"]),
             f"{entry['replicas_left']:.3g} of {entry['replicas_needed']}",
             "–" if entry["recovery_s"] is None else f"{entry['recovery_s']:.0f} s",
             "yes" if entry["promised"] else "no",

@@ -296,7 +296,13 @@ def test_login_tries_before_it_stores(server: Callable[[Answers], str], tmp_path
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("a: [", "line"), ("- 1", "mapping"), ("", "mapping"), ("a: !!python/object:os.system {}", "YAML")],
+    [
+        ("a: [", "line"),
+        ("- 1", "mapping"),
+        ("", "mapping"),
+        ("a: !!python/object:os.system {}", "YAML"),
+        ("a: [{b: .nan}]", "/a/0/b is nan; give a finite number"),
+    ],
 )
 def test_a_file_that_is_no_document_is_named(tmp_path: Path, text: str, says: str) -> None:
     """Nothing of a bad file reaches the API, and nothing in it is run."""

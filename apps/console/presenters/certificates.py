@@ -96,12 +96,12 @@ def _cells(
 
 
 def _cell(loss: Loss, *, by_demand: bool) -> CertificateCell:
-    """A verdict that nobody was promised is told, but alarms nobody."""
+    """A verdict that nobody was promised is told, but alarms nobody. Replicas are counted where they are too few."""
     left = f"{loss.replicas_left:.3g} of {loss.replicas_needed} replicas"
     margin = f"{loss.margin:+.3g}"
-    if by_demand:
+    if by_demand and loss.margin >= 0:
         left = f"{formatting.floored_percent(loss.served_share):g} % of demand"
-        margin = f"{100 * loss.margin_share:+.3g} %"
+        margin = f"{100 * loss.margin_share:+.3g} %" if loss.margin_share < 10 else "over ten times"
     notes = [f"margin {margin}".replace("-", "−")]
     if loss.recovery_s is not None and loss.verdict != "survives":
         notes.append(f"back in {formatting.duration(loss.recovery_s)}")

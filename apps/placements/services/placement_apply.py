@@ -27,10 +27,7 @@ from apps.placements.services.plan_in_force import plan_keep
 from controlplane.placement import (
     DeploymentPlan,
     PlacementProblem,
-    certify,
     plan_cost,
-    plan_encode,
-    problem_encode,
 )
 from controlplane.placement import PlacementPlan as Plan
 
@@ -134,10 +131,8 @@ def _beyond_budgets(problem: PlacementProblem, fitting: set[str], stale: set[str
 
 def _plan_store(decision: Decision, clock: PlacementClock, stale: set[str]) -> PlacementPlan:
     """Store what is in force from now on: the plan without its overtaken entries."""
-    problem, plan, certificate_sha256 = decision.problem, decision.plan, decision.certificate_sha256
-    if stale:
-        plan = _without(plan, stale)
-        certificate_sha256 = certify(problem, plan).sha256
+    problem = decision.problem
+    plan = _without(decision.plan, stale) if stale else decision.plan
     objective = plan.objective_micro_usd_per_h
     if stale or objective is None:
         objective = plan_cost(problem, plan).total_micro_usd_per_h
@@ -145,13 +140,12 @@ def _plan_store(decision: Decision, clock: PlacementClock, stale: set[str]) -> P
     row = PlacementPlan.objects.create(
         organization_id=clock.organization_id,
         plan_generation=clock.plan_generation,
-        problem=problem_encode(problem),
-        plan=plan_encode(plan),
+        problem=problem,
+        plan=plan,
         micro_usd_per_h=plan.micro_usd_per_h,
         objective_micro_usd_per_h=objective,
         lower_bound_micro_usd_per_h=plan.lower_bound_micro_usd_per_h,
         gpu_micro_usd_per_h_by_pool=dict(plan.gpu_micro_usd_per_h_by_pool),
-        certificate_sha256=certificate_sha256,
         refused=sum(entry.refusal is not None for entry in plan.deployments),
         relaxed=sum(bool(entry.relaxed) for entry in plan.deployments),
         solve_s=decision.solve_s,

@@ -10,7 +10,6 @@ from apps.placements.services.plan_in_force import InForce
 from controlplane.placement import (
     PlacementPlan,
     PlacementProblem,
-    certify,
     resolve,
     solve,
     touched_by,
@@ -19,12 +18,11 @@ from controlplane.placement import (
 
 @dataclass(frozen=True)
 class Decision:
-    """A plan, the problem it answers, how long that took, and the hash of the plan's certificate."""
+    """A plan, the problem it answers, and how long that took."""
 
     problem: PlacementProblem
     plan: PlacementPlan
     solve_s: float
-    certificate_sha256: str = ""
 
 
 def placement_decide(*, problem: PlacementProblem, in_force: InForce | None = None) -> Decision:
@@ -35,7 +33,7 @@ def placement_decide(*, problem: PlacementProblem, in_force: InForce | None = No
     transaction_refuse("placement_decide")
     started = time.monotonic()
     plan = _anew(problem, in_force) if in_force is not None else solve(problem)
-    return decision_of(problem, plan, solve_s=time.monotonic() - started)
+    return Decision(problem, plan, solve_s=time.monotonic() - started)
 
 
 def _anew(problem: PlacementProblem, in_force: InForce) -> PlacementPlan:
@@ -57,11 +55,6 @@ def as_adopted(in_force: InForce, now: PlacementProblem) -> PlacementProblem:
     known = in_force.problem.pool_by_id
     current = [row for row in current_by(in_force.plan.deployments, now) if row.pool_id in known]
     return replace(in_force.problem, current=tuple(sorted(current, key=lambda row: row.assignment_id)))
-
-
-def decision_of(problem: PlacementProblem, plan: PlacementPlan, *, solve_s: float) -> Decision:
-    """The decision for a plan, certified."""
-    return Decision(problem, plan, solve_s, certificate_sha256=certify(problem, plan).sha256)
 
 
 def transaction_refuse(caller: str) -> None:

@@ -13,10 +13,11 @@ from apps.placements.models import PlacementClock, SolveKind, SolveOutcome
 from apps.placements.rebase import rebased
 from apps.placements.services.advisory_lock import FULL_SOLVE_LOCK, SOLVE_LOCK, advisory_lock
 from apps.placements.services.placement_apply import placement_apply
-from apps.placements.services.placement_decide import decision_of, transaction_refuse
+from apps.placements.services.placement_decide import Decision, transaction_refuse
 from apps.placements.services.placement_load import placement_load
 from apps.placements.services.placement_request import SOLVE_TASK
 from apps.placements.services.placements_solve import outcome_of
+from apps.placements.services.plan_certify import plan_certify
 from apps.placements.services.solve_count import solve_count, solve_failed
 from apps.placements.worth import Worth, worth
 from apps.telemetry.services import event_record
@@ -102,8 +103,9 @@ def _adopt(
     if not found.adopt:
         same = better.deployments == stay.deployments
         return SolveOutcome.UNCHANGED if same else SolveOutcome.KEPT
-    adoption = placement_apply(decision=decision_of(problem, better, solve_s=time.monotonic() - started))
+    adoption = placement_apply(decision=Decision(problem, better, solve_s=time.monotonic() - started))
     if adoption.adopted:
+        plan_certify(organization_id=organization_id)
         _tell(organization_id, found)
     return outcome_of(adoption)
 

@@ -12,6 +12,7 @@ from apps.placements.services.placement_apply import Adoption, placement_apply
 from apps.placements.services.placement_decide import placement_decide
 from apps.placements.services.placement_load import placement_load
 from apps.placements.services.placement_request import SOLVE_TASK
+from apps.placements.services.plan_certify import plan_certify
 from apps.placements.services.plan_in_force import plan_in_force
 from apps.placements.services.solve_count import solve_count, solve_failed
 
@@ -70,6 +71,8 @@ def _round(organization_id: UUID) -> Adoption:
         outcome=outcome_of(adoption),
         solve_s=decision.solve_s,
     )
+    if adoption.adopted:
+        plan_certify(organization_id=organization_id)
     return adoption
 
 

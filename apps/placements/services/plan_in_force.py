@@ -33,23 +33,23 @@ def plan_in_force(*, problem: PlacementProblem) -> InForce | None:
     clock = selectors.clock(organization_id=organization_id)
     if plan_id is None or clock is None:
         return None
-    kept = _kept.get(problem.organization_id)
-    if kept is None or kept[0] != plan_id:
-        row = selectors.plan_of_generation(
-            organization_id=organization_id, plan_generation=problem.plan_generation
-        )
-        if row is None:
-            return None
-        kept = plan_keep(plan_id, problem_decode(row.problem), plan_decode(row.plan))
-    _, answered, plan = kept
+    answered, plan = plan_stored(plan_id)
     return InForce(answered, replace(plan, gpu_micro_usd_per_h_by_pool=clock.gpu_micro_usd_per_h_by_pool))
 
 
-def plan_keep(
-    plan_id: UUID, problem: PlacementProblem, plan: PlacementPlan
-) -> tuple[UUID, PlacementProblem, PlacementPlan]:
+def plan_stored(plan_id: UUID) -> tuple[PlacementProblem, PlacementPlan]:
+    """A stored plan, and the problem that it answers."""
+    for kept_id, problem, plan in list(_kept.values()):
+        if kept_id == plan_id:
+            return problem, plan
+    row = selectors.plan_by_id(plan_id=plan_id)
+    problem, plan = problem_decode(row.problem), plan_decode(row.plan)
+    plan_keep(plan_id, problem, plan)
+    return problem, plan
+
+
+def plan_keep(plan_id: UUID, problem: PlacementProblem, plan: PlacementPlan) -> None:
     """Keep what was stored, in the place of the organization's former one."""
     if len(_kept) >= _KEPT_MOST and problem.organization_id not in _kept:
         _kept.clear()
-    _kept[problem.organization_id] = kept = (plan_id, problem, plan)
-    return kept
+    _kept[problem.organization_id] = (plan_id, problem, plan)

@@ -130,7 +130,7 @@ def _reasons(
         if part < 1:
             continue
         if slot.held:
-            reasons.append(f"{part} held here already: what runs is not moved for a price")
+            reasons.append(f"{part} held here already: what runs moves only for more than that costs")
         elif slot.covered:
             reasons.append(f"{part} on reserved capacity that is paid for already")
         else:

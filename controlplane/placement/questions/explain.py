@@ -118,7 +118,15 @@ class _Case:
             return self._said(
                 pool, "not_needed", value, "lower what the deployment asks for: what it gets is said above"
             )
-        dearest = max(chosen, key=lambda row: self._worth(self.terms[row.pool_id]))
+        billed = [row for row in chosen if row.marginal_micro_usd_per_h > 0]
+        if not billed:
+            return self._said(
+                pool,
+                "not_needed",
+                f"{value}; what was chosen is paid for already",
+                "raise min_replicas or survivability to use it",
+            )
+        dearest = max(billed, key=lambda row: self._worth(self.terms[row.pool_id]))
         there = self.terms[dearest.pool_id]
         saved = round(there.rented - here.rented)
         if saved <= 0:
@@ -135,7 +143,7 @@ class _Case:
             or self._costs_more_in_all(pool, value)
             or self._runs_elsewhere(pool, dearest, value)
             or self._said(
-                pool, "not_needed", value, "its next full solve may use it: what was chosen was enough"
+                pool, "not_needed", value, "the next full solve may use it: what was chosen was enough"
             )
         )
 

@@ -373,6 +373,15 @@ def _refusals(world, name: str = "chat"):
     return {f"{one.cluster}/{one.pool}": one.refusal for one in reasons if one.refusal is not None}
 
 
+def test_nothing_is_cheaper_than_what_is_paid_for_already() -> None:
+    """Whatever a reserved machine's price, using it adds nothing to the bill."""
+    paid = Reservation(pool_id=POOLS[0].pool_id, instances=1, instance_micro_usd_per_h=9_000_000)
+    world = problem(wanted(), pools=POOLS, reservations=(paid,))
+    assert all(
+        "paid for already" in said.value for said in _refusals(world).values() if said.rule == "not_needed"
+    )
+
+
 def test_a_cheaper_pool_says_what_stands_against_it() -> None:
     """With money: a zone that carries enough, hazards that eat the difference, a move that is not worth it."""
     second = (
