@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db.models import Count, F, Q, QuerySet, Sum
+from django.db.models import Count, F, Prefetch, Q, QuerySet, Sum
 
 from apps.accounts.selectors import organization_wanted
 from apps.api.actors import Actor
 from apps.api.problems import not_found
+from apps.catalog.models import ModelVersion
 from apps.placements.models import Assignment, DeploymentDemand, PlacementClock, PlacementPlan, SolveCount
 from apps.placements.worth import gap_percent
 
@@ -18,14 +19,13 @@ from apps.placements.worth import gap_percent
 def assignments_live(*, cluster_ids: Collection[UUID]) -> QuerySet[Assignment]:
     """Assignments of these clusters that have not ended, draining ones included, with all that tables are made of.
 
-    What several share (pools, model versions, images) is read once, in queries of its own.
+    What many of them share (model versions, images) is read once, in queries of its own.
     """
     return (
         Assignment.objects.filter(pool__cluster_id__in=cluster_ids, ended_at=None)
+        .select_related("pool", "deployment__autoscaling", "revision")
         .prefetch_related(
-            "pool",
-            "deployment__autoscaling",
-            "revision__model_version__model",
+            Prefetch("revision__model_version", ModelVersion.objects.select_related("model")),
             "revision__engine_image",
         )
         .order_by("id")
