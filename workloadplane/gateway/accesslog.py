@@ -24,6 +24,7 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
     priority:    its class, if it is not the usual one
     known_share: of its prompt, believed to be in the cache of the replica that it was sent to
     resumed:     its stream broke and went on elsewhere
+    preempted:   how often its stream gave its seat to another tenant's request
     """
 
     time: float
@@ -50,6 +51,7 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
     adapter: str | None = None
     known_share: float = 0.0
     resumed: bool = False
+    preempted: int = 0
 
 
 _encoder = msgspec.json.Encoder()

@@ -18,6 +18,7 @@ from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.loads import Loads
 from workloadplane.gateway.metrics import Counters
 from workloadplane.gateway.pool import UpstreamPool
+from workloadplane.gateway.preempting import Preempting
 from workloadplane.gateway.queueing import WaitingRoom
 from workloadplane.gateway.queueing.rate_limits import RateLimiter
 from workloadplane.gateway.registry import Registry
@@ -72,6 +73,7 @@ class GatewayContext:
     ways: Ways = field(default_factory=Ways)
     response_ids: ResponseIds = field(default_factory=ResponseIds)
     relays: "set[Relay]" = field(default_factory=set)
+    preempting: Preempting = field(init=False)
     websockets: Sessions = field(init=False)
     sessions_at: Counter[str] = field(default_factory=Counter)
     requests_met: int = 0
@@ -80,6 +82,7 @@ class GatewayContext:
     ledger: "Ledger" = field(init=False)
 
     def __post_init__(self) -> None:
+        self.preempting = Preempting(self.room)
         self.websockets = Sessions(self.limits)
         ramp = RampPolicy(rung_s=self.limits.ramp_rung_s)
         self.vantage = Vantage(self.registry, OutlookPolicy(ramp=ramp), self.counters.region_changes)

@@ -6,6 +6,7 @@ turn. Before it is sent it is charged by estimate, and at its end by what it use
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from workloadplane.gateway import errors
@@ -17,6 +18,7 @@ from workloadplane.gateway.queueing.priority import NAMES, NORMAL, by_name, wish
 from workloadplane.gateway.queueing.rate_limits import Charge, Limited
 from workloadplane.gateway.reader import Request
 from workloadplane.gateway.usage import RevisionTraffic
+from workloadplane.routing import Wait
 
 if TYPE_CHECKING:
     from workloadplane.gateway.attempt import Inquiry
@@ -27,6 +29,7 @@ DEADLINE = b"x-meridian-deadline-ms"
 _DEADLINE_MS_MAX = 24 * 3600 * 1000
 _BYTES_PER_TOKEN = 4
 _OUTPUT_TOKENS_UNKNOWN = 256
+_LEFT_MIN = 1.0
 _OUTPUT_WEIGHT = 2  # a token made costs an engine about twice one read (the paper's weights)
 _GENERATING = frozenset({"chat", "completions", "responses", "messages"})
 _NEVER_S = math.inf
@@ -128,7 +131,11 @@ _NOBODY = _Nobody()
 
 
 class Entry:
-    """One request's. It may wait several times; its time counts from its arrival."""
+    """One request's. It may wait several times; its time counts from its arrival.
+
+    broke:       its stream broke and went on elsewhere; preemptions: how often it gave up its seat
+    promised:    the replica where its seat was that it gave up, for as long as it waits for another one
+    """
 
     __slots__ = (
         "_began_s",  # of its time to wait
@@ -138,8 +145,13 @@ class Entry:
         "_deployment_id",
         "_project_id",
         "_rate",
+        "_read",
         "_traffic",
+        "_used",  # of what was charged, in seats that it gave up
         "answer_by_s",
+        "broke",
+        "preemptions",
+        "promised",
         "ticket",
     )
 
@@ -153,7 +165,12 @@ class Entry:
         self._deployment_id = inquiry.route.deployment_id
         self._project_id = inquiry.route.project_id
         self._rate = rate
+        self._read = read
+        self._used = 0.0
         self._traffic: RevisionTraffic | None = None
+        self.broke = False
+        self.preemptions = 0
+        self.promised: str | None = None
         self._comment_at_s = _NEVER_S
         self._charged = False
         self.answer_by_s = began_s + inquiry.wish.answer_within_s
@@ -179,21 +196,21 @@ class Entry:
         """Header lines for the answer: what is left of the client's limits."""
         return self._rate.headers if self._rate is not None else b""
 
-    def begin(self, inquiry: "Inquiry", now_s: float, *, ready: bool) -> Failure | None:
-        """Wait from now on, or why that can't be. ``ready``: replicas are, but they are full."""
+    def begin(self, inquiry: "Inquiry", now_s: float, wait: Wait) -> Failure | None:
+        """Wait from now on, or why that can't be."""
         if self._traffic is not None:
             return None
         context = self._context
         statement = inquiry.caller.statement
         if statement is not None and not statement.may_hold:
             return errors.not_ready_here()
-        seats = context.registry.seats(self._deployment_id) if ready else 0
-        place = Place(self._deployment_id, inquiry.route.project_id, seats, ready)
+        seats = context.registry.seats(self._deployment_id) if wait.full else 0
+        place = Place(self._deployment_id, inquiry.route.project_id, seats, wait.full)
         if self._charged:
             self._charged = False
             context.room.give_back(place, self.ticket, now_s)
         else:
-            failure = self._join(inquiry, place, now_s)
+            failure = self._join(inquiry, place, wait, now_s)
             if failure is not None:
                 return failure
         early = inquiry.body.stream and inquiry.route_class.begins_early
@@ -203,16 +220,26 @@ class Entry:
         self._traffic.begin_waiting()
         if self._traffic.waiting == 1:
             context.wake()  # further ones are in the next report
+        if wait.full and context.room.peek(self._deployment_id) is self.ticket:
+            context.turns.soon(self._deployment_id)  # a seat may be taken back for it
         return None
 
-    def _join(self, inquiry: "Inquiry", place: Place, now_s: float) -> Failure | None:
+    def _join(self, inquiry: "Inquiry", place: Place, wait: Wait, now_s: float) -> Failure | None:
         context = self._context
         service = context.room.service(place.deployment_id)
         # A stream's answer begins with its first token, any other one's when it is complete.
         answer_s = (service.request_s_mean or 0.0) if service and not inquiry.body.stream else 0.0
         if self.answer_by_s == _NEVER_S:
             answer_s = 0.0
-        joined = context.room.join(place, self.ticket, now_s=now_s, until_s=self.until_s, answer_s=answer_s)
+        join = partial(
+            context.room.join, place, self.ticket, now_s=now_s, until_s=self.until_s, answer_s=answer_s
+        )
+        joined = join()
+        if isinstance(joined, NoRoom) and joined.rule == "deadline" and wait.full:
+            places = context.registry.snapshot(inquiry.route, now_s).places
+            could = context.preempting.could_make_room
+            if could(place.deployment_id, self.ticket, wait.places, places):
+                joined = join(has_seat=True)
         if isinstance(joined, NoRoom):
             context.counters.queue_refusals[place.deployment_id, joined.rule] += 1
             return errors.no_room(joined)
@@ -232,8 +259,31 @@ class Entry:
 
     def goes_on(self, now_s: float) -> None:
         """Its stream broke and goes on elsewhere: it may wait for that anew, and its answer has begun in time."""
+        self.broke = True
+        self._may_wait_anew(now_s)
+
+    def _may_wait_anew(self, now_s: float) -> None:
+        self.ticket.had_seat = True
         self.answer_by_s = _NEVER_S
         self._began_s = now_s
+
+    def left(self, output_tokens: int) -> float:
+        """Weighted tokens that it was charged and has not used, once it has made so many."""
+        return max(self._used + self.ticket.cost - self._used_by(output_tokens), _LEFT_MIN)
+
+    def _used_by(self, output_tokens: int) -> float:
+        return self._read + _OUTPUT_WEIGHT * output_tokens
+
+    def gives_way(self, replica_id: str, output_tokens: int, now_s: float) -> None:
+        """It has made so many tokens and will wait for its rest: what it has used stays charged."""
+        left, used = self.left(output_tokens), self._used_by(output_tokens)
+        charged = self._used + self.ticket.cost
+        self._context.room.spend(self._deployment_id, self.ticket, used + left - charged)
+        self._used, self.ticket.cost = used, left
+        self.preemptions += 1
+        self.promised = replica_id
+        self._context.registry.promised[replica_id] += 1
+        self._may_wait_anew(now_s)
 
     def leave(self) -> None:
         """It waits no more, of its own."""
@@ -245,6 +295,12 @@ class Entry:
         if self._traffic is not None:
             self._traffic.end_waiting()
             self._traffic = None
+        if self.promised is not None:
+            promised = self._context.registry.promised
+            promised[self.promised] -= 1
+            if not promised[self.promised]:
+                del promised[self.promised]
+            self.promised = None
 
     def close(self) -> None:
         """The request has ended: let go of it, so that none of it is left to the garbage collector."""
@@ -275,7 +331,7 @@ class Entry:
         """It has ended. ``served_s``: how long a replica took, if one of ours answered it whole."""
         if self._charged:
             self._charged = False
-            cost = max(0, input_tokens - cached_tokens) + _OUTPUT_WEIGHT * output_tokens
+            cost = max(0, input_tokens - cached_tokens) + _OUTPUT_WEIGHT * output_tokens - self._used
             self._context.room.settle(self._deployment_id, self.ticket, cost, served_s, output_tokens)
         if self._rate is not None:
             self._context.rate_limiter.settle(self._rate, input_tokens + output_tokens)
@@ -287,7 +343,7 @@ class Entry:
         """
         if self._charged:
             self._charged = False
-            cost = max(self.ticket.cost, _OUTPUT_WEIGHT * output_tokens)
+            cost = max(self.ticket.cost, _OUTPUT_WEIGHT * output_tokens - self._used)
             self._context.room.settle(self._deployment_id, self.ticket, cost)
         if self._rate is not None:
             self._context.rate_limiter.settle(self._rate, max(self._rate.tokens, output_tokens))

@@ -7,6 +7,7 @@ At start, before the agent has been heard, it takes what the agent left on its d
 import asyncio
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -84,7 +85,10 @@ class AgentLink:
         """Tell the agent what runs and waits, if that has changed since or something runs."""
         registry = self._context.registry
         ejected = registry.ejections.ejected(registry.endpoints)
-        report = self._context.traffic.load_report(registry.in_flight, ejected)
+        in_flight = registry.in_flight
+        if registry.promised:
+            in_flight = Counter(in_flight) + registry.promised
+        report = self._context.traffic.load_report(in_flight, ejected)
         if always or report.deployments or report != self._reported:
             self._reported = report
             self._send(report)

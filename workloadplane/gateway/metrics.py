@@ -46,6 +46,7 @@ _BY_DEPLOYMENT = (
     ("meridian_gateway_retries", "Requests sent again", ("cause",), "retries"),
     ("meridian_gateway_resumes", "Broken streams by what became of them", ("outcome",), "resumes"),
     ("meridian_gateway_standby_probes", "Tests of replicas that stand by", ("outcome",), "standby_probes"),
+    ("meridian_gateway_preemptions", "Streams that gave their seat to another tenant", (), "preemptions"),
     ("meridian_gateway_queue_refusals", "Requests that could not wait", ("rule",), "queue_refusals"),
     ("meridian_gateway_rate_limit_refusals", "Requests beyond a limit", ("rule",), "rate_limit_refusals"),
     ("meridian_gateway_prompt_bytes", "Of prompts sent to replicas here", (), "prompt_bytes"),
@@ -86,6 +87,7 @@ class Counters:
         self.rate_limit_refusals: Counter[tuple[str, ...]] = Counter()  # requests | tokens | concurrency
         self.ejections: Counter[tuple[str, ...]] = Counter()  # unreachable | broken | failed | stuck
         self.resumes: Counter[tuple[str, ...]] = Counter()  # begun | done | why not
+        self.preemptions: Counter[tuple[str, ...]] = Counter()
         self.prompt_bytes: Counter[tuple[str, ...]] = Counter()
         self.known_bytes: Counter[tuple[str, ...]] = Counter()
         self.standby_probes: Counter[tuple[str, ...]] = (

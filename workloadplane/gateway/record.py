@@ -95,7 +95,7 @@ def record(context: "GatewayContext", done: Finished, figures: Figures) -> None:
 def _served_here_s(context: "GatewayContext", done: Finished) -> float | None:
     """How long a replica of this cluster took to answer, if it did so whole."""
     here = done.served is not None and done.served.cluster_id == context.registry.cluster_id
-    if not here or done.outcome != "ok" or done.sent_s is None:
+    if not here or done.outcome != "ok" or done.sent_s is None or done.entry.preemptions:
         return None
     return done.ended_s - done.sent_s
 
@@ -219,7 +219,8 @@ def _access_line(done: Finished, figures: Figures, priority: str) -> AccessLine:
         priority,
         inquiry.adapter,
         round(known_bytes / inquiry.prompt.size_bytes, 3) if known_bytes else 0.0,
-        done.answer.rewriter is not None,
+        done.entry.broke,
+        done.entry.preemptions,
     )
 
 

@@ -18,7 +18,7 @@ from workloadplane.gateway.evidence import may_send_again, note_lost
 from workloadplane.gateway.resume.resumption import Plan, Resumption
 from workloadplane.gateway.sending import Sending
 from workloadplane.gateway.upstream import ResponseHead
-from workloadplane.routing import Choice
+from workloadplane.routing import Choice, Reasons
 
 _UNREADY_S = 1.0
 _RESENT_MAX = 3
@@ -62,7 +62,7 @@ class Recovering(ABC):
     # What ``relay`` does
 
     @abstractmethod
-    def _choose(self, tried: frozenset[str], *, is_next: bool = False) -> Choice: ...
+    def _choose(self, tried: frozenset[str], *, is_next: bool = False, because: Reasons = ()) -> Choice: ...
 
     @abstractmethod
     def _follow(self, choice: Choice) -> None: ...
@@ -155,12 +155,12 @@ class Recovering(ABC):
             self._count_resume("refused")
             self._fail(errors.not_resumable(plan))
 
-    def _plan(self, attempt: Attempt) -> Plan | bytes | str | None:
-        """How the stream could go on elsewhere; ``None``: it is none that could."""
+    def _plan(self, attempt: Attempt, *, broke: bool = True) -> Plan | bytes | str | None:
+        """How the stream could go on elsewhere, or later; ``None``: it is none that could."""
         stream = self._answer.stream
         if self._resumption is None or stream is None or stream.is_mid_event:
             return None
-        return self._resumption.plan(attempt.served.revision_id)
+        return self._resumption.plan(attempt.served.revision_id, broke=broke)
 
     def _go_on(self, plan: Plan, attempt: Attempt, failure: Failure) -> None:
         self._count_resume("begun")

@@ -94,6 +94,7 @@ class Registry:
     changes: int = 0
     in_flight: dict[str, int] = field(default_factory=dict)
     burden: dict[str, float] = field(default_factory=dict)
+    promised: Counter[str] = field(default_factory=Counter)
     pressure: dict[str, float] = field(default_factory=dict)
     lately: dict[str, float] = field(default_factory=dict)
     loads_here: dict[str, RevisionLoad] = field(default_factory=dict)

@@ -9,7 +9,8 @@
 
 A request that never reached a replica may be tried for as long as it may be held. One that was sent is sent
 again a few times at most elsewhere, or once to what has replaced the replica, and never after a byte of its answer
-has gone to the client: that is ``recovering``'s business. The connections are ``sending``'s, the queue is ``entry``'s.
+has gone to the client: that is ``recovering``'s business. What gives up
+its seat is ``yielding``'s. The connections are ``sending``'s, the queue is ``entry``'s.
 """
 
 import time
@@ -30,12 +31,12 @@ from workloadplane.gateway.evidence import is_stuck, note_head, note_sent, note_
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.queueing.rate_limits import Charge
 from workloadplane.gateway.record import Finished
-from workloadplane.gateway.recovering import Recovering
 from workloadplane.gateway.resume.resumption import resumption
 from workloadplane.gateway.sending import Sending
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.sse import SseScanner
 from workloadplane.gateway.upstream import ResponseHead
+from workloadplane.gateway.yielding import TAKEN_BACK, Yielding
 from workloadplane.routing import Choice, Reasons, ToPeer, ToReplica, Wait
 
 _NEVER_S = float("inf")
@@ -43,7 +44,7 @@ _BEHIND_OTHERS = Wait(reasons=("others wait already",), full=True)
 _log = structlog.get_logger(__name__)
 
 
-class Relay(Recovering):
+class Relay(Yielding):
     """See the module. Its callbacks come from the client, the upstream connection and the process's sweep."""
 
     __slots__ = (
@@ -96,6 +97,7 @@ class Relay(Recovering):
         self._deadline_s = _NEVER_S
         self._client_full = False
         self._done = False
+        self._stays = statement is not None or not inquiry.may_resume
         self._begin_recovering()
 
     # Choosing
@@ -116,13 +118,16 @@ class Relay(Recovering):
     def take_turn(self) -> bool:
         """It waits and is the next: go, if there is anywhere to go now. Whether it waits no more."""
         self._tried = NOBODY
-        if is_revoked(self._context.registry, self._inquiry.caller, now=time.time()):
+        had_seat = self._entry.ticket.had_seat
+        if not had_seat and is_revoked(self._context.registry, self._inquiry.caller, now=time.time()):
             self._fail(errors.wrong_key())
             return True
-        if not self._refresh_route():
+        if not (self._refresh_route() or had_seat):
             self._fail(errors.model_not_found(self._inquiry.body.model))
             return True
         choice = self._choose(NOBODY, is_next=True)
+        if isinstance(choice, Wait) and self._make_room(choice):
+            choice = self._choose(NOBODY, is_next=True, because=TAKEN_BACK)
         if not isinstance(choice, Wait):
             self._follow(choice)
         return not self._entry.waits
@@ -149,9 +154,11 @@ class Relay(Recovering):
             self._asked = replace(self._asked, route=route)
         return route is not None
 
-    def _choose(self, tried: frozenset[str], *, is_next: bool = False) -> Choice:
-        revision_id = self._asked.revision_id
-        return choose(self._context, self._inquiry, revision_id, self.request_id, tried, is_next=is_next)
+    def _choose(self, tried: frozenset[str], *, is_next: bool = False, because: Reasons = ()) -> Choice:
+        asked, revision_id = self._inquiry, self._asked.revision_id
+        return choose(
+            self._context, asked, revision_id, self.request_id, tried, is_next=is_next, because=because
+        )
 
     def _follow(self, choice: Choice) -> None:
         try:
@@ -190,7 +197,7 @@ class Relay(Recovering):
             self._fail(self._failure or errors.refused(choice, inquiry.route_class.prompt))
 
     def _hold(self, wait: Wait) -> None:
-        failure = self._entry.begin(self._inquiry, monotonic(), ready=wait.full)
+        failure = self._entry.begin(self._inquiry, monotonic(), wait)
         if failure is not None:
             self._fail(failure)
         else:
@@ -214,6 +221,8 @@ class Relay(Recovering):
         self._deadline_s = self._entry.answer_by_s  # the wait's bound is over; connecting has one of its own
         if self._trail is not None:
             self._trail.begin(attempt)
+        if attempt.peer is None:
+            self._take_seat()
         self._sending.begin(attempt)
 
     def on_sent(self, attempt: Attempt) -> None:
@@ -229,6 +238,7 @@ class Relay(Recovering):
         """``outcome``: the request's own, or why it goes elsewhere."""
         if self._trail is not None:
             self._trail.end(outcome, self._answer)
+        self._leave_seat()
         self._sending.end()
         self._deadline_s = _NEVER_S
 
@@ -333,7 +343,7 @@ class Relay(Recovering):
         context.turns.soon(inquiry.route.deployment_id)  # its seat is free
         if self._resumption is not None:
             self._resumption.release()
-            if outcome == "ok" and self._answer.rewriter is not None:
+            if outcome == "ok" and self._entry.broke:
                 self._count_resume("done")
         context.ledger.finished(
             Finished(
@@ -382,6 +392,8 @@ class Relay(Recovering):
                 self._answer.comment()
             else:
                 self._answer.begin_early()
+        if self._entry.promised is not None:
+            self._return()
         if now_s > self._deadline_s and not self._client_full:
             self._on_deadline()
             return
@@ -395,6 +407,8 @@ class Relay(Recovering):
         limits = self._context.limits
         if self._served is None and monotonic() >= self._entry.answer_by_s:
             self._fail(errors.deadline_passed())
+        elif self._entry.waits and self._is_before_full_replicas():
+            self._deadline_s = monotonic() + limits.hold_timeout_s
         elif self._entry.waits:
             self._fail(errors.hold_expired(limits.hold_timeout_s))
         elif self._served is not None:

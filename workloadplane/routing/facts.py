@@ -187,10 +187,14 @@ class ToPeer:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """No replica can take it now, but one may in this cluster. ``full``: those that are ready have all they can."""
+    """No replica can take it now, but one may in this cluster.
+
+    full: those that are ready have all they can; places: of them, as bits
+    """
 
     reasons: Reasons
     full: bool = False
+    places: int = 0
 
 
 Choice = ToReplica | ToPeer | Wait | Refusal

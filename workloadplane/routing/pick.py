@@ -73,7 +73,7 @@ def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -
     if local:
         return best(local, counts, facts, snapshot, policy, rng, why="all replicas broke a connection lately")
     if candidates:
-        return Wait(reasons=_FULL, full=True)
+        return Wait(reasons=_FULL, full=True, places=candidates)
     return _wait_or_refuse(facts, snapshot, revisions)
 
 

@@ -30,7 +30,10 @@ T = TypeVar("T")
 
 
 class Ticket(msgspec.Struct, Generic[T], eq=False):
-    """One place. ``number`` is its rank by arrival; ``cost`` in weighted tokens, as ``FairQueue`` charges it."""
+    """One place. ``number`` is its rank by arrival; ``cost`` in weighted tokens, as ``FairQueue`` charges it.
+
+    had_seat: it gave it up, or its stream broke: it never makes room for another
+    """
 
     item: T
     tenant: str
@@ -39,6 +42,7 @@ class Ticket(msgspec.Struct, Generic[T], eq=False):
     size_bytes: int
     number: int = 0
     waits: bool = False
+    had_seat: bool = False
 
 
 class _Tenant(Generic[T]):
@@ -133,6 +137,19 @@ class FairQueue(Generic[T]):
 
     # Looking
 
+    @property
+    def cost_mean(self) -> float:
+        """Of a request, in weighted tokens."""
+        return self._cost_mean
+
+    def served(self, tenant_name: str) -> float:
+        """What the tenant counts as served now, in weighted tokens."""
+        tenant = self._tenants.get(tenant_name)
+        if tenant is not None and tenant.waiting:
+            return tenant.served
+        least = self._least()
+        return least if tenant is None else max(tenant.served, least)
+
     def ahead_of(self, tenant_name: str, priority: int) -> int:
         """How many go before a newcomer, if all requests cost the same."""
         higher = sum(len(line) for line in self._classes[priority + 1 :])
@@ -146,20 +163,20 @@ class FairQueue(Generic[T]):
 
         The latter only if it has at least two more than the newcomer's, and nobody of a higher class.
         """
-        lowest = next((p for p in range(CLASSES) if self._classes[p]), CLASSES)
-        if lowest < priority:
-            return next(reversed(self._classes[lowest].values()))
+        for line in self._classes[:priority]:
+            lower = _youngest(line)
+            if lower is not None:
+                return lower
         tenant = self._tenants.get(tenant_name)
         if self._longest < (tenant.waiting if tenant is not None else 0) + 2:
             return None
         greedy = next(iter(self._by_waiting[self._longest].values()))
-        line = next(line for line in greedy.lines if line)
-        youngest = next(reversed(line.values()))
-        return youngest if youngest.priority <= priority else None
+        youngest = next(filter(None, map(_youngest, greedy.lines)), None)
+        return youngest if youngest is not None and youngest.priority <= priority else None
 
     def youngest(self) -> Ticket[T] | None:
         """The last one to come of the lowest class."""
-        return next((next(reversed(line.values())) for line in self._classes if line), None)
+        return next(filter(None, map(_youngest, self._classes)), None)
 
     # Inside
 
@@ -277,6 +294,11 @@ class FairQueue(Generic[T]):
         if len(heap) > 2 * self._active[priority] + _STALE_ENTRIES_MAX:
             heap[:] = [each for each in heap if each[2].keys[priority] == each[1]]
             heapify(heap)
+
+
+def _youngest(line: OrderedDict[int, Ticket[T]]) -> Ticket[T] | None:
+    """The last one to come of those that never had a seat."""
+    return next((ticket for ticket in reversed(line.values()) if not ticket.had_seat), None)
 
 
 def _put_back(line: OrderedDict[int, Ticket[T]], ticket: Ticket[T]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from workloadplane.gateway.queueing.fair_queue import FairQueue, Ticket
+from workloadplane.gateway.queueing.preemption import Claim
 from workloadplane.gateway.queueing.service import Service
 
 RETRY_AFTER_S_MAX = 600
@@ -114,11 +115,19 @@ class WaitingRoom(Generic[T]):
     # Waiting
 
     def join(
-        self, place: Place, ticket: Ticket[T], *, now_s: float, until_s: float, answer_s: float = 0.0
+        self,
+        place: Place,
+        ticket: Ticket[T],
+        *,
+        now_s: float,
+        until_s: float,
+        answer_s: float = 0.0,
+        has_seat: bool = False,
     ) -> "Joined[T] | NoRoom":
         """Wait until ``until_s`` at most, if there is a chance and room.
 
         answer_s: what must be left of the time when the turn comes, for the answer
+        has_seat: another one's may be taken back for it, so that it need not wait for one to end
         """
         line = self._line(place)
         if not place.ready:
@@ -126,7 +135,7 @@ class WaitingRoom(Generic[T]):
         ahead = line.queue.ahead_of(ticket.tenant, ticket.priority)
         predicted_s = line.service.wait_s(ahead, place.seats, now_s)
         late_s = 0.0 if predicted_s is None else now_s + predicted_s + answer_s - until_s
-        if late_s > 0:
+        if late_s > 0 and not has_seat:
             self._tidy(place.deployment_id, line)
             return NoRoom("deadline", _retry_after(late_s), predicted_s)
         displaced = None
@@ -169,6 +178,21 @@ class WaitingRoom(Generic[T]):
         """It waits no more and was not sent."""
         if ticket.waits:
             self._drop(self._busy[deployment_id], ticket, deployment_id)
+
+    # Taking seats back
+
+    def claim(self, deployment_id: str, ticket: Ticket[T]) -> Claim | None:
+        """What ``ticket`` can say for itself where there is no seat; ``None``: nothing is known there."""
+        line = self._lines.get(deployment_id)
+        if line is None:
+            return None
+        served, usual_cost = line.queue.served(ticket.tenant), line.queue.cost_mean
+        return Claim(ticket.tenant, ticket.priority, served, ticket.cost, usual_cost)
+
+    def served(self, deployment_id: str, tenant: str) -> float:
+        """What the tenant counts as served there, in weighted tokens."""
+        line = self._lines.get(deployment_id)
+        return line.queue.served(tenant) if line is not None else 0.0
 
     # Charging and measuring
 

@@ -13,6 +13,7 @@ from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.resume.continuation import continuation
 from workloadplane.gateway.resume.kept import Kept
 from workloadplane.gateway.resume.rewriting import Rewriter, closing
+from workloadplane.gateway.resume.told import Told
 from workloadplane.gateway.routes import ROUTES
 
 #: So often a stream may break: without a new token in between, and at all.
@@ -50,8 +51,11 @@ class Resumption:
         self._context.resume_bytes -= len(self._body)
         self._body = b""
 
-    def plan(self, revision_id: str) -> Plan | bytes | str:
-        """How to go on, the missing end of an answer that was complete, or why neither can be."""
+    def plan(self, revision_id: str, *, broke: bool = True) -> Plan | bytes | str:
+        """How to go on, the missing end of an answer that was complete, or why neither can be.
+
+        broke: it is so again; else it is to be ended and gone on with later
+        """
         told = self.kept.told()
         if self.kept.overflowed:
             return "an answer longer than what is kept"
@@ -62,10 +66,7 @@ class Resumption:
             return end or "an answer whose usage is lost"
         if not revision_id:
             return "an answer of a revision that is not known"
-        self._breaks += 1
-        self._fruitless = self._fruitless + 1 if told.tokens_sent == self._tokens_at_break else 1
-        self._tokens_at_break = told.tokens_sent
-        if self._fruitless > _FRUITLESS_BREAKS_MAX or self._breaks > _BREAKS_MAX:
+        if broke and self._breaks_again(told):
             return "a stream that broke again and again"
         hidden = self._inquiry.asks_token_ids
         asked = continuation(self._inquiry.request.path, self._body, told, ids_hidden=hidden)
@@ -86,6 +87,13 @@ class Resumption:
             revision_id=revision_id,
         )
         return Plan(inquiry, Rewriter(asked, told))
+
+    def _breaks_again(self, told: Told) -> bool:
+        """Count a break; whether it is one too many."""
+        self._breaks += 1
+        self._fruitless = self._fruitless + 1 if told.tokens_sent == self._tokens_at_break else 1
+        self._tokens_at_break = told.tokens_sent
+        return self._fruitless > _FRUITLESS_BREAKS_MAX or self._breaks > _BREAKS_MAX
 
 
 def resumption(context: GatewayContext, inquiry: Inquiry) -> Resumption | None:

@@ -94,6 +94,11 @@ class Choosing:
             return errors.model_not_found(inquiry.body.model)
         inquiry = self.inquiry = replace(inquiry, route=route)
         choice = self._pick(inquiry, is_next=True)
+        if isinstance(choice, Wait) and choice.full:
+            context = self._context
+            places = context.registry.snapshot(route, monotonic()).places
+            if context.preempting.make_room(route.deployment_id, entry.ticket, choice.places, places):
+                choice = self._pick(inquiry, is_next=True)
         return None if isinstance(choice, Wait) else self._follow(inquiry, entry, choice)
 
     def spill(self) -> Step | None:
@@ -185,7 +190,7 @@ class Choosing:
         return Shake(*made)
 
     def _wait(self, inquiry: Inquiry, entry: Entry, wait: Wait) -> Step:
-        failure = entry.begin(inquiry, monotonic(), ready=wait.full)
+        failure = entry.begin(inquiry, monotonic(), wait)
         if failure is not None:
             return failure
         self._tried.clear()

@@ -268,3 +268,22 @@ def test_many_tenants_that_come_and_go_leave_nothing_behind() -> None:
     for _ in range(20_000):
         queue.settle("stays", 1.0)
     assert sum(map(len, queue._heaps)) < 100
+
+
+def test_who_had_a_seat_makes_room_for_nobody() -> None:
+    """Given back, it is before all others of its tenant, and neither a higher class nor a longer line displaces it."""
+    queue: FairQueue[int] = FairQueue()
+    for number in range(3):
+        queue.join(ticket("greedy", LOW, item=number))
+    first = queue.peek()
+    assert first is not None
+    queue.take(first)
+    first.had_seat = True
+    queue.give_back(first)
+    displaced = []
+    while (victim := queue.displaceable("other", HIGH)) is not None:
+        queue.leave(victim)
+        displaced.append(victim.item)
+    assert displaced == [2, 1]
+    assert queue.youngest() is None
+    assert queue.peek() is first
