@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-PREEMPTIONS_MAX = 8
+PREEMPTIONS_MAX = 16
 CLEAR_REQUESTS = 8
 
 T = TypeVar("T")

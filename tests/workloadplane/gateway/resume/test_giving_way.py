@@ -16,7 +16,7 @@ from tests.support.simulators import simulator
 from tests.support.tables import AgentState, api_key, endpoint
 from tests.support.waiting import eventually_async
 from tests.workloadplane.gateway.resume.test_resumed_streams import events_of, text_of
-from workloadplane.gateway.queueing.preemption import PREEMPTIONS_MAX
+from workloadplane.gateway.queueing import preemption
 from workloadplane.protocol.local import EndpointSet
 from workloadplane.protocol.statefile import write_state
 
@@ -140,8 +140,12 @@ def test_streams_that_gave_way_are_the_unbroken_ones(
         run(scenario(engine.port))
 
 
-def test_a_stream_gives_way_a_few_times_at_most_and_waits_as_long_as_it_takes(tmp_path: Path) -> None:
+def test_a_stream_gives_way_a_few_times_at_most_and_waits_as_long_as_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One seat, and another key that always wants it: the stream waits beyond the hold time, and ends whole."""
+    times_max = 3
+    monkeypatch.setattr(preemption, "PREEMPTIONS_MAX", times_max)
 
     async def scenario(port: int) -> None:
         state = one_replica(tmp_path / "agent", port, seats=1)
@@ -149,19 +153,19 @@ def test_a_stream_gives_way_a_few_times_at_most_and_waits_as_long_as_it_takes(tm
             tmp_path / "gateway", state, hold_timeout_s=0.4, hold_comment_interval_s=0.1
         ) as running:
             whole = Asked()
-            long = {**BODY, "max_tokens": 300}
+            long = {**BODY, "max_tokens": 400}
             await whole.ask(running, SECRET, long)
             greedy, task = begin(running, SECRET, long)
-            for number in range(1, PREEMPTIONS_MAX + 2):
+            for number in range(1, times_max + 2):
                 await eventually_async(partial(has_grown, greedy, task, len(greedy.content)))
                 modest = Asked()
-                await modest.ask(running, MODEST, {**BODY, "max_tokens": 50})
-                assert modest.has_begun == (number <= PREEMPTIONS_MAX)
-                assert preemptions(running) == min(number, PREEMPTIONS_MAX)
+                await modest.ask(running, MODEST, {**BODY, "max_tokens": 80})
+                assert modest.has_begun == (number <= times_max)
+                assert preemptions(running) == min(number, times_max)
             await task
             assert text_of(greedy.content) == text_of(whole.content)
-            assert greedy.content.count(b": k\n") >= 3
-            assert greedy.content.count(b": resumed\n") == PREEMPTIONS_MAX
+            assert greedy.content.count(b": k\n") >= 2
+            assert greedy.content.count(b": resumed\n") == times_max
 
     with simulator(*SLOW, "--max-num-seqs", "1", key="engine-secret") as engine:
         run(scenario(engine.port))
