@@ -240,7 +240,7 @@ def test_phi_is_what_its_name_says() -> None:
     assert suspicion(observer.outlook.subjects["b"], observer.now_s, POLICY) < 0.1
 
 
-@given(st.lists(st.floats(0.0, 60.0), max_size=200))
+@given(st.lists(st.floats(0.0, 60.0), max_size=80))
 def test_patience_is_bounded_whatever_was_seen(intervals: list[float]) -> None:
     """However irregular the past: a pause is forgiven, and a loss is found within the bound."""
     rhythm: Rhythm = unheard(SILENCE)
@@ -263,7 +263,7 @@ happenings = st.lists(
             ),
         ),
     ),
-    max_size=80,
+    max_size=40,
 )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from random import Random
+from typing import Literal
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +53,15 @@ def admitting(admits: str, *names: str) -> dict[str, PeerFacts]:
     """The two peers, of which these admit only so much."""
     peers = {"c-us": PeerFacts("c-us", "us-east", "us", 80.0), "c-jp": PeerFacts("c-jp", "jp", "jp", 200.0)}
     return {n: replace(each, admits=admits) if n in names else each for n, each in peers.items()}  # type: ignore[arg-type]
+
+
+_ADMITTED: tuple[tuple[Literal["all", "sessions", "stranded", "none"], float], ...] = (
+    ("all", 1.0),
+    ("all", 0.25),
+    ("sessions", 1.0),
+    ("stranded", 1.0),
+    ("none", 1.0),
+)
 
 
 def chosen(
@@ -215,6 +225,15 @@ _IDS = ("c-eu", "c-us", "c-jp", "c-br")
 _JURISDICTIONS = st.sampled_from(["eu", "us", "jp", ""])
 
 
+_ADMITTING = st.sampled_from(
+    [
+        PeerFacts("", "", jurisdiction, 0.0, admits=admits, share=share)
+        for jurisdiction in ("eu", "us", "jp", "")
+        for admits, share in _ADMITTED
+    ]
+)
+
+
 @st.composite
 def _snapshots(draw: st.DrawFn) -> Snapshot:
     names = st.sampled_from(["r1", "r2", "r3"])
@@ -236,14 +255,7 @@ def _snapshots(draw: st.DrawFn) -> Snapshot:
             for number in range(draw(st.integers(0, 4)))
         ),
         peers={
-            name: PeerFacts(
-                name,
-                name,
-                draw(_JURISDICTIONS),
-                draw(st.floats(0, 300)),
-                admits=draw(st.sampled_from(["all", "sessions", "stranded", "none"])),
-                share=draw(st.sampled_from([0.01, 0.25, 1.0])),
-            )
+            name: replace(draw(_ADMITTING), cluster_id=name, rtt_ms=draw(st.floats(0, 300)))
             for name in draw(st.sets(st.sampled_from(_IDS[1:])))
         },
         in_flight=draw(st.dictionaries(st.sampled_from(["p0", "p1", "p2"]), st.integers(0, 20))),
