@@ -54,6 +54,8 @@ class Pool:
     hazard_per_h:  expected losses of an instance per hour (spot's)
     obtainability: of the instances that were asked for, the share that was had
     closed:        why it gets nothing new (empty: it is open); what it has, it keeps
+    leaving:       it is being emptied: plans count its capacity as gone, but what runs there goes on until others have
+                   taken over, and for as long as nobody can
     """
 
     pool_id: str
@@ -73,6 +75,7 @@ class Pool:
     hazard_per_h: float = 0.0
     obtainability: float = 1.0
     closed: str = ""
+    leaving: bool = False
 
     def __post_init__(self) -> None:
         checks.within(self, checks.POOL, lambda pool: f"pool {pool.name}")

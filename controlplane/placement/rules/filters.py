@@ -151,7 +151,7 @@ def _pool_open(deployment: WantedDeployment, pool: Pool, cluster: Cluster) -> Re
         rule="pool_closed",
         subject=_subject(pool, cluster),
         value=pool.closed,
-        remedy="make the pool schedulable, or add capacity elsewhere",
+        remedy="open the pool again (make it schedulable, undrain it), or add capacity elsewhere",
     )
 
 
