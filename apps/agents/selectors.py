@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from statistics import median
 from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet
@@ -142,6 +143,32 @@ def replica_counts(*, deployment_ids: Collection[UUID]) -> list[ReplicaCount]:
         .order_by("deployment_id", "assignment_id", "state")
     )
     return [ReplicaCount(*row) for row in rows]
+
+
+#: So many starts, the newest, are looked at to learn how long one takes.
+STARTS_LOOKED_AT = 200
+
+
+def cold_starts_learned(*, model_version_ids: Collection[UUID]) -> Mapping[tuple[UUID, UUID], float]:
+    """(model version id, instance type id) -> the median seconds from a replica's start until it was ready."""
+    started = Replica.objects.filter(revision__model_version_id__in=model_version_ids, ready_at__isnull=False)
+    found: dict[tuple[UUID, UUID], list[float]] = {}
+    rows = started.order_by("-started_at").values_list(
+        "revision__model_version_id", "pool__instance_type_id", "started_at", "ready_at"
+    )
+    for version_id, instance_type_id, started_at, ready_at in rows[:STARTS_LOOKED_AT]:
+        if ready_at is not None:
+            found.setdefault((version_id, instance_type_id), []).append(
+                (ready_at - started_at).total_seconds()
+            )
+    return {key: median(seconds) for key, seconds in found.items()}
+
+
+def replicas_living(*, pool_ids: Collection[UUID]) -> dict[tuple[UUID, UUID], int]:
+    """(pool id, deployment id) -> replicas that hold GPUs there, as reported."""
+    rows = Replica.objects.filter(pool_id__in=pool_ids, gone_at=None, state__in=LIVING)
+    counted = rows.values_list("pool_id", "deployment_id").annotate(Count("pk")).order_by()
+    return {(pool_id, deployment_id): count for pool_id, deployment_id, count in counted}
 
 
 def replicas(

@@ -7,6 +7,7 @@ PATHS: Mapping[str, str] = {
     "deployments": "M8 2l5.5 3L8 8L2.5 5zM2.5 8L8 11l5.5-3M2.5 11L8 14l5.5-3",
     "plans": "M3 3.5h4v4H3zM9 8.5h4v4H9zM7 5.5h4v3M5 7.5v3h4",
     "clusters": "M2.5 3h11v4h-11zM2.5 9h11v4h-11zM5 5h.01M5 11h.01M8 5h3M8 11h3",
+    "drains": "M2.5 3h11v4h-11zM8 9v5M5.5 11.5L8 14l2.5-2.5",
     "models": "M8 2l5.2 3v6L8 14l-5.2-3V5zM2.8 5L8 8l5.2-3M8 8v6",
     "engines": "M4.5 4.5h7v7h-7zM6.5 2v2.5M9.5 2v2.5M6.5 11.5V14M9.5 11.5V14M2 7h2.5M2 9h2.5M11.5 7H14M11.5 9H14",
     "keys": "M2.8 10.5a2.7 2.7 0 1 0 5.4 0a2.7 2.7 0 1 0-5.4 0M7.5 8.5l5.5-5.5M10.5 5.5l2 2",

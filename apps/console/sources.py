@@ -25,6 +25,8 @@ from apps.console.presenters.fleet import ClusterView, agent_view, cluster_views
 from apps.console.presenters.traffic import Traffic, traffic_of
 from apps.deployments import selectors as deployments
 from apps.deployments.models import Deployment, Revision
+from apps.drains import selectors as drains
+from apps.drains.models import Drain
 from apps.fleet import selectors as fleet_selectors
 from apps.fleet.models import Cluster
 from apps.placements import selectors as placements
@@ -73,6 +75,26 @@ def fleet(*, actor: Actor) -> tuple[ClusterView, ...]:
         assignments=list(placements.assignments_live(cluster_ids=ids)),
         now=timezone.now(),
     )
+
+
+#: State of a drain -> the tone in which it is shown.
+DRAIN_TONES = {"planned": "idle", "moving": "busy", "drained": "ok", "refused": "bad"}
+
+
+@dataclass(frozen=True)
+class DrainRow:
+    """A drain, how far it is, and in which tone its state is shown."""
+
+    drain: Drain
+    progress: drains.Progress
+    tone: str
+
+
+def drain_rows(*, actor: Actor, cursor: str | None) -> tuple[Page, list[DrainRow]]:
+    """One page of the organization's drains, the newest first."""
+    page = paginate(drains.drains(actor=actor), limit=None, cursor=cursor)
+    found = drains.progress_by_drain(page.items, now=timezone.now())
+    return page, [DrainRow(row, found[row.pk], DRAIN_TONES.get(row.state, "idle")) for row in page.items]
 
 
 def stats(*, actor: Actor, clusters: Sequence[ClusterView]) -> Stats:

@@ -14,6 +14,7 @@ from apps.console.views.deployment import (
 )
 from apps.console.views.deployment_form import DeploymentEdit, DeploymentNew
 from apps.console.views.deployments import DeploymentsPage
+from apps.console.views.drains import DrainLift, DrainNew, DrainsPage
 from apps.console.views.fleet import ClusterPage, ClusterRetire, ClustersPage
 from apps.console.views.history import AuditPage, EventsPage
 from apps.console.views.overview import OverviewLive, OverviewPage
@@ -53,6 +54,9 @@ urlpatterns = [
     path("clusters/<str:name>", ClusterPage.as_view(), name="cluster"),
     path("clusters/<str:name>/retire", ClusterRetire.as_view(), name="cluster-retire"),
     path("clusters/<str:name>/pools/<str:pool>", PoolPage.as_view(), name="pool"),
+    path("drains", DrainsPage.as_view(), name="drains"),
+    path("drains/new", DrainNew.as_view(), name="drain-new"),
+    path("drains/<str:drain_id>/lift", DrainLift.as_view(), name="drain-lift"),
     path("reservations/<str:reservation_id>", ReservationPage.as_view(), name="reservation"),
     path("models", ModelsPage.as_view(), name="models"),
     path("engines", EnginesPage.as_view(), name="engines"),

@@ -41,6 +41,7 @@ INSTALLED_APPS = [
     "apps.catalog",
     "apps.deployments",
     "apps.placements",
+    "apps.drains",
     "apps.agents",
     "apps.telemetry",
     "apps.console",
@@ -70,6 +71,7 @@ MIGRATION_MODULES = {
         "catalog",
         "deployments",
         "placements",
+        "drains",
         "agents",
         "telemetry",
         "console",
@@ -179,6 +181,7 @@ CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {
     "apps.placements.tasks.placements_improve": {"queue": "full_solve"},
     "apps.placements.tasks.*": {"queue": "solve"},
+    "apps.drains.tasks.*": {"queue": "solve"},
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 1, "socket_timeout": 5, "max_retries": 0}
@@ -191,6 +194,7 @@ CELERY_BEAT_SCHEDULE = {
     "answers-purge": {"task": "apps.api.tasks.idempotent_answers_purge", "schedule": 3600.0},
     "agents-reconcile": {"task": "apps.agents.tasks.agents_reconcile", "schedule": 5.0},
     "clusters-retired-settle": {"task": "apps.fleet.tasks.clusters_retired_settle", "schedule": 5.0},
+    "drains-advance": {"task": "apps.drains.tasks.drains_advance", "schedule": 5.0},
     "telemetry-purge": {"task": "apps.telemetry.tasks.telemetry_purge", "schedule": 3600.0},
     "tables-reconcile": {"task": "apps.agents.tasks.tables_reconcile", "schedule": 60.0},
 }

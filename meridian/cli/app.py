@@ -19,6 +19,7 @@ from meridian.cli import (
     reservations,
     session,
 )
+from meridian.cli.drains import drain, drains, undrain
 from meridian.cli.explain import explain
 from meridian.cli.local import down, reset, restart, status, up
 from meridian.cli.logs import logs
@@ -57,6 +58,9 @@ app.add_typer(plan.app, name="plan", rich_help_panel=WORK)
 app.command(rich_help_panel=FLEET)(fleet.fleet)
 app.add_typer(clusters.app, name="clusters", rich_help_panel=FLEET)
 app.add_typer(pools.app, name="pools", rich_help_panel=FLEET)
+app.command(rich_help_panel=FLEET)(drain)
+app.command(rich_help_panel=FLEET)(undrain)
+app.command(rich_help_panel=FLEET)(drains)
 app.add_typer(reservations.app, name="reservations", rich_help_panel=FLEET)
 app.add_typer(models.app, name="models", rich_help_panel=WORK)
 app.add_typer(keys.app, name="keys", rich_help_panel=FLEET)

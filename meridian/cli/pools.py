@@ -9,7 +9,7 @@ from meridian.cli.output import Format, FormatOption, print_document, print_list
 from meridian.client import Client, Document
 from meridian.errors import UsageError
 
-app = typer.Typer(no_args_is_help=True, help="List GPU pools; resize, price, drain and close them.")
+app = typer.Typer(no_args_is_help=True, help="List GPU pools; resize, price and close them.")
 
 Place = Annotated[str, typer.Argument(metavar="CLUSTER/POOL", help="As `meridian pools list` names them.")]
 
@@ -30,7 +30,8 @@ def change(
     place: Place,
     *,
     capacity: Annotated[
-        int | None, typer.Option(min=0, help="Instances; 0 drains it: what runs there moves first.")
+        int | None,
+        typer.Option(min=0, help="Instances, for good; what finds no room any more moves first."),
     ] = None,
     price: Annotated[str | None, typer.Option(help="USD for an instance and hour, from now on.")] = None,
     hazard: Annotated[float | None, typer.Option(help="Expected losses of an instance per hour.")] = None,

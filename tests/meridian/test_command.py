@@ -1,15 +1,9 @@
 """The command's manners: whom it talks to, what it prints, how it fails."""
 
 import json
-import os
 import stat
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -20,61 +14,7 @@ from meridian.cli import context
 from meridian.cli.documents import read_document
 from meridian.cli.output import Format, print_list
 from meridian.errors import UNSPECIFIC_REMEDY, ApiError, ExitCode, NotLoggedIn, UsageError
-
-MERIDIAN = Path(sys.executable).with_name("meridian")
-
-Answers = Mapping[str, tuple[int, Mapping[str, Any]]]
-ECHO: Mapping[str, Any] = {}  # an answer that is what was sent
-
-
-@pytest.fixture
-def server() -> Iterator[Callable[[Answers], str]]:
-    """A control plane that says what a test tells it to; returns its address."""
-    running: list[ThreadingHTTPServer] = []
-
-    def start(answers: Answers) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                status, document = answers.get(self.path.split("?")[0], (404, {"detail": "nothing here"}))
-                sent = self.rfile.read(int(self.headers.get("content-length", "0")))
-                body = sent if document is ECHO else json.dumps(document).encode()
-                self.send_response(status)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_DELETE = do_PATCH = do_POST = do_GET  # noqa: N815
-
-            def log_message(self, *_: Any) -> None:
-                """Quietly."""
-
-        listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
-        running.append(listening)
-        return f"http://127.0.0.1:{listening.server_address[1]}"
-
-    yield start
-    for listening in running:
-        listening.shutdown()
-        listening.server_close()
-
-
-def _run(api_url: str, *arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("MERIDIAN_")},
-        "MERIDIAN_API_URL": api_url,
-        "MERIDIAN_API_KEY": "mrd_test",
-        "XDG_CONFIG_HOME": str(home),
-    }
-    return subprocess.run(
-        [MERIDIAN, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        cwd=home,
-        timeout=60,
-    )
+from tests.meridian.stand_in import ECHO, Answers, run_meridian
 
 
 @pytest.mark.parametrize(
@@ -91,7 +31,7 @@ def test_a_refusal_is_one_line_and_a_documented_exit_code(
         "detail": "the reason\nin two lines",
         "errors": [{"pointer": "/a", "detail": "b"}],
     }
-    done = _run(
+    done = run_meridian(
         server({"/api/v1/deployments/x": (status, problem)}), "deployments", "get", "x", home=tmp_path
     )
     assert done.returncode == code
@@ -115,10 +55,10 @@ def test_retiring_a_cluster_asks_first(server: Callable[[Answers], str], tmp_pat
     """Without an answer nothing is sent; with --yes it says what happens when."""
     url = server({"/api/v1/clusters/eu-west/retire": (200, {"name": "eu-west"})})
     assert (
-        _run("http://127.0.0.1:9", "clusters", "retire", "eu-west", home=tmp_path).returncode
+        run_meridian("http://127.0.0.1:9", "clusters", "retire", "eu-west", home=tmp_path).returncode
         == ExitCode.FAILED
     )
-    done = _run(url, "clusters", "retire", "eu-west", "--yes", home=tmp_path)
+    done = run_meridian(url, "clusters", "retire", "eu-west", "--yes", home=tmp_path)
     assert (done.returncode, done.stdout.split(";")[0]) == (ExitCode.OK, "eu-west is retired"), done.stderr
 
 
@@ -138,7 +78,7 @@ def test_pools_and_reservations_are_changed_by_name_and_id(
     )
 
     def said(*arguments: str) -> tuple[int, str]:
-        done = _run(api_url, *arguments, home=tmp_path)
+        done = run_meridian(api_url, *arguments, home=tmp_path)
         return done.returncode, done.stdout or done.stderr
 
     assert said("pools", "change", "eu-west/spot", "--capacity", "0", "--price", "1.5") == (
@@ -155,10 +95,10 @@ def test_pools_and_reservations_are_changed_by_name_and_id(
 def test_limits_of_a_key_are_set_and_taken_away(server: Callable[[Answers], str], tmp_path: Path) -> None:
     """Only what is given is sent; 0 takes a limit away."""
     api_url = server({"/api/v1/api-keys/app": (200, ECHO)})
-    changed = _run(api_url, "keys", "limit", "app", "--rpm", "60", "--tpm", "0", home=tmp_path)
+    changed = run_meridian(api_url, "keys", "limit", "app", "--rpm", "60", "--tpm", "0", home=tmp_path)
     assert (changed.returncode, changed.stderr) == (0, "")
     assert changed.stdout.splitlines() == ["requests_per_minute: 60", "tokens_per_minute: null"]
-    changed = _run(api_url, "keys", "limit", "app", "--max-priority", "high", home=tmp_path)
+    changed = run_meridian(api_url, "keys", "limit", "app", "--max-priority", "high", home=tmp_path)
     assert changed.stdout.splitlines() == ["max_priority: high"]
 
 
@@ -168,10 +108,10 @@ def test_a_version_is_registered_with_what_it_takes(server: Callable[[Answers], 
     weights = ["--digest", "sha256:0", "--source-uri", "s3://a/b", "--precision", "bf16"]
     sizes = ["--size-bytes", "9", "--max-context-tokens", "512"]
     add = ("models", "add", "llama", "1", *weights, *sizes)
-    told = _run(api_url, *add, home=tmp_path)
+    told = run_meridian(api_url, *add, home=tmp_path)
     assert told.returncode == 0, told.stderr
     assert yaml.safe_load(told.stdout)["modalities"] == ["text"]
-    told = _run(api_url, *add, "--takes", "text", "--takes", "image", home=tmp_path)
+    told = run_meridian(api_url, *add, "--takes", "text", "--takes", "image", home=tmp_path)
     assert yaml.safe_load(told.stdout)["modalities"] == ["text", "image"]
 
 
@@ -179,7 +119,9 @@ def test_an_adapter_is_registered_with_its_version(server: Callable[[Answers], s
     """All that the API asks for is sent; a rank that no adapter has is refused before."""
     api_url = server({"/api/v1/models/llama/versions/1/adapters": (201, ECHO)})
     weights = ("--digest", "sha256:0", "--source-uri", "s3://a/b")
-    told = _run(api_url, "models", "adapt", "llama", "1", "polite", *weights, "--rank", "8", home=tmp_path)
+    told = run_meridian(
+        api_url, "models", "adapt", "llama", "1", "polite", *weights, "--rank", "8", home=tmp_path
+    )
     assert told.returncode == 0, told.stderr
     assert yaml.safe_load(told.stdout) == {
         "name": "polite",
@@ -187,7 +129,9 @@ def test_an_adapter_is_registered_with_its_version(server: Callable[[Answers], s
         "source_uri": "s3://a/b",
         "rank": 8,
     }
-    told = _run(api_url, "models", "adapt", "llama", "1", "polite", *weights, "--rank", "0", home=tmp_path)
+    told = run_meridian(
+        api_url, "models", "adapt", "llama", "1", "polite", *weights, "--rank", "0", home=tmp_path
+    )
     assert told.returncode == ExitCode.USAGE
 
 
@@ -201,7 +145,7 @@ def test_a_remedy_that_says_nothing_is_left_out() -> None:
 
 def test_nobody_there_is_one_line(tmp_path: Path) -> None:
     """An address that does not answer is named."""
-    done = _run("http://127.0.0.1:9", "deployments", "list", home=tmp_path)
+    done = run_meridian("http://127.0.0.1:9", "deployments", "list", home=tmp_path)
     assert done.returncode == ExitCode.UNREACHABLE
     assert done.stderr.count("\n") == 1
     assert "http://127.0.0.1:9/" in done.stderr
@@ -209,7 +153,7 @@ def test_nobody_there_is_one_line(tmp_path: Path) -> None:
 
 def test_wrong_arguments_are_one_line(tmp_path: Path) -> None:
     """Also what typer itself refuses."""
-    done = _run("http://127.0.0.1:9", "deployments", "get", home=tmp_path)
+    done = run_meridian("http://127.0.0.1:9", "deployments", "get", home=tmp_path)
     assert done.returncode == ExitCode.USAGE
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
@@ -286,11 +230,11 @@ def test_a_key_in_the_environment_is_the_one_that_is_used(
 def test_login_tries_before_it_stores(server: Callable[[Answers], str], tmp_path: Path) -> None:
     """A wrong key is told at once and nothing is kept."""
     refusing = server({"/api/v1/deployments": (401, {"detail": "unknown key"})})
-    done = _run(refusing, "login", refusing, home=tmp_path)
+    done = run_meridian(refusing, "login", refusing, home=tmp_path)
     assert done.returncode == ExitCode.NOT_AUTHORISED
     assert not list(tmp_path.rglob("login.toml"))
     accepting = server({"/api/v1/deployments": (200, {"items": [], "next_cursor": None})})
-    assert _run(accepting, "login", accepting, home=tmp_path).returncode == 0
+    assert run_meridian(accepting, "login", accepting, home=tmp_path).returncode == 0
     assert list(tmp_path.rglob("login.toml"))
 
 

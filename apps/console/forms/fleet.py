@@ -31,7 +31,7 @@ class PoolForm(DocumentForm):
         label="Instances",
         min_value=0,
         max_value=MAX_INSTANCES,
-        help_text="0 drains it: what runs here serves on until as much is ready elsewhere.",
+        help_text="For good. To empty it for a time, drain it. What finds no room here moves.",
     )
     price_micro_usd_per_h = UsdInput(label="USD for an instance and hour", help_text="From now on.")
     hazard_per_h = forms.FloatField(

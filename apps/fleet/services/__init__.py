@@ -14,6 +14,7 @@ from apps.fleet.services.facts_create import (
 from apps.fleet.services.facts_delete import fact_delete
 from apps.fleet.services.pool_change import pool_delete, pool_patch
 from apps.fleet.services.pool_create import pool_create
+from apps.fleet.services.pools_touch import pools_touch
 from apps.fleet.services.reservation import reservation_create, reservation_delete, reservation_patch
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "pool_create",
     "pool_delete",
     "pool_patch",
+    "pools_touch",
     "provider_create",
     "region_create",
     "reservation_create",

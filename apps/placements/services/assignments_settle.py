@@ -49,11 +49,12 @@ def assignments_settle(*, deployment_ids: Collection[UUID], now: datetime) -> No
 def _is_made(
     deployment_id: UUID, live: Iterable[Assignment], counts: Collection[agents.ReplicaCount]
 ) -> bool:
-    """Whether each assignment that stands has ready what it must have: a surplus here makes up for nothing there."""
+    """Whether something stands, and each that does has ready what it must have: a surplus here makes up for nothing
+    there."""
     standing = [
         row for row in live if row.deployment_id == deployment_id and not row.draining and not row.leaving
     ]
-    return all(_count(counts, row, {"ready"}) >= row.needed_replicas for row in standing)
+    return bool(standing) and all(_count(counts, row, {"ready"}) >= row.needed_replicas for row in standing)
 
 
 def _step(row: Assignment, counts: Collection[agents.ReplicaCount], now: datetime, *, made: bool) -> bool:

@@ -41,8 +41,9 @@ def assignments_write(
 
     What the plan no longer names drains at once where its jurisdiction is no longer allowed, or where successors of
     its size are in the same cluster (the agent hands over). Otherwise it is ``leaving``: it serves on until its
-    successors elsewhere are ready. So does what shrinks while others grow, by its ``handover_replicas``. That only one
-    cluster serves where only one may (active_passive) is seen to by the tables.
+    successors elsewhere are ready. So does what shrinks while others grow, by its ``handover_replicas``, and what
+    is in a pool that is being emptied while nobody can take over. That only one cluster serves where only one may
+    (active_passive) is seen to by the tables.
     """
     ids = [deployment.pk for deployment, _ in wanted]
     before: dict[UUID, list[Assignment]] = {deployment_id: [] for deployment_id in ids}
@@ -128,8 +129,10 @@ def _retire(
         if drafts.problem.pool_by_id[successor.pool_id].cluster_id == str(row.pool.cluster_id)
     )
     serving = max(drafts.ready.get(row.pk, 0), row.min_replicas)
+    pool = drafts.problem.pool_by_id.get(str(row.pool_id))
+    waits = bool(successors) or (pool is not None and pool.leaving)
     before = {name: getattr(row, name) for name in _STATE}
-    if not allowed or not successors or here >= max(1, serving):
+    if not allowed or not waits or here >= max(1, serving):
         row.draining, row.leaving = True, False
     else:
         row.leaving, row.max_replicas = True, max(1, serving)

@@ -16,6 +16,7 @@ from apps.api.actors import system_actor
 from apps.catalog import selectors as catalog
 from apps.deployments import selectors as deployments
 from apps.deployments.models import Deployment, ResidencyIngress, Revision
+from apps.drains import selectors as drains
 from apps.fleet import selectors as fleet
 from apps.fleet.models import Region
 from apps.placements import selectors
@@ -41,6 +42,7 @@ from controlplane.placement import (
     Survivability,
     WantedDeployment,
 )
+from controlplane.placement.questions.drain import drained
 
 
 def placement_load(*, organization_id: UUID, now: datetime) -> PlacementProblem:
@@ -56,7 +58,7 @@ def placement_load(*, organization_id: UUID, now: datetime) -> PlacementProblem:
         assignments = selectors.assignments_held(organization_id=organization_id)
         regions = {row.region for row in cluster_rows if row.ended_at is None}
         demands = _demands(organization_id, wanted, regions, now)
-        return PlacementProblem(
+        problem = PlacementProblem(
             organization_id=str(organization_id),
             wanted=clock.wanted,
             plan_generation=clock.plan_generation,
@@ -75,6 +77,7 @@ def placement_load(*, organization_id: UUID, now: datetime) -> PlacementProblem:
             budgets=tuple(_budgets(organization_id)),
             network_prices=tuple(_network_prices(regions)),
         )
+        return drained(problem, drains.drains_in_force(organization_id=organization_id))
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Planned moves: what is being emptied, in the open and in order."""

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class DrainsConfig(AppConfig):
+    name = "apps.drains"
+    label = "drains"

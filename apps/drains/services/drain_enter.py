@@ -1,0 +1,68 @@
+"""The one door of a drain's state: the step, its moment, what placement is told, and the event."""
+
+from datetime import datetime
+from typing import Final
+
+from apps.api.problems import Problem
+from apps.drains import selectors
+from apps.drains.models import Drain
+from apps.fleet.services import pools_touch
+from apps.placements.services import placement_request
+from apps.telemetry.services import event_record
+from apps.telemetry.services.event_record import Severity
+from controlplane.failover import ENDED, IN_FORCE, DrainEvent, drain_step
+from workloadplane.protocol.refusal import Refusal
+
+#: State entered -> the event's reason, severity, and what is said of the place.
+_SAID: Final[dict[str, tuple[str, Severity, str]]] = {
+    "planned": ("DrainPlanned", "info", "is to be empty from {starts_at} on"),
+    "moving": ("DrainStarted", "info", "is being drained: {replicas} replicas move first{risk}"),
+    "drained": ("Drained", "info", "is empty"),
+    "over": ("DrainOver", "info", "is open again"),
+    "cancelled": ("DrainCancelled", "info", "is open again; it was not drained to the end"),
+    "refused": ("DrainRefused", "error", "is not drained: {short}"),
+}
+
+
+def drain_enter(*, drain: Drain, event: DrainEvent, now: datetime) -> None:
+    """Take one step. ``drain`` is locked. Raises Problem ``conflict`` where its state does not know the event."""
+    after = drain_step(drain.state, event)  # type: ignore[arg-type]
+    if isinstance(after, Refusal):
+        raise Problem("conflict", f"{after.subject} cannot be {event}: {after.remedy}", refusals=[after])
+    was_in_force = drain.state in IN_FORCE
+    drain.state = after
+    if after == "drained":
+        drain.drained_at = now
+    drain.ended_at = now if after in ENDED else None
+    if after == "moving" and not was_in_force:
+        begin(drain, now)
+    drain.save()
+    if (after in IN_FORCE) != was_in_force:
+        placement_request(organization_id=drain.organization_id)
+    say(drain)
+
+
+def begin(drain: Drain, now: datetime) -> None:
+    """From now on nothing new goes there. Locks the pools; the caller asks for a placement afterwards."""
+    drain.moving_since = now
+    pool_ids = selectors.pool_ids(drain=drain)
+    drain.replicas_at_start = selectors.progress(drain=drain, now=now).here
+    pools_touch(pool_ids=pool_ids)
+
+
+def say(drain: Drain) -> None:
+    """Record the event of the state that was entered."""
+    reason, severity, text = _SAID[drain.state]
+    first = drain.shortfalls[0] if drain.shortfalls else None
+    said = text.format(
+        starts_at=drain.starts_at.strftime("%Y-%m-%d %H:%M UTC") if drain.starts_at else "now",
+        replicas=drain.replicas_at_start,
+        risk=f" (risk accepted by {drain.accepted_by})" if drain.accept_risk and drain.shortfalls else "",
+        short=f"it would leave {first['subject']} {first['value']}" if first else "",
+    )
+    event_record(
+        organization_id=drain.organization_id,
+        severity=severity,
+        reason=reason,
+        message=f"{drain} {said}",
+    )

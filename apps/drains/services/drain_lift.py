@@ -1,0 +1,21 @@
+"""Ending a drain: what is left of it is called off, and placement may use the place again."""
+
+from datetime import datetime
+
+from apps.api.actors import Actor
+from apps.api.problems import not_found
+from apps.api.services import audit_record, one_transaction
+from apps.drains.models import Drain
+from apps.drains.services.drain_enter import drain_enter
+
+
+@one_transaction
+def drain_lift(*, actor: Actor, drain: Drain, now: datetime) -> Drain:
+    """Open it again, at any point. Raises Problem ``not_found``, ``conflict`` if it has ended."""
+    locked = Drain.objects.select_for_update().filter(pk=drain.pk).first()
+    if locked is None:
+        raise not_found("drain", str(drain.pk))
+    before = {"state": locked.state}
+    drain_enter(drain=locked, event="lifted", now=now)
+    audit_record(actor=actor, action="lifted", subject=locked, before=before, after={"state": locked.state})
+    return locked
