@@ -38,6 +38,7 @@ _UNITS = {
     "decide_ms": "decide ms",
     "apply_ms": "apply ms",
     "whole_ms": "all ms",
+    "cpu_ms": "CPU ms",
 }
 
 
