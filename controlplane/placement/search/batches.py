@@ -13,9 +13,9 @@ from controlplane.placement.search.offers import Bools, Floats, Ints, Offer, Poo
 from controlplane.placement.search.thresholds import Threshold, replicas_for, threshold
 
 #: Quotas up to so much share a batch. More than the last is too much for tables.
-QUOTAS = (4, 8, 16, 32, 64)
+QUOTAS = (4, 8, 16, 32)
 
-_ROWS = {4: 128, 8: 96, 16: 48, 32: 24, 64: 8}
+_ROWS = {4: 128, 8: 96, 16: 48, 32: 24}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

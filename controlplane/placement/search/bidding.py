@@ -25,8 +25,8 @@ _PROGRAMS, _DEPLOYMENTS_PER_PROGRAM = 12, 50
 #: So many rounds at most before it is shown, the first time and later.
 _ROUGH, _ROUGH_AGAIN = 10, 3
 
-#: Of the time for prices, so much at most goes by before it is proven that they are the best.
-_SETTLING = 0.6
+#: Of the time for prices, so much at most goes by before it is shown, the first time and later.
+_SETTLING, _SETTLING_AGAIN = 0.5, 0.3
 
 #: Prices have settled where no others could bring more than this, as a part of what is spent.
 _SETTLED = 2e-4
@@ -70,8 +70,8 @@ class Bidding:
             if self.few:
                 self._settle(left, clock)
                 break
-            rough = _ROUGH if self.rounds == 0 else _ROUGH_AGAIN
-            left -= 1 + self._settle(max(1, min(rough, left - 1)), clock.part(_SETTLING))
+            rough, share = (_ROUGH, _SETTLING) if self.rounds == 0 else (_ROUGH_AGAIN, _SETTLING_AGAIN)
+            left -= 1 + self._settle(max(1, min(rough, left - 1)), clock.part(share))
             self._prove(clock)
 
     def _settle(self, rounds: int, clock: Clock) -> int:

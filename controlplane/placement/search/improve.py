@@ -59,7 +59,7 @@ _FREED_AGAIN = (0.6, 1.0)
 _WHOLE_AT_ONCE = 200
 
 #: So many times prices, choice and repair take turns, after a first time with half of all pricing.
-_TURNS = 4
+_TURNS = 2
 
 #: Repair ends for this turn where it was in vain so many times in a row.
 _IN_VAIN = 20
@@ -116,8 +116,8 @@ class _Search:
         for turn in range(_TURNS, 0, -1):
             mine = clock.part(1 / turn)
             if not self.bidding.settled:
-                self.bidding.run((rounds - rounds // 2) // _TURNS, mine.part(0.35))
-            self.choose(_FREED_AGAIN, mine.part(0.5))
+                self.bidding.run((rounds - rounds // 2) // _TURNS, mine.part(0.4))
+            self.choose(_FREED_AGAIN, mine.part(0.4))
             self.repair(self.effort.repairs // _TURNS, mine)
 
     def choose(self, shares: Sequence[float], clock: Clock) -> None:
