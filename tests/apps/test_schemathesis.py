@@ -123,7 +123,9 @@ def known(acme: Tenant, admin: APIClient) -> dict[str, str]:
     rates = {"requests_per_s": 1, "tokens_per_s": 1, "concurrency": 1}
     profile = make("performance-profiles", {"model": "llama", "instance_type": machine, **rates})
     make("deployments", {"name": "chat", "model": "llama", "engine": "simulator"})
+    drain = make("drains", {"kind": "pool", "name": "c1/main", "accept_risk": True})
     return {
+        "drains": drain,
         "engine-images": image_id,
         "performance-profiles": profile,
         "pools": pool_id,

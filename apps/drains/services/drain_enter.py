@@ -51,14 +51,14 @@ def begin(drain: Drain, now: datetime) -> None:
 
 
 def say(drain: Drain) -> None:
-    """Record the event of the state that was entered."""
+    """Record the event of the state that was entered. All projects read it, so it names no deployment."""
     reason, severity, text = _SAID[drain.state]
-    first = drain.shortfalls[0] if drain.shortfalls else None
+    short = [f"a deployment {shortfall['value']}" for shortfall in drain.shortfalls]
     said = text.format(
         starts_at=drain.starts_at.strftime("%Y-%m-%d %H:%M UTC") if drain.starts_at else "now",
         replicas=drain.replicas_at_start,
         risk=f" (risk accepted by {drain.accepted_by})" if drain.accept_risk and drain.shortfalls else "",
-        short=f"it would leave {first['subject']} {first['value']}" if first else "",
+        short=f"it would leave {'; '.join(short)}",
     )
     event_record(
         organization_id=drain.organization_id,

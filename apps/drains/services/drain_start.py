@@ -69,7 +69,7 @@ def drain_start(
         "accept_risk": accept_risk,
         "starts_at": starts_at,
         "ends_at": ends_at,
-        "shortfalls": drain.shortfalls,
+        "shortfalls": [{"rule": short["rule"], "value": short["value"]} for short in drain.shortfalls],
     }
     audit_record(actor=actor, action="created", subject=drain, after=after, organization_id=organization_id)
     if not waits:

@@ -19,6 +19,7 @@ from apps.accounts.services import api_key_create, member_add, user_create
 from apps.api.actors import Actor, system_actor
 from apps.catalog import services as catalog
 from apps.deployments.services import deployment_create
+from apps.drains.services import drain_start
 from apps.fleet import selectors as fleet_selectors
 from apps.fleet import services as fleet
 from tests.apps.conftest import Tenant
@@ -75,6 +76,9 @@ def _fleet_grow(actor: Actor, number: int) -> None:
         price_micro_usd_per_h=1,
     )
     now = timezone.now()
+    drain_start(
+        actor=actor, organization_id=actor.organization_id, kind="cluster", name=f"c{number}", now=now
+    )
     fleet.reservation_create(
         actor=actor,
         pool=pool,

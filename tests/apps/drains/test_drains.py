@@ -205,7 +205,7 @@ def test_a_window_is_checked_again_when_it_is_due(world: FleetWorld) -> None:
     assert state_of(drain) == "refused"
     refused = Event.objects.get(reason="DrainRefused")
     assert refused.severity == "error"
-    assert "would leave deployment chat with nothing in jurisdictions eu, us" in refused.message
+    assert "would leave a deployment with nothing in jurisdictions eu, us" in refused.message
     work(world)
     assert ready_by_cluster(chat) == {"us-east": 2}
 

@@ -105,6 +105,8 @@ def test_a_key_learns_no_name_of_another_projects_deployments(world: FleetWorld)
         post(api, body=US | {"accept_risk": True}),
     ]
     answers.append(api.get(answers[-1]["Location"]))
+    for told in ("events", "audit"):
+        assert b"classified" not in api.get(f"/api/v1/{told}").content
     for answer in answers:
         assert b"another project" in answer.content or b"null" in answer.content
         assert b"classified" not in answer.content
