@@ -28,6 +28,7 @@ class Recorder:
     system: System
     model: str
     regions: tuple[str, ...]
+    within_s: float = 30.0
     served: list[tuple[float, float, str]] = field(default_factory=list)  # asked, answered, by which region
     failed: list[tuple[float, int]] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
@@ -48,7 +49,9 @@ class Recorder:
         endpoints = self.system.endpoints()
         headers = {"authorization": f"Bearer {endpoints['api_key']}"}
         body = {"model": self.model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
-        with httpx.Client(base_url=endpoints["gateways"][region], headers=headers, timeout=2) as client:
+        with httpx.Client(
+            base_url=endpoints["gateways"][region], headers=headers, timeout=self.within_s
+        ) as client:
             while not self._over.wait(0.1):
                 began = time.monotonic()
                 try:
@@ -99,7 +102,7 @@ def test_a_frozen_region_is_replaced_by_its_standby(system: System, pair: str) -
     others = tuple(name for name in names if name != served)
     pids = system.endpoints()["pids"]
     frozen = [pids[f"agent-{cluster}"], pids[f"gateway-{cluster}"]]
-    with Recorder(system, pair, others).asking() as recorder:
+    with Recorder(system, pair, others, within_s=2.0).asking() as recorder:
         eventually(lambda: recorder.serves() == served, what="clients are served")
         for pid in frozen:
             os.kill(pid, signal.SIGSTOP)

@@ -20,6 +20,8 @@ _log = structlog.get_logger(__name__)
 LOOK_S = 0.5
 _LOCK = 7304
 _SESSION_IDLE_S = 5
+#: Between two statements of a transaction much may have to be made: the tables of a large organization.
+_TRANSACTION_IDLE_S = 60
 _RETRY_S = 1.0
 
 
@@ -68,5 +70,5 @@ def _locked() -> bool:
         if not cursor.fetchone()[0]:
             return False
         cursor.execute(f"SET idle_session_timeout = '{_SESSION_IDLE_S}s'")
-        cursor.execute(f"SET idle_in_transaction_session_timeout = '{_SESSION_IDLE_S}s'")
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{_TRANSACTION_IDLE_S}s'")
     return True

@@ -5,9 +5,9 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F
-from django.utils import timezone
 
 from apps.api.actors import Actor, system_actor
+from apps.api.clock import database_now
 from apps.api.problems import Problem
 from apps.api.services import audit_record, one_transaction
 from apps.fleet import selectors
@@ -31,7 +31,7 @@ def cluster_retire(*, actor: Actor, cluster: Cluster, if_match: str | None = Non
     if locked.retired_at is not None:
         raise Problem("conflict", f"{locked.name} was retired before; nothing is left to do")
     before = {"schedulable": locked.schedulable, "gateway_url": locked.gateway_url}
-    locked.retired_at = timezone.now()
+    locked.retired_at = database_now()
     locked.schedulable = False
     locked.gateway_url = ""
     locked.generation += 1
