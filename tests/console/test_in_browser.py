@@ -33,6 +33,8 @@ PAGES = (
     "/events",
     "/clusters",
     "/clusters/us-east",
+    "/drains",
+    "/drains/new?kind=region&name=eu-west-1",
     "/models",
     "/engines",
     "/keys",
@@ -118,6 +120,23 @@ def test_a_keys_limits_are_set_by_hand(browser: Browser, live_server: LiveServer
     page.get_by_label("Requests at once").fill("64")
     page.get_by_role("button", name="Set limits").click()
     expect(page.get_by_text("64 at once")).to_be_visible()
+    assert seen.complaints == []
+
+
+def test_a_cluster_is_drained_by_hand(browser: Browser, live_server: LiveServer, world: World) -> None:
+    """From its page over the look at what would be left to the list, and called off there."""
+    seen = enter(browser, live_server, width=390)
+    page = seen.page
+    page.goto(f"{live_server.url}/clusters/eu-west")
+    page.get_by_role("link", name="Drain this cluster").click()
+    page.get_by_label("Reason").fill("new switches")
+    page.get_by_label("Go on though a promise breaks").check()
+    page.get_by_role("button", name="Drain it").click()
+    expect(page.get_by_text("cluster eu-west is moving")).to_be_visible()
+    assert serious_violations(page) == []
+    assert seen.overflow_px <= 0
+    page.get_by_role("button", name="Cancel cluster eu-west").click()
+    expect(page.get_by_text("cluster eu-west is open again")).to_be_visible()
     assert seen.complaints == []
 
 
