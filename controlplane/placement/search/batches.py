@@ -136,7 +136,10 @@ def _batch(pools: Pools, found: Sequence[tuple[Offer, Threshold]]) -> Batch:
         for name, values in filled.items():
             values[row, at_cell, at_slot] = getattr(offer, name)
         for weight in range(size):
-            least[row, at_cell, at_slot, weight] = replicas_for(needs.factor, max(1, weight))
+            fewest = replicas_for(needs.factor, max(1, weight))
+            if weight == 0:  # what serves nothing may stay all the same, where leaving costs more
+                fewest = np.where(np.isfinite(fewest), fewest, 1.0)
+            least[row, at_cell, at_slot, weight] = fewest
         late[row, : len(offer.load), at_cell] = offer.late.T
     names = sorted({group for group, _ in cell})
     members = [[number for (group, _), number in cell.items() if group == name] for name in names]

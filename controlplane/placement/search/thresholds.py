@@ -52,7 +52,7 @@ def threshold(share: Floats, count: Floats, price: Floats, *, most: int) -> Thre
     quotas = np.ceil(pairs.sum(axis=1) - _ROUNDING)
     factors = pairs[:, :1] * share[chosen] + pairs[:, 1:] * count[chosen]
     with np.errstate(divide="ignore", invalid="ignore"):
-        enough = np.floor((quotas[:, None] - 1) / factors + _ROUNDING) + 1
+        enough = np.where(factors > 1e-9, np.floor((quotas[:, None] - 1) / factors + _ROUNDING) + 1, np.inf)
     missing = np.maximum(needed[chosen] - enough, 0.0) / needed[chosen] * relevance[chosen]
     errors = missing.max(axis=1) + _mixed_errors(
         share[chosen], count[chosen], relevance[chosen], factors, quotas

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 
@@ -14,14 +15,25 @@ from controlplane.placement import (
     PerformanceProfile,
     PlacementPlan,
     PlacementProblem,
+    Reservation,
     certify,
     plan_cost,
+    plan_costs,
+    priced,
     solve,
 )
+from controlplane.placement.search.batches import Prices, batches, rounded
+from controlplane.placement.search.bidding import Bidding
+from controlplane.placement.search.clock import Clock
 from controlplane.placement.search.improve import Effort, improve
+from controlplane.placement.search.market import Demanders, column_of
+from controlplane.placement.search.master import Master
+from controlplane.placement.search.offers import Offers
+from controlplane.placement.search.pricing import price
 from tests.benchmarks.placement.instances import instance
 from tests.controlplane.placement import test_judged
 from tests.controlplane.placement.random_worlds import whole_problems
+from tests.controlplane.placement.rules.test_cost import current
 from tests.controlplane.placement.test_properties import check
 from tests.controlplane.placement.worlds import adopted, cluster, placed, pool, problem, problems, wanted
 
@@ -64,6 +76,66 @@ def test_a_better_plan_keeps_what_the_first_one_kept(asked: PlacementProblem) ->
     relaxed = {entry.deployment_id for entry in start.deployments if entry.relaxed or entry.refusal}
     for entry in plan.deployments:
         assert entry.deployment_id in relaxed or not (entry.relaxed or entry.refusal)
+
+
+def _bid(asked: PlacementProblem) -> tuple[float, float]:
+    """The bound that prices show, and what the plan costs that they begin from."""
+    start = priced(asked, solve(asked))
+    offers, costs = Offers(asked), plan_costs(asked, start)
+    demanders = Demanders(offers, start.deployments)
+    master = Master(offers, demanders.numbers)
+    entries = [(number, start.deployments[number]) for number in demanders.numbers]
+    master.add([column_of(offers, number, entry, costs[entry.deployment_id]) for number, entry in entries])
+    bidding = Bidding(demanders, master)
+    if entries:
+        bidding.run(8, Clock(None))
+    return bidding.bound, master.value(range(len(entries)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(whole_problems())
+def test_no_bound_is_above_a_plan_that_is_known(asked: PlacementProblem) -> None:
+    """Whatever runs already, and whether it could be placed there today."""
+    bound, cost = _bid(asked)
+    assert bound <= cost + 1e-6 * abs(cost) + 100
+
+
+def test_what_runs_where_it_could_not_be_placed_today_is_below_no_bound() -> None:
+    """It is refused, for its weights are fp8 now and the GPUs compute bf16, and keeps what it has."""
+    asked = problem(wanted(min_replicas=2, survivability="region"), pools=(pool("eu", precisions=("bf16",)),))
+    asked = replace(
+        adopted(asked, solve(asked)), deployments=(replace(asked.deployments[0], precision="fp8"),)
+    )
+    assert solve(asked).deployments[0].refusal is not None
+    bound, cost = _bid(asked)
+    assert bound <= cost + 100
+
+
+def test_what_serves_nothing_may_stay_where_leaving_costs_more() -> None:
+    """Reserved GPUs of a type of which nothing was measured: four stay beside two that serve, all for nothing."""
+    asked = _served(survivability="region")
+    asked = replace(
+        asked,
+        pools=(
+            *(pool(name, instance_micro_usd_per_h=0) for name in ("eu", "us")),
+            pool("jp", procurement="reserved", instance_type_id="i-2", instance_type="a100-1x"),
+        ),
+        reservations=(Reservation(pool_id="p-jp-reserved", instances=4, instance_micro_usd_per_h=1),),
+        current=(current("p-jp-reserved", 4),),
+        demands=(replace(asked.demands[0], requests_per_s_p95=4.0, tokens_per_s_p95=40.0),),
+    )
+    offers = Offers(asked)
+    offer = offers.offer(0)
+    needs = rounded(offer, offers.pools)
+    assert needs is not None and list(offer.held) == [0, 4, 0]
+    (batch,) = batches(offers.pools, [(offer, needs)])
+    free = np.zeros(len(asked.pools))
+    (found,) = price(batch, Prices(used=free, scarce=free, budget=np.zeros(0)), np.array([-1]))
+    assert (
+        found.bound == float(offer.late[0].min())
+        and found.replicas is not None
+        and list(found.replicas) == [1, 4, 1]
+    )
 
 
 @pytest.mark.parametrize("seed", range(1, 5))
