@@ -27,6 +27,10 @@ class ModelNameField(PatternField):
         super().__init__(pattern=MODEL_NAME_PATTERN, form=form, **{"max_length": 63, **kwargs})
 
 
+#: A thousand terabytes: placement refuses to plan for more, and whoever could say so would stop it for all.
+MAX_SIZE_BYTES = 10**15
+
+
 class VersionField(PatternField):
     def __init__(self, **kwargs: Any) -> None:
         form = "Letters, digits and . _ + - are wanted, at most 63, a letter or digit first."
@@ -53,7 +57,7 @@ class ModelVersionCreateSerializer(StrictSerializer):
         max_length=32, required=False, default="safetensors", help_text="only safetensors is accepted"
     )
     precision = StrictChoiceField(choices=Precision.choices)
-    size_bytes = StrictIntegerField(min_value=1)
+    size_bytes = StrictIntegerField(min_value=1, max_value=MAX_SIZE_BYTES)
     max_context_tokens = StrictIntegerField(min_value=1, max_value=100_000_000)
     gpus_per_replica = StrictIntegerField(min_value=1, max_value=1024, required=False, default=1)
     modalities = serializers.ListField(

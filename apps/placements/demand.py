@@ -14,6 +14,9 @@ from controlplane.placement import Demand
 
 USAGE_KNOWN_FOR = timedelta(hours=1)
 
+#: Per second; what is below is none.
+RATE_LEAST = 1e-6
+
 #: Output tokens of a request: rates that are further apart do not speak of the same requests.
 TOKENS_PER_REQUEST_LEAST, TOKENS_PER_REQUEST_MOST = 0.01, 1_000_000
 
@@ -66,6 +69,10 @@ def _stated(stated: Iterable[Mapping[str, Any]], everywhere: Sequence[str]) -> d
 def _demand(deployment_id: str, origin: str, rates: Rates) -> Demand:
     """Next to no tokens count as none, as where answers are vectors; next to no requests as none for the tokens."""
     requests_p50, requests_p95, tokens_p50, tokens_p95 = rates
+    if requests_p95 < RATE_LEAST:
+        requests_p50 = requests_p95 = 0.0
+    if tokens_p95 < RATE_LEAST:
+        tokens_p50 = tokens_p95 = 0.0
     if tokens_p95 < TOKENS_PER_REQUEST_LEAST * requests_p95:
         tokens_p50 = tokens_p95 = 0.0
     elif tokens_p95 > TOKENS_PER_REQUEST_MOST * requests_p95:

@@ -25,8 +25,8 @@ from apps.api.validation import (
 )
 from apps.deployments.models import Survivability
 from apps.fleet import selectors as fleet
-from apps.fleet.models import Procurement
-from controlplane.placement import FailureDomain, LossKind, PlacementProblem, Pool
+from apps.fleet.models import InstanceType, Procurement
+from controlplane.placement import Cluster, FailureDomain, LossKind, PlacementProblem, Pool, RowError
 from controlplane.placement.questions.what_if import (
     CapacityChanged,
     Change,
@@ -36,6 +36,7 @@ from controlplane.placement.questions.what_if import (
     PoolAdded,
     PriceChanged,
     applied,
+    out_of_range,
 )
 from workloadplane.protocol.refusal import Refusal
 
@@ -86,7 +87,7 @@ class PoolAddedSerializer(StrictSerializer):
     procurement = StrictChoiceField(choices=Procurement.choices)
     capacity_instances = StrictIntegerField(min_value=1, max_value=100_000)
     price_usd_per_h = UsdField()
-    hazard_per_h = StrictFloatField(min_value=0, max_value=100, required=False, default=0.0)
+    hazard_per_h = StrictFloatField(min_value=0, max_value=60, required=False, default=0.0)
 
 
 class DemandSerializer(StrictSerializer):
@@ -194,7 +195,17 @@ def _added(
         )
         yield Asked(f"{pointer}/instance_type", row["instance_type"], missing)
         return
-    pool = Pool(
+    try:
+        pool = _pool(cluster, machine, row)
+    except RowError as error:
+        yield Asked(pointer, None, out_of_range(error))
+        return
+    yield Asked(f"{pointer}/name", row["name"], PoolAdded(pool=pool))
+
+
+def _pool(cluster: Cluster, machine: InstanceType, row: Mapping[str, Any]) -> Pool:
+    """Of a machine of the catalogue. Raises RowError where its price is another unit's."""
+    return Pool(
         pool_id=str(uuid.uuid5(uuid.NAMESPACE_URL, f"{cluster.cluster_id}/{row['name']}")),
         name=row["name"],
         generation=0,
@@ -211,7 +222,6 @@ def _added(
         instance_micro_usd_per_h=row["price_usd_per_h"],
         hazard_per_h=row["hazard_per_h"],
     )
-    yield Asked(f"{pointer}/name", row["name"], PoolAdded(pool=pool))
 
 
 def _demand(

@@ -11,6 +11,8 @@ Row = TypeVar("Row")
 
 #: The smallest number above 0.
 ABOVE_ZERO = 5e-324
+#: A rate below is none: quotients of smaller ones are no numbers any more.
+LEAST_RATE = 1e-6
 
 
 class RowError(ValueError):
@@ -80,8 +82,8 @@ TOKENS_PER_REQUEST = Range(
     "give both rates per second, tokens as output tokens: 0.01 to 1,000,000 a request",
 )
 PROFILE = (
-    Range("requests_per_s", ABOVE_ZERO, 1e6, "give what one replica was measured to do in a second, above 0"),
-    Range("tokens_per_s", ABOVE_ZERO, 1e9, "give output tokens of one replica in a second, above 0"),
+    Range("requests_per_s", LEAST_RATE, 1e6, "give what one replica was measured to do in a second, above 0"),
+    Range("tokens_per_s", LEAST_RATE, 1e9, "give output tokens of one replica in a second, above 0"),
     Range("tensor_parallel", 1, 1024, "give the GPUs of one replica, 1 or more"),
     *(
         Range(phase, 0, _DAY_S, "give seconds, a day at most")

@@ -98,6 +98,13 @@ class Demand:
 
     def __post_init__(self) -> None:
         checks.within(self, checks.DEMAND, _demand_named)
+        for field in ("requests_per_s_p95", "tokens_per_s_p95"):
+            if 0 < getattr(self, field) < checks.LEAST_RATE:
+                raise checks.RowError(
+                    f"{_demand_named(self)}: {field} is {getattr(self, field)};"
+                    f" give 0, or {checks.LEAST_RATE:g} per second or more",
+                    self,
+                )
         if self.requests_per_s_p95 > 0 and self.tokens_per_s_p95 > 0:
             checks.within(self, (checks.TOKENS_PER_REQUEST,), _demand_named)
 

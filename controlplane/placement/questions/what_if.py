@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from controlplane.placement.checks import RowError
 from controlplane.placement.judge.standing import domains_of
 from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.cost import priced
 from controlplane.placement.supply import CurrentAssignment, FailureDomain, Pool, Reservation
-from controlplane.placement.wishes import Survivability, WantedDeployment
+from controlplane.placement.wishes import Demand, Survivability, WantedDeployment
 from workloadplane.protocol.refusal import Refusal
 
 #: What the pools that are lost say of themselves.
@@ -75,8 +76,25 @@ Change = Lost | PriceChanged | CapacityChanged | PoolAdded | DemandScaled | Depl
 
 
 def applied(problem: PlacementProblem, change: Change) -> PlacementProblem | Refusal:
-    """The problem in which ``change`` has happened."""
-    return _APPLIERS[type(change)](problem, change)
+    """The problem in which ``change`` has happened. What no problem may say (``checks``) is refused too."""
+    try:
+        return _APPLIERS[type(change)](problem, change)
+    except RowError as error:
+        return out_of_range(error)
+
+
+def out_of_range(error: RowError) -> Refusal:
+    """What somebody is told whose change no problem may say. Whose demand it is and how much stays untold: it may be
+    another project's."""
+    if isinstance(error.row, Demand):
+        return Refusal(
+            rule="out_of_range",
+            subject="demand",
+            value="a demand so many times as large is out of what can be planned for",
+            remedy="give a factor nearer to 1",
+        )
+    value, _, remedy = str(error).partition("; ")
+    return Refusal(rule="out_of_range", subject="what if", value=value, remedy=remedy)
 
 
 def _lost(problem: PlacementProblem, change: Lost) -> PlacementProblem | Refusal:

@@ -83,6 +83,13 @@ def test_a_digest_has_one_form(acme: Tenant, versions: str, digest: str) -> None
     assert (response.status_code, pointers(response)) == (400, {"/digest"})
 
 
+@pytest.mark.parametrize("size_bytes", [0, 10**15 + 1])
+def test_no_weights_are_so_large_that_placement_stops(acme: Tenant, versions: str, size_bytes: int) -> None:
+    """What placement refuses in a problem, one deployment's catalog entry must not bring into everybody's."""
+    response = acme.client.post(versions, {**VERSION, "size_bytes": size_bytes}, format="json")
+    assert (response.status_code, pointers(response)) == (400, {"/size_bytes"})
+
+
 def test_a_version_is_never_overwritten(acme: Tenant, versions: str) -> None:
     """The same version again is a conflict; the newest one is what a bare name means."""
     assert acme.client.post(versions, VERSION, format="json").status_code == 201

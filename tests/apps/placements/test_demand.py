@@ -16,6 +16,7 @@ from apps.placements.demand import Rates, Usage, demand_planned
 from apps.placements.models import DeploymentDemand, PlacementClock
 from apps.placements.services import demand_notice, placement_load
 from apps.telemetry.models import Event, MetricWindow
+from controlplane.placement import solve
 from tests.support.fleet_world import FleetWorld, fleet_world
 
 NOW = datetime(2026, 6, 1, 12, 2, tzinfo=UTC)
@@ -170,6 +171,7 @@ def test_no_origin_is_planned_for_twice_and_none_below_its_usage(
     found = demand_planned("d", usage=rows, stated=entries, everywhere=["a"], now=NOW)
     by_origin = {row.origin_region: row.requests_per_s_p95 for row in found}
     assert len(by_origin) == len(found)
+    usage = {origin: rate if rate >= 1e-6 else 0.0 for origin, rate in usage.items()}
     assert usage.keys() <= by_origin.keys()
     assert all(by_origin[origin] >= rate for origin, rate in usage.items())
     if known_s >= 3600 and usage:
@@ -187,3 +189,13 @@ def test_whatever_usage_shows_can_be_planned_for(rates: list[float], stated: flo
     (found,) = demand_planned("d", usage=[row], stated=[entry], everywhere=["a"], now=NOW)
     assert found.tokens_per_s_p95 in (max(tokens_p95, stated), 0.0)
     assert found.requests_per_s_p95 in (p95, 0.0)
+
+
+def test_next_to_no_demand_is_none(world: FleetWorld, chat: Deployment) -> None:
+    """A rate so small that quotients of it are no numbers keeps nobody of the organization from being placed."""
+    for stated in (5e-324, 1e-310, 1e-7):
+        entry = {"requests_per_s": stated, "output_tokens_per_s": 0.0}
+        deployment_patch(actor=world.actor, deployment=chat, changes={"demand": [entry]})
+        assert {rates[1] for rates in planned(world).values()} == {0.0}
+        problem = placement_load(organization_id=world.organization.pk, now=NOW)
+        assert len(solve(problem).deployments) == 1

@@ -42,6 +42,10 @@ def network(price: int) -> NetworkPrice:
             lambda: demand("paris", requests_per_s_p95=-1.0),
             "demand of d-chat from paris: requests_per_s_p95 is -1",
         ),
+        (
+            lambda: demand("paris", requests_per_s_p95=5e-324, tokens_per_s_p95=0.0),
+            "requests_per_s_p95 is 5e-324; give 0, or 1e-06 per second or more",
+        ),
         (lambda: demand("paris", tokens_per_s_p50=NAN), "tokens_per_s_p50 is nan; give tokens per second"),
         (
             lambda: demand("paris", requests_per_s_p95=2e6),

@@ -24,6 +24,7 @@ from controlplane.placement.questions.what_if import (
     in_force,
 )
 from controlplane.placement.supply import LossKind
+from tests.controlplane.placement.rules.test_cost import demand
 from tests.controlplane.placement.worlds import adopted, placed, pool, problem, problems, wanted
 from workloadplane.protocol.refusal import Refusal
 
@@ -139,3 +140,13 @@ def test_before_any_plan_nothing_is_in_force() -> None:
     """An entry for every deployment, with nothing in it."""
     (entry,) = in_force(problem(wanted()), None).deployments
     assert (entry.allocations, entry.refusal) == ((), None)
+
+
+def test_what_no_problem_may_say_is_refused_without_telling_whose_it_is() -> None:
+    """Two factors of a thousand, and a price of another unit: an answer, and no word of a demand or its deployment."""
+    before = problem(wanted(), demands=(demand("eu", requests_per_s_p95=5_000.0, tokens_per_s_p95=5_000.0),))
+    said = applied(before, DemandScaled(deployment_ids=frozenset(("d-chat",)), factor=1000.0))
+    assert isinstance(said, Refusal) and said.rule == "out_of_range"
+    assert "chat" not in str(said) and "5000" not in str(said)
+    dear = applied(before, PriceChanged(pool="eu/on-demand", instance_micro_usd_per_h=10**15))
+    assert isinstance(dear, Refusal) and "gpu_micro_usd_per_h is 1000000000000000" in dear.value
