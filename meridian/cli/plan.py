@@ -1,5 +1,6 @@
 """``meridian plan``: who runs where and why, what that costs and survives, and what would be if."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -174,9 +175,12 @@ def _pairs(given: Iterable[str] | None, option: str, form: str) -> Iterator[tupl
 
 def _number(value: str, option: str, read: Callable[[str], T]) -> T:
     try:
-        return read(value)
+        number = read(value)
     except ValueError:
         raise UsageError(f"{option}: {value!r} is not a number") from None
+    if isinstance(number, float) and not math.isfinite(number):
+        raise UsageError(f"{option}: {value!r} is no finite number")
+    return number
 
 
 def _added(name: str, facts: str) -> Mapping[str, Any]:
