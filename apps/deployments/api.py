@@ -65,7 +65,7 @@ class DeploymentsView(DeploymentsBase):
     def post(self, request: Request) -> Response:
         if self.dry_run:
             dry_run = services.deployment_preview(actor=self.actor, document=request.data)
-            return Response(DryRunSerializer(dry_run).data)
+            return Response(DryRunSerializer(dry_run, context={"actor": self.actor}).data)
         return self._accepted(services.deployment_create(actor=self.actor, document=request.data))
 
 
@@ -101,7 +101,7 @@ class DeploymentView(DeploymentsBase):
             dry_run = services.deployment_preview(
                 actor=self.actor, document=request.data, deployment=deployment, partial=partial
             )
-            return Response(DryRunSerializer(dry_run).data)
+            return Response(DryRunSerializer(dry_run, context={"actor": self.actor}).data)
         if partial:
             changed = services.deployment_patch(
                 actor=self.actor, deployment=deployment, changes=request.data, if_match=self.if_match

@@ -29,7 +29,7 @@ from apps.deployments.models import (
 )
 from apps.deployments.selectors import CONDITION_FIELDS, condition_values, replica_summaries
 from apps.deployments.services.deployment_preview import DryRun
-from apps.placements.documents import PlanDiffSerializer, diff_document
+from apps.placements.documents import PlanDiffSerializer, asker_of, diff_document
 from controlplane.placement import micro_usd_per_h_at_most
 
 MODEL_REFERENCE_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?(@[A-Za-z0-9][A-Za-z0-9._+-]{0,62})?$"
@@ -369,7 +369,7 @@ class PlanPreviewSerializer(serializers.Serializer[Any]):
 
 
 class DryRunSerializer(serializers.Serializer[Any]):
-    """The document as it would be stored, and the plan."""
+    """The document as it would be stored, and the plan. ``context``: ``actor``."""
 
     deployment = serializers.DictField()
     plan = PlanPreviewSerializer()
@@ -378,7 +378,6 @@ class DryRunSerializer(serializers.Serializer[Any]):
     def to_representation(self, instance: DryRun) -> dict[str, Any]:
         problem, entry = instance.preview.problem, instance.preview.entry
         comparison = instance.preview.comparison
-        project_id = problem.deployment_by_id[entry.deployment_id].project_id
         allocations = []
         for row in entry.allocations:
             pool = problem.pool_by_id[row.pool_id]
@@ -403,7 +402,7 @@ class DryRunSerializer(serializers.Serializer[Any]):
                 "usd_per_h_marginal": usd(sum(row.marginal_micro_usd_per_h for row in entry.allocations)),
                 "usd_per_h_max": usd(micro_usd_per_h_at_most(problem, entry)),
             },
-            "diff": diff_document(comparison, comparison.diff(project_id)),
+            "diff": diff_document(comparison, asker=asker_of(self.context["actor"])),
         }
 
 

@@ -11,6 +11,7 @@ from apps.api.responses import found
 from apps.api.schema import page_of
 from apps.api.views import MeridianView, Rights, Tenancy
 from apps.placements import selectors, services
+from apps.placements.asker import asker_of
 from apps.placements.documents import (
     PlanDiffSerializer,
     WhatIfAnswerSerializer,
@@ -68,7 +69,7 @@ class PlanDiffView(MeridianView):
         comparison = services.plans_compare(
             actor=self.actor, plan_generation=plan_generation, **self.filter_values
         )
-        return found(diff_document(comparison, comparison.diff(str(self.actor.project_id))))
+        return found(diff_document(comparison, asker=asker_of(self.actor)))
 
 
 @extend_schema(tags=["plans"])
@@ -84,7 +85,7 @@ class WhatIfView(MeridianView):
     )
     def post(self, request: Request) -> Response:
         comparison = services.placement_what_if(actor=self.actor, document=request.data, now=timezone.now())
-        return found(what_if_document(comparison, project_id=str(self.actor.project_id)))
+        return found(what_if_document(comparison, asker=asker_of(self.actor)))
 
 
 @extend_schema(tags=["plans"])

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from apps.placements.asker import Asker
 from apps.placements.worth import gap_percent
 from controlplane.placement import (
     Certificate,
@@ -15,12 +16,38 @@ from controlplane.placement import (
 
 
 @dataclass(frozen=True)
+class Spending:
+    """What rooms cost together, and what of it is not paid for already."""
+
+    micro_usd_per_h: int
+    marginal_micro_usd_per_h: int
+
+
+def spending(plan: PlacementPlan, deployment_ids: Collection[str]) -> Spending:
+    """What a plan spends on these deployments."""
+    rows = [
+        row
+        for entry in plan.deployments
+        if entry.deployment_id in deployment_ids
+        for row in entry.allocations
+    ]
+    return Spending(
+        micro_usd_per_h=sum(row.micro_usd_per_h for row in rows),
+        marginal_micro_usd_per_h=sum(row.marginal_micro_usd_per_h for row in rows),
+    )
+
+
+@dataclass(frozen=True)
 class Side:
     """A plan and the problem that it answers. ``plan_generation`` is None where nobody stored it."""
 
     plan_generation: int | None
     problem: PlacementProblem
     plan: PlacementPlan
+
+    def spending(self, asker: Asker) -> Spending:
+        """What the plan spends on those deployments whose sums the asker may see."""
+        return spending(self.plan, asker.summed_ids(self.problem))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from apps.api.money import usd
 from apps.api.pagination import paginate_names
 from apps.api.problems import not_found, parameter_problem
 from apps.api.validation import StrictCharField
+from apps.placements.asker import asker_of
+from apps.placements.comparisons import spending
 from apps.placements.documents import (
     BoundSerializer,
     CertificateSerializer,
@@ -20,6 +22,7 @@ from apps.placements.documents import (
     entry_document,
     names_of_project,
     smallest_change_document,
+    sums_of_field,
     survival_document,
 )
 from apps.placements.models import PlacementPlan
@@ -37,15 +40,18 @@ from controlplane.placement import (
 
 
 class PlanSerializer(serializers.Serializer[Any]):
-    """A plan in the list."""
+    """A plan in the list. ``context``: ``actor``."""
 
     plan_generation = serializers.IntegerField()
-    usd_per_h = serializers.SerializerMethodField(help_text="At the minimum of replicas.")
+    usd_per_h = serializers.SerializerMethodField(
+        allow_null=True,
+        help_text="Of all projects, for their operators; else null: the plan itself tells a project's.",
+    )
     solve_s = serializers.FloatField()
     created_at = serializers.DateTimeField()
 
-    def get_usd_per_h(self, row: PlacementPlan) -> str:
-        return usd(row.micro_usd_per_h)
+    def get_usd_per_h(self, row: PlacementPlan) -> str | None:
+        return usd(row.micro_usd_per_h) if self.context["actor"].can_operate else None
 
 
 class PlanFilters(serializers.Serializer[Any]):
@@ -88,9 +94,14 @@ class PlanSurvivalSerializer(SurvivalSerializer):
         return survival_document(problem, survival, plan_generation=instance.plan_generation)
 
 
-class PlanDetailSerializer(PlanSerializer):
+class PlanDetailSerializer(serializers.Serializer[Any]):
     """A plan, explained and certified. Deployments are paged, by name; the certificate's losses are theirs."""
 
+    plan_generation = serializers.IntegerField()
+    solve_s = serializers.FloatField()
+    created_at = serializers.DateTimeField()
+    sums_of = sums_of_field()
+    usd_per_h = serializers.CharField(help_text="At the minimum of replicas.")
     problem_sha256 = serializers.CharField(help_text="Of the inputs that it answers.")
     usd_per_h_marginal = serializers.CharField(help_text="What of it is not paid for already.")
     bound = BoundSerializer(allow_null=True, help_text="null where none was proven")
@@ -105,7 +116,8 @@ class PlanDetailSerializer(PlanSerializer):
     def to_representation(self, instance: PlacementPlan) -> dict[str, Any]:
         """``context``: ``actor``, whose project's deployments are shown, and ``deployment``, ``limit``, ``cursor``."""
         problem, plan = problem_decode(instance.problem), plan_decode(instance.plan)
-        ids = names_of_project(problem, plan, str(self.context["actor"].project_id))
+        asker = asker_of(self.context["actor"])
+        ids = names_of_project(problem, plan, asker.project_id)
         name = self.context.get("deployment")
         if name is not None and name not in ids:
             raise not_found("deployment", name)
@@ -116,17 +128,19 @@ class PlanDetailSerializer(PlanSerializer):
         )
         room = room_left(problem, plan)
         changes = {} if name is None else {name: smallest_change_document(problem, plan, ids[name])}
-        costs = plan_costs(problem, plan)
+        costs, summed = plan_costs(problem, plan), asker.summed_ids(problem)
+        spent = spending(plan, summed)
         return {
             "plan_generation": instance.plan_generation,
-            "usd_per_h": usd(instance.micro_usd_per_h),
+            "sums_of": asker.sums_of,
+            "usd_per_h": usd(spent.micro_usd_per_h),
             "solve_s": instance.solve_s,
             "created_at": instance.created_at,
             "problem_sha256": problem_sha256(problem),
-            "usd_per_h_marginal": usd(plan.marginal_micro_usd_per_h),
-            "bound": bound_document(plan_bound(plan=instance)),
+            "usd_per_h_marginal": usd(spent.marginal_micro_usd_per_h),
+            "bound": bound_document(plan_bound(plan=instance), asker),
             "certificate_sha256": instance.certificate_sha256,
-            "cost": cost_document(costs.values()),
+            "cost": cost_document(cost for one, cost in costs.items() if one in summed),
             "deployments": [
                 entry_document(problem, plan, ids[one], room=room, cost=costs[ids[one]])
                 | {"smallest_change": changes.get(one)}

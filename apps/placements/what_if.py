@@ -26,6 +26,7 @@ from apps.api.validation import (
 from apps.deployments.models import Survivability
 from apps.fleet import selectors as fleet
 from apps.fleet.models import InstanceType, Procurement
+from apps.placements.asker import Asker
 from controlplane.placement import Cluster, FailureDomain, LossKind, PlacementProblem, Pool, RowError
 from controlplane.placement.questions.what_if import (
     CapacityChanged,
@@ -93,7 +94,11 @@ class PoolAddedSerializer(StrictSerializer):
 class DemandSerializer(StrictSerializer):
     """So many times the demand that is known."""
 
-    deployment = StrictCharField(max_length=63, required=False, help_text="Without it: all deployments.")
+    deployment = StrictCharField(
+        max_length=63,
+        required=False,
+        help_text="Without it: all of those whose sums the asker sees.",
+    )
     factor = StrictFloatField(min_value=0, max_value=1000)
 
 
@@ -143,12 +148,12 @@ def what_if_read(raw: Any) -> Mapping[str, Any]:
 
 
 def what_if_applied(
-    problem: PlacementProblem, document: Mapping[str, Any], *, project_id: str
+    problem: PlacementProblem, document: Mapping[str, Any], *, asker: Asker
 ) -> PlacementProblem:
     """The problem after all that the document says. Raises Problem ``invalid_document`` for unknown names."""
     for part, read in _READERS.items():
         for index, row in enumerate(document.get(part, ())):
-            for asked in read(problem, row, f"/{part}/{index}", project_id):
+            for asked in read(problem, row, f"/{part}/{index}", asker):
                 answer = asked.change if isinstance(asked.change, Refusal) else applied(problem, asked.change)
                 if isinstance(answer, Refusal):
                     raise _complaint(asked, answer)
@@ -161,27 +166,23 @@ def _complaint(asked: Asked, refusal: Refusal) -> Problem:
     return Problem("invalid_document", f"{asked.pointer}: {refusal.value}", errors=[error])
 
 
-def _losses(problem: PlacementProblem, row: str, pointer: str, project_id: str) -> Iterator[Asked]:
+def _losses(problem: PlacementProblem, row: str, pointer: str, asker: Asker) -> Iterator[Asked]:
     yield Asked(pointer, row, Lost(domain=loss_read(row)))
 
 
-def _prices(
-    problem: PlacementProblem, row: Mapping[str, Any], pointer: str, project_id: str
-) -> Iterator[Asked]:
+def _prices(problem: PlacementProblem, row: Mapping[str, Any], pointer: str, asker: Asker) -> Iterator[Asked]:
     change = PriceChanged(pool=row["pool"], instance_micro_usd_per_h=row["price_usd_per_h"])
     yield Asked(f"{pointer}/pool", row["pool"], change)
 
 
 def _capacities(
-    problem: PlacementProblem, row: Mapping[str, Any], pointer: str, project_id: str
+    problem: PlacementProblem, row: Mapping[str, Any], pointer: str, asker: Asker
 ) -> Iterator[Asked]:
     change = CapacityChanged(pool=row["pool"], capacity_instances=row["capacity_instances"])
     yield Asked(f"{pointer}/pool", row["pool"], change)
 
 
-def _added(
-    problem: PlacementProblem, row: Mapping[str, Any], pointer: str, project_id: str
-) -> Iterator[Asked]:
+def _added(problem: PlacementProblem, row: Mapping[str, Any], pointer: str, asker: Asker) -> Iterator[Asked]:
     cluster = next((one for one in problem.clusters if one.name == row["cluster"]), None)
     if cluster is None:
         names = ", ".join(sorted(one.name for one in problem.clusters)[:8]) or "none"
@@ -224,13 +225,11 @@ def _pool(cluster: Cluster, machine: InstanceType, row: Mapping[str, Any]) -> Po
     )
 
 
-def _demand(
-    problem: PlacementProblem, row: Mapping[str, Any], pointer: str, project_id: str
-) -> Iterator[Asked]:
-    """Without a name the demand of all deployments, other projects' too: what the organization would need."""
-    ids = frozenset(problem.deployment_by_id)
+def _demand(problem: PlacementProblem, row: Mapping[str, Any], pointer: str, asker: Asker) -> Iterator[Asked]:
+    """Without a name the demand of all deployments: for who operates the organization, other projects' too."""
+    ids = asker.summed_ids(problem)
     if "deployment" in row:
-        deployment_id = _deployment_id(problem, row["deployment"], project_id)
+        deployment_id = _deployment_id(problem, row["deployment"], asker.project_id)
         if isinstance(deployment_id, Refusal):
             yield Asked(f"{pointer}/deployment", row["deployment"], deployment_id)
             return
@@ -238,10 +237,8 @@ def _demand(
     yield Asked(f"{pointer}/factor", row["factor"], DemandScaled(deployment_ids=ids, factor=row["factor"]))
 
 
-def _wishes(
-    problem: PlacementProblem, row: Mapping[str, Any], pointer: str, project_id: str
-) -> Iterator[Asked]:
-    deployment_id = _deployment_id(problem, row["name"], project_id)
+def _wishes(problem: PlacementProblem, row: Mapping[str, Any], pointer: str, asker: Asker) -> Iterator[Asked]:
+    deployment_id = _deployment_id(problem, row["name"], asker.project_id)
     if isinstance(deployment_id, Refusal):
         yield Asked(f"{pointer}/name", row["name"], deployment_id)
         return
@@ -261,7 +258,7 @@ def _missing(value: str, remedy: str) -> Refusal:
     return Refusal(rule="unknown_name", subject="what if", value=value, remedy=remedy)
 
 
-_READERS: Mapping[str, Callable[[PlacementProblem, Any, str, str], Iterator[Asked]]] = {
+_READERS: Mapping[str, Callable[[PlacementProblem, Any, str, Asker], Iterator[Asked]]] = {
     "lose": _losses,
     "prices": _prices,
     "capacities": _capacities,

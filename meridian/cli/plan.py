@@ -120,7 +120,10 @@ def what_if(
     ] = None,
     demand: Annotated[
         list[str] | None,
-        typer.Option(metavar="[NAME=]FACTOR", help="So many times the demand, of one deployment or of all."),
+        typer.Option(
+            metavar="[NAME=]FACTOR",
+            help="So many times the demand, of one deployment or of all that you see in sums.",
+        ),
     ] = None,
     survivability: Annotated[
         list[str] | None,

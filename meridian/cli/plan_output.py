@@ -39,12 +39,16 @@ def print_plan(plan: Document) -> None:
     bound = plan["bound"]
     gap = f", at most {bound['gap_percent']:.2f} % above the best there is" if bound else ""
     _say(
-        f"plan {plan['plan_generation']}: {plan['usd_per_h']} USD per hour for all projects,"
+        f"plan {plan['plan_generation']}: {plan['usd_per_h']} USD per hour for {_whose(plan)},"
         f" {plan['usd_per_h_marginal']} beyond what is reserved{gap}"
     )
     for entry in plan["deployments"]:
         print_wishes(entry["name"], entry["refusal"], entry["relaxed"])
     print_broken(plan["certificate"])
+
+
+def _whose(document: Document) -> str:
+    return {"organization": "all projects", "project": "this project"}[document["sums_of"]]
 
 
 def print_wishes(name: str, refusal: Document | None, relaxed: Iterable[Document]) -> None:
@@ -158,7 +162,7 @@ def print_diff(diff: Document) -> None:
     )
     before, after = diff["before"]["usd_per_h"], diff["after"]["usd_per_h"]
     change = _signed(str(Decimal(after) - Decimal(before)))
-    _say(f"{before} → {after} USD per hour for all projects ({change})")
+    _say(f"{before} → {after} USD per hour for {_whose(diff)} ({change})")
     parts = [
         f"{part} {_signed(str(difference))}"
         for part, usd_per_h in diff["cost_after"].items()

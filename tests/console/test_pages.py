@@ -213,8 +213,23 @@ def test_a_plan_says_who_runs_where_and_what_it_survives(client: Client, world: 
     assert "<b>stuck</b>: not placed as wanted" in html
     assert "region eu-west-1" in html
     assert "foreign" not in html
+    assert "beyond what is reserved; all projects" in html
     assert client.get("/plans/77").status_code == 404
     assert client.get("/plans/x").status_code == 404
+
+
+def test_who_only_reads_sees_the_own_projects_money(client: Client, world: World) -> None:
+    """On the plan, in what it changed and in the history, where a sum of all projects would tell the others' bill."""
+    foreign = "beyond what is reserved; all projects"
+    client = logged_in(client, world.viewer)
+    plan, diff, history = (
+        client.get(path).content.decode() for path in ("/plans/1", "/plans/1/diff", "/plans")
+    )
+    assert "beyond what is reserved; this project" in plan
+    assert foreign not in plan
+    assert "this project</dd>" in diff
+    assert "all projects" not in diff
+    assert 'data-label="Cost"' not in history
 
 
 def test_a_planned_deployment_has_its_reasons_pool_by_pool(client: Client, world: World) -> None:

@@ -70,7 +70,7 @@ def test_a_plan_is_shown_listed_and_explained(plan: Run) -> None:
     assert shown.returncode == ExitCode.OK, shown.stderr
     assert "1 on demand in us-east" in shown.stdout
     assert "not placed  nowhere: provider" in shown.stdout
-    assert "plan 2: 4.00 USD per hour for all projects" in shown.stdout
+    assert "plan 2: 4.00 USD per hour for this project" in shown.stdout
     listed = json.loads(plan("list", "-o", "json").stdout)
     assert [row["plan_generation"] for row in listed] == [2, 1]
     told = plan("explain", "survivor")
@@ -100,7 +100,7 @@ def test_a_diff_and_a_what_if_tell_moves_and_money(plan: Run) -> None:
     made = plan("diff")
     assert made.returncode == ExitCode.OK, made.stderr
     assert "1 starts on eu-west/on-demand" in made.stdout
-    assert "1.00 → 4.00 USD per hour for all projects (+3.00)" in made.stdout
+    assert "1.00 → 4.00 USD per hour for this project (+3.00)" in made.stdout
     assert json.loads(plan("diff", "1", "2", "-o", "json").stdout)["after"]["plan_generation"] == 2
     asked = plan(
         "what-if",

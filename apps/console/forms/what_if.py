@@ -68,7 +68,10 @@ class WhatIfForm(DocumentForm):
         label="Demand, times", required=False, help_text="1.5 is half as much again."
     )
     demand_deployment = forms.CharField(
-        label="Of deployment", required=False, max_length=63, help_text="None: of all, other projects' too."
+        label="Of deployment",
+        required=False,
+        max_length=63,
+        help_text="None: of all whose sums you see.",
     )
     wish_deployment = forms.CharField(label="Deployment", required=False, max_length=63)
     wish_survivability = forms.ChoiceField(label="Must survive", required=False, choices=_SURVIVES)

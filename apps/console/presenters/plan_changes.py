@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from apps.console import formatting
 from apps.console.presenters.certificates import CertificateMatrix, certificate_matrix
 from apps.console.presenters.plan_matrix import WishView, wishes
+from apps.placements.documents import Asker
 from apps.placements.services import Comparison
 from controlplane.placement import DeploymentDiff, PlanCost
 
@@ -37,8 +38,9 @@ class ChangeRow:
 
 @dataclass(frozen=True)
 class ChangesView:
-    """The whole. Money is the organization's, all else the project's."""
+    """The whole. Money is that of ``sums_of``, all else the project's."""
 
+    sums_of: str
     before_micro_usd_per_h: int
     after_micro_usd_per_h: int
     change_said: str
@@ -55,14 +57,16 @@ class ChangesView:
     certificate: CertificateMatrix
 
 
-def changes_view(comparison: Comparison, project_id: str) -> ChangesView:
-    """A comparison, told of one project's deployments."""
-    diff = comparison.diff(project_id)
+def changes_view(comparison: Comparison, asker: Asker) -> ChangesView:
+    """A comparison, told of the asker's deployments."""
+    diff = comparison.diff(asker.project_id)
     shown = diff.deployments[:ROWS_SHOWN]
     after = comparison.after
     still_there = [row.deployment_id for row in shown if row.deployment_id in after.plan.by_deployment]
-    money_before, money_after = comparison.before.plan.micro_usd_per_h, after.plan.micro_usd_per_h
+    money_before = comparison.before.spending(asker).micro_usd_per_h
+    money_after = after.spending(asker).micro_usd_per_h
     return ChangesView(
+        sums_of=asker.sums_of,
         before_micro_usd_per_h=money_before,
         after_micro_usd_per_h=money_after,
         change_said=_change_said(money_after - money_before),

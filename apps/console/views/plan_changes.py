@@ -14,6 +14,7 @@ from apps.console import sources
 from apps.console.forms.what_if import WhatIfForm
 from apps.console.presenters.plan_changes import changes_view
 from apps.console.views.base import ConsolePage
+from apps.placements.documents import asker_of
 from apps.placements.services import placement_what_if, plans_compare
 
 
@@ -27,7 +28,7 @@ class PlanDiffPage(ConsolePage):
             actor=self.actor, plan_generation=generation, against=request.GET.get("against") or None
         )
         return self.page(
-            "plan_diff.html", changes=changes_view(comparison, str(self.project.pk)), comparison=comparison
+            "plan_diff.html", changes=changes_view(comparison, asker_of(self.actor)), comparison=comparison
         )
 
 
@@ -52,7 +53,7 @@ class WhatIfPage(ConsolePage):
             comparison = placement_what_if(actor=self.actor, document=form.document(), now=timezone.now())
         except Problem as problem:
             return self.show(form, status=problem.status, problem=form.show_problem(problem))
-        changes = changes_view(comparison, str(self.project.pk))
+        changes = changes_view(comparison, asker_of(self.actor))
         return self.show(form, changes=changes, comparison=comparison)
 
     def show(self, form: WhatIfForm, *, status: int = HTTPStatus.OK, **context: Any) -> HttpResponse:

@@ -1,6 +1,6 @@
 """Placement plans: who runs where and why, what that costs and survives."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.http import HttpRequest, HttpResponse
@@ -11,11 +11,18 @@ from apps.console.presenters.certificates import certificate_matrix
 from apps.console.presenters.plan_matrix import plan_matrix, wishes
 from apps.console.presenters.plans import planned_one
 from apps.console.views.base import ConsolePage
-from apps.placements.documents import names_of_project, smallest_change_wanted
+from apps.placements.documents import (
+    Asker,
+    Spending,
+    asker_of,
+    names_of_project,
+    smallest_change_wanted,
+    spending,
+)
 from apps.placements.selectors import PlanBound, plan_bound, plan_get, plans, solve_failures
 from controlplane.placement import (
     Certificate,
-    PlacementPlan,
+    DeploymentPlan,
     certify,
     plan_decode,
     problem_decode,
@@ -39,9 +46,10 @@ class PlansPage(ConsolePage):
 
 @dataclass(frozen=True)
 class Totals:
-    """The head of a plan's page. Money is the organization's, counts are the project's."""
+    """The head of a plan's page. Money is that of ``sums_of``, counts are the project's."""
 
-    marginal_micro_usd_per_h: int
+    sums_of: str
+    spent: Spending
     bound: PlanBound | None
     deployments: int
     relaxed: int
@@ -62,7 +70,8 @@ class PlanPage(ConsolePage):
                 raise
             return self.page("plan_none.html", tab="plan")
         problem, plan = problem_decode(row.problem), plan_decode(row.plan)
-        ids = names_of_project(problem, plan, str(self.project.pk))
+        asker = asker_of(self.actor)
+        ids = names_of_project(problem, plan, asker.project_id)
         searched = request.GET.get("name", "")
         page = paginate_names(
             (name for name in ids if searched in name),
@@ -80,7 +89,13 @@ class PlanPage(ConsolePage):
             tab="plan" if generation == "latest" else "",
             failures=solve_failures(actor=self.actor) if generation == "latest" else (),
             page=page,
-            totals=_totals(plan, plan_bound(plan=row), certificate, ids.values()),
+            totals=_totals(
+                asker,
+                spending(plan, asker.summed_ids(problem)),
+                plan_bound(plan=row),
+                certificate,
+                [plan.by_deployment[one] for one in ids.values()],
+            ),
             matrix=plan_matrix(problem, plan, shown),
             wishes=not_kept[:WISHES_SHOWN],
             wishes_left_out=max(0, len(not_kept) - WISHES_SHOWN),
@@ -110,14 +125,15 @@ class PlannedDeploymentPage(ConsolePage):
 
 
 def _totals(
-    plan: PlacementPlan,
+    asker: Asker,
+    spent: Spending,
     bound: PlanBound | None,
     certificate: Certificate,
-    deployment_ids: Iterable[str],
+    entries: Sequence[DeploymentPlan],
 ) -> Totals:
-    entries = [plan.by_deployment[deployment_id] for deployment_id in deployment_ids]
     return Totals(
-        marginal_micro_usd_per_h=plan.marginal_micro_usd_per_h,
+        sums_of=asker.sums_of,
+        spent=spent,
         bound=bound,
         deployments=len(entries),
         relaxed=sum(bool(entry.relaxed) for entry in entries),

@@ -8,9 +8,10 @@ from rest_framework import serializers
 
 from apps.api.money import usd
 from apps.api.refusals import RefusalSerializer
+from apps.placements.asker import Asker
 from apps.placements.comparisons import Comparison, Side
 from apps.placements.documents.certificates import CertificateSerializer, certificate_document
-from apps.placements.documents.money import CostSerializer, cost_document
+from apps.placements.documents.money import CostSerializer, cost_document, sums_of_field
 from controlplane.placement import DeploymentDiff, FailureDomain, PlanDiff
 
 #: So many deployments are told one by one, the worst news first; the rest is counted.
@@ -18,7 +19,7 @@ DEPLOYMENTS_TOLD = 200
 
 
 class PlanSideSerializer(serializers.Serializer[Any]):
-    """One of the two plans; its money is the whole organization's."""
+    """One of the two plans; its money is that of ``sums_of``."""
 
     plan_generation = serializers.IntegerField(allow_null=True, help_text="null: not stored")
     usd_per_h = serializers.CharField()
@@ -56,8 +57,9 @@ class DeploymentDiffSerializer(serializers.Serializer[Any]):
 
 
 class PlanDiffSerializer(serializers.Serializer[Any]):
-    """What changes for the project's deployments, and what all projects pay."""
+    """What changes for the project's deployments, and in the sums."""
 
+    sums_of = sums_of_field()
     before = PlanSideSerializer()
     after = PlanSideSerializer()
     cost_before = CostSerializer(help_text="Of the project's deployments.")
@@ -90,24 +92,29 @@ class WhatIfAnswerSerializer(serializers.Serializer[Any]):
     certificate = CertificateSerializer()
 
 
-def what_if_document(comparison: Comparison, *, project_id: str) -> dict[str, Any]:
-    """The answer to a question, told of one project's deployments."""
-    diff = comparison.diff(project_id)
+def what_if_document(comparison: Comparison, *, asker: Asker) -> dict[str, Any]:
+    """The answer to a question, told of the asker's deployments."""
+    diff = comparison.diff(asker.project_id)
     shown = {row.deployment_id for row in diff.deployments[:DEPLOYMENTS_TOLD]}
     return {
         "solve_s": comparison.solve_s,
         "solved_by": "search" if comparison.searched else "greedy",
         "gap_percent": comparison.gap_percent,
-        "diff": diff_document(comparison, diff),
+        "diff": _told(comparison, diff, asker),
         "certificate": certificate_document(comparison.certificate(shown), deployment_ids=shown),
     }
 
 
-def diff_document(comparison: Comparison, diff: PlanDiff) -> dict[str, Any]:
-    """``diff`` is the comparison's, of one project's deployments."""
+def diff_document(comparison: Comparison, *, asker: Asker) -> dict[str, Any]:
+    """A comparison, told of the asker's deployments."""
+    return _told(comparison, comparison.diff(asker.project_id), asker)
+
+
+def _told(comparison: Comparison, diff: PlanDiff, asker: Asker) -> dict[str, Any]:
     return {
-        "before": _side(comparison.before),
-        "after": _side(comparison.after),
+        "sums_of": asker.sums_of,
+        "before": _side(comparison.before, asker),
+        "after": _side(comparison.after, asker),
         "cost_before": cost_document((diff.cost_before,)),
         "cost_after": cost_document((diff.cost_after,)),
         "replicas_moved": diff.replicas_moved,
@@ -121,11 +128,12 @@ def diff_document(comparison: Comparison, diff: PlanDiff) -> dict[str, Any]:
     }
 
 
-def _side(side: Side) -> dict[str, Any]:
+def _side(side: Side, asker: Asker) -> dict[str, Any]:
+    spent = side.spending(asker)
     return {
         "plan_generation": side.plan_generation,
-        "usd_per_h": usd(side.plan.micro_usd_per_h),
-        "usd_per_h_marginal": usd(side.plan.marginal_micro_usd_per_h),
+        "usd_per_h": usd(spent.micro_usd_per_h),
+        "usd_per_h_marginal": usd(spent.marginal_micro_usd_per_h),
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.api.money import usd
+from apps.placements.asker import Asker
 from apps.placements.selectors import PlanBound
 from controlplane.placement import PlanCost
 
@@ -23,11 +24,20 @@ class CostSerializer(serializers.Serializer[Any]):
     total = serializers.CharField()
 
 
+def sums_of_field() -> serializers.ChoiceField:
+    """Whose money the sums are."""
+    return serializers.ChoiceField(
+        choices=("organization", "project"),
+        help_text="Whose deployments the sums are made of: all of the organization's for its operators, else the"
+        " project's.",
+    )
+
+
 class BoundSerializer(serializers.Serializer[Any]):
     """What the plan costs with all that counts beside the rent, and how much less any plan could cost."""
 
-    objective_usd_per_h = serializers.CharField()
-    lower_bound_usd_per_h = serializers.CharField(help_text="No plan costs less.")
+    objective_usd_per_h = serializers.CharField(allow_null=True, help_text="null: its project's reader asks.")
+    lower_bound_usd_per_h = serializers.CharField(allow_null=True, help_text="No plan costs less; likewise.")
     gap_percent = serializers.FloatField(help_text="Of the bound: the plan is at most so far from the best.")
     proven_at = serializers.DateTimeField(help_text="With this plan, or by the last full solve.")
 
@@ -42,13 +52,13 @@ def cost_document(costs: Iterable[PlanCost]) -> dict[str, Any]:
     return {name: usd(micro_usd_per_h) for name, micro_usd_per_h in parts.items()}
 
 
-def bound_document(bound: PlanBound | None) -> dict[str, Any] | None:
-    """None where no bound was proven."""
+def bound_document(bound: PlanBound | None, asker: Asker) -> dict[str, Any] | None:
+    """None where no bound was proven. The sums in it are all projects'; how far they are apart is everybody's."""
     if bound is None:
         return None
     return {
-        "objective_usd_per_h": usd(bound.objective_micro_usd_per_h),
-        "lower_bound_usd_per_h": usd(bound.lower_bound_micro_usd_per_h),
+        "objective_usd_per_h": usd(bound.objective_micro_usd_per_h) if asker.operates else None,
+        "lower_bound_usd_per_h": usd(bound.lower_bound_micro_usd_per_h) if asker.operates else None,
         "gap_percent": bound.gap_percent,
         "proven_at": bound.proven_at,
     }

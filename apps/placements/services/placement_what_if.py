@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from apps.accounts.selectors import organization_wanted, project_wanted
+from apps.accounts.selectors import organization_wanted
 from apps.api.actors import Actor
 from apps.placements import selectors
+from apps.placements.asker import asker_of
 from apps.placements.comparisons import Comparison, Side
 from apps.placements.services.placement_load import placement_load
 from apps.placements.what_if import what_if_applied, what_if_read
@@ -30,7 +31,7 @@ def placement_what_if(*, actor: Actor, document: Any, now: datetime) -> Comparis
     asked = what_if_read(document)
     organization_id = organization_wanted(actor)
     problem = placement_load(organization_id=organization_id, now=now)
-    changed = what_if_applied(problem, asked, project_id=str(project_wanted(actor)))
+    changed = what_if_applied(problem, asked, asker=asker_of(actor))
     before = side_in_force(organization_id=organization_id, problem=problem)
     started = time.monotonic()
     searched = len(changed.deployments) <= SEARCHED_DEPLOYMENTS_MOST

@@ -40,7 +40,8 @@ def world() -> FleetWorld:
 
 def holder(project: Project, *scopes: str) -> APIClient:
     actor = system_actor("tests", organization_id=project.organization_id, project_id=project.pk)
-    return bearer(api_key_create(actor=actor, project_id=project.pk, name="holder", scopes=list(scopes))[1])
+    name = f"to {' and '.join(scopes)}"
+    return bearer(api_key_create(actor=actor, project_id=project.pk, name=name, scopes=list(scopes))[1])
 
 
 def sibling(world: FleetWorld) -> APIClient:
@@ -204,12 +205,13 @@ def test_a_wrong_question_says_where(world: FleetWorld, question: dict[str, Any]
     assert pointer in pointers(answer)
 
 
-def test_others_are_seen_in_the_sums_alone(world: FleetWorld) -> None:
-    """A sibling project neither names these deployments nor is told of them; a stranger knows none of the fleet."""
+def test_others_are_not_seen_in_the_sums_either(world: FleetWorld) -> None:
+    """A sibling project is told nothing of these deployments, nor of what they cost; a stranger knows no fleet."""
     client = sibling(world)
     answer = ask(client, lose=["region:us-east4"]).json()
     assert (answer["diff"]["deployments"], answer["certificate"]["losses"]) == ([], [])
-    assert answer["diff"]["before"]["usd_per_h"] == "4.00"
+    assert answer["diff"]["sums_of"] == "project"
+    assert {side["usd_per_h"] for side in (answer["diff"]["before"], answer["diff"]["after"])} == {"0.00"}
     assert "chat" not in str(answer)
     assert pointers(ask(client, deployments=[{"name": "chat", "min_replicas": 1}])) == {"/deployments/0/name"}
     survival = client.get("/api/v1/plans/latest/survive?lose=region:us-east4").json()
@@ -219,6 +221,42 @@ def test_others_are_seen_in_the_sums_alone(world: FleetWorld) -> None:
     assert pointers(ask(stranger, lose=["region:us-east4"])) == {"/lose/0"}
     assert stranger.get("/api/v1/plans/2/survive?lose=region:us-east4").status_code == 404
     assert stranger.get("/api/v1/plans/2/diff").status_code == 404
+
+
+def test_who_operates_the_organization_sees_what_all_projects_spend(world: FleetWorld) -> None:
+    """In questions and diffs, and from the key of any project; a reader's sums are the own project's."""
+    other = Project.objects.create(organization=world.organization, name="other")
+    deployment_create(actor=world.actor, document=world.document("theirs"))
+    Deployment.objects.filter(name="theirs").update(project=other)
+    placements_solve(organization_id=world.organization.pk)
+    told = {}
+    for name, client in (
+        ("reader", holder(world.project, "read")),
+        ("sibling", holder(other, "read", "deploy")),
+        ("operator", holder(other, "operate")),
+    ):
+        diff = client.get("/api/v1/plans/latest/diff").json()
+        asked = ask(client, lose=["pool:ap-northeast/on-demand"]).json()["diff"]
+        assert diff["sums_of"] == asked["sums_of"] == ("organization" if name == "operator" else "project")
+        assert asked["before"]["usd_per_h"] == diff["after"]["usd_per_h"]
+        told[name] = [diff[side]["usd_per_h"] for side in ("before", "after")]
+    assert told == {"reader": ["4.00", "4.00"], "sibling": ["0.00", "1.00"], "operator": ["4.00", "5.00"]}
+
+
+def test_a_reader_multiplies_the_own_demand_alone(world: FleetWorld) -> None:
+    """A factor without a name is that of whose sums one sees: where another project's demand grew, pools would too."""
+    other = Project.objects.create(organization=world.organization, name="other")
+    body = {"demand": [{"requests_per_s": 2.0, "output_tokens_per_s": 200.0}]}
+    assert (
+        holder(world.project, "read", "deploy")
+        .patch("/api/v1/deployments/chat", body, format="json")
+        .status_code
+        == 202
+    )
+    placements_solve(organization_id=world.organization.pk)
+    refused = ask(holder(other, "read"), demand=[{"factor": 2}])
+    assert pointers(refused) == {"/demand/0/factor"}
+    assert ask(holder(other, "operate"), demand=[{"factor": 2}]).status_code == 200
 
 
 def test_a_key_for_inference_asks_nothing(world: FleetWorld) -> None:

@@ -30,15 +30,17 @@ def world() -> FleetWorld:
     return made
 
 
-def reader(project: Project) -> APIClient:
+def reader(project: Project, scope: str = "read") -> APIClient:
     actor = system_actor("tests", organization_id=project.organization_id, project_id=project.pk)
-    return bearer(api_key_create(actor=actor, project_id=project.pk, name="reader", scopes=["read"])[1])
+    return bearer(api_key_create(actor=actor, project_id=project.pk, name=f"to {scope}", scopes=[scope])[1])
 
 
 def test_plans_are_listed_newest_first(world: FleetWorld) -> None:
-    """With their generation and what they cost."""
-    items = reader(world.project).get("/api/v1/plans").json()["items"]
+    """With their generation, and for operators with what all projects spend."""
+    items = reader(world.project, "operate").get("/api/v1/plans").json()["items"]
     assert [(row["plan_generation"], row["usd_per_h"]) for row in items] == [(2, "4.00"), (1, "1.00")]
+    items = reader(world.project).get("/api/v1/plans").json()["items"]
+    assert [(row["plan_generation"], row["usd_per_h"]) for row in items] == [(2, None), (1, None)]
 
 
 def test_a_plan_says_why_and_what_it_survives(world: FleetWorld) -> None:
@@ -72,6 +74,10 @@ def test_plans_of_others_are_not_there(world: FleetWorld) -> None:
     sibling = reader(Project.objects.create(organization=world.organization, name="other"))
     plan = sibling.get("/api/v1/plans/2").json()
     assert (plan["deployments"], plan["certificate"]["losses"]) == ([], [])
+    assert (plan["usd_per_h"], plan["usd_per_h_marginal"]) == ("0.00", "0.00")
+    assert set(plan["cost"].values()) == {"0.00"}
+    operator = reader(Project.objects.get(name="other"), "operate").get("/api/v1/plans/2").json()
+    assert (operator["usd_per_h"], operator["cost"]["rent"]) == ("4.00", "4.00")
 
 
 @pytest.mark.parametrize("generation", ["0", "99", "-1", "x", "9" * 40, "1.0"])
@@ -109,12 +115,18 @@ def test_a_plan_says_what_it_costs_part_by_part(world: FleetWorld) -> None:
 
 def test_a_plan_says_how_far_it_is_from_the_best(world: FleetWorld) -> None:
     """By its own bound, or, of the plan in force, by that of the last full solve; else nothing."""
-    client = reader(world.project)
+    client = reader(world.project, "operate")
     assert client.get("/api/v1/plans/latest").json()["bound"] is None
     PlacementClock.objects.update(lower_bound_micro_usd_per_h=3_200_000, full_solved_at=timezone.now())
     bound = client.get("/api/v1/plans/latest").json()["bound"]
     assert (bound["objective_usd_per_h"], bound["lower_bound_usd_per_h"]) == ("4.00", "3.20")
     assert bound["gap_percent"] == 25.0
+    told = reader(world.project).get("/api/v1/plans/latest").json()["bound"]
+    assert (told["objective_usd_per_h"], told["lower_bound_usd_per_h"], told["gap_percent"]) == (
+        None,
+        None,
+        25.0,
+    )
     assert client.get("/api/v1/plans/1").json()["bound"] is None
     PlacementPlan.objects.filter(plan_generation=1).update(lower_bound_micro_usd_per_h=1_000_000)
     assert client.get("/api/v1/plans/1").json()["bound"]["gap_percent"] == 0.0
