@@ -1,11 +1,13 @@
 """Doorbells: each may ring twice, late or never."""
 
+from datetime import datetime
 from uuid import UUID
 
 from celery import shared_task
 from django.utils import timezone
 
 from apps.placements.services.demand_notice import demand_notice as notice
+from apps.placements.services.placements_improve import placement_improve as improve_one
 from apps.placements.services.placements_improve import placements_improve as improve
 from apps.placements.services.placements_reconcile import placements_reconcile as reconcile
 from apps.placements.services.placements_solve import placements_solve as solve
@@ -33,3 +35,9 @@ def demand_notice() -> None:
 def placements_improve() -> None:
     """Solve everything anew."""
     improve()
+
+
+@shared_task(name="apps.placements.tasks.placement_improve", time_limit=900)
+def placement_improve(organization_id: str, asked_at: str) -> None:
+    """Solve one organization anew, whole, unless that was done since it was asked for."""
+    improve_one(organization_id=UUID(organization_id), asked_at=datetime.fromisoformat(asked_at))

@@ -179,6 +179,7 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {
+    "apps.placements.tasks.placement_improve": {"queue": "full_solve"},
     "apps.placements.tasks.placements_improve": {"queue": "full_solve"},
     "apps.placements.tasks.*": {"queue": "solve"},
     "apps.drains.tasks.*": {"queue": "solve"},

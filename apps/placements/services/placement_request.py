@@ -4,9 +4,11 @@ from uuid import UUID
 
 from django.db import connection
 
+from apps.api.clock import database_now
 from apps.api.services.doorbell_ring import doorbell_ring
 
 SOLVE_TASK = "apps.placements.tasks.placements_solve"
+IMPROVE_TASK = "apps.placements.tasks.placement_improve"
 
 
 def placement_request(*, organization_id: UUID) -> None:
@@ -23,3 +25,11 @@ def placement_request(*, organization_id: UUID) -> None:
             [organization_id],
         )
     doorbell_ring(SOLVE_TASK, str(organization_id))
+
+
+def full_solve_request(*, organization_id: UUID) -> None:
+    """Say that what was adopted just now deserves a full solve at once, not only when its turn comes.
+
+    Several requests are answered by one full solve that begins after them; a lost one by the periodic run.
+    """
+    doorbell_ring(IMPROVE_TASK, str(organization_id), database_now().isoformat())

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 FULL_SOLVE_S = 30.0
 #: After so long no further organization is begun with: the next run begins with those that waited longest.
 RUN_S = 600.0
+#: So long a full solve that was asked for waits for one of the same organization that is at work already.
+TURN_WAIT_S = 60.0
 #: So long a full solve waits for an event's to end, before its own plan is thrown away.
 ADOPTION_WAIT_S = 120.0
 
@@ -48,6 +50,13 @@ def placements_improve() -> None:
         with advisory_lock(FULL_SOLVE_LOCK, organization_id) as held:
             if held and not selectors.full_solved_since(organization_id=organization_id, moment=began):
                 _guarded(organization_id)
+
+
+def placement_improve(*, organization_id: UUID, asked_at: datetime) -> None:
+    """Solve one organization in full, unless that was begun since ``asked_at`` (``full_solve_request``)."""
+    with advisory_lock(FULL_SOLVE_LOCK, organization_id, wait_s=TURN_WAIT_S) as held:
+        if held and not selectors.full_solved_since(organization_id=organization_id, moment=asked_at):
+            _guarded(organization_id)
 
 
 def _guarded(organization_id: UUID) -> None:

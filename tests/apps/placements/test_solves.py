@@ -17,6 +17,7 @@ from apps.fleet.models import GpuPool, PoolPrice
 from apps.fleet.services import pool_patch
 from apps.placements.models import PlacementClock, PlacementPlan, SolveCount
 from apps.placements.services import placements_improve, placements_solve
+from apps.placements.tasks import placement_improve as placement_improve_task
 from apps.placements.tasks import placements_improve as placements_improve_task
 from apps.placements.tasks import placements_reconcile
 from apps.telemetry.models import Event
@@ -288,6 +289,63 @@ def test_a_full_solve_that_fails_keeps_no_other_organization_waiting(
     assert set(asked) == {str(world.organization.pk), str(other.organization.pk)}
     assert Event.objects.get(reason="PlacementFailed").organization_id == world.organization.pk
     assert places() == {"us-east": (1, 1)}
+
+
+@pytest.fixture
+def rung(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What full solves were asked for."""
+    asked: list[tuple[str, str]] = []
+
+    def send(task: str, args: tuple[str, str], **_: Any) -> None:
+        if task == placement_improve_task.name:
+            asked.append(args)
+
+    monkeypatch.setattr("controlplane.celery.application.send_task", send)
+    return asked
+
+
+def relaxed() -> list[int]:
+    return [row.relaxed for row in PlacementPlan.objects.order_by("plan_generation")]
+
+
+def test_what_an_event_gives_up_is_repaired_at_once(rung: list[tuple[str, str]]) -> None:
+    """Three that must survive a region fit into three times two GPUs, if the first two make way for the third."""
+    world = fleet_world(instances=2)
+    for name in ("one", "two", "three"):
+        deployment_create(
+            actor=world.actor,
+            document=world.document(
+                name, survivability="region", autoscaling={"min_replicas": 1, "max_replicas": 2}
+            ),
+        )
+        placements_solve(organization_id=world.organization.pk)
+    assert bool(relaxed()[-1]) == bool(rung), relaxed()
+    for asked in rung:
+        placement_improve_task(*asked)
+    assert PlacementPlan.objects.order_by("plan_generation").last().relaxed == 0  # type: ignore[union-attr]
+
+
+def test_a_full_solve_is_asked_for_once_where_somebody_gets_less_than_before(
+    world: FleetWorld, rung: list[tuple[str, str]], improves: Callable[..., None]
+) -> None:
+    """Not again for who lacks something already, nor where a full solve was begun since the asking."""
+    solved: list[str] = []
+
+    def found(problem: PlacementProblem, start: Plan, **_: Any) -> Plan:
+        solved.append(problem.organization_id)
+        return start
+
+    improves(found)
+    for pool in world.pools.values():
+        pool_patch(actor=world.actor, pool=pool, capacity_instances=0)
+    placements_solve(organization_id=world.organization.pk)
+    assert len(rung) == 1, "it is not placed any more"
+    pool_patch(actor=world.actor, pool=world.pools["eu-west"], price_micro_usd_per_h=3_000_000)
+    placements_solve(organization_id=world.organization.pk)
+    assert len(rung) == 1, "nothing new is lacking"
+    for _ in range(2):
+        placement_improve_task(*rung[0])
+    assert solved == [str(world.organization.pk)]
 
 
 def test_two_full_solves_at_once_are_one(world: FleetWorld, improves: Callable[..., None]) -> None:
