@@ -42,7 +42,7 @@ class Limits:
     hold_comment_interval_s: float = _limit(10.0, "between keep-alive comments to a held client of a stream")
     ejection_s: float = _limit(1.0, "a replica that broke a connection is avoided, at first")
     ramp_rung_s: float = _limit(
-        5.0, "a region that returns keeps each share of the traffic (1, 5, 25, 100 %)"
+        5.0, "a region that returns keeps each share of the traffic (1, 5, 25, 100 percent)"
     )
     stuck_first_token_s: float = _limit(10.0, "of silence, at least, make a replica stuck before an answer")
     stuck_stream_s: float = _limit(5.0, "of silence, at least, make a replica stuck in mid-stream")

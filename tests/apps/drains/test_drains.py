@@ -104,7 +104,7 @@ def test_a_promise_that_would_break_is_told_before_anything_moves(world: FleetWo
     problem = raised.value
     assert problem.type_id == "refused"
     assert problem.detail.startswith("refused: would leave chat with nothing in jurisdiction us (")
-    assert "add capacity elsewhere" in problem.detail
+    assert "only us is allowed: add capacity there, or widen residency" in problem.detail
     assert "--accept-risk" in problem.detail
     assert [refusal.subject for refusal in problem.refusals] == ["deployment chat"]
     assert not Drain.objects.exists()

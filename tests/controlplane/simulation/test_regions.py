@@ -44,7 +44,8 @@ def test_the_checker_sees_impatience() -> None:
 
 
 def test_the_checker_sees_that_losses_are_found_too_late() -> None:
-    assert "has not ejected" in _found(_silence(pause_s=4.0, lost_s_max=9.0))
+    """Few schedules freeze a region for long enough while a quorum of the others is at work."""
+    assert "has not ejected" in _found(_silence(pause_s=4.0, lost_s_max=9.0), seeds=300)
 
 
 def test_the_checker_sees_that_trust_never_comes_back() -> None:
