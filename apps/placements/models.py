@@ -32,6 +32,7 @@ class PlacementClock(models.Model):
     gpu_micro_usd_per_h_by_pool, lower_bound_micro_usd_per_h: the scarcity prices and the bound of the last full solve,
         adopted or not
     failures: kind of solve -> why the last one failed; none where it did not
+        (``rows``: what none of them can plan with)
     """
 
     organization = models.OneToOneField(

@@ -12,7 +12,14 @@ from apps.accounts.selectors import organization_wanted
 from apps.api.actors import Actor
 from apps.api.problems import not_found
 from apps.catalog.models import ModelVersion
-from apps.placements.models import Assignment, DeploymentDemand, PlacementClock, PlacementPlan, SolveCount
+from apps.placements.models import (
+    Assignment,
+    DeploymentDemand,
+    PlacementClock,
+    PlacementPlan,
+    SolveCount,
+    SolveKind,
+)
 from apps.placements.worth import gap_percent
 
 
@@ -158,7 +165,8 @@ def plan_get(*, actor: Actor, plan_generation: str) -> PlacementPlan:
 def solve_failures(*, actor: Actor) -> tuple[str, ...]:
     """Why the newest solves of the actor's organization failed, by kind; none where they did not."""
     now = clock(organization_id=organization_wanted(actor))
-    return tuple(str(why) for _, why in sorted(now.failures.items())) if now else ()
+    failures = now.failures if now else {}
+    return tuple(str(failures[kind]) for kind in SolveKind.values if kind in failures)
 
 
 @dataclass(frozen=True)

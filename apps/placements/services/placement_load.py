@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from apps.placements import selectors
 from apps.placements.demand import Rates, Usage, demand_planned
 from apps.placements.models import PlacementClock
 from apps.placements.selectors import AssignmentHeld
+from apps.placements.soundness import Unsound, held_limited, pool_closed
 from controlplane.placement import (
     Budget,
     Cluster,
@@ -47,37 +48,82 @@ from controlplane.placement.questions.drain import drained
 
 def placement_load(*, organization_id: UUID, now: datetime) -> PlacementProblem:
     """The problem as it stands. ``now`` decides which prices, reservations and leases are in force."""
+    return placement_load_sound(organization_id=organization_id, now=now)[0]
+
+
+def placement_load_sound(*, organization_id: UUID, now: datetime) -> tuple[PlacementProblem, Unsound]:
+    """The problem, and what is kept out of it because of rows that no problem may hold."""
+    unsound = Unsound()
     with _snapshot():
         clock = selectors.clock(organization_id=organization_id) or PlacementClock()
         actor = system_actor("placement", organization_id=organization_id)
         cluster_rows = list(fleet.clusters(actor=actor, now=now))
         clusters = [cluster_of(row) for row in cluster_rows]
         pools = list(fleet.pools(actor=actor, now=now))
-        wanted = list(deployments.deployments_to_place(organization_id=organization_id))
-        revisions = [row.current_revision for row in wanted if row.current_revision is not None]
+        wanted = [
+            (row, row.current_revision)
+            for row in deployments.deployments_to_place(organization_id=organization_id)
+            if row.current_revision is not None
+        ]
         assignments = selectors.assignments_held(organization_id=organization_id)
         regions = {row.region for row in cluster_rows if row.ended_at is None}
-        demands = _demands(organization_id, wanted, regions, now)
+        demands = _demands(organization_id, wanted, regions, now, unsound)
+        reservations = list(_reservations(organization_id, now, unsound))
+        profiles = list(_profiles(wanted, unsound))
+        budgets = list(_budgets(organization_id, wanted, unsound))
+        placed = list(_wanted(wanted, unsound))
+        current = list(_current(assignments, unsound))
+        left_out = unsound.deployments
         problem = PlacementProblem(
             organization_id=str(organization_id),
             wanted=clock.wanted,
             plan_generation=clock.plan_generation,
             clusters=tuple(sorted(clusters, key=lambda cluster: cluster.name)),
-            pools=tuple(pool_of(row) for row in sorted(pools, key=lambda row: str(row.pk))),
-            deployments=tuple(wanted_of(row, row.current_revision) for row in wanted if row.current_revision),
-            current=tuple(_current_of(row) for row in assignments if row.in_force),
+            pools=tuple(_pool_of(row, unsound) for row in sorted(pools, key=lambda row: str(row.pk))),
+            deployments=tuple(row for row in placed if row.deployment_id not in left_out),
+            current=tuple(row for row in current if row.deployment_id not in left_out),
             occupancies=(
                 *_occupancies(row for row in assignments if not row.in_force),
-                *_handed_over(row for row in assignments if row.in_force),
+                *_handed_over(
+                    row for row in assignments if row.in_force and str(row.deployment_id) not in left_out
+                ),
+                *_held(row for row in assignments if row.in_force and str(row.deployment_id) in left_out),
             ),
-            reservations=tuple(_reservations(organization_id, now)),
-            profiles=tuple(_profiles(revisions)),
-            demands=tuple(demands),
-            latencies=tuple(_latencies(regions | _elsewhere(demands, regions), regions)),
-            budgets=tuple(_budgets(organization_id)),
-            network_prices=tuple(_network_prices(regions)),
+            reservations=tuple(reservations),
+            profiles=tuple(profiles),
+            demands=tuple(row for row in demands if row.deployment_id not in left_out),
+            latencies=tuple(_latencies(regions | _elsewhere(demands, regions), regions, unsound)),
+            budgets=tuple(budgets),
+            network_prices=tuple(_network_prices(regions, unsound)),
         )
-        return drained(problem, drains.drains_in_force(organization_id=organization_id))
+        return drained(problem, drains.drains_in_force(organization_id=organization_id)), unsound
+
+
+def _wanted(rows: Iterable[tuple[Deployment, Revision]], unsound: Unsound) -> Iterator[WantedDeployment]:
+    for row, revision in rows:
+        wanted = unsound.read(partial(wanted_of, row, revision), deployment_ids=(row.pk,))
+        if wanted is not None:
+            yield wanted
+
+
+def _current(assignments: Iterable[AssignmentHeld], unsound: Unsound) -> Iterator[CurrentAssignment]:
+    for row in assignments:
+        if row.in_force:
+            found = unsound.read(partial(_current_of, row), deployment_ids=(row.deployment_id,))
+            if found is not None:
+                yield found
+
+
+def _held(assignments: Iterable[AssignmentHeld]) -> Iterator[Occupancy]:
+    """What goes on of those that are left out: nothing may be placed into their room."""
+    for row in assignments:
+        sound = held_limited(row._asdict())
+        yield Occupancy(
+            deployment_id=str(row.deployment_id),
+            pool_id=str(row.pool_id),
+            gpus_per_replica=sound["gpus_per_replica"],
+            replicas=max(sound["min_replicas"], sound["planned_replicas"], row.handover_replicas),
+        )
 
 
 @contextmanager
@@ -120,28 +166,35 @@ def _closed(row: Any) -> str:
     return "" if row.schedulable else "it is not schedulable"
 
 
-def pool_of(row: Any) -> Pool:
-    """A row of ``fleet.pools``, at its price now."""
+def _pool_of(row: Any, unsound: Unsound) -> Pool:
+    """A row of ``fleet.pools``, at its price now; closed where it or its reservations can't be planned with."""
+    fields = _pool_fields(row)
+    pool = unsound.read(partial(Pool, **fields), pool_id=row.pk)
+    why = unsound.pools.get(str(row.pk))
+    return pool if pool is not None and why is None else pool_closed(fields, why or "")
+
+
+def _pool_fields(row: Any) -> dict[str, Any]:
     gpu_type = row.instance_type.gpu_type
-    return Pool(
-        pool_id=str(row.pk),
-        name=row.name,
-        generation=row.generation,
-        cluster_id=str(row.cluster_id),
-        instance_type_id=str(row.instance_type_id),
-        instance_type=row.instance_type.name,
-        gpu_type=gpu_type.name,
-        gpu_vendor=gpu_type.vendor,
-        gpu_memory_gib=gpu_type.memory_gib,
-        precisions=tuple(sorted(gpu_type.precisions)),
-        procurement=row.procurement,
-        gpus_per_instance=row.instance_type.gpus,
-        capacity_instances=row.capacity_instances,
-        instance_micro_usd_per_h=row.micro_usd_per_h,
-        hazard_per_h=row.hazard_per_h,
-        obtainability=row.obtainability,
-        closed="" if row.schedulable else "it is not schedulable",
-    )
+    return {
+        "pool_id": str(row.pk),
+        "name": row.name,
+        "generation": row.generation,
+        "cluster_id": str(row.cluster_id),
+        "instance_type_id": str(row.instance_type_id),
+        "instance_type": row.instance_type.name,
+        "gpu_type": gpu_type.name,
+        "gpu_vendor": gpu_type.vendor,
+        "gpu_memory_gib": gpu_type.memory_gib,
+        "precisions": tuple(sorted(gpu_type.precisions)),
+        "procurement": row.procurement,
+        "gpus_per_instance": row.instance_type.gpus,
+        "capacity_instances": row.capacity_instances,
+        "instance_micro_usd_per_h": row.micro_usd_per_h,
+        "hazard_per_h": row.hazard_per_h,
+        "obtainability": row.obtainability,
+        "closed": "" if row.schedulable else "it is not schedulable",
+    }
 
 
 def wanted_of(row: Deployment, revision: Revision) -> WantedDeployment:
@@ -227,20 +280,32 @@ def living_by_assignment(deployment_ids: set[UUID]) -> Mapping[UUID, int]:
     return living
 
 
-def _reservations(organization_id: UUID, now: datetime) -> Iterator[Reservation]:
+def _reservations(organization_id: UUID, now: datetime, unsound: Unsound) -> Iterator[Reservation]:
     actor = system_actor("placement", organization_id=organization_id)
     in_force = fleet.reservations(actor=actor).filter(starts_at__lte=now, ends_at__gt=now)
     for row in in_force.order_by("id"):
-        yield Reservation(
+        make = partial(
+            Reservation,
             pool_id=str(row.pool_id),
             instances=row.instances,
             instance_micro_usd_per_h=row.instance_micro_usd_per_h,
         )
+        reservation = unsound.read(make, pool_id=row.pool_id)
+        if reservation is not None:
+            yield reservation
 
 
-def _profiles(revisions: Iterable[Revision]) -> Iterator[PerformanceProfile]:
-    version_ids = {revision.model_version_id for revision in revisions}
-    return map(_profile, catalog.profiles_held(model_version_ids=version_ids))
+def _profiles(
+    wanted: Iterable[tuple[Deployment, Revision]], unsound: Unsound
+) -> Iterator[PerformanceProfile]:
+    """What nobody could be planned by leaves those out whose model it is."""
+    deployment_ids: dict[UUID, list[UUID]] = defaultdict(list)
+    for row, revision in wanted:
+        deployment_ids[revision.model_version_id].append(row.pk)
+    for held in catalog.profiles_held(model_version_ids=set(deployment_ids)):
+        profile = unsound.read(partial(_profile, held), deployment_ids=deployment_ids[held.model_version_id])
+        if profile is not None:
+            yield profile
 
 
 @lru_cache(maxsize=20_000)
@@ -253,14 +318,18 @@ def _profile(row: catalog.ProfileHeld) -> PerformanceProfile:
 
 
 def _demands(
-    organization_id: UUID, wanted: Iterable[Deployment], regions: set[Region], now: datetime
+    organization_id: UUID,
+    wanted: Iterable[tuple[Deployment, Revision]],
+    regions: set[Region],
+    now: datetime,
+    unsound: Unsound,
 ) -> list[Demand]:
     """By usage, and by what owners state; see ``apps.placements.demand``."""
     usage: dict[UUID, list[Usage]] = defaultdict(list)
     for deployment_id, origin, *rates, known_since in selectors.demands_held(organization_id=organization_id):
         usage[deployment_id].append(Usage(origin, Rates(*rates), known_since))
     found: list[Demand] = []
-    for deployment in wanted:
+    for deployment, _ in wanted:
         lets_in = [
             region.name
             for region in regions
@@ -268,13 +337,15 @@ def _demands(
             or not deployment.residency
             or region.jurisdiction in deployment.residency
         ]
-        found += demand_planned(
+        make = partial(
+            demand_planned,
             str(deployment.pk),
             usage=usage[deployment.pk],
             stated=deployment.demand,
             everywhere=sorted(lets_in),
             now=now,
         )
+        found += unsound.read(make, deployment_ids=(deployment.pk,)) or ()
     return found
 
 
@@ -284,21 +355,36 @@ def _elsewhere(demands: Iterable[Demand], regions: set[Region]) -> set[Region]:
     return set(fleet.regions().filter(name__in=names))
 
 
-def _latencies(origins: set[Region], targets: set[Region]) -> Iterator[Latency]:
+def _latencies(origins: set[Region], targets: set[Region], unsound: Unsound) -> Iterator[Latency]:
     """Between all of them, as gateways reckon them: recorded, or guessed from the distance."""
     measured = fleet.latencies_ms(region_ids={region.pk for region in origins | targets})
     for origin in sorted(origins, key=lambda region: region.name):
         for target in sorted(targets - {origin}, key=lambda region: region.name):
             rtt_ms = fleet.rtt_ms(origin, target, measured)
-            yield Latency(origin_region=origin.name, target_region=target.name, rtt_ms=rtt_ms)
+            latency = unsound.read(
+                partial(Latency, origin_region=origin.name, target_region=target.name, rtt_ms=rtt_ms)
+            )
+            if latency is not None:
+                yield latency
 
 
-def _network_prices(targets: set[Region]) -> Iterator[NetworkPrice]:
+def _network_prices(targets: set[Region], unsound: Unsound) -> Iterator[NetworkPrice]:
     found = fleet.network_prices().filter(target__in=targets).order_by("origin__name", "target__name")
     for origin, target, price in found.values_list("origin__name", "target__name", "micro_usd_per_gib"):
-        yield NetworkPrice(origin_region=origin, target_region=target, micro_usd_per_gib=price)
+        known = unsound.read(
+            partial(NetworkPrice, origin_region=origin, target_region=target, micro_usd_per_gib=price)
+        )
+        if known is not None:
+            yield known
 
 
-def _budgets(organization_id: UUID) -> Iterator[Budget]:
+def _budgets(
+    organization_id: UUID, wanted: Iterable[tuple[Deployment, Revision]], unsound: Unsound
+) -> Iterator[Budget]:
+    """Without one that can be planned with, its project's deployments are left out: a budget never gives way."""
     for project_id, micro_usd_per_h in sorted(accounts.budgets(organization_id=organization_id).items()):
-        yield Budget(project_id=str(project_id), micro_usd_per_h=micro_usd_per_h)
+        own = [row.pk for row, _ in wanted if row.project_id == project_id]
+        make = partial(Budget, project_id=str(project_id), micro_usd_per_h=micro_usd_per_h)
+        budget = unsound.read(make, deployment_ids=own)
+        if budget is not None:
+            yield budget

@@ -13,11 +13,11 @@ from apps.placements.models import SolveKind, SolveOutcome
 from apps.placements.services.advisory_lock import SOLVE_LOCK, advisory_lock
 from apps.placements.services.placement_apply import Adoption, placement_apply
 from apps.placements.services.placement_decide import placement_decide
-from apps.placements.services.placement_load import placement_load
+from apps.placements.services.placement_load import placement_load_sound
 from apps.placements.services.placement_request import SOLVE_TASK, full_solve_request
 from apps.placements.services.plan_certify import plan_certify
 from apps.placements.services.plan_in_force import plan_in_force
-from apps.placements.services.solve_count import solve_count, solve_failed
+from apps.placements.services.solve_count import rows_left_out_tell, solve_count, solve_failed
 
 ROUNDS_MAX = 20
 FRUITLESS_ROUNDS_MAX = 3
@@ -80,7 +80,8 @@ def _behind(organization_id: UUID) -> bool:
 def _round(organization_id: UUID) -> Round:
     started = time.monotonic()
     try:
-        problem = placement_load(organization_id=organization_id, now=database_now())
+        problem, unsound = placement_load_sound(organization_id=organization_id, now=database_now())
+        rows_left_out_tell(organization_id=organization_id, unsound=unsound)
         in_force = plan_in_force(problem=problem)
         decision = placement_decide(problem=problem, in_force=in_force)
         adoption = placement_apply(decision=decision)

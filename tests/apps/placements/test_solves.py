@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from apps.accounts.models import Project
-from apps.deployments.models import Deployment
+from apps.deployments.models import Deployment, DeploymentCondition
 from apps.deployments.services import deployment_create, deployment_delete, deployment_patch
 from apps.fleet.models import GpuPool, PoolPrice
 from apps.fleet.services import pool_patch
@@ -89,29 +89,69 @@ def test_a_solver_that_fails_leaves_the_last_plan_in_force_and_says_so_once(
     assert PlacementClock.objects.get().failures == {}
 
 
-def test_one_bad_row_is_named_and_nothing_is_half_adopted(world: FleetWorld) -> None:
-    """A hazard that is no number, as a fault in a feed would write it; mended, all that waited is placed."""
-    GpuPool.objects.filter(pk=world.pools["eu-west"].pk).update(hazard_per_h=float("inf"))
+def test_a_pool_that_cannot_be_planned_with_is_closed_and_the_rest_goes_on(world: FleetWorld) -> None:
+    """A hazard that is no number, as a fault in a feed would write it: what runs there stays, once it is mended all
+    is as before. It is said once."""
+    GpuPool.objects.filter(pk=world.pools["us-east"].pk).update(hazard_per_h=float("inf"))
+    for name in ("second", "third"):
+        deployment_create(actor=world.actor, document=world.document(name))
+        placements_reconcile()
+        assert places(name) == {"eu-west": (1, 1)}, "the cheapest that is left"
+    assert places() == {"us-east": (1, 1)}
+    (said,) = told("RowLeftOut")
+    assert "pool on-demand: hazard_per_h is inf" in said
+    assert not told("PlacementFailed")
+    GpuPool.objects.update(hazard_per_h=0)
+    deployment_create(actor=world.actor, document=world.document("fourth"))
+    placements_reconcile()
+    assert places("fourth") == {"us-east": (1, 1)}
+    assert (len(told("RowLeftOut")), len(told("PlacementRecovered"))) == (1, 1)
+
+
+@pytest.mark.parametrize("micro_usd_per_h", [2 * 10**9, 2 * 10**15])
+def test_a_price_of_another_unit_closes_its_pool_alone(world: FleetWorld, micro_usd_per_h: int) -> None:
+    """What runs there is not moved for it."""
+    price(world, "us-east", micro_usd_per_h)
     deployment_create(actor=world.actor, document=world.document("second"))
     placements_reconcile()
-    (said,) = told("PlacementFailed")
-    assert "pool on-demand: hazard_per_h is inf" in said
-    assert (places(), places("second"), PlacementPlan.objects.count()) == ({"us-east": (1, 1)}, {}, 1)
-    GpuPool.objects.update(hazard_per_h=0)
+    placements_improve_task()
+    assert (places(), places("second")) == ({"us-east": (1, 1)}, {"eu-west": (1, 1)})
+
+
+@pytest.mark.parametrize("solve_in_full", [False, True])
+def test_a_deployment_that_cannot_be_planned_with_keeps_what_it_has(
+    world: FleetWorld, solve_in_full: bool
+) -> None:
+    """It is refused, its room is nobody else's, the others are placed; mended, it is placed where it was."""
+    for cluster in ("eu-west", "ap-northeast"):
+        pool_patch(actor=world.actor, pool=world.pools[cluster], capacity_instances=0)
+    pool_patch(actor=world.actor, pool=world.pools["us-east"], capacity_instances=2)
+    Deployment.objects.filter(name="chat").update(slo_ttft_s_p95=1e9)
+    for name in ("second", "third"):
+        deployment_create(actor=world.actor, document=world.document(name))
     placements_reconcile()
-    assert places("second") == {"us-east": (1, 1)}
+    if solve_in_full:
+        placements_improve_task()
+    assert (places(), places("second"), places("third")) == ({"us-east": (1, 1)}, {"us-east": (1, 1)}, {})
+    placed = DeploymentCondition.objects.get(deployment__name="chat", type="Placed")
+    assert (placed.status, placed.reason) == (False, "OutOfRange")
+    assert "slo" in placed.message
+    assert not told("PlacementFailed")
+    Deployment.objects.filter(name="chat").update(slo_ttft_s_p95=None)
+    pool_patch(actor=world.actor, pool=world.pools["us-east"], capacity_instances=3)
+    placements_reconcile()
+    assert (places(), places("third")) == ({"us-east": (1, 1)}, {"us-east": (1, 1)})
+    assert DeploymentCondition.objects.get(deployment__name="chat", type="Placed").status
 
 
 def test_what_is_wrong_with_a_projects_row_is_told_to_that_project_alone(world: FleetWorld) -> None:
-    """Its neighbours hear that nothing new is placed, and no name."""
+    """Its neighbours hear that something is left out, and no name."""
     neighbour = Project.objects.create(organization=world.organization, name="neighbour")
     Deployment.objects.filter(name="chat").update(slo_ttft_s_p95=1e9)
     deployment_create(actor=world.actor, document=world.document("second"))
     placements_reconcile()
-    own = set(events(actor=world.actor, reason="PlacementFailed").values_list("message", flat=True))
-    others = events(actor=world.actor_for(neighbour), reason="PlacementFailed").values_list(
-        "message", flat=True
-    )
+    own = set(events(actor=world.actor, reason="RowLeftOut").values_list("message", flat=True))
+    others = events(actor=world.actor_for(neighbour), reason="RowLeftOut").values_list("message", flat=True)
     assert any("deployment chat: slo" in message for message in own)
     assert len(others) == 1
     assert "chat" not in others[0]
