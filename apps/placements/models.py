@@ -26,6 +26,10 @@ class StructuredField(models.JSONField):
         return name, "django.db.models.JSONField", args, kwargs
 
 
+#: Among a clock's failures, beside the kinds of solves.
+ROWS_LEFT_OUT = "rows"
+
+
 class PlacementClock(models.Model):
     """Per organization: which generation was asked for, and which was solved. The queue of truth for solves.
 

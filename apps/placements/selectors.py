@@ -13,6 +13,7 @@ from apps.api.actors import Actor
 from apps.api.problems import not_found
 from apps.catalog.models import ModelVersion
 from apps.placements.models import (
+    ROWS_LEFT_OUT,
     Assignment,
     DeploymentDemand,
     PlacementClock,
@@ -167,6 +168,12 @@ def solve_failures(*, actor: Actor) -> tuple[str, ...]:
     now = clock(organization_id=organization_wanted(actor))
     failures = now.failures if now else {}
     return tuple(str(failures[kind]) for kind in SolveKind.values if kind in failures)
+
+
+def rows_left_out() -> dict[UUID, str]:
+    """What the newest solves of organizations could not plan with, by organization; of those that had any."""
+    found = PlacementClock.objects.filter(failures__has_key=ROWS_LEFT_OUT)
+    return {row.organization_id: row.failures[ROWS_LEFT_OUT] for row in found}
 
 
 @dataclass(frozen=True)

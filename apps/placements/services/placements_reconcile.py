@@ -6,6 +6,8 @@ from uuid import UUID
 
 from apps.placements import selectors
 from apps.placements.models import PlacementPlan
+from apps.placements.services.placement_load import placement_load_sound
+from apps.placements.services.placement_request import placement_request
 from apps.placements.services.placements_solve import placements_solve
 from apps.placements.services.plan_certify import plan_certify
 
@@ -16,10 +18,15 @@ PLAN_KEPT_FOR = timedelta(days=7)
 
 
 def placements_reconcile(*, now: datetime) -> list[UUID]:
-    """Solve whatever is behind, certify what nobody has, forget old plans. Returns the organizations that were behind.
+    """Solve what is behind or was mended, certify what nobody has, forget old plans. Returns those that were behind.
 
     One that cannot be solved is logged, and stays behind; it keeps no other waiting.
     """
+    for organization_id, said in selectors.rows_left_out().items():
+        try:
+            _look_again(organization_id, said, now)
+        except Exception:
+            logger.exception("the rows of organization %s could not be looked at", organization_id)
     behind = selectors.clocks_behind()
     for organization_id in behind:
         try:
@@ -35,3 +42,9 @@ def placements_reconcile(*, now: datetime) -> list[UUID]:
         created_at__lt=now - PLAN_KEPT_FOR, assignments=None, pk__in=selectors.plans_superseded()
     ).delete()
     return behind
+
+
+def _look_again(organization_id: UUID, said: str, now: datetime) -> None:
+    """Whatever mends a row that can't be planned with may tell nobody."""
+    if placement_load_sound(organization_id=organization_id, now=now)[1].said != said:
+        placement_request(organization_id=organization_id)

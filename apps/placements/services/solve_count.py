@@ -8,15 +8,13 @@ from django.db import connection, transaction
 from apps.deployments import selectors as deployments
 from apps.deployments.services.deployment_observe import deployment_observe
 from apps.deployments.services.placed_set import Placed, placed_set
-from apps.placements.models import PlacementClock, SolveKind, SolveOutcome
+from apps.placements.models import ROWS_LEFT_OUT, PlacementClock, SolveKind, SolveOutcome
 from apps.placements.soundness import Unsound, deployment_refusal
 from apps.telemetry.services import EventFacts, event_record, events_record
 from controlplane.placement import RowError
 
 _CHARACTERS_MAX = 1000
 _MESSAGE_CHARACTERS_MAX = 1200
-#: Beside the kinds of solves: which rows none of them can plan with.
-ROWS = "rows"
 
 
 def solve_count(*, organization_id: UUID, kind: SolveKind, outcome: SolveOutcome, solve_s: float) -> None:
@@ -50,7 +48,7 @@ def rows_left_out_tell(*, organization_id: UUID, unsound: Unsound) -> None:
     Each deployment that is left out is told so by its condition; its project by an event, and nobody else by name.
     """
     _refuse(unsound)
-    if not _failure_set(organization_id, ROWS, unsound.said or None):
+    if not _failure_set(organization_id, ROWS_LEFT_OUT, unsound.said or None):
         return
     if not unsound.said:
         message = "every row can be planned with again"

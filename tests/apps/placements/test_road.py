@@ -587,7 +587,7 @@ def test_old_plans_are_forgotten_and_those_in_force_are_not(world: FleetWorld) -
 
 
 def test_an_organization_that_cannot_be_solved_stops_no_other() -> None:
-    """A row that no solver takes costs its own organization a plan; the others are reconciled."""
+    """Rows that no solver takes cost their own organization its plan, until they are mended; others are reconciled."""
     first, second = sorted(
         (fleet_world("first"), fleet_world("second")), key=lambda each: each.organization.pk
     )

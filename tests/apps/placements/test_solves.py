@@ -102,6 +102,7 @@ def test_a_pool_that_cannot_be_planned_with_is_closed_and_the_rest_goes_on(world
     assert "pool on-demand: hazard_per_h is inf" in said
     assert not told("PlacementFailed")
     GpuPool.objects.update(hazard_per_h=0)
+    placements_reconcile()
     deployment_create(actor=world.actor, document=world.document("fourth"))
     placements_reconcile()
     assert places("fourth") == {"us-east": (1, 1)}
