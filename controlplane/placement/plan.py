@@ -83,5 +83,10 @@ class PlacementPlan:
     gpu_micro_usd_per_h_by_pool: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
+    def memo(self) -> dict[str, object]:
+        """What others keep with this plan, under their own names; no part of it."""
+        return {}
+
+    @cached_property
     def by_deployment(self) -> Mapping[str, DeploymentPlan]:
         return {entry.deployment_id: entry for entry in self.deployments}

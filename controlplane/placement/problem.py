@@ -78,7 +78,7 @@ class PlacementProblem:
 
     @cached_property
     def memo(self) -> dict[str, object]:
-        """What others have worked out of this problem alone, under their own names (``needs.index_of``)."""
+        """What others keep with this problem alone, under their own names (``needs.index_of``); no part of it."""
         return {}
 
     @cached_property

@@ -24,7 +24,7 @@ import msgspec
 from controlplane.placement.encoding import plan_sha256, problem_sha256
 from controlplane.placement.judge.broken_rules import BrokenRule, broken_rules
 from controlplane.placement.judge.promise_price import promise_price_micro_usd_per_h, rented_gpus_by_pool
-from controlplane.placement.judge.standing import Left, Part, PlannedBy, Standing, Standings
+from controlplane.placement.judge.standing import NOT_RECORDED, Left, Part, PlannedBy, Standing, Standings
 from controlplane.placement.plan import DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.supply import FailureDomain, LossKind
@@ -211,10 +211,15 @@ def _belong_together(problem: PlacementProblem, plan: PlacementPlan) -> None:
 
 def _losses(known: Standings, standing: Standing) -> list[Loss]:
     """Of every judged domain that carries a part of it, and of domains that nobody recorded but that were promised."""
-    touched = {domain for part in standing.parts for domain in part.domains if domain.kind in JUDGED}
+    touched = {
+        domain
+        for part in standing.parts
+        for domain in part.domains
+        if domain.kind in JUDGED and domain.name != NOT_RECORDED
+    }
     kind = standing.deployment.survivability
     if kind != "none" and any(not part.cluster.domains(kind) for part in standing.parts):
-        touched.add(FailureDomain(kind=kind, name="not recorded"))
+        touched.add(FailureDomain(kind=kind, name=NOT_RECORDED))
     in_order = sorted(touched, key=lambda domain: (JUDGED.index(domain.kind), domain.name))
     return [_loss(known, standing, domain) for domain in in_order]
 

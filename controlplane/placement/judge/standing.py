@@ -35,6 +35,9 @@ GIB = 1024**3
 #: Kinds of failure domain that are recorded of clusters.
 RECORDED: tuple[DomainKind, ...] = ("zone", "region", "provider")
 
+#: The name of a domain that nobody recorded: any of its kind, for all that is known.
+NOT_RECORDED = "not recorded"
+
 #: Surviving the wider loss includes the narrower ones.
 COVERS: Mapping[Survivability, tuple[DomainKind, ...]] = {
     "none": (),
@@ -336,8 +339,10 @@ def domains_of(pool: Pool, cluster: Cluster) -> tuple[FailureDomain, ...]:
         groups = tuple(
             FailureDomain(kind="spot_group", name=f"{pool.instance_type}@{zone}") for zone in zones
         )
+    recorded = {domain.kind for domain in cluster.failure_domains}
     return (
         *cluster.failure_domains,
+        *(FailureDomain(kind=kind, name=NOT_RECORDED) for kind in RECORDED if kind not in recorded),
         *groups,
         FailureDomain(kind="cluster", name=cluster.name),
         FailureDomain(kind="pool", name=f"{cluster.name}/{pool.name}"),

@@ -216,7 +216,9 @@ def _one_cluster_each(
 
 
 def _most_replicas(deployment: WantedDeployment, places: Sequence[Place]) -> float:
-    """More than any pool would have of it: what the demand takes on the worst pool that serves any of it."""
-    weakest = min((place.share * place.chance for place in places if place.share > 0), default=1.0)
-    least = min(place.chance for place in places)
+    """More than any pool would have of it: what the demand takes on the worst pool that serves any of it. Spot
+    capacity that is nearly never there serves nothing."""
+    shares = (place.share * place.chance for place in places)
+    weakest = min((share for share in shares if share > TOLERANCE), default=1.0)
+    least = min((place.chance for place in places if place.chance > TOLERANCE), default=1.0)
     return 2.0 + max(1 / weakest, max(1, deployment.min_replicas) / least)

@@ -1,9 +1,12 @@
 """The judge: what a plan survives, by its own arithmetic."""
 
+import hashlib
+import json
 import math
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,10 +20,13 @@ from controlplane.placement import (
     PlacementProblem,
     Reservation,
     certify,
+    plan_decode,
+    plan_encode,
     problem_decode,
     problem_encode,
     problem_sha256,
     solve,
+    survive,
 )
 from controlplane.placement.judge.broken_rules import fits
 from tests.controlplane.placement.failures import disagreements, packs_exactly, price_by_trying
@@ -267,6 +273,41 @@ def test_an_unrecorded_zone_may_be_any_of_its_region() -> None:
     assert certify(world, alone).broken_promises == (
         "chat: losing zone not recorded leaves 0 of 1 promised replicas",
     )
+
+
+def test_the_loss_of_a_zone_that_nobody_recorded_can_be_asked_for() -> None:
+    """As the certificate names it; where every zone is recorded, there is none of that name."""
+    eu, us, jp = CLUSTERS
+    unknown = replace(eu, failure_domains=eu.failure_domains[1:])
+    world = problem(wanted(survivability="zone"), clusters=(unknown, us, jp))
+    lost = FailureDomain(kind="zone", name="not recorded")
+    alone = plan_of(given_to("chat", {"p-eu-on_demand": 2}))
+    assert lost in {loss.domain for loss in certify(world, alone).losses}
+    (told,) = survive(world, alone, (lost,)).deployments
+    assert (told.verdict, told.replicas_lost, told.replicas_left) == ("lost", 2, 0)
+    far = plan_of(given_to("chat", {"p-eu-on_demand": 1, "p-us-on_demand": 1}))
+    assert survive(world, far, (lost,)).deployments[0].verdict == "survives"
+    with pytest.raises(ValueError, match="there is no zone not recorded"):
+        survive(problem(wanted()), alone, (lost,))
+
+
+def test_a_certificate_from_before_a_field_was_there_is_verified_still() -> None:
+    """Hashed is what was stored: neither the problem's new fields nor the plan's are in it."""
+    world = problem(wanted(min_replicas=2, survivability="region"))
+    plan = solve(world)
+    documents = problem_encode(world), plan_encode(plan)
+    for row in documents[0]["pools"]:
+        del row["leaving"]
+    for entry in documents[1]["deployments"]:
+        for row in entry["allocations"]:
+            del row["standby"]
+    made = [hashlib.sha256(msgspec.json.encode(document)).hexdigest() for document in documents]
+    backwards = json.loads(json.dumps(documents, sort_keys=True))  # a database keeps no order of keys
+    was = certify(problem_decode(backwards[0]), plan_decode(backwards[1]))
+    assert [was.problem_sha256, was.plan_sha256] == made
+    assert was.sha256 != certify(world, plan).sha256
+    changed = replace(problem_decode(documents[0]), wanted=77)
+    assert problem_sha256(changed) not in made
 
 
 def test_the_hash_ties_certificate_problem_and_plan() -> None:

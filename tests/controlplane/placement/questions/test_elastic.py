@@ -18,6 +18,7 @@ from controlplane.placement import (
     PlacementProblem,
     SmallestChange,
     WantedDeployment,
+    Weights,
     smallest_change,
     solve,
 )
@@ -68,6 +69,24 @@ def test_as_many_gpus_in_any_region_but_one() -> None:
     assert (change.regions, change.max_replicas) == (("eu-north", "eu-south"), None)
     assert change.said == "2 more H100 (2 x h100-1x) in any EU region but eu-west"
     assert change.micro_usd_per_h == 4_000_000
+
+
+@pytest.mark.parametrize(("hazard_per_h", "spot_horizon_h"), [(60.0, 1e6), (7.0, 100.0), (60.0, 1.0)])
+def test_spot_that_is_never_there_when_it_is_needed_is_asked_for_in_vain(
+    hazard_per_h: float, spot_horizon_h: float
+) -> None:
+    """It counts nothing, or next to nothing, so that what would do stands elsewhere; alone it would never do."""
+    world = europe(
+        wanted(min_replicas=1, survivability="region", residency=("eu",)),
+        weights=Weights(spot_horizon_h=spot_horizon_h),
+    )
+    spot = [replace(one, procurement="spot", hazard_per_h=hazard_per_h) for one in world.pools]
+    some = replace(world, pools=(spot[0], *world.pools[1:]))
+    change = smallest_change(some, solve(some), "d-chat")
+    assert change is not None
+    assert {growth.region for growth in change.growths} == {"eu-north", "eu-south"}
+    alone = replace(world, pools=tuple(spot))
+    smallest_change(alone, solve(alone), "d-chat")
 
 
 def test_the_cheapest_pool_is_asked_for() -> None:
