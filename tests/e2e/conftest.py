@@ -8,7 +8,7 @@ from tests.e2e.system import System, start, stop
 from tests.support.state_folder import state_folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system() -> Iterator[System]:
     """Everything up, on real vLLM where this machine can run it."""
     with state_folder("var") as state:
