@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from statistics import median
 from uuid import UUID
 
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from apps.accounts.selectors import organization_wanted, project_wanted
 from apps.agents.leases import SERVING_LEASE_S
@@ -75,14 +75,6 @@ def serving_seats() -> list[ServingSeat]:
         .prefetch_related("yielding")
         .order_by("deployment_id")
     )
-
-
-def promoted_cluster_ids(*, organization_id: UUID) -> dict[UUID, UUID]:
-    """By deployment, the cluster that serves because a failure has promoted it."""
-    found = ServingSeat.objects.filter(
-        deployment__project__organization_id=organization_id, promoted__isnull=False, serving=F("promoted")
-    )
-    return dict(found.values_list("deployment_id", "promoted_id"))
 
 
 def ready_places(*, deployment_ids: Collection[UUID]) -> set[tuple[UUID, UUID]]:

@@ -146,7 +146,9 @@ class Weights:
     wire_bytes_per_token:  what an output token weighs on its way to the client, as an event of a stream
     relaxed_survivability_h, relaxed_latency_h, missing_replica_h: what it costs to break a wish, as hours of the
                            dearest price of a replica that the deployment could get; the order of these three is the
-                           order in which wishes are relaxed
+                           order in which wishes are relaxed. Each is more than twice all that comes before it, of three
+                           kinds of survivability too: a priority weighs less than twice another, so that it decides
+                           inside a kind of wish and never between kinds
     """
 
     interruption_h: float = 1.0
@@ -159,7 +161,7 @@ class Weights:
     network_free_s: float = 0.1
     late_micro_usd_per_request_s: int = 200
     wire_bytes_per_token: int = 200
-    relaxed_survivability_h: float = 100.0
+    relaxed_survivability_h: float = 50.0
     relaxed_latency_h: float = 300.0
     missing_replica_h: float = 1000.0
 

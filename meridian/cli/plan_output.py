@@ -37,7 +37,7 @@ def print_plan(plan: Document) -> None:
         )
     console.print(table)
     bound = plan["bound"]
-    gap = f", at most {bound['gap_percent']:.2f} % above the best there is" if bound else ""
+    gap = f", at most {bound['gap_percent']:.2f} % above the best that keeps as much" if bound else ""
     _say(
         f"plan {plan['plan_generation']}: {plan['usd_per_h']} USD per hour for {_whose(plan)},"
         f" {plan['usd_per_h_marginal']} beyond what is reserved{gap}"
@@ -181,7 +181,11 @@ def print_solved(answer: Document) -> None:
     gap = answer["gap_percent"]
     how = {"search": "by search", "greedy": "one deployment after the other"}[answer["solved_by"]]
     proof = (
-        "" if gap is None else "; nothing is cheaper" if gap == 0 else f"; at most {gap:g} % above the best"
+        ""
+        if gap is None
+        else "; nothing that keeps as much is cheaper"
+        if gap == 0
+        else f"; at most {gap:g} % above the best that keeps as much"
     )
     _say(f"solved in {answer['solve_s']:.1f} s, {how}{proof}")
 

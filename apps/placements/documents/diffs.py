@@ -86,7 +86,8 @@ class WhatIfAnswerSerializer(serializers.Serializer[Any]):
     )
     gap_percent = serializers.FloatField(
         allow_null=True,
-        help_text="By so much the plan is dearer than any other could be, at most; null: nothing was proven.",
+        help_text="By so much the plan is dearer than any other could be in which nobody gives up more, at most; null:"
+        " nothing was proven.",
     )
     diff = PlanDiffSerializer()
     certificate = CertificateSerializer()

@@ -37,8 +37,12 @@ class BoundSerializer(serializers.Serializer[Any]):
     """What the plan costs with all that counts beside the rent, and how much less any plan could cost."""
 
     objective_usd_per_h = serializers.CharField(allow_null=True, help_text="null: its project's reader asks.")
-    lower_bound_usd_per_h = serializers.CharField(allow_null=True, help_text="No plan costs less; likewise.")
-    gap_percent = serializers.FloatField(help_text="Of the bound: the plan is at most so far from the best.")
+    lower_bound_usd_per_h = serializers.CharField(
+        allow_null=True, help_text="No plan in which nobody gives up more costs less; likewise."
+    )
+    gap_percent = serializers.FloatField(
+        help_text="Of the bound: the plan is at most so far from the best in which nobody gives up more."
+    )
     proven_at = serializers.DateTimeField(help_text="With this plan, or by the last full solve.")
 
 

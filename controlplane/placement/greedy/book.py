@@ -18,7 +18,11 @@ from controlplane.placement.wishes import WantedDeployment
 
 @dataclass(slots=True)
 class Book:
-    """The plan while it is being made. ``lacking``: what was chosen for those who do not get all that they wish."""
+    """The plan while it is being made.
+
+    lacking:   what was chosen for those who do not get all that they wish
+    given_way: ids of those whose spares went to what others need
+    """
 
     problem: PlacementProblem
     market: Market
@@ -30,6 +34,7 @@ class Book:
     lacking: dict[str, Choice | None] = field(default_factory=dict)
     spent: dict[str, int] = field(default_factory=dict)
     entries: dict[str, DeploymentPlan] = field(default_factory=dict)
+    given_way: set[str] = field(default_factory=set)
 
 
 def book_of(problem: PlacementProblem, gpu_micro_usd_per_h_by_pool: Mapping[str, int]) -> Book:
@@ -154,7 +159,9 @@ def say_why_not(book: Book, deployment: WantedDeployment) -> None:
         entry = replace(entry, refusal=refusal_of(question))
     else:
         question = question_of(book, deployment, entry.allocations)
-        entry = replace(entry, relaxed=relaxed_of(question, choice))
+        entry = replace(
+            entry, relaxed=relaxed_of(question, choice, given_way=deployment.deployment_id in book.given_way)
+        )
     take(book, deployment, entry.allocations, 1)
     own_occupancies(book, deployment, 1, entry.allocations)
     book.entries[deployment.deployment_id] = entry

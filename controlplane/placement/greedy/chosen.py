@@ -20,6 +20,7 @@ from controlplane.placement.greedy.book import (
 )
 from controlplane.placement.greedy.entries import entry_of
 from controlplane.placement.greedy.ladder import Choice
+from controlplane.placement.greedy.refusals import says_given_way
 from controlplane.placement.plan import PlacementPlan
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.cost import priced
@@ -51,6 +52,11 @@ def as_chosen(problem: PlacementProblem, plan: PlacementPlan, choices: Mapping[s
         enter(book, deployment, entry)
     for deployment in in_order:
         _written(book, deployment, choices.get(deployment.deployment_id))
+    book.given_way = {
+        entry.deployment_id
+        for entry in plan.deployments
+        if says_given_way(entry.relaxed) or (entry.refusal is None and not entry.relaxed)
+    }
     for deployment in in_order:
         if deployment.deployment_id in book.lacking:
             say_why_not(book, deployment)

@@ -87,9 +87,14 @@ class Choice:
     whole: bool
 
 
-def choose(question: Question, slots: Sequence[Slot]) -> Choice | None:
-    """The first rung that holds, or as much as fits into ``slots``; None where nothing does."""
+def choose(question: Question, slots: Sequence[Slot], *, spares: bool = True) -> Choice | None:
+    """The first rung that holds, or as much as fits into ``slots``; None where nothing does.
+
+    Without ``spares`` only the rungs on which no loss is survived.
+    """
     for rung in rungs(question.deployment, slots):
+        if not spares and rung.level != "none":
+            continue
         choice = fits(question, rung, slots)
         if choice is not None:
             return choice

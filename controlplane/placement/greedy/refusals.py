@@ -4,6 +4,7 @@ The numbers in a remedy are tried before they are said: the same choice is made 
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controlplane.costing import usd_printed
@@ -16,6 +17,8 @@ from workloadplane.protocol.refusal import Refusal
 
 #: More than any deployment has: what it would take if ``max_replicas`` did not bound it.
 UNBOUNDED = 1_000_000_000
+
+_GIVEN_WAY = "; its spare went to another deployment that needs it more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,11 @@ def refusal_of(question: Question) -> Refusal:
     return _said(question, _reason(question, Rung(level="none", near=False)))
 
 
-def relaxed_of(question: Question, choice: Choice) -> tuple[Refusal, ...]:
-    """The wishes that a choice does not keep, in the order in which they were given up."""
+def relaxed_of(question: Question, choice: Choice, *, given_way: bool = False) -> tuple[Refusal, ...]:
+    """The wishes that a choice does not keep, in the order in which they were given up.
+
+    ``given_way``: its spare went to another deployment. Which one is not said: it may be another project's.
+    """
     deployment, rung = question.deployment, choice.rung
     found = []
     if 0 < question.market.index.needs(deployment).served < 1 - TOLERANCE:
@@ -40,6 +46,7 @@ def relaxed_of(question: Question, choice: Choice) -> tuple[Refusal, ...]:
         reason = _reason(question, Rung(level=deployment.survivability, near=True))
         instead = "none" if rung.level == "none" else f"only {rung.level}"
         value = f"survives {instead} instead of {deployment.survivability}: {reason.value}"
+        value += _GIVEN_WAY if given_way else ""
         found.append(_said(question, _Reason("survivability", value, reason.remedy)))
     if not rung.near:
         reason = _reason(question, Rung(level="none", near=True))
@@ -50,6 +57,11 @@ def relaxed_of(question: Question, choice: Choice) -> tuple[Refusal, ...]:
         value = f"{sum(choice.serving.values())} replicas instead of what is asked for: {reason.value}"
         found.append(_said(question, _Reason("replicas", value, reason.remedy)))
     return tuple(found)
+
+
+def says_given_way(relaxed: Iterable[Refusal]) -> bool:
+    """Whether wishes given up are said to have been so for another deployment."""
+    return any(wish.rule == "survivability" and wish.value.endswith(_GIVEN_WAY) for wish in relaxed)
 
 
 def rejections(question: Question, pool: Pool) -> tuple[Refusal, ...]:

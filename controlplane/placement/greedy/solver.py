@@ -7,7 +7,9 @@
    what it held and gets a Refusal. Deployments that only name a place to start in come last.
 3. For each that lacks something, those who came newly where it could be are placed after it instead, one by one, until
    it lacks less and they lack nothing more.
-4. When all rooms stand, each allocation's ceiling is what it could reach beside them, up to the owner's maximum, and
+4. Whoever still lacks replicas or nearness gets the spares of others, held for their survivability alone
+   (``yielding``).
+5. When all rooms stand, each allocation's ceiling is what it could reach beside them, up to the owner's maximum, and
    it is said why wishes were given up: only then do a remedy's numbers hold.
 """
 
@@ -18,32 +20,24 @@ from dataclasses import replace
 from controlplane.placement.greedy.book import (
     Book,
     book_of,
-    enter,
-    lacks,
-    own_occupancies,
     plan_of,
-    question_of,
     raise_ceilings,
-    ready,
     reserve_present,
     say_why_not,
-    take,
     turn,
 )
-from controlplane.placement.greedy.entries import entry_of, kept_entry
-from controlplane.placement.greedy.ladder import choose
+from controlplane.placement.greedy.refusals import says_given_way
+from controlplane.placement.greedy.turns import NOTHING, give_back, lack, place, stand
+from controlplane.placement.greedy.yielding import spares_yield
 from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.cost import priced
-from controlplane.placement.rules.needs import LEVELS, missing_replicas
 from controlplane.placement.supply import CurrentAssignment
 from controlplane.placement.wishes import WantedDeployment
 
 #: So many times in all, and so many for one deployment, it is tried to make way for those who lack something.
 MOST_TRIALS = 100
 MOST_TRIALS_EACH = 10
-
-_NOTHING = (0, False, 0)
 
 
 def solve(problem: PlacementProblem) -> PlacementPlan:
@@ -60,7 +54,8 @@ def resolve(problem: PlacementProblem, in_force: PlacementPlan, touched: Collect
     """The plan in force, with the deployments ``touched`` (ids) placed anew in the room that the others leave.
 
     At the scarcity prices of the last full solve, which ``in_force`` carries. Whoever is new or changed, or no longer
-    lawfully has what is in force, counts as touched. What is touched moves where it must, or where that alone saves
+    lawfully has what is in force, counts as touched. Of the others those may change whose spares a touched one needs:
+    they give them up, and move nothing else for money. What is touched moves where it must, or where that alone saves
     ``hysteresis`` times what its moves cost.
     """
     book = book_of(problem, in_force.gpu_micro_usd_per_h_by_pool)
@@ -75,6 +70,7 @@ def resolve(problem: PlacementProblem, in_force: PlacementPlan, touched: Collect
             anew.append(deployment)
         else:
             book.entries[deployment.deployment_id] = entry
+    book.given_way.update(row.deployment_id for row in in_force.deployments if says_given_way(row.relaxed))
     _place_all(book, anew)
     plan = replace(
         plan_of(book, problem.deployments), gpu_micro_usd_per_h_by_pool=in_force.gpu_micro_usd_per_h_by_pool
@@ -106,28 +102,14 @@ def _place_of(row: CurrentAssignment | Allocation) -> tuple[str, str, int, int, 
 
 def _place_all(book: Book, in_order: Collection[WantedDeployment]) -> None:
     for deployment in in_order:
-        _place(book, deployment)
+        place(book, deployment)
     _make_way(book, in_order)
-    for deployment in in_order:
+    given_way = spares_yield(book, in_order)
+    known = {deployment.deployment_id for deployment in in_order}
+    for deployment in (*in_order, *(one for one in given_way if one.deployment_id not in known)):
         if deployment.deployment_id in book.lacking:
             say_why_not(book, deployment)
         raise_ceilings(book, deployment)
-
-
-def _place(book: Book, deployment: WantedDeployment) -> None:
-    kept = book.kept[deployment.deployment_id]
-    own_occupancies(book, deployment, -1, kept)
-    take(book, deployment, kept, -1)
-    question = question_of(book, deployment, kept)
-    slots = question.slots()
-    choice = choose(question, slots)
-    if choice is None:
-        entry = kept_entry(book.market.index, deployment, kept)
-    else:
-        entry = entry_of(question, choice, slots, ready(book, deployment))
-    if choice is None or lacks(book, deployment, choice):
-        book.lacking[deployment.deployment_id] = choice
-    enter(book, deployment, entry)
 
 
 def _make_way(book: Book, in_order: Collection[WantedDeployment]) -> None:
@@ -138,7 +120,7 @@ def _make_way(book: Book, in_order: Collection[WantedDeployment]) -> None:
         for other in _in_its_way(book, deployment, newcomers):
             if trials == 0:
                 return
-            if _lack(book, deployment) == _NOTHING:
+            if lack(book, deployment) == NOTHING:
                 break
             trials -= 1
             _change_turns(book, deployment, other)
@@ -176,53 +158,19 @@ def _in_its_way(
 def _change_turns(book: Book, first: WantedDeployment, second: WantedDeployment) -> None:
     """Place ``first`` before ``second``, if it lacks less then and the other nothing more."""
     both = (first, second)
-    before = {one.deployment_id: _lack(book, one) for one in both}
+    before = {one.deployment_id: lack(book, one) for one in both}
     entries = {one.deployment_id: book.entries[one.deployment_id] for one in both}
     choices = {name: book.lacking[name] for name in entries if name in book.lacking}
     for one in both:
-        _give_back(book, one)
+        give_back(book, one)
     for one in both:
-        _place(book, one)
-    after = {one.deployment_id: _lack(book, one) for one in both}
+        place(book, one)
+    after = {one.deployment_id: lack(book, one) for one in both}
     first_id, second_id = entries
     if after[first_id] < before[first_id] and after[second_id] <= before[second_id]:
         return
     for one in both:
-        _give_back(book, one)
+        give_back(book, one)
     book.lacking |= choices
     for one in both:
-        _stand(book, one, entries[one.deployment_id])
-
-
-def _lack(book: Book, deployment: WantedDeployment) -> tuple[int, bool, int]:
-    """(replicas, whether latency, kinds of survivability) that a deployment lacks so far."""
-    name = deployment.deployment_id
-    if name not in book.lacking:
-        return _NOTHING
-    choice, index = book.lacking[name], book.market.index
-    if choice is None:
-        return (index.needs(deployment).size + 1, True, len(LEVELS))
-    missing = missing_replicas(index, deployment, book.entries[name].allocations)
-    given_up = LEVELS.index(deployment.survivability) - LEVELS.index(choice.rung.level)
-    return (missing, not choice.rung.near, given_up)
-
-
-def _give_back(book: Book, deployment: WantedDeployment) -> None:
-    """As it was before its turn: only what it held is reserved."""
-    name = deployment.deployment_id
-    rows = book.entries.pop(name).allocations
-    book.lacking.pop(name, None)
-    own_occupancies(book, deployment, -1, rows)
-    take(book, deployment, rows, -1)
-    take(book, deployment, book.kept[name], 1)
-    own_occupancies(book, deployment, 1, book.kept[name])
-
-
-def _stand(book: Book, deployment: WantedDeployment, entry: DeploymentPlan) -> None:
-    """An entry takes the place of what is reserved."""
-    kept = book.kept[deployment.deployment_id]
-    own_occupancies(book, deployment, -1, kept)
-    take(book, deployment, kept, -1)
-    book.entries[deployment.deployment_id] = entry
-    take(book, deployment, entry.allocations, 1)
-    own_occupancies(book, deployment, 1, entry.allocations)
+        stand(book, one, entries[one.deployment_id])

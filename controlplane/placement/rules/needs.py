@@ -46,7 +46,8 @@ class Needs:
     replicas:      so many must be ready at least (1 where ``min_replicas`` is 0: a place to start in)
     size:          so many replicas it takes while nothing is lost, of those that serve most
     wish_micro_usd_per_h: what one hour of ``Weights`` for a broken wish costs: the dearest price of a replica that it
-                   could get (1 USD/h at least), times the rank of its priority in the problem (1 for the lowest)
+                   could get (1 USD/h at least), times 1 for the lowest priority in the problem and up to twice that,
+                   rank by rank, for higher ones
     """
 
     share_by_type: Mapping[str, float]
@@ -197,9 +198,10 @@ class Index:
         return {pool_id: tuple(losses) for pool_id, losses in found.items()}
 
     @cached_property
-    def _rank_by_priority(self) -> Mapping[int, int]:
+    def _weight_by_priority(self) -> Mapping[int, float]:
+        """From 1 to less than 2: priority decides inside a kind of wish, and never between kinds (``Weights``)."""
         priorities = sorted({deployment.priority for deployment in self.problem.deployments})
-        return {priority: rank for rank, priority in enumerate(priorities, start=1)}
+        return {priority: 1 + rank / len(priorities) for rank, priority in enumerate(priorities)}
 
     def needs(self, deployment: WantedDeployment) -> Needs:
         """What a deployment of the problem needs."""
@@ -220,8 +222,10 @@ class Index:
             served=served,
             replicas=replicas,
             size=size,
-            wish_micro_usd_per_h=max(self._dearest_of(deployment, pools), LEAST_WISH_MICRO_USD_PER_H)
-            * self._rank_by_priority[deployment.priority],
+            wish_micro_usd_per_h=round(
+                max(self._dearest_of(deployment, pools), LEAST_WISH_MICRO_USD_PER_H)
+                * self._weight_by_priority[deployment.priority]
+            ),
         )
 
     def _dearest_of(self, deployment: WantedDeployment, pools: Sequence[Pool]) -> int:

@@ -70,7 +70,8 @@ def improve(
 ) -> PlacementPlan:
     """A plan no dearer than ``start`` (None: the greedy one), with a proven lower bound and scarcity prices.
 
-    What ``start`` keeps of each deployment's wishes is kept.
+    What ``start`` keeps of each deployment's wishes is kept, but for the survivability of those who could make way for
+    somebody who lacks replicas or nearness.
     """
     begun = priced(problem, solve(problem) if start is None else start)
     search = _Search(problem, begun, effort, np.random.default_rng(seed))

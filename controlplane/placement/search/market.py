@@ -15,6 +15,7 @@ from controlplane.placement.search.columns import Column, column, lawful, repair
 from controlplane.placement.search.offers import Floats, Ints, Offer, Offers
 from controlplane.placement.search.pricing import Found, price
 from controlplane.placement.search.programs import Program
+from controlplane.placement.wishes import Survivability, WantedDeployment
 
 #: A bound this near to what a plan costs, as a part of it, needs no integer program.
 _EXACT = 2e-4
@@ -35,12 +36,22 @@ class Round:
     columns: list[Column]
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What of its wishes a deployment keeps: up to which survivability, whether not of latency, whether not enough."""
+
+    level: Survivability
+    far: bool
+    lacking: bool
+
+
 class Demanders:
     """The deployments that take room, each with the offers of what it wishes or, where it gave wishes up in the plan
-    that was begun from, of all that it could do.
+    that was begun from, of all that it could do. Where somebody lacks replicas or nearness there, those who could make
+    way for it have offers without their survivability too: anybody's gives way before that (decision 0021).
 
-    floor: what it costs at least to take wishes from who keeps them; infinite where somebody gave some up: money does
-        not decide who it is that does (decision 0021)
+    floor: what it costs at least to take further wishes from who keeps them; infinite where somebody gave some up:
+        money does not decide who it is that does
     """
 
     def __init__(self, offers: Offers, entries: Sequence[DeploymentPlan]) -> None:
@@ -48,8 +59,10 @@ class Demanders:
         self.numbers: list[int] = []
         self.floor: dict[int, float] = {}
         self.by_number: dict[int, list[Offer]] = {}
-        for number, entry in enumerate(entries):
-            self._add(number, entry)
+        self._kept = [self._kept_of(number, entry) for number, entry in enumerate(entries)]
+        self._wanted = self._wanted_of(entries)
+        for number in range(len(entries)):
+            self._add(number)
         if any(len(found) > 1 for found in self.by_number.values()):
             self.floor.update((number, np.inf) for number, found in self.by_number.items() if found)
         self._programs: dict[int, Program] = {}
@@ -71,22 +84,49 @@ class Demanders:
     def every(self) -> list[Offer]:
         return [offer for offers in self.by_number.values() for offer in offers]
 
-    def _add(self, number: int, entry: DeploymentPlan) -> None:
-        offers, weights = self.offers, self.offers.problem.weights
+    def _kept_of(self, number: int, entry: DeploymentPlan) -> _Kept | None:
+        """What the plan that was begun from keeps of a deployment's wishes; None: a place to start in takes no room."""
+        offers, rows = self.offers, entry.allocations
         deployment = offers.problem.deployments[number]
-        needs = offers.index.needs(deployment)
-        if not needs.share_by_type and deployment.min_replicas == 0:
-            return  # a place to start in takes no room
-        self.numbers.append(number)
-        rows = entry.allocations
-        level = kept(offers.index, deployment, rows)
+        if not offers.index.needs(deployment).share_by_type and deployment.min_replicas == 0:
+            return None
         far = any(
             too_far(offers.problem, deployment, offers.problem.cluster_by_id[pool.cluster_id])
             for pool in (offers.problem.pool_by_id[row.pool_id] for row in rows)
         )
-        lacking = missing_replicas(offers.index, deployment, rows) > 0
-        if level == deployment.survivability and not far and not lacking:
-            found = [offers.offer(number)]
+        level = kept(offers.index, deployment, rows)
+        return _Kept(level, far, lacking=missing_replicas(offers.index, deployment, rows) > 0)
+
+    def _wanted_of(self, entries: Sequence[DeploymentPlan]) -> tuple[set[str], set[str]]:
+        """Ids of the pools that those could use who lack replicas or nearness, and of their projects with a budget."""
+        problem = self.offers.problem
+        pools: set[str] = set()
+        projects: set[str] = set()
+        for number, found in enumerate(self._kept):
+            if found is not None and (found.lacking or found.far):
+                deployment = problem.deployments[number]
+                pools |= {pool.pool_id for pool in self.offers.index.usable(deployment)}
+                projects |= {deployment.project_id} & self.offers.project.keys()
+        return pools, projects
+
+    def _could_make_way(self, deployment: WantedDeployment) -> bool:
+        pools, projects = self._wanted
+        return deployment.project_id in projects or any(
+            pool.pool_id in pools for pool in self.offers.index.usable(deployment)
+        )
+
+    def _add(self, number: int) -> None:
+        found = self._kept[number]
+        if found is None:
+            return
+        offers, weights = self.offers, self.offers.problem.weights
+        deployment = offers.problem.deployments[number]
+        needs = offers.index.needs(deployment)
+        self.numbers.append(number)
+        levels = LEVELS[LEVELS.index(deployment.survivability) :: -1]
+        if found.level == deployment.survivability and not found.far and not found.lacking:
+            make_way = self._could_make_way(deployment)
+            offered = [offers.offer(number, level) for level in levels[: None if make_way else 1]]
             hours = [weights.missing_replica_h]
             if deployment.survivability != "none":
                 hours.append(weights.relaxed_survivability_h * needs.size)
@@ -94,12 +134,11 @@ class Demanders:
                 hours.append(weights.relaxed_latency_h * needs.size)
             self.floor[number] = min(hours) * needs.wish_micro_usd_per_h
         else:
-            top = LEVELS.index(deployment.survivability)
             reach = (False, True) if deployment.slo.ttft_s_p95 is not None else (False,)
-            found = [offers.offer(number, level, far=far) for level in LEVELS[top::-1] for far in reach]
-            found += [offers.offer(number, far=far, short=True) for far in reach] if lacking else []
+            offered = [offers.offer(number, level, far=far) for level in levels for far in reach]
+            offered += [offers.offer(number, far=far, short=True) for far in reach] if found.lacking else []
             self.floor[number] = np.inf
-        self.by_number[number] = [offer for offer in found if len(offer.pools)]
+        self.by_number[number] = [offer for offer in offered if len(offer.pools)]
         if not self.by_number[number]:
             self.floor[number] = min(self.floor[number], offers.offer(number, short=True).nothing)
 

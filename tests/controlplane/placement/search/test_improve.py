@@ -36,6 +36,7 @@ from tests.controlplane.placement.random_worlds import whole_problems
 from tests.controlplane.placement.rules.test_cost import current
 from tests.controlplane.placement.test_properties import check
 from tests.controlplane.placement.worlds import adopted, cluster, placed, pool, problem, problems, wanted
+from workloadplane.protocol.refusal import Refusal
 
 EFFORT = Effort(rounds=12, nodes=200, repairs=4)
 
@@ -68,14 +69,61 @@ def test_a_better_plan_breaks_no_rule_either(asked: PlacementProblem) -> None:
 @settings(max_examples=60, deadline=None)
 @given(whole_problems())
 def test_a_better_plan_keeps_what_the_first_one_kept(asked: PlacementProblem) -> None:
-    """With demand, spot, budgets, distances: who was served as wished still is, by the certificate's arithmetic."""
+    """With demand, spot, budgets, distances: who was served as wished still is, by the certificate's arithmetic.
+
+    But for survivability, where somebody lacks more than that.
+    """
     start = solve(asked)
     plan = improved(asked, start)
     judged(asked, plan, start)
     test_judged.check(asked, plan)
     relaxed = {entry.deployment_id for entry in start.deployments if entry.relaxed or entry.refusal}
+    in_need = any(
+        entry.refusal or {wish.rule for wish in entry.relaxed} & {"replicas", "latency"}
+        for entry in start.deployments
+    )
     for entry in plan.deployments:
-        assert entry.deployment_id in relaxed or not (entry.relaxed or entry.refusal)
+        if entry.deployment_id not in relaxed:
+            assert entry.refusal is None
+            assert {wish.rule for wish in entry.relaxed} <= ({"survivability"} if in_need else set())
+
+
+def test_the_search_finds_whose_spare_makes_way_too() -> None:
+    """One holds two replicas and one is refused: one each costs less, and the bound is one on that."""
+    pair = tuple(wanted(name, survivability="region") for name in ("a", "b"))
+    asked = problem(*pair, pools=(pool("eu", capacity_instances=1), pool("us", capacity_instances=1)))
+    (whole,) = solve(replace(asked, deployments=pair[:1])).deployments
+    refused = replace(
+        whole,
+        deployment_id="d-b",
+        allocations=(),
+        refusal=Refusal(rule="pool_capacity", subject="b", value="none", remedy="add some"),
+    )
+    start = priced(
+        asked, PlacementPlan(deployments=(whole, refused), micro_usd_per_h=0, marginal_micro_usd_per_h=0)
+    )
+    plan = improved(asked, start)
+    assert [sum(row.room_replicas for row in entry.allocations) for entry in plan.deployments] == [1, 1]
+    assert (
+        plan.deployments[0]
+        .relaxed[0]
+        .value.endswith("its spare went to another deployment that needs it more")
+    )
+    cost, bound = plan.objective_micro_usd_per_h, plan.lower_bound_micro_usd_per_h
+    assert cost is not None and bound is not None and bound <= cost <= bound * 1.001
+    assert improved(asked).objective_micro_usd_per_h == cost
+
+
+def test_who_shares_no_pool_with_the_needy_keeps_its_survivability() -> None:
+    """Spares in the United States help nobody who must stay in Europe."""
+    asked = problem(
+        wanted("a", survivability="region", residency=("us", "jp")),
+        wanted("b", residency=("eu",), min_replicas=5, max_replicas=5),
+    )
+    start = solve(asked)
+    plan = improved(asked, start)
+    assert {wish.rule for wish in start.by_deployment["d-b"].relaxed} == {"replicas"}
+    assert plan.by_deployment["d-a"].relaxed == () and len(placed(plan, "a")) == 2
 
 
 def _bid(asked: PlacementProblem) -> tuple[float, float]:
