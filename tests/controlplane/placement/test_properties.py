@@ -106,10 +106,12 @@ def test_equal_problems_give_equal_plans_also_after_storage(problem: PlacementPr
 @settings(max_examples=150, deadline=None)
 @given(problems())
 def test_what_was_adopted_stays(problem: PlacementProblem) -> None:
-    """Solving again after adopting moves nothing."""
+    """Solving again after adopting moves nothing. A place to start in takes no room, and may be full by then."""
     plan = solve(problem)
     again = solve(adopted(problem, plan))
     for before, after in zip(plan.deployments, again.deployments, strict=True):
+        if not any(r.min_replicas or r.planned_replicas for r in before.allocations):
+            continue
         assert {(r.pool_id, r.min_replicas, r.planned_replicas, r.standby) for r in before.allocations} == {
             (r.pool_id, r.min_replicas, r.planned_replicas, r.standby) for r in after.allocations
         }
