@@ -167,11 +167,14 @@ def measured(
 
 
 def _moved_beside(world: PlacementProblem, touched: frozenset[str], after: PlacementPlan) -> list[str]:
+    """Whoever changed though it was not touched, but for who only gave up a spare and says so."""
     moved = []
     for entry in after.deployments:
         if entry.deployment_id in touched:
             continue
         before = {row.pool_id: row.room_replicas for row in world.current_of(entry.deployment_id)}
-        if before != {row.pool_id: row.room_replicas for row in entry.allocations}:
+        now = {row.pool_id: row.room_replicas for row in entry.allocations}
+        gave_a_spare = bool(entry.relaxed) and all(n <= before.get(pool, 0) for pool, n in now.items())
+        if before != now and not gave_a_spare:
             moved.append(entry.deployment_id)
     return moved
