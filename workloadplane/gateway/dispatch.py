@@ -209,7 +209,19 @@ class Gateway:
             return
         context = self._context
         context.ledger.write()
-        gauges = {
+        text = metrics.render(
+            context.counters,
+            context.traffic,
+            gauges=self._gauges(),
+            standing=metrics.standing(context.registry),
+            peers=context.vantage.views(time.monotonic()),
+        )
+        connection.respond(200, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n", text)
+
+    def _gauges(self) -> dict[str, tuple[str, float]]:
+        """What this process holds and knows just now, by metric: its help text and its value."""
+        context = self._context
+        return {
             "meridian_gateway_connections": ("Client connections open", float(len(self.connections))),
             "meridian_gateway_websockets": ("WebSocket sessions open", float(len(context.websockets))),
             "meridian_gateway_body_bytes": ("Bodies at hand", float(self.body_bytes)),
@@ -254,14 +266,6 @@ class Gateway:
                 float(not context.registry.may_forward(time.monotonic())),
             ),
         }
-        text = metrics.render(
-            context.counters,
-            context.traffic,
-            gauges=gauges,
-            standing=metrics.standing(context.registry),
-            peers=context.vantage.views(time.monotonic()),
-        )
-        connection.respond(200, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n", text)
 
     def _explain(self, connection: ClientConnection, request: Request) -> None:
         if not self._is_operator(connection.remote):
