@@ -22,6 +22,9 @@ from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
+#: Of the example deployment: one in each of three regions.
+REPLICAS = 3
+
 
 def meridian(layout: Layout, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command as a user would, from the checkout."""
@@ -155,6 +158,7 @@ def test_down_ends_all_that_was_started_and_nothing_else(layout: Layout, tmp_pat
     """No process with this folder's mark is left, replicas included, and the state stays for the next start."""
     instance = layout.instance.read_text().strip()
     assert len(list(marked(instance))) > len(NAMES)
+    eventually(lambda: _ready(read_json(layout.endpoints)) == REPLICAS)
     last = max(event["id"] for event in _events(read_json(layout.endpoints)))
     bystander = subprocess.Popen(["sleep", "600"], cwd=tmp_path)
     try:
@@ -173,11 +177,24 @@ def test_down_ends_all_that_was_started_and_nothing_else(layout: Layout, tmp_pat
     assert done.returncode == 0, done.stderr
     endpoints = read_json(layout.endpoints)
     assert _chat(endpoints, endpoints["edge"]).status_code == 200
-    since = [event for event in _events(endpoints) if event["id"] > last]
-    assert {event["severity"] for event in since} == {"info"}, since
-    stopped = [event["message"] for event in since if event["reason"] == "ReplicaStopped"]
-    assert len(stopped) == 3
-    assert all("all replicas of its cluster were told to stop" in message for message in stopped)
+
+
+    def stopped() -> list[str]:
+        """What was said of the stopped ones so far: each cluster's agent tells of its own when it calls."""
+        since = [event for event in _events(endpoints) if event["id"] > last]
+        assert {event["severity"] for event in since} == {"info"}, since
+        return [event["message"] for event in since if event["reason"] == "ReplicaStopped"]
+
+    eventually(lambda: len(stopped()) == REPLICAS)
+    assert all("all replicas of its cluster were told to stop" in message for message in stopped())
+
+
+def _ready(endpoints: dict[str, Any]) -> int:
+    """How many of the example's replicas the control plane takes for ready."""
+    headers = {"Authorization": f"Bearer {endpoints['api_key']}"}
+    url = f"{endpoints['api']}/api/v1/deployments/chat/replicas"
+    replicas = httpx.get(url, headers=headers, timeout=10).json()["items"]
+    return sum(replica["state"] == "ready" for replica in replicas)
 
 
 def _events(endpoints: dict[str, Any]) -> list[dict[str, Any]]:
