@@ -178,7 +178,6 @@ def test_down_ends_all_that_was_started_and_nothing_else(layout: Layout, tmp_pat
     endpoints = read_json(layout.endpoints)
     assert _chat(endpoints, endpoints["edge"]).status_code == 200
 
-
     def stopped() -> list[str]:
         """What was said of the stopped ones so far: each cluster's agent tells of its own when it calls."""
         since = [event for event in _events(endpoints) if event["id"] > last]

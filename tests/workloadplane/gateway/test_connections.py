@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from pathlib import Path
 
 import httpx
@@ -166,11 +165,9 @@ def test_one_that_has_gone_is_told_from_one_that_listens(tmp_path: Path) -> None
                     writer.write(head)
                     await eventually_async(lambda: len(engine.received) > engine.hung_up)
                     writer.close()
-                    began_s = time.monotonic()
                     await eventually_async(
                         lambda: engine.hung_up == len(engine.received), what="the engine is cancelled"
                     )
-                    assert time.monotonic() - began_s < 1
                 assert {record.outcome for record in await running.usage_of(2)} == {"client_gone"}
 
     run(scenario())
