@@ -3,7 +3,9 @@
 ``listen(listening, markers, now, policy) -> listening`` says for how long a cluster has been silent;
 ``promotion(candidates, policy) -> promotion`` which of them is to serve an ``active_passive`` deployment;
 ``seat_settle(seat, wanted, standings, lease) -> seat`` which may serve it now, so that never two do;
-``next_event(facts, now)`` and ``drain_step(state, event)`` how a planned move goes on.
+``next_event(facts, now)`` and ``drain_step(state, event)`` how a planned move goes on;
+``findings(clusters, replicas, policy) -> findings`` how every place is, by all who watch it;
+``fold(held, suspected, findings, now, policy) -> folded`` which incidents there are: one for each cause.
 
 Pure: frozen dataclasses in and out, no clock, no randomness, no I/O. Never imports Django, ``apps`` or the rooms that
 load and apply what is decided here.
@@ -21,31 +23,73 @@ from controlplane.failover.drain import (
     expected_s,
     next_event,
 )
+from controlplane.failover.findings import (
+    ClusterEvidence,
+    Finding,
+    Health,
+    JudgementPolicy,
+    PlaceState,
+    ReplicaEvidence,
+    Word,
+    findings,
+)
+from controlplane.failover.folding import Folded, FoldPolicy, fold
 from controlplane.failover.handover import Seat, Standing, Yielding, has_yielded, seat_fenced, seat_settle
+from controlplane.failover.incident import (
+    CAUSES,
+    INCIDENT_STATES,
+    PLACE_KINDS,
+    Incident,
+    IncidentState,
+    Place,
+    PlaceKind,
+    Severity,
+    incident_step,
+)
 from controlplane.failover.promotion import Candidate, Cause, Promotion, PromotionPolicy, promotion
 from controlplane.failover.silence import Heard, Listening, ListeningPolicy, listen
 
 __all__ = [
+    "CAUSES",
     "DRAIN_STATES",
     "ENDED",
+    "INCIDENT_STATES",
     "IN_FORCE",
+    "PLACE_KINDS",
     "Candidate",
     "Cause",
+    "ClusterEvidence",
     "DrainEvent",
     "DrainFacts",
     "DrainState",
+    "Finding",
+    "FoldPolicy",
+    "Folded",
+    "Health",
     "Heard",
+    "Incident",
+    "IncidentState",
+    "JudgementPolicy",
     "Listening",
     "ListeningPolicy",
+    "Place",
+    "PlaceKind",
+    "PlaceState",
     "Promotion",
     "PromotionPolicy",
+    "ReplicaEvidence",
     "Seat",
+    "Severity",
     "Standing",
+    "Word",
     "Yielding",
     "begins_at",
     "drain_step",
     "expected_s",
+    "findings",
+    "fold",
     "has_yielded",
+    "incident_step",
     "listen",
     "next_event",
     "promotion",

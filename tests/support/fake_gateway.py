@@ -18,6 +18,7 @@ from workloadplane.protocol.local import (
     LoadReport,
     TablePush,
 )
+from workloadplane.protocol.observed import PeerStanding
 from workloadplane.protocol.socketpath import agent_socket
 
 
@@ -62,6 +63,7 @@ class FakeGateway:
         *loads: tuple[str, str, int, int],
         in_flight_by_replica: dict[str, int] | None = None,
         ejected: dict[str, str] | None = None,
+        peers: tuple[PeerStanding, ...] = (),
     ) -> None:
         """Each load: deployment, revision, in flight, waiting."""
         deployments = tuple(
@@ -73,6 +75,7 @@ class FakeGateway:
                 deployments=deployments,
                 in_flight_by_replica=in_flight_by_replica or {},
                 ejected=ejected or {},
+                peers=peers,
             )
         )
 

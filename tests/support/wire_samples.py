@@ -311,6 +311,21 @@ SAMPLES |= {
     "cluster_facts_with_gateways_connected": msgspec.structs.replace(
         _DELTA.facts, gateway_generations={"routing": 6}, gateways_connected=2
     ),
+    "cluster_facts_with_peers": msgspec.structs.replace(
+        _DELTA.facts,
+        gateways_connected=1,
+        peers=(
+            observed.PeerStanding(
+                cluster_id=_UUID.format(9), state="ejected", has_lost=True, cause="silent", state_for_s=1.4
+            ),
+        ),
+    ),
+    "local_load_with_peers": local.LoadReport(
+        gateway_instance="gateway-1",
+        deployments=(),
+        in_flight_by_replica={},
+        peers=(observed.PeerStanding(cluster_id=_UUID.format(9), state="healthy", has_lost=False),),
+    ),
     "manifest_issued": tables.Manifest(
         header=msgspec.Raw(b'{"signing_keys":{}}'), entries={"entry-1": "ab" * 32}, issued_at=1790000000.125
     ),

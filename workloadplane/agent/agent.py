@@ -73,7 +73,9 @@ class Agent:
         self._fleet = Fleet(
             runtime, substitutions=options.substitutions, timings=timings, on_change=self._on_replica
         )
-        self._hub = GatewayHub(on_news=self._wake, on_load=self._on_load, on_behind=self._on_behind)
+        self._hub = GatewayHub(
+            on_news=self._wake, on_load=self._on_load, on_behind=self._on_behind, on_peers=self._observe
+        )
         self._conductor = Conductor(self._fleet, self._hub)
         self._tracker = ObservedTracker(0)
         self._conditions: tuple[ObservedCondition, ...] = ()
@@ -332,6 +334,7 @@ class Agent:
             held_generations=self._tables.held_generations,
             gateway_generations={"routing": self._hub.routing_in_force()},
             gateways_connected=self._hub.present(),
+            peers=self._hub.peers(),
         )
         replicas = tuple(record.observed() for record in self._fleet.records.values())
         if not self._tracker.update(replicas, self._conditions, facts):

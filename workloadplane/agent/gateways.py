@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from workloadplane.agent.peers import PeersSeen
 from workloadplane.protocol.local import (
     Acknowledgement,
     EndpointSet,
@@ -29,6 +30,7 @@ from workloadplane.protocol.local import (
     PlaneHeard,
     TablePush,
 )
+from workloadplane.protocol.observed import PeerStanding
 from workloadplane.protocol.routing import RoutingHeader
 
 _log = structlog.get_logger(__name__)
@@ -75,12 +77,21 @@ class GatewayHub:
     """Serves the gateways of one cluster. One event loop owns it; times are of the monotonic clock."""
 
     def __init__(
-        self, *, on_news: Callable[[], None], on_load: Callable[[], None], on_behind: Callable[[int], None]
+        self,
+        *,
+        on_news: Callable[[], None],
+        on_load: Callable[[], None],
+        on_behind: Callable[[int], None],
+        on_peers: Callable[[], None],
     ) -> None:
-        """Callbacks: an acknowledgement or a departure; a load report; a gateway holds later endpoints."""
+        """Callbacks: an acknowledgement or a departure; a load report; a gateway holds later endpoints; a peer was
+        lost or returned.
+        """
         self._on_news = on_news
         self._on_load = on_load
         self._on_behind = on_behind
+        self._on_peers = on_peers
+        self._peers = PeersSeen()
         self._links: set[_Link] = set()
         self._missing: dict[str, float] = {}
         self._parted: dict[str, tuple[float, int]] = {}  # when, and the routing generation in force there
@@ -172,6 +183,15 @@ class GatewayHub:
                 totals[key] = RevisionLoad(before.in_flight + entry.in_flight, before.waiting + entry.waiting)
         return totals
 
+    def peers(self) -> tuple[PeerStanding, ...]:
+        """Other clusters as gateways that are connected see them."""
+        return self._peers.standings(time.monotonic())
+
+    def _look_at_peers(self) -> None:
+        told = (link.load.peers for link in self._links if link.load)
+        if self._peers.take(told, time.monotonic()):
+            self._on_peers()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is not None:
@@ -204,6 +224,7 @@ class GatewayHub:
             now = time.monotonic()
             if isinstance(message, LoadReport):
                 link.load, link.load_at = message, now
+                self._look_at_peers()
                 self._on_load()
             elif isinstance(message, Acknowledgement):
                 self._note(link, message, now)
@@ -227,6 +248,7 @@ class GatewayHub:
             self._missing[link.instance] = time.monotonic()
             self._parted[link.instance] = (time.monotonic(), link.routing)
             _log.info("gateway disconnected", gateway_instance=link.instance)
+            self._look_at_peers()
             self._on_news()
         if sender is not None:
             sender.cancel()

@@ -47,7 +47,7 @@ class ObservedTracker:
         conditions: tuple[ObservedCondition, ...],
         facts: ClusterFacts,
     ) -> bool:
-        """Take the present state; whether it differs from the last in anything but free memory."""
+        """Take the present state; whether it differs from the last in more than amounts and times."""
         current = {replica.replica_id: replica for replica in replicas}
         changed = (
             self._facts is None
@@ -99,4 +99,6 @@ class ObservedTracker:
 
 
 def _lasting(facts: ClusterFacts) -> ClusterFacts:
-    return msgspec.structs.replace(facts, free_memory_bytes=None)
+    """Without what changes all the time."""
+    peers = tuple(msgspec.structs.replace(peer, state_for_s=None) for peer in facts.peers)
+    return msgspec.structs.replace(facts, free_memory_bytes=None, peers=peers)

@@ -88,7 +88,8 @@ class AgentLink:
         in_flight = registry.in_flight
         if registry.promised:
             in_flight = Counter(in_flight) + registry.promised
-        report = self._context.traffic.load_report(in_flight, ejected)
+        peers = self._context.vantage.standings(monotonic())
+        report = self._context.traffic.load_report(in_flight, ejected, peers)
         if always or report.deployments or report != self._reported:
             self._reported = report
             self._send(report)

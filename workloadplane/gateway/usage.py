@@ -9,6 +9,7 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 
 from workloadplane.protocol.local import DeploymentLoad, LoadReport
+from workloadplane.protocol.observed import PeerStanding
 from workloadplane.protocol.spool import SpoolWriter
 from workloadplane.protocol.usage import LATENCY_BUCKETS_S, LatencyHistogram, MetricWindow
 
@@ -112,8 +113,13 @@ class TrafficBook:
             traffic = self.revisions[key] = RevisionTraffic(deployment_id, revision_id)
         return traffic
 
-    def load_report(self, in_flight_by_replica: dict[str, int], ejected: dict[str, str]) -> LoadReport:
-        """What runs and waits now, and who is avoided and why, for the agent."""
+    def load_report(
+        self,
+        in_flight_by_replica: dict[str, int],
+        ejected: dict[str, str],
+        peers: tuple[PeerStanding, ...],
+    ) -> LoadReport:
+        """What runs and waits now, who is avoided and why, and how peers look, for the agent."""
         return LoadReport(
             gateway_instance=self._spool.gateway_instance,
             deployments=tuple(
@@ -128,6 +134,7 @@ class TrafficBook:
             ),
             in_flight_by_replica={name: count for name, count in in_flight_by_replica.items() if count},
             ejected=ejected,
+            peers=peers,
         )
 
     def close_windows(self, now: float, *, deployments: Container[str]) -> None:

@@ -29,6 +29,7 @@ from workloadplane.health.outlook import (
     tally,
 )
 from workloadplane.health.watch import Sign
+from workloadplane.protocol.observed import PeerStanding
 
 _log = structlog.get_logger(__name__)
 _UNFIT = frozenset({"stranded", "none"})
@@ -124,6 +125,19 @@ class Vantage:
     def sightings(self, now_s: float) -> dict[str, Sighting]:
         """What is told to peers of all others."""
         return sightings(self._outlook, now_s)
+
+    def standings(self, now_s: float) -> tuple[PeerStanding, ...]:
+        """All peers in a few words, for the control plane."""
+        told = self.sightings(now_s)
+        return tuple(
+            PeerStanding(
+                cluster_id=name,
+                state=subject.standing.state,
+                has_lost=subject.standing.state == "ejected" or told[name].verdict == "lost",
+                cause=subject.cause,
+            )
+            for name, subject in self._outlook.subjects.items()
+        )
 
     def is_unfit(self, cluster_id: str) -> bool:
         """Whether what is there already should go elsewhere."""

@@ -11,6 +11,7 @@ metric windows do not travel here but through the spool (``spool.py``). The sock
 
 import msgspec
 
+from workloadplane.protocol.observed import PeerStanding
 from workloadplane.protocol.tables import Table
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -135,12 +136,14 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
     """Every 250 ms while something runs, and at once when a request finds no replica (that is the wake).
 
     ejected: replicas that this gateway avoids, and why: unreachable | broken | failed | stuck
+    peers:   other clusters as it sees them; a change of one is reported at the next 250 ms
     """
 
     gateway_instance: str
     deployments: tuple[DeploymentLoad, ...]
     in_flight_by_replica: dict[str, int]
     ejected: dict[str, str] = {}
+    peers: tuple[PeerStanding, ...] = ()
 
 
 FromAgent = EndpointSet | TablePush | Identity | PlaneHeard | EngineLoads

@@ -68,12 +68,29 @@ class ObservedCondition(msgspec.Struct, frozen=True, kw_only=True):
     refusal: Refusal | None = None
 
 
+class PeerStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """How another cluster looks from the gateways of this one.
+
+    state:       ``healthy`` | ``suspect`` | ``ejected`` | ``probation``
+    has_lost:    they have lost it from sight, whether others agree or not
+    state_for_s: for how long it has been so, when this was told; ``None`` = not known. It is no news by itself.
+    """
+
+    cluster_id: str
+    state: str
+    has_lost: bool
+    cause: str = ""
+    state_for_s: float | None = None
+
+
 class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the agent says of its cluster.
 
     gateway_generations: table kind -> a generation that no gateway which may still serve is behind. An agent that
                          does not say it lets whoever waits for its gateways wait for its lease instead.
     gateways_connected:  gateways of this cluster that its agent has, those that left a moment ago included
+    peers:               other clusters as its gateways see them: of several gateways, as the one that sees it best;
+                         those that none of them watches are left out
     """
 
     agent_version: str
@@ -83,6 +100,7 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
     held_generations: dict[str, int]  # table kind -> generation in use
     gateway_generations: dict[str, int] = {}
     gateways_connected: int | None = None
+    peers: tuple[PeerStanding, ...] = ()
 
 
 class ObservedDelta(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from tests.support.tables import Signer, endpoint, header
 from tests.support.waiting import eventually_async
 from workloadplane.agent.gateways import GatewayHub, RevisionLoad
 from workloadplane.protocol.local import EndpointSet, Hello, TablePush
+from workloadplane.protocol.observed import PeerStanding
 
 
 @dataclass
@@ -23,10 +24,14 @@ class Heard:
     """What the hub told its owner."""
 
     loads: int = 0
+    peers: int = 0
     behind: list[int] = field(default_factory=list)
 
     def load(self) -> None:
         self.loads += 1
+
+    def peer(self) -> None:
+        self.peers += 1
 
 
 def with_hub(scenario: Callable[[GatewayHub, Heard, Path], Awaitable[None]], state_dir: Path) -> None:
@@ -34,7 +39,9 @@ def with_hub(scenario: Callable[[GatewayHub, Heard, Path], Awaitable[None]], sta
 
     async def run() -> None:
         heard = Heard()
-        hub = GatewayHub(on_news=lambda: None, on_load=heard.load, on_behind=heard.behind.append)
+        hub = GatewayHub(
+            on_news=lambda: None, on_load=heard.load, on_behind=heard.behind.append, on_peers=heard.peer
+        )
         await hub.open(state_dir / "agent.sock")
         try:
             async with asyncio.timeout(20):
@@ -192,5 +199,30 @@ def test_strangers_and_slow_readers_disturb_nobody(tmp_path: Path) -> None:
         assert len(received) < 20 * len(msgspec.json.encode(endpoints(100, *many)))
         with contextlib.suppress(ConnectionError):
             writer.close()
+
+    with_hub(scenario, tmp_path)
+
+
+def test_of_several_gateways_the_one_that_sees_a_peer_best_counts(tmp_path: Path) -> None:
+    """A peer is lost from here when all of them have lost it; who is gone has no word any more."""
+
+    def standing(state: str) -> PeerStanding:
+        return PeerStanding(cluster_id="c-us", state=state, has_lost=state == "ejected")
+
+    async def scenario(hub: GatewayHub, heard: Heard, state_dir: Path) -> None:
+        one, other = await connected(state_dir, "a"), await connected(state_dir, "b")
+        await eventually_async(lambda: hub.connected == 2)
+        one.report(peers=(standing("healthy"),))
+        other.report(peers=(standing("ejected"),))
+        await eventually_async(lambda: heard.loads == 2)
+        assert [peer.state for peer in hub.peers()] == ["healthy"]
+        one.report(peers=(standing("ejected"),))
+        await eventually_async(lambda: [peer.state for peer in hub.peers()] == ["ejected"])
+        assert heard.peers >= 1, "told at once"
+        (peer,) = hub.peers()
+        assert peer.state_for_s is not None
+        one.close()
+        other.close()
+        await eventually_async(lambda: hub.peers() == ())
 
     with_hub(scenario, tmp_path)

@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from tests.support.wire_samples import SAMPLES
 from workloadplane.agent.observed import ObservedTracker
-from workloadplane.protocol.observed import ObservedDelta, ObservedReplica, observed_hash
+from workloadplane.protocol.observed import (
+    ClusterFacts,
+    ObservedDelta,
+    ObservedReplica,
+    PeerStanding,
+    observed_hash,
+)
 from workloadplane.protocol.sync import SyncRequest
 
 _REQUEST = SAMPLES["sync_request"]
@@ -93,3 +99,16 @@ def test_only_what_changed_is_sent_and_free_memory_is_no_change() -> None:
     assert [r.replica_id for r in second.replicas] == ["b"]
     assert second.gone == ("a",)
     assert not second.full
+
+
+def test_how_long_a_peer_has_been_lost_is_no_news() -> None:
+    """That it is, is: an agent whose peers stay as they are has nothing to report."""
+
+    def seen(state: str, for_s: float) -> ClusterFacts:
+        peer = PeerStanding(cluster_id="c", state=state, has_lost=state == "ejected", state_for_s=for_s)
+        return msgspec.structs.replace(FACTS, peers=(peer,))
+
+    tracker = ObservedTracker(0)
+    assert tracker.update((), (), seen("healthy", 1.0))
+    assert not tracker.update((), (), seen("healthy", 3.0))
+    assert tracker.update((), (), seen("ejected", 0.1))

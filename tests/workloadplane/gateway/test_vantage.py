@@ -4,6 +4,7 @@ import ipaddress
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -50,6 +51,12 @@ def test_a_region_that_is_gone_is_ejected_by_all_who_watch_and_stays_out_under_a
             (says,) = seen["says"]
             assert (says["observer"], says["verdict"]) == ("c-jp", "lost")
             assert says["asked_ago_s"] < 5.0
+            (told,) = (
+                peer
+                for peer in eu.process._context.vantage.standings(monotonic())
+                if peer.cluster_id == "c-us"
+            )
+            assert (told.state, told.has_lost, told.cause) == ("ejected", True, "refuses connections")
             regions = (await client.get(eu.url + "/.well-known/meridian/regions")).json()["regions"]
             assert {each["cluster"]: each["state"] for each in regions}["c-us"] == "ejected"
             metrics = (await client.get(eu.url + "/metrics")).text
