@@ -326,6 +326,19 @@ SAMPLES |= {
         in_flight_by_replica={},
         peers=(observed.PeerStanding(cluster_id=_UUID.format(9), state="healthy", has_lost=False),),
     ),
+    "cluster_facts_with_notices": msgspec.structs.replace(
+        _DELTA.facts,
+        notices=(
+            observed.Notice(
+                pool="spot",
+                node="node-1",
+                deadline_at=1790000120.0,
+                reason="the provider takes it back: terminate",
+                provider="aws",
+            ),
+        ),
+    ),
+    "endpoint_handed_over": msgspec.structs.replace(_ENDPOINT, state="draining", hand_over=True),
     "manifest_issued": tables.Manifest(
         header=msgspec.Raw(b'{"signing_keys":{}}'), entries={"entry-1": "ab" * 32}, issued_at=1790000000.125
     ),

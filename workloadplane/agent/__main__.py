@@ -17,6 +17,8 @@ import uvloop
 
 from workloadplane.agent.agent import Agent, AgentOptions
 from workloadplane.agent.disk import StateDir, StateDirBusyError
+from workloadplane.agent.notices import NoticeEndpoint
+from workloadplane.agent.notices.sources import PROVIDERS
 from workloadplane.agent.stopping import stop_on_purpose
 from workloadplane.agent.timings import AgentTimings
 from workloadplane.engines import engine_named
@@ -67,6 +69,20 @@ def _run_parser() -> argparse.ArgumentParser:
         metavar="ENGINE=ENGINE",
         help="run the second engine wherever the first is wanted; may be given several times",
     )
+    parser.add_argument(
+        "--notice-file",
+        type=Path,
+        help="tells of capacity that is taken back (JSON); default: notices.json in the state directory",
+    )
+    parser.add_argument(
+        "--notice-endpoint",
+        type=_notice_endpoint,
+        action="append",
+        default=[],
+        metavar="PROVIDER=POOL[/NODE]=URL",
+        help="a provider's metadata service (aws, gcp or azure) that tells the same of a pool or a node of it;"
+        " may be given several times",
+    )
     return parser
 
 
@@ -96,6 +112,19 @@ def _substitution(text: str) -> tuple[str, str]:
     return wanted, used
 
 
+def _notice_endpoint(text: str) -> NoticeEndpoint:
+    provider, _, rest = text.partition("=")
+    place, _, url = rest.partition("=")
+    pool, separator, node = place.partition("/")
+    known = next((each for each in PROVIDERS if each == provider), None)
+    if known is None or not pool or bool(separator) != bool(node):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give PROVIDER=POOL[/NODE]=URL, for example aws=spot/node-1=http://169.254.169.254;"
+            f" providers are {', '.join(PROVIDERS)}"
+        )
+    return NoticeEndpoint(provider=known, pool=pool, node=node or None, url=_url(url))
+
+
 def _run(given: argparse.Namespace, timings: AgentTimings) -> int:
     options = AgentOptions(
         state_dir=given.state_dir.resolve(),
@@ -103,6 +132,8 @@ def _run(given: argparse.Namespace, timings: AgentTimings) -> int:
         control_url=given.control_url,
         gateway_url=given.gateway_url,
         enrolment_token_file=given.enrolment_token_file,
+        notice_file=given.notice_file or given.state_dir.resolve() / "notices.json",
+        notice_endpoints=tuple(given.notice_endpoint),
         substitutions=dict(given.substitute),
     )
     disk = StateDir(options.state_dir)

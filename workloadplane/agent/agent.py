@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import msgspec
 import psutil
 import structlog
@@ -25,6 +26,7 @@ from workloadplane.agent.gateways import GatewayHub
 from workloadplane.agent.home import Home
 from workloadplane.agent.keeper import Keeper
 from workloadplane.agent.log_courier import LogCourier
+from workloadplane.agent.notices import NoticeEndpoint, NoticeWatch, sources_of
 from workloadplane.agent.observed import ObservedTracker
 from workloadplane.agent.record import ReplicaRecord
 from workloadplane.agent.tables import Tables
@@ -52,6 +54,8 @@ class AgentOptions:
     control_url: str
     gateway_url: str
     enrolment_token_file: Path
+    notice_file: Path
+    notice_endpoints: tuple[NoticeEndpoint, ...] = ()
     substitutions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -77,6 +81,12 @@ class Agent:
             on_news=self._wake, on_load=self._on_load, on_behind=self._on_behind, on_peers=self._observe
         )
         self._conductor = Conductor(self._fleet, self._hub)
+        self._metadata = httpx.AsyncClient(trust_env=False)
+        self._notices = NoticeWatch(
+            sources_of(options.notice_file, options.notice_endpoints, self._metadata),
+            poll_s=timings.notice_poll_s,
+            on_change=self._on_notices,
+        )
         self._tracker = ObservedTracker(0)
         self._conditions: tuple[ObservedCondition, ...] = ()
         self._endpoints = EndpointSet(endpoint_generation=0, endpoints=())
@@ -93,12 +103,14 @@ class Agent:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pass_on())
                 group.create_task(self._keeper.run())
+                group.create_task(self._notices.run())
                 group.create_task(self._call_home(client))
         finally:
             self._fleet.close()
             await self._fleet.closed()
             await self._hub.close()
             await client.close()
+            await self._metadata.aclose()
             self._keeper.flush()
 
     # What the loop of calls home asks for (``home.Household``).
@@ -237,6 +249,7 @@ class Agent:
         if isinstance(socket_path, Refusal):
             raise OSError(str(socket_path))
         await self._hub.open(socket_path)
+        await self._notices.look()  # before anything is started where it could not stay
         self._observe()
         self._wake()
 
@@ -302,6 +315,10 @@ class Agent:
         self._observe()
         self._wake()
 
+    def _on_notices(self) -> None:
+        self._observe()
+        self._wake()
+
     def _wake(self) -> None:
         self._pass_due.set()
 
@@ -316,7 +333,9 @@ class Agent:
             desired = self._tables.desired
             if desired is not None:
                 may_start = self._home.standing if self._home is not None else None
-                self._conditions = self._conductor.run_pass(desired, may_start=may_start)
+                self._conditions = self._conductor.run_pass(
+                    desired, self._notices.departures, may_start=may_start
+                )
             self._fleet.forget_ended(self._is_reported)
             self._observe()
             self._publish_engine_loads()
@@ -335,6 +354,7 @@ class Agent:
             gateway_generations={"routing": self._hub.routing_in_force()},
             gateways_connected=self._hub.present(),
             peers=self._hub.peers(),
+            notices=self._notices.notices,
         )
         replicas = tuple(record.observed() for record in self._fleet.records.values())
         if not self._tracker.update(replicas, self._conditions, facts):

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import structlog
 
@@ -21,6 +22,7 @@ from workloadplane.agent.reconcile import (
 from workloadplane.agent.record import ReplicaRecord
 from workloadplane.agent.scaling import Scaling
 from workloadplane.agent.tables import DesiredState
+from workloadplane.health.notices import Departure, departure_of
 from workloadplane.protocol.desired import DesiredAssignment
 from workloadplane.protocol.observed import ObservedCondition
 from workloadplane.protocol.refusal import Refusal
@@ -43,9 +45,15 @@ class Conductor:
         self._scaling.observe(desired.assignments, loads, now=time.monotonic())
         return loads is not None and any(load.waiting for load in loads.values())
 
-    def run_pass(self, desired: DesiredState, *, may_start: Refusal | None) -> tuple[ObservedCondition, ...]:
-        """Start, drain, recall and stop what is due; what is now to be said of each assignment."""
+    def run_pass(
+        self, desired: DesiredState, departures: Sequence[Departure], *, may_start: Refusal | None
+    ) -> tuple[ObservedCondition, ...]:
+        """Start, drain, recall and stop what is due; what is now to be said of each assignment.
+
+        departures: capacity that is taken back
+        """
         now = time.monotonic()
+        self._expect(desired, departures, now)
         self._fleet.retarget({a.assignment_id: a.autoscaling.concurrency_target for a in desired.assignments})
         held = [self._held(record) for record in self._fleet.records.values() if not record.ended]
         self.observe_load(desired)
@@ -60,7 +68,10 @@ class Conductor:
         plan = reconcile(
             [self._wanted(assignment, counts) for assignment in desired.assignments],
             held,
-            {pool.pool_id: pool.capacity_gpus for pool in desired.header.pools},
+            {
+                pool.pool_id: 0 if departure_of(departures, pool.name, ()) else pool.capacity_gpus
+                for pool in desired.header.pools
+            },
             now=now,
             may_start=may_start,
         )
@@ -69,6 +80,13 @@ class Conductor:
             self._act(action, assignments)
         observed = [record.observed() for record in self._fleet.records.values()]
         return conditions_of(desired.assignments, observed, counts, plan.shortfalls)
+
+    def _expect(self, desired: DesiredState, departures: Sequence[Departure], now: float) -> None:
+        names = {pool.pool_id: pool.name for pool in desired.header.pools}
+        for record in self._fleet.records.values():
+            if not record.ended:
+                pool = names.get(record.facts.pool_id, "")
+                self._fleet.expect_departure(record, departure_of(departures, pool, ()), now=now)
 
     def _act(self, action: Action, assignments: dict[str, DesiredAssignment]) -> None:
         match action:

@@ -8,6 +8,7 @@
     tables/<kind>.json    the tables in use, as they came, with their signatures
     endpoints.json        the last EndpointSet
     observed.json         what was reported last (``ObservedFile``)
+    notices.json          written by others: capacity that is taken back (``agent.notices``); no state file
     replicas/             the runtime's
 
 All JSON files are state files (``protocol.statefile``). A damaged file is treated as absent and said so.

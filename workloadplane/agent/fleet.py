@@ -23,6 +23,7 @@ from workloadplane.agent.stopping import STOP_ORDERED
 from workloadplane.agent.timings import AgentTimings
 from workloadplane.engines import engine_named
 from workloadplane.engines.base import EngineAdapter, EngineReplica
+from workloadplane.health.notices import Departure
 from workloadplane.health.replica import REPLICA_STATES, ReplicaEvent, ReplicaState, step
 from workloadplane.protocol.desired import DesiredAssignment
 from workloadplane.protocol.observed import ObservedReplica
@@ -33,6 +34,8 @@ _log = structlog.get_logger(__name__)
 
 _MESSAGE_CHARS_MAX = 500
 _LAST_LOG_BYTES = 256 * 1024
+#: What an engine gets to end itself when its machine is about to be taken away.
+_LAST_GRACE_S = 2.0
 #: More ended replicas than this are not remembered, however long the control plane is away.
 _ENDED_MAX = 500
 
@@ -163,6 +166,14 @@ class Fleet:
                 record.facts = replace(record.facts, concurrency_target=target)
                 self._on_change(record)
 
+    def expect_departure(self, record: ReplicaRecord, departure: Departure | None, *, now: float) -> None:
+        """Note until when a replica's capacity is there, and whether it is time to hand over what it runs."""
+        record.leave_by_since = None if departure is None else departure.stop_since
+        hand_over = departure is not None and now >= departure.hand_over_since
+        if hand_over != record.hand_over:
+            record.hand_over = hand_over
+            self._on_change(record)
+
     def recall(self, replica_id: str) -> None:
         """Call a drain off."""
         record = self.records[replica_id]
@@ -178,7 +189,8 @@ class Fleet:
         if overdue:
             record.message = f"stopped with requests in flight after {record.drain_limit_s:.0f} s of draining"
             _log.warning("drain limit passed", replica_id=replica_id, limit_s=record.drain_limit_s)
-        self._spawn(self._stop(record.running.runtime_ref))
+        grace_s = None if record.leave_by_since is None else _LAST_GRACE_S
+        self._spawn(self._stop(record.running.runtime_ref, grace_s))
 
     def suspect(self, replica_ids: Set[str]) -> None:
         """Gateways avoid these: look at them at once, and with less patience."""
@@ -294,8 +306,8 @@ class Fleet:
             self._crashes[assignment_id] = after_end(crashes, now=time.monotonic(), ready_for_s=ready_for_s)
         self._apply(record, event, reason, message)
 
-    async def _stop(self, runtime_ref: str) -> None:
-        await self._runtime.stop(runtime_ref)
+    async def _stop(self, runtime_ref: str, grace_s: float | None) -> None:
+        await self._runtime.stop(runtime_ref, grace_s=grace_s)
 
 
 def _remember(record: ReplicaRecord, before: ObservedReplica) -> None:

@@ -14,6 +14,8 @@ The rules, in the order in which they win:
    successor finds no room. With no successor all of them drain at once.
 6. A start waits for its assignment's back-off; an agent that is superseded starts and recalls nothing.
 7. A draining replica is stopped when no gateway uses it any more, or when its time is up.
+8. Replicas whose capacity is taken back drain at once, are not recalled while that stands, and have ended before it
+   is gone. They count neither against the room that is left nor against ``max_replicas``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,6 +57,7 @@ class HeldReplica:
     clear:         no gateway knows it as usable any more and none has a request on it
     drain_since:   when its drain began, if it is draining; with ``drain_limit_s``
     stop_ordered:  it has been told to stop
+    leave_by:      its capacity is taken back: until then its process must have ended
     recallable:    it drains, was ready when that began, its place is not promised to another, and it has
                    not been told to stop
     """
@@ -71,6 +74,7 @@ class HeldReplica:
     drain_since: float | None = None
     drain_limit_s: float = DRAIN_LIMIT_S
     stop_ordered: bool = False
+    leave_by: float | None = None
     recallable: bool = False
 
 
@@ -148,6 +152,10 @@ class _Book:
             and (replica.state != "draining" or replica.replica_id in self.recalled)
         ]
 
+    def present(self, assignment_id: str) -> list[HeldReplica]:
+        """Replicas of an assignment that have not ended, in capacity that stays."""
+        return [replica for replica in self.living.get(assignment_id, ()) if replica.leave_by is None]
+
     def drain(self, replica: HeldReplica, reason: str, *, final: bool = False) -> None:
         limit_s = UNHEALTHY_DRAIN_LIMIT_S if replica.state == "unhealthy" else DRAIN_LIMIT_S
         self.drained.add(replica.replica_id)
@@ -167,6 +175,7 @@ def reconcile(
     ``may_start`` is the reason why nothing may be started at all, if there is one.
     """
     book = _open_book(held, capacity_gpus)
+    _vacate(book, held, now=now)
     active = [assignment for assignment in wanted if not assignment.ended]
     for assignment in active:
         _settle_held(book, assignment, may_recall=may_start is None)
@@ -182,8 +191,18 @@ def _open_book(held: Sequence[HeldReplica], capacity_gpus: Mapping[str, int]) ->
     for replica in held:
         if replica.state in LIVING:
             book.living.setdefault(replica.assignment_id, []).append(replica)
-            book.free_gpus[replica.pool_id] = book.free_gpus.get(replica.pool_id, 0) - replica.gpus
+            if replica.leave_by is None:
+                book.free_gpus[replica.pool_id] = book.free_gpus.get(replica.pool_id, 0) - replica.gpus
     return book
+
+
+def _vacate(book: _Book, held: Sequence[HeldReplica], *, now: float) -> None:
+    """Let those whose capacity is taken back finish for as long as there is time."""
+    for replica in held:
+        if replica.leave_by is not None and replica.state in LIVING and replica.state != "draining":
+            book.drained.add(replica.replica_id)
+            limit_s = max(0.0, replica.leave_by - now)
+            book.actions.append(Drain(replica.replica_id, "CapacityTakenBack", limit_s))
 
 
 def _settle_held(book: _Book, assignment: WantedAssignment, *, may_recall: bool) -> None:
@@ -197,7 +216,7 @@ def _settle_held(book: _Book, assignment: WantedAssignment, *, may_recall: bool)
         book.drain(replica, "ScaledDown")
     if not may_recall:
         return
-    recallable = [r for r in book.living.get(assignment.assignment_id, ()) if r.recallable]
+    recallable = [r for r in book.present(assignment.assignment_id) if r.recallable]
     for replica in recallable[: max(0, goal - len(serving))]:
         book.recalled.add(replica.replica_id)
         book.actions.append(Recall(replica.replica_id))
@@ -248,7 +267,7 @@ def _claim(book: _Book, assignment: WantedAssignment) -> tuple[int, int, str]:
 
 
 def _cannot_start(book: _Book, assignment: WantedAssignment, *, now: float) -> Refusal | None:
-    alive = len(book.living.get(assignment.assignment_id, ())) + book.starts.get(assignment.assignment_id, 0)
+    alive = len(book.present(assignment.assignment_id)) + book.starts.get(assignment.assignment_id, 0)
     if alive >= assignment.max_replicas:
         return Refusal(
             rule="max_replicas",
@@ -281,7 +300,13 @@ def _end_obsolete(book: _Book, active: Sequence[WantedAssignment], held: Sequenc
     for assignment in active:
         successors_of.setdefault(assignment.deployment_id, []).append(assignment)
     obsolete = sorted(
-        (replica for replica in held if replica.assignment_id not in active_ids and replica.state in LIVING),
+        (
+            replica
+            for replica in held
+            if replica.assignment_id not in active_ids
+            and replica.state in LIVING
+            and replica.leave_by is None
+        ),
         key=lambda replica: replica.deployment_id,
     )
     for deployment_id, group in groupby(obsolete, key=lambda replica: replica.deployment_id):
@@ -367,5 +392,6 @@ def _stop_drained(book: _Book, held: Sequence[HeldReplica], *, now: float) -> No
         if replica.state != "draining" or replica.stop_ordered or replica.replica_id in book.recalled:
             continue
         overdue = replica.drain_since is not None and now - replica.drain_since >= replica.drain_limit_s
+        overdue |= replica.leave_by is not None and now >= replica.leave_by
         if replica.clear or overdue:
             book.actions.append(Stop(replica.replica_id, overdue=not replica.clear))

@@ -136,6 +136,8 @@ class ReplicaRecord:
     start_was_seen:   False if it was found without a record: how long its start took is not known
     drained_from:     its state when its drain began: from ready it can be recalled
     drain_is_final:   its place is promised to another replica
+    leave_by_since:   its capacity is taken back: by then it must have ended
+    hand_over:        for that reason gateways are to move what it runs
     suspected:        a gateway avoids it; ``suspicion`` is set when one begins to
     """
 
@@ -161,6 +163,8 @@ class ReplicaRecord:
     drained_from: ReplicaState | None = None
     drain_is_final: bool = False
     stop_ordered: bool = False
+    leave_by_since: float | None = None
+    hand_over: bool = False
     suspected: bool = False
     suspicion: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -219,6 +223,7 @@ class ReplicaRecord:
             max_context_tokens=facts.max_context_tokens,
             adapters=facts.adapters,
             adapter_slots=facts.adapter_slots,
+            hand_over=self.hand_over,
         )
 
     def load(self) -> ReplicaLoad | None:
@@ -267,6 +272,7 @@ class ReplicaRecord:
             drain_since=self.drain_since,
             drain_limit_s=self.drain_limit_s,
             stop_ordered=self.stop_ordered,
+            leave_by=self.leave_by_since,
             recallable=self.state == "draining"
             and self.drained_from == "ready"
             and not (self.drain_is_final or self.stop_ordered),

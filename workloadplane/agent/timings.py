@@ -19,6 +19,7 @@ class AgentTimings:
     sync_wait_s:           how long the control plane may hold a sync that has nothing new
     slow_sync_s:           between syncs of an agent that has been superseded or fenced
     back_off_base_s, back_off_cap_s: pauses between calls home that fail
+    notice_poll_s:         between two looks at whatever tells of capacity that is taken back
     ended_kept_s:          how long a replica that ended is still reported
     shutdown_s:            what an engine may take to finish after SIGTERM
     """
@@ -34,6 +35,7 @@ class AgentTimings:
     slow_sync_s: float = 10.0
     back_off_base_s: float = 0.5
     back_off_cap_s: float = 10.0
+    notice_poll_s: float = 1.0
     ended_kept_s: float = 60.0
     shutdown_s: float = 30.0
     probes: ProbePolicy = field(default_factory=ProbePolicy)

@@ -186,21 +186,34 @@ class Recovering(ABC):
         if attempt.stays:
             return
         choice = self._choose(self._tried | {attempt.name})
-        if not isinstance(choice, GOES):
-            return
-        failure = errors.upstream_timeout(self._context.limits.stuck_stream_s)
+        if isinstance(choice, GOES):
+            failure = errors.upstream_timeout(self._context.limits.stuck_stream_s)
+            attempt.stays = not self._leave(attempt, choice, failure, "stuck")
+
+    def _hand_over(self, attempt: Attempt) -> None:
+        """Its replica is about to vanish: go elsewhere while there is room for it. What can't go now is asked again,
+
+        and stays until its replica has gone; then it is recovered as from any other loss.
+        """
+        choice = self._choose(self._tried | {attempt.name})
+        if isinstance(choice, GOES):
+            self._leave(attempt, choice, errors.stream_broken(), "handed_over")
+
+    def _leave(self, attempt: Attempt, choice: Choice, failure: Failure, cause: str) -> bool:
+        """Give up a replica that still runs, for ``choice``; whether that can be without harm."""
         if attempt.answered and self._answer.started:
-            plan = self._plan(attempt)
-            if isinstance(plan, Plan):
-                self._end_attempt("stuck")
-                self._go_on(plan, attempt, failure)
-                return
-        elif self._may_resend(choice):
-            self._resent += 1
-            self._tried |= {attempt.name}
-            self._failure = failure
-            self._count_retry("stuck")
-            self._end_attempt("stuck")
-            self._follow(choice)
-            return
-        attempt.stays = True
+            plan = self._plan(attempt, broke=cause == "stuck")
+            if not isinstance(plan, Plan):
+                return False
+            self._end_attempt(cause)
+            self._go_on(plan, attempt, failure)
+            return True
+        if not self._may_resend(choice):
+            return False
+        self._resent += 1
+        self._tried |= {attempt.name}
+        self._failure = failure
+        self._count_retry(cause)
+        self._end_attempt(cause)
+        self._follow(choice)
+        return True

@@ -101,6 +101,7 @@ class Registry:
     ejections: Ejections = field(default_factory=lambda: Ejections(EjectionPolicy(), Counter()))
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     endpoint_generation: int = 0
+    handed_over: frozenset[str] = frozenset()  # replicas that are about to vanish
     plane_heard_s: float | None = None  # monotonic; None = not since this gateway started
     loaded_s: float | None = None  # when it took what lay on its agent's disk; monotonic
     _keys: _Keys | None = None
@@ -274,6 +275,7 @@ class Registry:
             )
         self.endpoint_generation = endpoints.endpoint_generation
         self.endpoints = {endpoint.replica_id: endpoint for endpoint in endpoints.endpoints}
+        self.handed_over = frozenset(each.replica_id for each in endpoints.endpoints if each.hand_over)
         by_deployment: dict[str, list[ReplicaFacts]] = {}
         for endpoint in endpoints.endpoints:
             by_deployment.setdefault(endpoint.deployment_id, []).append(

@@ -398,7 +398,13 @@ class Relay(Yielding):
             self._on_deadline()
             return
         attempt = self._sending.attempt
-        if attempt is not None and not self._client_full:
+        if (
+            attempt is not None
+            and attempt.peer is None
+            and attempt.name in self._context.registry.handed_over
+        ):
+            self._hand_over(attempt)
+        elif attempt is not None and not self._client_full:
             streams = bool(self._inquiry.body.stream)
             if is_stuck(self._context, attempt, self._answer, streams=streams, now_s=now_s):
                 self._leave_stuck(attempt)

@@ -27,6 +27,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     adapters:      LoRA adapters that it can load: clients ask for ``<deployment>:<adapter>``
     adapter_slots: how many of them it holds loaded at once
     tls, tls_name: whether it speaks TLS, and the name that its certificate must carry; empty = the host's
+    hand_over:     it is about to vanish: what runs there goes on elsewhere as soon as there is room
     """
 
     replica_id: str
@@ -47,6 +48,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     adapter_slots: int = 0
     tls: bool = False
     tls_name: str = ""
+    hand_over: bool = False
 
 
 class EndpointSet(msgspec.Struct, frozen=True, kw_only=True, tag="endpoints"):

@@ -83,6 +83,22 @@ class PeerStanding(msgspec.Struct, frozen=True, kw_only=True):
     state_for_s: float | None = None
 
 
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """Capacity of this cluster that will vanish, or has: its provider takes it back.
+
+    pool:        its name in this cluster
+    node:        None = the whole pool
+    deadline_at: seconds since 1970, by the clock of the machine that read it
+    provider:    aws | gcp | azure | file, or what a notice file says
+    """
+
+    pool: str
+    node: str | None
+    deadline_at: float
+    reason: str
+    provider: str
+
+
 class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the agent says of its cluster.
 
@@ -91,6 +107,7 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
     gateways_connected:  gateways of this cluster that its agent has, those that left a moment ago included
     peers:               other clusters as its gateways see them: of several gateways, as the one that sees it best;
                          those that none of them watches are left out
+    notices:             capacity that vanishes, until the source of a notice says that it is there again
     """
 
     agent_version: str
@@ -101,6 +118,7 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
     gateway_generations: dict[str, int] = {}
     gateways_connected: int | None = None
     peers: tuple[PeerStanding, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 class ObservedDelta(msgspec.Struct, frozen=True, kw_only=True):

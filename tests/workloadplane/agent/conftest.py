@@ -34,7 +34,7 @@ from workloadplane.protocol.statefile import read_state
 from workloadplane.protocol.tables import Table
 from workloadplane.runtimes.process import stop_all
 
-DEPLOYMENT, REVISION, POOL = "project-1-chat", "chat-1", "pool-1"
+DEPLOYMENT, REVISION, POOL, SPOT = "project-1-chat", "chat-1", "pool-1", "pool-2"
 
 
 def assignment(name: str = "assignment-1", **changes: Any) -> DesiredAssignment:
@@ -93,6 +93,7 @@ class Cluster:
     plane: FakeControlPlane
     agents: list[subprocess.Popen[bytes]] = field(default_factory=list)
     capacity_gpus: int = 4
+    spot_gpus: int = 0
     long_name: str = ""
 
     @property
@@ -123,21 +124,23 @@ class Cluster:
 
     def want(self, *assignments: DesiredAssignment) -> Table:
         """The control plane now wants these."""
+        pool = PoolBound(
+            pool_id=POOL,
+            name="h100",
+            procurement="reserved",
+            instance_type="h100.1",
+            gpus_per_instance=1,
+            capacity_gpus=self.capacity_gpus,
+        )
+        spot = msgspec.structs.replace(
+            pool, pool_id=SPOT, name="spot", procurement="spot", capacity_gpus=self.spot_gpus
+        )
         desired_header = DesiredHeader(
             cluster_id=CLUSTER_ID,
             cluster_name=CLUSTER_NAME,
             region="eu-west-1",
             jurisdiction="eu",
-            pools=(
-                PoolBound(
-                    pool_id=POOL,
-                    name="h100",
-                    procurement="reserved",
-                    instance_type="h100.1",
-                    gpus_per_instance=1,
-                    capacity_gpus=self.capacity_gpus,
-                ),
-            ),
+            pools=(pool, spot),
         )
         return self.plane.put("desired", desired_header, {a.assignment_id: a for a in assignments})
 

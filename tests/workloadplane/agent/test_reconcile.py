@@ -338,3 +338,27 @@ def test_a_drain_ends_when_clear_or_when_its_time_is_up() -> None:
     assert actions(nothing, [replica], now=DRAIN_LIMIT_S) == (Stop("a", overdue=True),)
     assert actions(nothing, [replace(replica, clear=True)], now=1.0) == (Stop("a", overdue=False),)
     assert actions(nothing, [replace(replica, clear=True, stop_ordered=True)], now=1.0) == ()
+
+
+def test_what_its_provider_takes_back_drains_at_once_and_is_not_recalled() -> None:
+    """Its limit is what is left; a draining one is not called back for a minimum, nor counted against the maximum."""
+    one = wanted(min_replicas=2, max_replicas=2, replicas=2)
+    leaving = held("leaving", leave_by=30.0)
+    stays = held("stays", pool_id="pool-b")
+    assert actions([one], [leaving, stays], now=10.0) == (
+        Drain("leaving", "CapacityTakenBack", 20.0),
+        Start("one"),
+    )
+    drains = replace(leaving, state="draining", drain_since=0.0, recallable=True)
+    assert actions([one], [drains, stays], now=10.0) == (Start("one"),)
+    assert actions([one], [drains, stays], capacity=0, now=10.0) == ()
+    assert actions([one], [replace(drains, leave_by=None), stays], capacity=0, now=10.0) == (
+        Recall("leaving"),
+    )
+
+
+def test_what_is_taken_back_has_ended_before_it_is_gone() -> None:
+    """Whatever its drain was promised before, and with requests in flight."""
+    drains = held("leaving", state="draining", drain_since=0.0, drain_limit_s=600.0, leave_by=30.0)
+    assert actions([wanted(ended=True)], [drains], now=29.9) == ()
+    assert actions([wanted(ended=True)], [drains], now=30.0) == (Stop("leaving", overdue=True),)

@@ -1,0 +1,60 @@
+"""A provider takes a pool back while agent, gateway and replicas run: real processes, clients over HTTP."""
+
+import json
+import time
+
+import httpx
+import pytest
+
+from tests.support.waiting import eventually
+from tests.workloadplane.agent.conftest import SPOT, Cluster, assignment
+from tests.workloadplane.agent.test_with_gateway import HEADERS, KEY, SLOW, Stream, chat
+
+pytestmark = pytest.mark.slow
+
+
+def notice(cluster: Cluster, *, left_s: float) -> None:
+    told = {"notices": [{"pool": "spot", "deadline_at": time.time() + left_s, "reason": "tests"}]}
+    (cluster.state_dir / "notices.json").write_text(json.dumps(told))
+
+
+def test_streams_of_a_pool_that_vanishes_are_handed_over(cluster: Cluster) -> None:
+    """Told at once; new requests go elsewhere; streams go on where there is room; ended before the deadline; undone."""
+    cluster.spot_gpus = 1
+    cluster.open_to(KEY)
+    spot = assignment("on-spot", pool_id=SPOT, min_replicas=1, max_replicas=1, engine=SLOW)
+    cluster.want(spot)
+    agent = cluster.start_agent()
+    (leaving,) = cluster.until_ready(1)
+    url = cluster.start_gateway()
+    eventually(lambda: httpx.get(f"{url}/v1/models", headers=HEADERS).status_code == 200)
+    stream = Stream(url, tokens=160)
+    stream.start()
+    eventually(lambda: len(stream.lines) > 2, what="the stream runs")
+    cluster.want(spot, assignment(min_replicas=1, max_replicas=1, engine=SLOW))
+    cluster.until_ready(2)
+
+    notice(cluster, left_s=8.0)
+    eventually(lambda: cluster.in_state("draining") == [leaving], what="admission stops at once")
+    told = [sync.observed.facts.notices for sync in cluster.plane.syncs if sync.observed]
+    assert [(each.pool, each.node, each.reason) for each in told[-1]] == [("spot", None, "tests")]
+    answers = [chat(url).headers["x-meridian-replica"] for _ in range(3)]
+    assert leaving not in answers
+
+    eventually(lambda: cluster.in_state("stopped") == [leaving], what="it has ended")
+    assert cluster.plane.replicas[leaving].reason == "Stopped"
+    assert "requests in flight" not in cluster.plane.replicas[leaving].message, "streams had left it"
+    stream.join(timeout=30)
+    assert stream.lines[-1] == "data: [DONE]"
+    assert ": resumed" in stream.lines
+    assert sum('"content"' in line for line in stream.lines) >= 160
+    cluster.until_syncs(2)
+    assert cluster.in_state("starting") == []
+
+    agent.kill()
+    agent.wait()
+    cluster.start_agent()
+    cluster.until_syncs(3)
+    assert len(cluster.in_state("ready")) == 1, "an agent that starts anew knows it, too"
+    (cluster.state_dir / "notices.json").unlink()
+    cluster.until_ready(2)
