@@ -1,6 +1,6 @@
 # One command to bring everything up, one to test everything. Needs make and Python 3.11 or newer.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status plane-away test test-fast fuzz chaos simulate lint format bench bench-gateway bench-placement openapi lock test-long
+.PHONY: help up down reset status plane-away test test-fast fuzz chaos simulate lint format faults bench bench-gateway bench-placement openapi lock test-long
 
 ENGINE ?=
 VENV := .venv
@@ -41,6 +41,10 @@ fuzz: environment  ## Try bytes that nobody thought of on the gateway (FUZZ_RUNS
 CHAOS_S ?= 120
 chaos: environment  ## Kill gateways, replicas and the agent at random under load (CHAOS_S=120)
 	@$(BIN)/python -m tests.faults $(CHAOS_S)
+
+FAULTS ?=
+faults: environment  ## Break parts of a running system under load, and tell what clients notice (FAULTS=--quick)
+	@$(BIN)/python -m tests.faults.matrix $(FAULTS)
 
 SCHEDULES ?= 100000
 simulate: environment  ## Play random faults among regions on virtual time (SCHEDULES=100000; some minutes)

@@ -13,4 +13,5 @@ pin infra/embedded/build.in -o infra/embedded/build.lock
 pin --excludes infra/engines/vllm/excludes.txt infra/engines/vllm/requirements.in \
     -o infra/engines/vllm/requirements.lock
 pin tests/benchmarks/gateway/peers.in -o tests/benchmarks/gateway/peers.lock
+pin tests/faults/matrix/peers.in -o tests/faults/matrix/peers.lock
 pin tests/clients/environments/python/requirements.in -o tests/clients/environments/python/requirements.lock

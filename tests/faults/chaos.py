@@ -178,7 +178,7 @@ async def _ask(
 def _judge(one: Asked, streams: bool) -> None:
     head, _, rest = one.said.partition(b"\r\n\r\n")
     if b"transfer-encoding: chunked" in head.lower():
-        sound, rest = _unchunked(rest)
+        sound, rest = unchunked(rest)
     else:
         length = next((n for n in head.lower().split(b"\r\n") if n.startswith(b"content-length:")), b":-1")
         sound = len(rest) == int(length.partition(b":")[2])
@@ -195,7 +195,7 @@ def _judge(one: Asked, streams: bool) -> None:
         one.end = "cut"
 
 
-def _unchunked(data: bytes) -> tuple[bool, bytes]:
+def unchunked(data: bytes) -> tuple[bool, bytes]:
     """Whether the body came to its end, and what of it came."""
     whole = bytearray()
     while True:

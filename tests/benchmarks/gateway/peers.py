@@ -27,14 +27,22 @@ def versions() -> dict[str, str]:
 
 def python() -> Path:
     """The environment's interpreter; makes the environment first if need be. Raises CalledProcessError."""
-    folder = Path(os.environ.get(FOLDER_VARIABLE) or CHECKOUT / ".engines" / "bench-peers")
+    folder = os.environ.get(FOLDER_VARIABLE)
+    return environment(LOCK, Path(folder) if folder else CHECKOUT / ".engines" / "bench-peers")
+
+
+def environment(lock: Path, folder: Path) -> Path:
+    """The interpreter of an environment in this folder with what is pinned there; made, or made anew, if need be.
+
+    Raises CalledProcessError.
+    """
     interpreter = folder / "bin" / "python"
-    stamp = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    stamp = hashlib.sha256(lock.read_bytes()).hexdigest()
     stamped = folder / _STAMP
     if not stamped.exists() or stamped.read_text() != stamp:
         uv = [sys.executable, "-m", "uv"]
         subprocess.run([*uv, "venv", "-q", "--clear", "--python", sys.executable, str(folder)], check=True)
-        install = ["pip", "install", "-q", "--python", str(interpreter), "--require-hashes", "-r", str(LOCK)]
+        install = ["pip", "install", "-q", "--python", str(interpreter), "--require-hashes", "-r", str(lock)]
         subprocess.run([*uv, *install], check=True)
         stamped.write_text(stamp)
     return interpreter
