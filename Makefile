@@ -1,6 +1,6 @@
 # One command to bring everything up, one to test everything. Needs make and Python 3.11 or newer.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status plane-away test test-fast fuzz chaos simulate lint format faults bench bench-gateway bench-placement openapi lock test-long
+.PHONY: help up down reset status plane-away test test-fast fuzz chaos faults simulate lint format bench bench-gateway bench-placement openapi lock test-long
 
 ENGINE ?=
 VENV := .venv
