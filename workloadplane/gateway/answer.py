@@ -28,6 +28,7 @@ from workloadplane.gateway.upstream import ResponseHead
 _EARLY_ERROR_BYTES_MAX = 64 * 1024
 _WITHOUT_CONTENT = frozenset({204, 304})
 _WHOLE_BYTES_MAX = 256 * 1024
+KEEP_ALIVE = b": k\n"
 #: ``failed``: it ended, and said itself that it failed; ``broken``: it ended in the middle, told to nobody yet.
 Passed = Literal["goes on", "ended", "failed", "broken"]
 
@@ -36,6 +37,8 @@ class AnswerWriter(msgspec.Struct, eq=False):
     """One answer. ``started`` once a byte of it has gone out; ``status`` is then what the client was told.
 
     headers:  further lines of its head
+    comment_line: what is told while it waits: to a client a keep-alive, to a peer what that asked for
+    peer_held: such a line of the peer that answers now, if it sends any; ``held_s``: when the last one came
     kept:     takes note of a stream's events so that it can be resumed
     rewriter: makes a continuation's events follow those before the break
     """
@@ -47,6 +50,9 @@ class AnswerWriter(msgspec.Struct, eq=False):
     to_peer: bool
     strip_usage: bool
     headers: bytes = b""
+    comment_line: bytes = KEEP_ALIVE
+    peer_held: bytes = b""
+    held_s: float = 0.0
     kept: Kept | None = None
     rewriter: Rewriter | None = None
     stream: SseScanner | None = None
@@ -84,15 +90,15 @@ class AnswerWriter(msgspec.Struct, eq=False):
         self.comment()
 
     def comment(self) -> None:
-        """A keep-alive between events: one line end, for with two some clients make an empty event of it."""
-        self.connection.write(self._framed(b": k\n"))
+        """It waits: a keep-alive between events. One line end, for of two some clients make an empty event."""
+        self.connection.write(self._framed(self.comment_line))
 
     def probe(self) -> None:
         """Send what a client that only listens takes no notice of; the machine of one that has gone resets."""
         if not self.started:
             self.connection.offer_continue()
         elif self.stream is not None and not self.stream.is_mid_event:
-            self.comment()
+            self.connection.write(self._framed(KEEP_ALIVE))
 
     def pass_on(
         self, head: ResponseHead | None, served: Served, data: bytes, complete: bool, now_s: float
@@ -167,6 +173,9 @@ class AnswerWriter(msgspec.Struct, eq=False):
         if self.rewriter is not None:
             data = self.rewriter.feed(data)
         data = stream.feed(data, now_s)
+        if self.peer_held and data.rfind(self.peer_held) >= 0:
+            self.held_s = now_s
+            data = data.replace(self.peer_held, KEEP_ALIVE)
         if self.kept is not None and data:
             if stream.failed:
                 sound = before_failure(data)

@@ -2,6 +2,7 @@
 
 import math
 import time
+from secrets import token_hex
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -23,7 +24,7 @@ from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.ejections import Vitals
 from workloadplane.gateway.entry import Wish
 from workloadplane.gateway.heads import Served
-from workloadplane.gateway.peers import LIFETIME_S, PEER_HEADER, PeerStatement, sign
+from workloadplane.gateway.peers import LIFETIME_S, PEER_HEADER, PeerStatement, hold_comment, sign
 from workloadplane.gateway.reader import Request
 from workloadplane.gateway.routes import JSON, NO_BODY, RouteClass
 from workloadplane.gateway.stored import Holder
@@ -109,6 +110,7 @@ class Attempt(msgspec.Struct):
 
     name:     its replica or cluster id, as the routing room knows it
     may_hold: the peer was asked to wait for a replica, so what it says is final
+    held:     the line by which the peer says that the stream waits there; empty: it says it of none
     answered: the head of an answer has come
     vitals:   of its replica; ``None`` before it is sent, and for peers
     stuck:    its replica was found stuck; ``stays``: and it can't be moved elsewhere
@@ -125,6 +127,7 @@ class Attempt(msgspec.Struct):
     peer: Peer | None
     traffic: RevisionTraffic | None
     may_hold: bool = False
+    held: bytes = b""
     was_sent: bool = False
     answered: bool = False
     sent_s: float = 0.0
@@ -151,7 +154,13 @@ def attempt_at_replica(
 
 
 def statement_to(
-    context: GatewayContext, inquiry: Inquiry, peer: Peer, request_id: str, *, may_hold: bool
+    context: GatewayContext,
+    inquiry: Inquiry,
+    peer: Peer,
+    request_id: str,
+    *,
+    may_hold: bool,
+    hold_mark: str = "",
 ) -> PeerStatement:
     """What we say to a peer of a request that we pass on to it."""
     registry = context.registry
@@ -168,6 +177,7 @@ def statement_to(
         answer_within_s=time_left_s(inquiry),
         revision_id=inquiry.revision_id or "",
         may_resume=inquiry.may_resume,
+        hold_mark=hold_mark,
     )
 
 
@@ -180,7 +190,8 @@ def attempt_at_peer(
     target = target_of(peer.url) if peer else None
     if peer is None or target is None or context.private_key is None:
         return None
-    statement = statement_to(context, inquiry, peer, request_id, may_hold=choice.may_hold)
+    mark = token_hex(8) if inquiry.may_resume else ""
+    statement = statement_to(context, inquiry, peer, request_id, may_hold=choice.may_hold, hold_mark=mark)
     body = _body_asked(inquiry, numbers=True)
     headers = inquiry.request.headers
     credential = headers.get(b"authorization") or b"Bearer " + headers[b"x-api-key"]
@@ -197,6 +208,7 @@ def attempt_at_peer(
         peer,
         traffic=None,
         may_hold=choice.may_hold,
+        held=hold_comment(mark) if mark else b"",
         afresh=not inquiry.may_repeat,
     )
 

@@ -202,7 +202,7 @@ class Entry:
             return None
         context = self._context
         statement = inquiry.caller.statement
-        if statement is not None and not statement.may_hold:
+        if statement is not None and not statement.may_hold and self.promised is None:
             return errors.not_ready_here()
         seats = context.registry.seats(self._deployment_id) if wait.full else 0
         place = Place(self._deployment_id, inquiry.route.project_id, seats, wait.full)

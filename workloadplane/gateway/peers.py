@@ -31,6 +31,7 @@ CLOCK_SKEW_S = 330.0
 STATEMENT_BYTES_MAX = 4096
 _VERSION = "v1"
 _REQUEST_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{REQUEST_ID_CHARS_MAX}}}")
+_HOLD_MARK = re.compile(r"[A-Za-z0-9]{0,32}")
 
 
 class PeerStatement(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +42,8 @@ class PeerStatement(msgspec.Struct, frozen=True, kw_only=True):
     answer_within_s: of its arrival at the receiver; ``None`` = at any time
     revision_id:     the only revision that may serve it, as it is the rest of an answer of that; empty = any
     may_resume:      the client has not opted out of having its stream resumed
+    hold_mark:       what is in a comment that the receiver sends while the stream waits for a seat there, and which
+                     nobody else knows; empty: the sender would take that silence for a stall
     """
 
     sender: str
@@ -55,9 +58,15 @@ class PeerStatement(msgspec.Struct, frozen=True, kw_only=True):
     answer_within_s: float | None = None
     revision_id: str = ""
     may_resume: bool = True
+    hold_mark: str = ""
 
 
 _statements = msgspec.json.Decoder(PeerStatement)
+
+
+def hold_comment(mark: str) -> bytes:
+    """The line that says of a stream that it waits for a seat."""
+    return b": held %s\n" % mark.encode()
 
 
 def sign(statement: PeerStatement, private_key: Ed25519PrivateKey) -> bytes:
@@ -94,6 +103,8 @@ def verify(
         return _refused("audience", f"this is cluster {audience}")
     if not _REQUEST_ID.fullmatch(statement.request_id):
         return _refused("request_id", f"up to {REQUEST_ID_CHARS_MAX} letters, digits, '-' and '_'")
+    if not _HOLD_MARK.fullmatch(statement.hold_mark):
+        return _refused("hold_mark", "up to 32 letters and digits")
     if not now - CLOCK_SKEW_S < statement.expires_at < now + LIFETIME_S + CLOCK_SKEW_S:
         return _refused("expiry", "sign it anew; check the clocks")
     return statement

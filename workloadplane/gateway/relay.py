@@ -36,7 +36,7 @@ from workloadplane.gateway.sending import Sending
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.sse import SseScanner
 from workloadplane.gateway.upstream import ResponseHead
-from workloadplane.gateway.yielding import TAKEN_BACK, Yielding
+from workloadplane.gateway.yielding import TAKEN_BACK, Yielding, comment_line
 from workloadplane.routing import Choice, Reasons, ToPeer, ToReplica, Wait
 
 _NEVER_S = float("inf")
@@ -86,6 +86,7 @@ class Relay(Yielding):
             to_peer=statement is not None,
             strip_usage=inquiry.asks_usage,
             headers=charge.headers if charge is not None else b"",
+            comment_line=comment_line(inquiry),
         )
         self._sending = Sending(context, self)
         self._trail = trail.begin(context.tracer, inquiry)
@@ -97,8 +98,8 @@ class Relay(Yielding):
         self._deadline_s = _NEVER_S
         self._client_full = False
         self._done = False
-        self._stays = statement is not None or not inquiry.may_resume
         self._begin_recovering()
+        self._begin_yielding()
 
     # Choosing
 
@@ -266,6 +267,8 @@ class Relay(Yielding):
             self._on_cut(attempt)
         elif stream.events > events:
             self._deadline_s = now_s + self._context.limits.stream_idle_timeout_s
+        elif self._answer.held_s == now_s:
+            self._deadline_s = self._held_until_s(attempt, now_s)
 
     def _on_answer(self, attempt: Attempt, head: ResponseHead | None, data: bytes, complete: bool) -> None:
         if head is not None and not self._on_head(attempt, head):
@@ -291,6 +294,8 @@ class Relay(Yielding):
         alive = bool(data) if stream is None else stream.events > events
         if alive:
             self._deadline_s = now_s + self._context.limits.stream_idle_timeout_s
+        elif self._answer.held_s == now_s:
+            self._deadline_s = self._held_until_s(attempt, now_s)
 
     def _on_head(self, attempt: Attempt, head: ResponseHead) -> bool:
         """Whether what follows is the answer that the client gets."""
@@ -312,6 +317,7 @@ class Relay(Yielding):
                     inquiry.route.deployment_id, attempt.name, inquiry.prompt.hashes, monotonic()
                 )
         self._served = attempt.served
+        self._answer.peer_held = attempt.held
         if self._resumption is None and head.is_stream:
             self._resumption = resumption(self._context, self._inquiry)
             self._answer.kept = self._resumption.kept if self._resumption else None

@@ -147,7 +147,7 @@ class SseScanner:
         if end:
             self._passing = False
         # A comment is complete with its line: keep-alive comments must not wait for the next event.
-        end = _comments_end(buffer, end)
+        end = comments_end(buffer, end)
         if len(buffer) - end > EVENT_BYTES_MAX:
             self._passing = True
             end = len(buffer)
@@ -195,7 +195,7 @@ class SseScanner:
             if event.rfind(b'"usage"') >= 0 and self._is_usage_chunk(event):
                 usage_events += 1
                 if self._strip_usage:
-                    event = event[: _comments_end(event, 0)]
+                    event = event[: comments_end(event, 0)]
             kept.append(event)
         return b"".join(kept), usage_events
 
@@ -224,7 +224,7 @@ def _last_event_end(buffer: bytes) -> int:
     return end
 
 
-def _comments_end(buffer: bytes, start: int) -> int:
+def comments_end(buffer: bytes, start: int) -> int:
     """The offset after the whole comment lines that begin at ``start``."""
     while buffer[start : start + 1] == b":":
         line_end = _LINE_END.search(buffer, start)

@@ -4,13 +4,23 @@
 connection; its cache keeps what it has computed, so going on costs little. One of which nothing has come is sent anew.
 What waits then had a seat: it is neither refused nor displaced, and its key is not judged again. Where its revision
 leaves before it has another seat, the replica where it was, which finishes what it has, takes it back.
+
+A stream that a peer passed on waits here too, for here its seat was. The gateway that met its client hears comments
+meanwhile that it asked for (``PeerStatement.hold_mark``) and that no engine can know, so none that hangs is taken for a
+stream that waits. One of whose answer nothing has begun keeps its seat, as that gateway might find a sooner one.
 """
 
 from time import monotonic
 
+import structlog
+
+from workloadplane.gateway.answer import KEEP_ALIVE
+from workloadplane.gateway.attempt import Attempt, Inquiry
 from workloadplane.gateway.choosing import NOBODY
+from workloadplane.gateway.peers import hold_comment
 from workloadplane.gateway.queueing import Seat
 from workloadplane.gateway.recovering import Recovering
+from workloadplane.gateway.resume.continuation import HALF_A_CHARACTER
 from workloadplane.gateway.resume.resumption import Plan
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.routing import Choice, Reasons, ToReplica, Wait
@@ -20,17 +30,28 @@ TAKEN_BACK: Reasons = ("in a seat taken back",)
 _GIVES_WAY = Wait(reasons=("gave its seat to a request that is before it",), full=True)
 _NEVER_S = float("inf")
 _RETURNS: Reasons = ("its revision leaves", "to the replica where it was")
+_log = structlog.get_logger(__name__)
+
+
+def comment_line(inquiry: Inquiry) -> bytes:
+    """What is told while it waits."""
+    statement = inquiry.caller.statement
+    return hold_comment(statement.hold_mark) if statement is not None and statement.hold_mark else KEEP_ALIVE
 
 
 class Yielding(Recovering):
     """The part of a relayed request's life that concerns seats; ``relay`` has the rest.
 
-    _stays: it can't go on later, or a peer passed it on, which would take its silence for a fault
+    _stays:   it can't go on later, or a peer passed it on which would take its silence for a fault
+    _half_at: so many tokens it had made when it was in the middle of a character, and could not go on later
     """
 
-    __slots__ = ("_stays",)
+    __slots__ = ("_half_at", "_stays")
 
-    _stays: bool
+    def _begin_yielding(self) -> None:
+        statement = self._inquiry.caller.statement
+        self._stays = not self._inquiry.may_resume or (statement is not None and not statement.hold_mark)
+        self._half_at = -1
 
     def seat(self, usable: int, places: Places) -> "Seat[Yielding] | None":
         """Its seat, if it could give it up now and it is at one of these replicas (bits)."""
@@ -38,10 +59,10 @@ class Yielding(Recovering):
         if self._stays or attempt is None:
             return None
         if attempt.answered:
-            if stream is None or stream.is_mid_event:
+            if stream is None or stream.is_mid_event or self._tokens == self._half_at:
                 return None
-        elif entry.answer_by_s != _NEVER_S:
-            return None  # it might miss its deadline
+        elif self._inquiry.to_peer or entry.answer_by_s != _NEVER_S:
+            return None  # it might be sooner elsewhere, or miss its deadline
         place = places.place_of.get(attempt.name)
         if place is None or not usable >> place & 1:
             return None
@@ -52,15 +73,15 @@ class Yielding(Recovering):
         attempt = self._sending.attempt
         if attempt is None:
             return False
-        plan = self._plan(attempt, broke=False) if attempt.answered else None
-        if attempt.answered and not isinstance(plan, Plan):
-            self._leave_seat()
-            self._stays = True
-            return False
-        self._end_attempt("preempted")
-        if isinstance(plan, Plan):
+        if attempt.answered:
+            plan = self._plan_for_later(attempt)
+            if plan is None:
+                return False
+            self._end_attempt("preempted")
             self._asked = plan.inquiry
             self._answer.go_on(plan.rewriter)
+        else:
+            self._end_attempt("preempted")
         self._tried = NOBODY
         self._failure = None
         context, route, now_s = self._context, self._inquiry.route, monotonic()
@@ -70,6 +91,31 @@ class Yielding(Recovering):
         context.ledger.chose(self.request_id, route.deployment_id, None, snapshot, _GIVES_WAY)
         self._follow(_GIVES_WAY)
         return True
+
+    def _plan_for_later(self, attempt: Attempt) -> Plan | None:
+        """How it goes on; where it can't it stays, or is asked again when it has made another token."""
+        try:
+            plan = self._plan(attempt, broke=False)
+        except Exception:
+            # A fault of ours must not become that of the request which wants the seat.
+            _log.exception("stream cannot give way", request_id=self.request_id)
+            plan = None
+        if isinstance(plan, Plan):
+            return plan
+        if plan == HALF_A_CHARACTER:
+            self._half_at = self._tokens
+        else:
+            self._leave_seat()
+            self._stays = True
+        return None
+
+    def _held_until_s(self, attempt: Attempt, now_s: float) -> float:
+        """Its peer says that it waits for a seat there: it lives, though for no longer than a first event may take."""
+        stream, limits = self._answer.stream, self._context.limits
+        since_s = attempt.sent_s
+        if stream is not None and stream.last_event_s is not None:
+            since_s = max(since_s, stream.last_event_s)
+        return min(now_s + limits.stream_idle_timeout_s, since_s + limits.first_byte_timeout_s)
 
     @property
     def _tokens(self) -> int:

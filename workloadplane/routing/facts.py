@@ -189,7 +189,8 @@ class ToPeer:
 class Wait:
     """No replica can take it now, but one may in this cluster.
 
-    full: those that are ready have all they can; places: of them, as bits
+    full:   those that are ready have all they can
+    places: of them, as bits, those that would get the request if they had room
     """
 
     reasons: Reasons

@@ -73,7 +73,8 @@ def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -
     if local:
         return best(local, counts, facts, snapshot, policy, rng, why="all replicas broke a connection lately")
     if candidates:
-        return Wait(reasons=_FULL, full=True, places=candidates)
+        trusted = candidates & ~places.bits_of(snapshot.unavailable) if snapshot.unavailable else candidates
+        return Wait(reasons=_FULL, full=True, places=trusted)
     return _wait_or_refuse(facts, snapshot, revisions)
 
 

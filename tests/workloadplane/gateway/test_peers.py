@@ -74,6 +74,7 @@ def test_any_flipped_bit_is_noticed() -> None:
         ("not base64", b"v1.!!!.!!!", "c-eu", NOW),
         ("not a statement", b"v1.e30.e30", "c-eu", NOW),
         ("too long", sign(STATEMENT, KEY) + b"A" * 5000, "c-eu", NOW),
+        ("two lines", sign(msgspec.structs.replace(STATEMENT, hold_mark="a\n\ndata: b"), KEY), "c-eu", NOW),
     ],
 )
 def test_what_is_not_true_is_refused(case: str, value: bytes, audience: str, now: float) -> None:

@@ -315,6 +315,10 @@ def test_a_full_replica_takes_nothing_more() -> None:
     waits = chosen(both, may_forward=False)
     assert isinstance(waits, Wait)
     assert waits.full
+    assert waits.places == 0b11
+    lost = chosen(replace(both, unavailable={"a"}), may_forward=False)
+    assert isinstance(lost, Wait)
+    assert lost.places == 0b10, "a seat at a replica that is avoided would help nobody"
     starting = chosen(snapshot(replicas=()), may_forward=False)
     assert isinstance(starting, Wait)
     assert not starting.full

@@ -12,6 +12,8 @@ import msgspec
 
 from workloadplane.gateway.resume.told import Told
 
+#: Why it can't be continued just now, though it could be a token later.
+HALF_A_CHARACTER = "half a character"
 COMPLETIONS_PATH = b"/v1/completions"
 _COMPLETION_TOKENS = 16  # what OpenAI's completions make where nothing is said
 
@@ -96,7 +98,7 @@ def continuation(path: bytes, body: bytes, told: Told, *, ids_hidden: bool = Tru
     if told.unfit is not None:
         return told.unfit
     if not ids_hidden and told.has_ids and told.shown < told.tokens:
-        return "half a character"
+        return HALF_A_CHARACTER
     if not told.has_begun:
         return Continuation(path, body, False, 0, told.prompt_tokens, 0)
     try:

@@ -7,6 +7,7 @@ import msgspec
 
 from workloadplane.gateway.resume.continuation import Continuation
 from workloadplane.gateway.resume.told import Told
+from workloadplane.gateway.sse import comments_end
 
 #: Stands where the replica changed, for whoever reads the bytes.
 MARK = b": resumed\n"
@@ -39,7 +40,9 @@ class Rewriter:
         for match in _BLANK_LINE.finditer(buffer):
             out.append(self._event(buffer[start : match.end()]))
             start = match.end()
-        self._tail = buffer[start:]
+        end = comments_end(buffer, start)
+        out.append(buffer[start:end])
+        self._tail = buffer[end:]
         return b"".join(out)
 
     def _event(self, event: bytes) -> bytes:

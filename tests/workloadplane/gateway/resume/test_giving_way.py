@@ -11,12 +11,25 @@ import httpx
 import msgspec
 import pytest
 
-from tests.support.gateway import SECRET, Running, agent_state, gateway, run
+from tests.support.gateway import (
+    SECRET,
+    SSE_HEAD,
+    Received,
+    Running,
+    agent_state,
+    chunk,
+    gateway,
+    run,
+    upstream,
+)
 from tests.support.simulators import simulator
 from tests.support.tables import AgentState, api_key, endpoint
 from tests.support.waiting import eventually_async
 from tests.workloadplane.gateway.resume.test_resumed_streams import events_of, text_of
+from workloadplane.gateway.attempt import Attempt
 from workloadplane.gateway.queueing import preemption
+from workloadplane.gateway.relay import Relay
+from workloadplane.gateway.resume.resumption import Plan
 from workloadplane.protocol.local import EndpointSet
 from workloadplane.protocol.statefile import write_state
 
@@ -234,4 +247,88 @@ def test_a_stream_that_gave_way_is_finished_by_a_replica_that_leaves(tmp_path: P
             two.cancel()
 
     with simulator(*SLOW, "--max-num-seqs", "4", key="engine-secret") as engine:
+        run(scenario(engine.port))
+
+
+def told(text: str, *ids: int, **more: object) -> bytes:
+    """An event of an engine that numbers its tokens."""
+    choice = {"index": 0, "delta": {"content": text}, "text": text, "token_ids": ids, **more}
+    event = {"id": "made", "object": "chat.completion.chunk", "choices": [choice]}
+    return chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
+
+
+class HalfACharacter:
+    """An engine whose first answer stops in the middle of a character until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.goes_on = asyncio.Event()
+        self.asked: list[dict[str, Any]] = []
+
+    async def script(
+        self, received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.asked.append(json.loads(received.body))
+        number = len(self.asked)
+        writer.write(SSE_HEAD)
+        if number == 1:
+            writer.write(told("a", 5, prompt_token_ids=[1, 2]) + told("", 6))
+            await self.goes_on.wait()
+            writer.write(told("\u00e9", 7))
+            await reader.read()  # until it is cut
+            return
+        writer.write(told("b", 8, finish_reason="stop") + chunk(b"data: [DONE]\n\n") + chunk(b""))
+
+
+def test_in_the_middle_of_a_character_it_gives_way_a_little_later(tmp_path: Path) -> None:
+    """Whose client sees the numbers of half a character can't be given them anew, but the next token ends it."""
+
+    async def scenario() -> None:
+        engine = HalfACharacter()
+        async with upstream(engine.script) as server:
+            state = one_replica(tmp_path / "agent", server.port, seats=1)
+            async with gateway(tmp_path / "gateway", state) as running:
+                greedy, one = begin(running, SECRET, {**BODY, "return_token_ids": True})
+                await eventually_async(lambda: b"[6]" in greedy.content)
+                modest, two = begin(running, MODEST, BODY)
+                await eventually_async(lambda: len(running.process._context.room) == 1)
+                assert preemptions(running) == 0
+                engine.goes_on.set()
+                await asyncio.gather(one, two)
+                assert preemptions(running) == 1
+                assert text_of(modest.content) == "b"
+                assert text_of(greedy.content) == "a\u00e9b"
+                assert engine.asked[-1]["prompt"] == [1, 2, 5, 6, 7]
+
+    run(scenario())
+
+
+def test_a_fault_in_one_stream_takes_the_seat_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes wrong in planning how a stream goes on costs neither it nor the request that wants a seat."""
+    faulty: list[str] = []
+    plan = Relay._plan
+
+    def failing(self: Relay, attempt: Attempt, *, broke: bool = True) -> Plan | bytes | str | None:
+        if not faulty or self.request_id in faulty:
+            faulty.append(self.request_id)
+            raise RecursionError
+        return plan(self, attempt, broke=broke)
+
+    monkeypatch.setattr(Relay, "_plan", failing)
+
+    async def scenario(port: int) -> None:
+        state = one_replica(tmp_path / "agent", port, seats=2)
+        async with gateway(tmp_path / "gateway", state) as running:
+            greedy = [begin(running, SECRET, BODY) for _ in range(2)]
+            await eventually_async(lambda: all(each.has_begun for each, _ in greedy))
+            modest, task = begin(running, MODEST, {**BODY, "max_tokens": 4})
+            await asyncio.gather(task, *(other for _, other in greedy))
+            assert modest.has_begun
+            assert len(faulty) == 1, "it is asked once"
+            resumed = {each.request_id: each.content.count(b": resumed\n") for each, _ in greedy}
+            assert resumed.pop(faulty[0]) == 0
+            assert list(resumed.values()) == [1]
+
+    with simulator(*SLOW, "--max-num-seqs", "2", key="engine-secret") as engine:
         run(scenario(engine.port))
