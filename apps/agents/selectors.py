@@ -1,11 +1,13 @@
 """Reading what agents are and what they reported."""
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
 from uuid import UUID
 
+import msgspec
 from django.db.models import Count, Q, QuerySet
 
 from apps.accounts.selectors import organization_wanted, project_wanted
@@ -24,6 +26,7 @@ from apps.agents.models import (
 )
 from apps.api.actors import Actor
 from apps.fleet.models import Cluster
+from workloadplane.protocol.observed import Notice
 
 #: A retired signing key stays trusted for so long: agents that were away have until then to hear of its successor.
 RETIRED_KEY_TRUSTED_FOR = timedelta(days=7)
@@ -268,6 +271,28 @@ def agent_status(*, cluster: Cluster, now: datetime) -> AgentStatus:
         last_sync_at=session.last_sync_at,
         lease_expires_at=session.lease_expires_at,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeTold:
+    """A notice as an agent tells it, and of which cluster."""
+
+    organization_id: UUID
+    cluster: str
+    notice: Notice
+
+
+def notices_told() -> list[NoticeTold]:
+    """What agents last told of capacity that is taken back; what can't be read of it is passed over."""
+    found = []
+    rows = AgentSession.objects.exclude(facts__notices=[]).filter(facts__has_key="notices")
+    for facts, cluster, organization_id in rows.values_list(
+        "facts", "cluster__name", "cluster__organization_id"
+    ):
+        with suppress(msgspec.ValidationError):
+            notices = msgspec.convert(facts["notices"], type=list[Notice])
+            found += [NoticeTold(organization_id, cluster, notice) for notice in notices]
+    return found
 
 
 def sessions_by_state(*, now: datetime) -> dict[str, int]:

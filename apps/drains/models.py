@@ -19,9 +19,10 @@ class DrainKind(models.TextChoices):
 
 
 class Drain(models.Model):
-    """An order to empty a part of an organization's fleet. States and what follows them: ``controlplane.failover``.
+    """An order to empty a part of a fleet, an operator's or a notice's. Its states: ``controlplane.failover``.
 
     name:        of the region or cluster, or ``cluster/pool``
+    deadline_at: when its provider takes it back, by a notice that the agent has; None: an operator's order
     starts_at:   when all shall have moved; None: as soon as possible
     ends_at:     when it is open again by itself; None: when somebody says so
     accept_risk: whether it goes on though a promise breaks; ``accepted_by`` says who decided that
@@ -39,6 +40,7 @@ class Drain(models.Model):
     accept_risk = models.BooleanField(default=False)
     accepted_by = models.CharField(max_length=200, blank=True, default="")
     created_by = models.CharField(max_length=200)
+    deadline_at = models.DateTimeField(null=True, blank=True)
     starts_at = models.DateTimeField(null=True, blank=True)
     ends_at = models.DateTimeField(null=True, blank=True)
     expected_s = models.FloatField(null=True, blank=True)
@@ -77,6 +79,11 @@ class Drain(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
+
+    @property
+    def by_notice(self) -> bool:
+        """Whether a notice ordered it: then it lasts as long as that stands."""
+        return self.deadline_at is not None
 
     @property
     def begins_at(self) -> datetime | None:

@@ -94,6 +94,18 @@ def organization_ids_draining() -> list[UUID]:
     return sorted(set(Drain.objects.filter(ended_at=None).values_list("organization_id", flat=True)))
 
 
+def drain_held(*, organization_id: UUID, kind: str, name: str) -> Drain | None:
+    """The one that is in force there, whoever ordered it."""
+    return Drain.objects.filter(
+        organization_id=organization_id, kind=kind, name=name, state__in=IN_FORCE
+    ).first()
+
+
+def drains_by_notice() -> list[Drain]:
+    """Those of all organizations that notices ordered, and that have not ended."""
+    return list(Drain.objects.filter(deadline_at__isnull=False, ended_at=None).order_by("created_at", "pk"))
+
+
 def drains_open(*, organization_id: UUID) -> list[Drain]:
     """Those of an organization that have not ended, the oldest first."""
     return list(

@@ -72,6 +72,9 @@ class DrainSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
     state = serializers.ChoiceField(choices=DRAIN_STATES)
     reason = serializers.CharField()
+    deadline_at = serializers.DateTimeField(
+        allow_null=True, help_text="when its provider takes it back, by a notice; null: an operator's order"
+    )
     starts_at = serializers.DateTimeField(allow_null=True)
     ends_at = serializers.DateTimeField(allow_null=True)
     begins_at = serializers.DateTimeField(allow_null=True, help_text="when the move of a window begins")

@@ -17,6 +17,7 @@ from apps.agents.observations import ENDED_STATES, encoded, events_of, replica_r
 from apps.agents.services.agent_enrol import gateway_url_is_good
 from apps.agents.services.intervals_store import intervals_store
 from apps.agents.services.tables_compile import tables_compile
+from apps.api.services.doorbell_ring import doorbell_ring
 from apps.fleet.services.cluster_gateway_set import cluster_gateway_set
 from apps.placements import selectors as placements
 from apps.placements.models import Assignment
@@ -24,6 +25,7 @@ from apps.telemetry.services import events_record
 from apps.telemetry.wire_values import storable, uuid_or_none
 from workloadplane.protocol.observed import ObservedDelta
 
+NOTICES_TASK = "apps.drains.tasks.notices_take"
 _UPDATED = [
     "assignment_id", "deployment", "revision", "pool", "engine", "runtime_ref", "state", "phase", "reason", "message",
     "restarts", "gpu_procurement_s", "image_pull_s", "weight_load_s", "engine_start_s", "started_at", "ready_at",
@@ -77,7 +79,10 @@ def observed_store(*, session: AgentSession, delta: ObservedDelta, now: datetime
         # Locks are taken in one order everywhere: deployments, clusters, the placement clock.
         deployments_locked(ids=sorted(deployment_ids))
     gateways_held = session.facts.get("gateway_generations")
+    notices_held = session.facts.get("notices", [])
     moved = _facts_store(session, delta)
+    if session.facts["notices"] != notices_held:
+        doorbell_ring(NOTICES_TASK)
     yields = session.facts.get("gateway_generations") != gateways_held and selectors.cluster_yields(
         cluster_id=session.cluster_id
     )

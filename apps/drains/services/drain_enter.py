@@ -24,6 +24,18 @@ _SAID: Final[dict[str, tuple[str, Severity, str]]] = {
 }
 
 
+#: The same where a notice ordered it.
+_SAID_BY_NOTICE: Final[dict[str, tuple[str, Severity, str]]] = {
+    "moving": (
+        "CapacityTakenBack",
+        "warning",
+        "is taken back by its provider at {deadline_at} ({why}): {replicas} replicas are replaced elsewhere",
+    ),
+    "over": ("CapacityReturned", "info", "is there again: its notice has ended"),
+    "cancelled": ("CapacityReturned", "info", "stays: its notice was withdrawn"),
+}
+
+
 def drain_enter(*, drain: Drain, event: DrainEvent, now: datetime) -> None:
     """Take one step. ``drain`` is locked. Raises Problem ``conflict`` where its state does not know the event."""
     after = drain_step(drain.state, event)  # type: ignore[arg-type]
@@ -52,10 +64,13 @@ def begin(drain: Drain, now: datetime) -> None:
 
 def say(drain: Drain) -> None:
     """Record the event of the state that was entered. All projects read it, so it names no deployment."""
-    reason, severity, text = _SAID[drain.state]
+    by_notice = _SAID_BY_NOTICE if drain.by_notice else {}
+    reason, severity, text = by_notice.get(drain.state, _SAID[drain.state])
     short = [f"a deployment {shortfall['value']}" for shortfall in drain.shortfalls]
     said = text.format(
         starts_at=drain.starts_at.strftime("%Y-%m-%d %H:%M UTC") if drain.starts_at else "now",
+        deadline_at=drain.deadline_at.strftime("%Y-%m-%d %H:%M:%S UTC") if drain.deadline_at else "once",
+        why=drain.reason,
         replicas=drain.replicas_at_start,
         risk=f" (risk accepted by {drain.accepted_by})" if drain.accept_risk and drain.shortfalls else "",
         short=f"it would leave {'; '.join(short)}",

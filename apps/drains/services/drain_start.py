@@ -6,11 +6,12 @@ from uuid import UUID
 from apps.api.actors import Actor
 from apps.api.problems import Problem, field_problem
 from apps.api.services import audit_record, one_transaction
+from apps.drains import selectors
 from apps.drains.models import Drain
 from apps.drains.services.drain_enter import begin, say
 from apps.drains.services.drain_preview import Preview, drain_preview, shown_to
 from apps.placements.services import placement_request
-from controlplane.failover import IN_FORCE, begins_at
+from controlplane.failover import begins_at
 
 #: Windows further away than this are a mistake of the year.
 FARTHEST = timedelta(days=366)
@@ -38,9 +39,7 @@ def drain_start(
     times_check(starts_at, ends_at, now)
     preview = drain_preview(organization_id=organization_id, kind=kind, name=name, now=now)
     risk_check(actor, preview, accept_risk=accept_risk)
-    held = Drain.objects.filter(
-        organization_id=organization_id, kind=kind, name=name, state__in=IN_FORCE
-    ).first()
+    held = selectors.drain_held(organization_id=organization_id, kind=kind, name=name)
     waits = starts_at is not None and now < begins_at(starts_at, preview.expected_s)
     if held is not None and not waits:
         raise Problem("conflict", f"{held} is {held.state} already (drain {held.pk}); lift that one first")

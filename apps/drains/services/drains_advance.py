@@ -14,7 +14,7 @@ from apps.drains.models import Drain
 from apps.drains.services.drain_enter import drain_enter
 from apps.drains.services.drain_preview import Preview, drain_preview
 from apps.placements.services.advisory_lock import advisory_lock
-from controlplane.failover import IN_FORCE, DrainEvent, DrainFacts, next_event
+from controlplane.failover import DrainEvent, DrainFacts, next_event
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +65,8 @@ def _advance(drain: Drain, now: datetime) -> bool:
 
 
 def _is_held(drain: Drain) -> bool:
-    return Drain.objects.filter(
-        organization_id=drain.organization_id, kind=drain.kind, name=drain.name, state__in=IN_FORCE
-    ).exists()
+    held = selectors.drain_held(organization_id=drain.organization_id, kind=drain.kind, name=drain.name)
+    return held is not None
 
 
 def _preview(drain: Drain, now: datetime) -> Preview | None:
