@@ -13,6 +13,7 @@ api_v1: list[URLPattern | URLResolver] = [
     path("", include("apps.deployments.urls")),
     path("", include("apps.placements.urls")),
     path("", include("apps.drains.urls")),
+    path("", include("apps.drills.urls")),
     path("", include("apps.agents.urls")),
     path("", include("apps.telemetry.urls")),
 ]

@@ -191,6 +191,7 @@ def routing_entries(
     seats: Mapping[UUID, Seat],
     nowhere: Mapping[Deployment, Refusal],
     waiting: Callable[[Seat], str],
+    withheld: Mapping[UUID, Collection[str]],
 ) -> Entries:
     """A route for each deployment that has a live assignment anywhere, and for each that is placed ``nowhere``.
 
@@ -200,13 +201,17 @@ def routing_entries(
     ready_revision_ids: revisions with a ready replica; needed only of deployments with several live revisions
     seats:              deployment id -> who may serve it, of every ``active_passive`` one
     waiting:            says for whom a seat waits
+    withheld:           deployment id -> clusters that are to get no traffic of it for now
     """
     by_deployment: dict[Deployment, list[Assignment]] = defaultdict(list)
     for row in assignments:
         if row.deployment.deletion_requested_at is None:
             by_deployment[row.deployment].append(row)
     routes = [
-        _route(deployment, rows, ready_revision_ids)
+        msgspec.structs.replace(
+            _route(deployment, rows, ready_revision_ids),
+            withheld=tuple(sorted(withheld.get(deployment.pk, ()))),
+        )
         if deployment.posture != Posture.ACTIVE_PASSIVE
         else _seated_route(deployment, rows, ready_revision_ids, seats[deployment.pk], waiting)
         for deployment, rows in by_deployment.items()

@@ -257,6 +257,11 @@ def cluster_ids() -> list[UUID]:
     return list(Cluster.objects.order_by("pk").values_list("pk", flat=True))
 
 
+def region_by_cluster() -> dict[UUID, str]:
+    """The region's name of every cluster, for the control plane itself."""
+    return dict(Cluster.objects.values_list("pk", "region__name"))
+
+
 def cluster_ids_named(*, actor: Actor, name: str) -> list[UUID]:
     """The cluster of this name in the actor's organization: one or none."""
     found = Cluster.objects.filter(organization_id=organization_wanted(actor), name=name)

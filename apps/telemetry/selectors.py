@@ -20,12 +20,14 @@ from controlplane.costing import replica_micro_usd_per_h
 
 __all__ = [
     "Point",
+    "RequestSeen",
     "Traffic",
     "TrafficQuantiles",
     "UsageTotal",
     "event_lately",
     "events",
     "latency_series",
+    "requests_of_deployment",
     "spend_micro_usd_per_h",
     "traffic_quantiles",
     "traffic_recent",
@@ -175,3 +177,37 @@ def spend_micro_usd_per_h(
         )
         for row in held
     )
+
+
+#: So many requests of a stretch of time are read one by one, the first ones.
+REQUESTS_MOST = 20_000
+
+
+@dataclass(frozen=True)
+class RequestSeen:
+    """One finished request as its gateway told it. ``region``: that served it, empty where none did."""
+
+    began_at: datetime
+    ttft_s: float | None
+    failed: bool
+    region: str
+
+
+def requests_of_deployment(*, deployment_id: UUID, start: datetime, end: datetime) -> list[RequestSeen]:
+    """Of clients, by when they finished, for the control plane itself; those that their client gave up are left out."""
+    found = UsageRecord.objects.filter(
+        deployment_id=deployment_id, finished_at__gte=start, finished_at__lt=end
+    ).exclude(Q(request_class="probe") | Q(outcome="client_gone"))
+    rows = found.order_by("finished_at").values_list(
+        "finished_at", "duration_s", "ttft_s", "outcome", "status", "served_cluster_id"
+    )[:REQUESTS_MOST]
+    regions = fleet.region_by_cluster()
+    return [
+        RequestSeen(
+            began_at=finished_at - timedelta(seconds=duration_s),
+            ttft_s=ttft_s,
+            failed=outcome == "upstream_error" or status >= 500,
+            region=regions.get(served_cluster_id, "") if served_cluster_id else "",
+        )
+        for finished_at, duration_s, ttft_s, outcome, status, served_cluster_id in rows
+    ]

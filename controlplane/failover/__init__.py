@@ -3,7 +3,9 @@
 ``listen(listening, markers, now, policy) -> listening`` says for how long a cluster has been silent;
 ``promotion(candidates, policy) -> promotion`` which of them is to serve an ``active_passive`` deployment;
 ``seat_settle(seat, wanted, standings, lease) -> seat`` which may serve it now, so that never two do;
-``next_event(facts, now)`` and ``drain_step(state, event)`` how a planned move goes on;
+``next_event(facts, now)`` and ``drain_step(state, event)`` how a planned move goes on; ``drill_step(state, event)`` and
+``guard(limits, samples, elapsed_s)`` how a drill does; ``drill_report(course, samples, promise,
+limits)`` what it has shown;
 ``findings(clusters, replicas, policy) -> findings`` how every place is, by all who watch it;
 ``fold(held, suspected, findings, now, policy) -> folded`` which incidents there are: one for each cause.
 
@@ -23,6 +25,30 @@ from controlplane.failover.drain import (
     expected_s,
     next_event,
 )
+from controlplane.failover.drill import (
+    DRILL_KINDS,
+    DRILL_METHODS,
+    DRILL_OPEN,
+    DRILL_STATES,
+    METHODS,
+    DrillEvent,
+    DrillKind,
+    DrillLimits,
+    DrillMethod,
+    DrillState,
+    Sample,
+    drill_step,
+    guard,
+    takes_capacity,
+)
+from controlplane.failover.drill_report import (
+    NOTHING_LOST,
+    DrillCourse,
+    DrillPromise,
+    DrillReport,
+    drill_report,
+)
+from controlplane.failover.drill_schedule import next_window
 from controlplane.failover.findings import (
     ClusterEvidence,
     Finding,
@@ -52,9 +78,15 @@ from controlplane.failover.silence import Heard, Listening, ListeningPolicy, lis
 __all__ = [
     "CAUSES",
     "DRAIN_STATES",
+    "DRILL_KINDS",
+    "DRILL_METHODS",
+    "DRILL_OPEN",
+    "DRILL_STATES",
     "ENDED",
     "INCIDENT_STATES",
     "IN_FORCE",
+    "METHODS",
+    "NOTHING_LOST",
     "PLACE_KINDS",
     "Candidate",
     "Cause",
@@ -62,6 +94,14 @@ __all__ = [
     "DrainEvent",
     "DrainFacts",
     "DrainState",
+    "DrillCourse",
+    "DrillEvent",
+    "DrillKind",
+    "DrillLimits",
+    "DrillMethod",
+    "DrillPromise",
+    "DrillReport",
+    "DrillState",
     "Finding",
     "FoldPolicy",
     "Folded",
@@ -78,6 +118,7 @@ __all__ = [
     "Promotion",
     "PromotionPolicy",
     "ReplicaEvidence",
+    "Sample",
     "Seat",
     "Severity",
     "Standing",
@@ -85,14 +126,19 @@ __all__ = [
     "Yielding",
     "begins_at",
     "drain_step",
+    "drill_report",
+    "drill_step",
     "expected_s",
     "findings",
     "fold",
+    "guard",
     "has_yielded",
     "incident_step",
     "listen",
     "next_event",
+    "next_window",
     "promotion",
     "seat_fenced",
     "seat_settle",
+    "takes_capacity",
 ]

@@ -42,6 +42,7 @@ INSTALLED_APPS = [
     "apps.deployments",
     "apps.placements",
     "apps.drains",
+    "apps.drills",
     "apps.agents",
     "apps.telemetry",
     "apps.console",
@@ -72,6 +73,7 @@ MIGRATION_MODULES = {
         "deployments",
         "placements",
         "drains",
+        "drills",
         "agents",
         "telemetry",
         "console",
@@ -183,6 +185,7 @@ CELERY_TASK_ROUTES = {
     "apps.placements.tasks.placements_improve": {"queue": "full_solve"},
     "apps.placements.tasks.*": {"queue": "solve"},
     "apps.drains.tasks.*": {"queue": "solve"},
+    "apps.drills.tasks.*": {"queue": "solve"},
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 1, "socket_timeout": 5, "max_retries": 0}
@@ -196,12 +199,16 @@ CELERY_BEAT_SCHEDULE = {
     "agents-reconcile": {"task": "apps.agents.tasks.agents_reconcile", "schedule": 5.0},
     "clusters-retired-settle": {"task": "apps.fleet.tasks.clusters_retired_settle", "schedule": 5.0},
     "drains-advance": {"task": "apps.drains.tasks.drains_advance", "schedule": 5.0},
+    "drills-advance": {"task": "apps.drills.tasks.drills_advance", "schedule": 5.0},
     "telemetry-purge": {"task": "apps.telemetry.tasks.telemetry_purge", "schedule": 3600.0},
     "tables-reconcile": {"task": "apps.agents.tasks.tables_reconcile", "schedule": 60.0},
 }
 
 # The key that signs tables for the workload planes: an Ed25519 private key, PEM (PKCS8).
 MERIDIAN_SIGNING_KEY = secret("MERIDIAN_SIGNING_KEY")
+
+# Whether drills may break processes and sockets: only where the whole system is one machine's, to try things on.
+MERIDIAN_FAULTS = False
 
 # Whoever shows it may read /metrics; without one, only this machine itself may.
 MERIDIAN_METRICS_TOKEN = secret("MERIDIAN_METRICS_TOKEN")

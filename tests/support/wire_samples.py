@@ -343,6 +343,7 @@ SAMPLES |= {
         header=msgspec.Raw(b'{"signing_keys":{}}'), entries={"entry-1": "ab" * 32}, issued_at=1790000000.125
     ),
 }
+SAMPLES["route_withheld"] = msgspec.structs.replace(SAMPLES["route"], withheld=(_UUID.format(1),))
 SAMPLES["routing_header_forwarding"] = msgspec.structs.replace(
     SAMPLES["routing_header"], forwarding_ttl_s=86400.0
 )

@@ -27,7 +27,15 @@ from workloadplane.protocol.routing import (
     RoutingHeader,
 )
 from workloadplane.protocol.tables import FOR_GATEWAYS, Table, TableKind, TableUpdate, adopt
-from workloadplane.routing import VACANT, PeerFacts, ReplicaFacts, RevisionShare, Snapshot, arranged
+from workloadplane.routing import (
+    VACANT,
+    PeerFacts,
+    ReplicaFacts,
+    RevisionShare,
+    Snapshot,
+    arranged,
+    withholding,
+)
 from workloadplane.routing.regions import RevisionLoad
 
 _Entry = TypeVar("_Entry", Route, ApiKeyEntry)
@@ -234,7 +242,7 @@ class Registry:
 
     def _make_snapshot(self, route: Route) -> Snapshot:
         routing = self._routing
-        return Snapshot(
+        snapshot = Snapshot(
             cluster_id=self.cluster_id,
             jurisdiction=routing.header.jurisdiction if routing else "",
             residency=frozenset(route.residency),
@@ -252,6 +260,7 @@ class Registry:
             lately=self.lately,
             here=self.loads_here,
         )
+        return withholding(snapshot, route.withheld)
 
     # Changing
 

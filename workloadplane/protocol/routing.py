@@ -63,6 +63,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     refusal:           why no cluster serves it now; then no revision names one
     adapters:          LoRA adapters, asked for as ``<deployment>:<adapter>``
     resume:            whether a stream whose replica dies is continued on another one
+    withheld:          clusters that get none of its traffic for now (a drill), as far as others can serve it
     """
 
     deployment_id: str
@@ -81,6 +82,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     refusal: Refusal | None = None
     resume: bool = True
     adapters: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
 
 
 class KeySetHeader(msgspec.Struct, frozen=True, kw_only=True):

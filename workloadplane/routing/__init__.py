@@ -23,7 +23,7 @@ from workloadplane.routing.facts import (
     Wait,
 )
 from workloadplane.routing.pick import can_serve, pick
-from workloadplane.routing.pinned import only_revision
+from workloadplane.routing.pinned import only_revision, withholding
 from workloadplane.routing.places import arranged
 from workloadplane.routing.regions import PeerFacts
 
@@ -44,4 +44,5 @@ __all__ = [
     "can_serve",
     "only_revision",
     "pick",
+    "withholding",
 ]

@@ -98,6 +98,7 @@ class Snapshot:
     here:         revision -> what this cluster tells its peers of itself
     taken_by_all: modalities that every revision takes
     all_may_serve: neither residency nor posture bars any replica here from any request
+    elsewhere:    the same without the clusters that are to get nothing for now; ``None`` = there are none
     """
 
     cluster_id: str
@@ -116,6 +117,7 @@ class Snapshot:
     pressure: Mapping[str, float] = field(default_factory=dict)
     lately: Mapping[str, float] = field(default_factory=dict)
     here: Mapping[str, RevisionLoad] = field(default_factory=dict)
+    elsewhere: "Snapshot | None" = None
     places: Places = field(init=False, repr=False, compare=False)
     taken_by_all: frozenset[str] = field(init=False, repr=False, compare=False)
     all_may_serve: bool = field(init=False, repr=False, compare=False)

@@ -8,9 +8,12 @@ nothing: a ready replica of a revision that the table does not (yet) weigh, a re
 connection, waiting for one that is full or is to start here, asking a peer to wait for one, a peer that is lost from
 sight. Else a Refusal. A replica that has as many requests as it computes side by side takes no more: the rest
 waits in the gateway, where the order is fair.
+
+From clusters that are to get nothing for now a request stays away where another can serve it at once, and only then.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from random import Random
 
@@ -22,6 +25,7 @@ from workloadplane.routing.facts import (
     RevisionShare,
     Snapshot,
     ToPeer,
+    ToReplica,
     Wait,
 )
 from workloadplane.routing.leaving import Standing, has_ready, is_inside, permitted, sooner_abroad
@@ -29,15 +33,16 @@ from workloadplane.routing.places import BYTES_PER_TOKEN_MAX, Places, places_in
 from workloadplane.routing.regions import computes_at_once
 from workloadplane.routing.scoring import best
 
+_KEPT_AWAY = "a part of the clusters is to get nothing for now"
 _FULL = ("every ready replica here has all the requests it can compute",)
 
 
 def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -> Choice:
     """Where this request goes now. Deterministic for equal arguments and an equal state of ``rng``."""
-    if not snapshot.all_may_serve:
-        barred = _barred(facts, snapshot)
-        if barred is not None:
-            return barred
+    if not snapshot.all_may_serve or snapshot.elsewhere is not None:
+        settled = _barred(facts, snapshot) or _elsewhere(facts, snapshot, policy, rng)
+        if settled is not None:
+            return settled
     places, revisions = snapshot.places, snapshot.revisions
     ready = _ready_here(facts, snapshot)
     if not facts.modalities <= snapshot.taken_by_all:
@@ -76,6 +81,18 @@ def pick(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -
         trusted = candidates & ~places.bits_of(snapshot.unavailable) if snapshot.unavailable else candidates
         return Wait(reasons=_FULL, full=True, places=trusted)
     return _wait_or_refuse(facts, snapshot, revisions)
+
+
+def _elsewhere(facts: RequestFacts, snapshot: Snapshot, policy: Policy, rng: Random) -> Choice | None:
+    """Who serves it at once where some clusters are to get nothing; None: there are none, or they have to."""
+    if snapshot.elsewhere is None:
+        return None
+    others, peers = snapshot.elsewhere, snapshot.peers
+    choice = pick(facts, others if others.peers is peers else replace(others, peers=peers), policy, rng)
+    if isinstance(choice, ToPeer):
+        is_at_once = not choice.may_hold and has_ready(peers[choice.cluster_id], snapshot)
+        return replace(choice, reasons=(*choice.reasons, _KEPT_AWAY)) if is_at_once else None
+    return choice if isinstance(choice, ToReplica) else None
 
 
 def _barred(facts: RequestFacts, snapshot: Snapshot) -> Refusal | None:

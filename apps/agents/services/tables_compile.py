@@ -28,6 +28,7 @@ from apps.agents.services.seats_settle import (
 from apps.agents.services.signing_key import signer_registered
 from apps.agents.services.tables_store import tables_store
 from apps.deployments import selectors as deployments
+from apps.drills import selectors as drills
 from apps.fleet import selectors as fleet
 from apps.fleet.models import Cluster
 from apps.placements import selectors as placements
@@ -121,6 +122,7 @@ def _routing(
         seats={row.deployment.pk: row.after for row in settled},
         nowhere=deployments.deployments_nowhere(organization_id=organization_id),
         waiting=lambda seat: waits_for(seat, by_id),
+        withheld=drills.clusters_withheld(organization_id=organization_id),
     )
     peers = [cluster for cluster in clusters if cluster.gateway_url and hasattr(cluster, "session")]
     region_ids = {cluster.region_id for cluster in clusters}

@@ -20,6 +20,7 @@ from apps.api.actors import Actor, system_actor
 from apps.catalog import services as catalog
 from apps.deployments.services import deployment_create
 from apps.drains.services import drain_start
+from apps.drills.models import Drill, DrillSchedule
 from apps.fleet import selectors as fleet_selectors
 from apps.fleet import services as fleet
 from tests.apps.conftest import Tenant
@@ -42,6 +43,7 @@ def grow(acme: Tenant) -> Callable[[int], None]:
             document={"name": f"d{number}", "model": f"m{number}", "engine": "simulator"},
         )
         api_key_create(actor=actor, project_id=acme.project.pk, name=f"k{number}", scopes=["read"])
+        _drills_grow(acme, number)
         user_create(actor=actor, username=f"u{number}")
         member_add(
             actor=actor,
@@ -86,6 +88,42 @@ def _fleet_grow(actor: Actor, number: int) -> None:
         price_micro_usd_per_h=1,
         starts_at=now,
         ends_at=now + timedelta(days=1),
+    )
+
+
+def _drills_grow(acme: Tenant, number: int) -> None:
+    now = timezone.now()
+    both = {
+        "organization_id": acme.project.organization_id,
+        "project_id": acme.project.pk,
+        "deployment": "d1",
+        "kind": "lose-region",
+        "target": f"r{number}",
+        "limits": {},
+        "fault_s": 1.0,
+    }
+    drill = Drill.objects.create(
+        **both,
+        deployment_id=acme.project.pk,
+        method="weights",
+        driver="plane",
+        state="passed",
+        plan_generation=1,
+        blast={"clusters": 1, "regions": [], "deployments": [], "others": 0},
+        promise={
+            "basis": "certificate",
+            "promised": True,
+            "served_share": 1,
+            "margin_share": 0,
+            "recovery_s": 1,
+        }
+        | {"regions": []},
+        started_at=now,
+        deadline_at=now,
+        ended_at=now,
+    )
+    DrillSchedule.objects.create(
+        **both, every_days=1, starts_at_utc="03:30", window_minutes=1, next_at=now, last_drill=drill
     )
 
 

@@ -111,6 +111,6 @@ def test_clusters_and_gateways_hear_of_them(client: APIClient, world: FleetWorld
     assert [(each.name, each.source_uri, each.rank) for each in sent.adapters] == [
         ("sql", "file:///a/sql", 8)
     ]
-    entries = routing_entries([row], [], seats={}, nowhere={}, waiting=lambda _: "")
+    entries = routing_entries([row], [], seats={}, nowhere={}, waiting=lambda _: "", withheld={})
     (route,) = (msgspec.json.decode(raw, type=Route) for raw in entries.payloads.values())
     assert route.adapters == ("sql",)
