@@ -1,5 +1,6 @@
 """The book that is kept while a plan is being made: what room and money is promised to whom."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -9,8 +10,7 @@ from controlplane.placement.greedy.refusals import refusal_of, relaxed_of
 from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.capacity import Ledger
-from controlplane.placement.rules.filters import lawful
-from controlplane.placement.rules.needs import TOLERANCE, index_of
+from controlplane.placement.rules.needs import TOLERANCE, Index, index_of
 from controlplane.placement.rules.occupancy import beyond_successors
 from controlplane.placement.supply import CurrentAssignment, Occupancy
 from controlplane.placement.wishes import WantedDeployment
@@ -35,6 +35,15 @@ class Book:
     spent: dict[str, int] = field(default_factory=dict)
     entries: dict[str, DeploymentPlan] = field(default_factory=dict)
     given_way: set[str] = field(default_factory=set)
+    prices: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def price(self, pool_id: str, gpus_per_replica: int) -> int:
+        """What one replica counts against a budget, in micro-USD/h."""
+        key = (pool_id, gpus_per_replica)
+        if key not in self.prices:
+            pool = self.problem.pool_by_id[pool_id]
+            self.prices[key] = budget_micro_usd_per_h(self.problem, pool, gpus_per_replica)
+        return self.prices[key]
 
 
 def book_of(problem: PlacementProblem, gpu_micro_usd_per_h_by_pool: Mapping[str, int]) -> Book:
@@ -50,8 +59,9 @@ def book_of(problem: PlacementProblem, gpu_micro_usd_per_h_by_pool: Mapping[str,
     return book
 
 
-def turn(book: Book, deployment: WantedDeployment) -> tuple[bool, int, float, str]:
-    promises_room = deployment.min_replicas > 0 or book.market.index.needs(deployment).served > 0
+def turn(index: Index, deployment: WantedDeployment) -> tuple[bool, int, float, str]:
+    """Who is placed first: who keeps room, by priority, then age."""
+    promises_room = deployment.min_replicas > 0 or index.needs(deployment).served > 0
     return (not promises_room, -deployment.priority, deployment.created_at_s, deployment.deployment_id)
 
 
@@ -60,22 +70,78 @@ def plan_of(book: Book, deployments: Iterable[WantedDeployment]) -> PlacementPla
     return PlacementPlan(deployments=entries, micro_usd_per_h=0, marginal_micro_usd_per_h=0)
 
 
-def reserve_present(book: Book, deployment: WantedDeployment) -> None:
-    """Keep the room of what runs, as far as it is lawful and paid for and its pool still has it."""
+def reserve_all(book: Book) -> None:
+    """Keep the room of what runs, as far as it is lawful and paid for and its pool still has it.
+
+    In turn only where not all that is held and on its way out fits, or a budget does not pay for all that is held.
+    """
+    cramped = _Cramped(book)
+    in_turn = []
+    rows_taken = Counter[tuple[str, int]]()
+    for deployment in book.problem.deployments:
+        rows = book.problem.current_of(deployment.deployment_id)
+        if cramped.concerns(deployment, rows):
+            in_turn.append(deployment)
+            continue
+        book.kept[deployment.deployment_id] = list(rows)
+        for row in rows:
+            rows_taken[row.pool_id, row.gpus_per_replica] += row.room_replicas
+        if deployment.project_id in book.budgets:
+            spent = sum(row.room_replicas * book.price(row.pool_id, row.gpus_per_replica) for row in rows)
+            book.spent[deployment.project_id] = book.spent.get(deployment.project_id, 0) + spent
+    for (pool_id, gpus), replicas in rows_taken.items():
+        book.ledger.add(pool_id, gpus, replicas)
+    for deployment in sorted(in_turn, key=lambda deployment: turn(book.market.index, deployment)):
+        _reserve(book, deployment)
+
+
+class _Cramped:
+    """Pools that have no room for all that is held there, and projects whose budgets do not pay for it."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        problem = book.problem
+        taken = Counter[tuple[str, int]]()
+        spent = Counter[str]()
+        for row in problem.current:
+            deployment = problem.deployment_by_id.get(row.deployment_id)
+            if deployment is not None:
+                taken[row.pool_id, row.gpus_per_replica] += row.room_replicas
+                if deployment.project_id in book.budgets:
+                    price = book.price(row.pool_id, row.gpus_per_replica)
+                    spent[deployment.project_id] += row.room_replicas * price
+        for gone in problem.occupancies:
+            taken[gone.pool_id, gone.gpus_per_replica] += gone.replicas
+        ledger = Ledger(problem.pools)
+        for (pool_id, gpus), replicas in taken.items():
+            ledger.add(pool_id, gpus, replicas)
+        self._pools = {
+            pool.pool_id
+            for pool in problem.pools
+            if pool.capacity_instances == 0 or not ledger.holds(pool.pool_id)
+        }
+        self._projects = {name for name, price in spent.items() if price > book.budgets[name]}
+
+    def concerns(self, deployment: WantedDeployment, rows: Collection[CurrentAssignment]) -> bool:
+        """Whether it is to be looked at what of these a deployment may keep."""
+        lawful, pools = self._book.market.index.lawful_clusters(deployment), self._book.problem.pool_by_id
+        return (
+            deployment.deployment_id in self._book.occupancies
+            or deployment.project_id in self._projects
+            or sum(row.room_replicas or 1 for row in rows) > deployment.max_replicas
+            or any(row.pool_id in self._pools or pools[row.pool_id].cluster_id not in lawful for row in rows)
+        )
+
+
+def _reserve(book: Book, deployment: WantedDeployment) -> None:
     rows = book.problem.current_of(deployment.deployment_id)
-    if not rows:
-        book.kept[deployment.deployment_id] = []
-        return
+    lawful = book.market.index.lawful_clusters(deployment)
     own_occupancies(book, deployment, -1, ())
     kept = []
     left = deployment.max_replicas
     for row in sorted(rows, key=lambda row: row.assignment_id):
         pool = book.problem.pool_by_id[row.pool_id]
-        if (
-            left < 1
-            or pool.capacity_instances == 0
-            or lawful(deployment, pool, book.problem.cluster_by_id[pool.cluster_id])
-        ):
+        if left < 1 or pool.capacity_instances == 0 or pool.cluster_id not in lawful:
             continue
         replicas = min(
             row.room_replicas,
@@ -101,7 +167,7 @@ def reserve_present(book: Book, deployment: WantedDeployment) -> None:
 
 def _replicas_paid_for(book: Book, deployment: WantedDeployment, row: CurrentAssignment) -> int:
     money_left = _money_left(book, deployment)
-    price = budget_micro_usd_per_h(book.problem, book.problem.pool_by_id[row.pool_id], row.gpus_per_replica)
+    price = book.price(row.pool_id, row.gpus_per_replica)
     if money_left is None or price == 0:
         return row.room_replicas
     return max(0, money_left) // price
@@ -119,8 +185,7 @@ def take(
     for row in rows:
         book.ledger.add(row.pool_id, row.gpus_per_replica, sign * row.room_replicas)
         if deployment.project_id in book.budgets:
-            pool = book.problem.pool_by_id[row.pool_id]
-            price = budget_micro_usd_per_h(book.problem, pool, row.gpus_per_replica)
+            price = book.price(row.pool_id, row.gpus_per_replica)
             book.spent[deployment.project_id] = (
                 book.spent.get(deployment.project_id, 0) + sign * row.room_replicas * price
             )

@@ -13,7 +13,7 @@ from controlplane.placement.greedy.book import (
     question_of,
     raise_ceilings,
     ready,
-    reserve_present,
+    reserve_all,
     say_why_not,
     take,
     turn,
@@ -33,9 +33,8 @@ def as_chosen(problem: PlacementProblem, plan: PlacementPlan, choices: Mapping[s
     The rooms must fit together. Ceilings and what is said of wishes given up are made anew for all.
     """
     book = book_of(problem, {})
-    in_order = sorted(problem.deployments, key=lambda deployment: turn(book, deployment))
-    for deployment in in_order:
-        reserve_present(book, deployment)
+    in_order = sorted(problem.deployments, key=lambda deployment: turn(book.market.index, deployment))
+    reserve_all(book)
     for deployment in in_order:
         kept = book.kept[deployment.deployment_id]
         own_occupancies(book, deployment, -1, kept)

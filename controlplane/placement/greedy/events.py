@@ -3,15 +3,18 @@
 A change of latencies, network prices or of other deployments' costs touches nobody: it is for the next full solve.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from controlplane.placement.greedy.candidates import Market, Terms
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.capacity import Ledger
 from controlplane.placement.rules.cost import leaving_micro_usd_per_h
 from controlplane.placement.rules.needs import Index, index_of, kept, missing_replicas
-from controlplane.placement.supply import Pool
+from controlplane.placement.rules.occupancy import outgoing
+from controlplane.placement.supply import CurrentAssignment, Pool
 from controlplane.placement.wishes import Demand, WantedDeployment
 
 #: A demand that moved by no more than this part of it is the same demand.
@@ -22,20 +25,24 @@ def touched_by(before: PlacementProblem, after: PlacementProblem) -> frozenset[s
     """Ids of the deployments of ``after`` that should be placed anew.
 
     - New and changed ones, and those whose demand moved by more than ``DEMAND_MOVED``, in all or from one origin.
-    - Those whose replicas are no longer what they were, or that run in a pool that was lost, closed, shrunk or made
-      dearer, or in a cluster that changed.
+    - Those whose replicas are no longer what they were, or that run in a cluster that changed, or in a pool that was
+      lost, closed, made dearer, or shrank and has no longer room for all that is there.
     - Where a pool was opened, enlarged or made cheaper, or room was freed: those that lack something and could use it,
       and those that would save there ``hysteresis`` times what a move costs, as far as there is room.
     - Those of a project whose budget changed, and of a model version whose profiles changed. All, if the weights did.
     """
+    index_of(after, former=before)
     if before.weights != after.weights:
         return frozenset(after.deployment_by_id)
     touched = set(_changed(before, after))
-    worse, better = _pools_changed(before, after)
+    worse, shrunk, better = _pools_changed(before, after)
+    ledger = _ledger(after)
+    worse |= {pool_id for pool_id in shrunk if not ledger.holds(pool_id)}
     touched |= {row.deployment_id for row in after.current if row.pool_id in worse}
+    better &= _with_room(after, ledger)
     if better:
         touched |= _lacking(after, better, touched)
-        touched |= _saving(after, better, touched)
+        touched |= _saving(after, ledger, better, touched)
     return frozenset(touched & after.deployment_by_id.keys())
 
 
@@ -73,10 +80,11 @@ def _demand_moved(before: Iterable[Demand], after: Iterable[Demand]) -> bool:
     return False
 
 
-def _pools_changed(before: PlacementProblem, after: PlacementProblem) -> tuple[set[str], set[str]]:
-    """(pools that are worse than they were, pools that offer more or for less), lost ones among the worse."""
+def _pools_changed(before: PlacementProblem, after: PlacementProblem) -> tuple[set[str], set[str], set[str]]:
+    """Pools that are worse than they were, lost ones too; smaller ones; those that offer more or for less."""
     worse = before.pool_by_id.keys() - after.pool_by_id.keys()
     better = after.pool_by_id.keys() - before.pool_by_id.keys()
+    shrunk = set()
     for pool_id in before.pool_by_id.keys() & after.pool_by_id.keys():
         was, now = before.pool_by_id[pool_id], after.pool_by_id[pool_id]
         cluster_was = before.cluster_by_id[was.cluster_id]
@@ -84,16 +92,20 @@ def _pools_changed(before: PlacementProblem, after: PlacementProblem) -> tuple[s
         if replace(cluster_was, closed="", generation=0) != replace(cluster_now, closed="", generation=0):
             worse.add(pool_id)
             better.add(pool_id)
+        if now.capacity_instances < was.capacity_instances:
+            shrunk.add(pool_id)
+        if now.capacity_instances > was.capacity_instances:
+            better.add(pool_id)
         for old, new in (
-            (was.capacity_instances, now.capacity_instances),
             (not (was.closed or cluster_was.closed), not (now.closed or cluster_now.closed)),
             (-_dearness(before, was), -_dearness(after, now)),
+            (_reserved(before, was), _reserved(after, now)),
         ):
             if new < old:
                 worse.add(pool_id)
             if new > old:
                 better.add(pool_id)
-    return worse, better | _freed(before, after)
+    return worse, shrunk, better | _freed(before, after)
 
 
 def _dearness(problem: PlacementProblem, pool: Pool) -> float:
@@ -101,8 +113,35 @@ def _dearness(problem: PlacementProblem, pool: Pool) -> float:
         return float("inf")
     weights = problem.weights
     risk = pool.hazard_per_h * weights.interruption_h + (1 - pool.obtainability) * weights.refusal_h
-    reserved = problem.tariff_by_pool[pool.pool_id].reserved_instances
-    return pool.instance_micro_usd_per_h * (1 + risk) * max(0, pool.capacity_instances - reserved)
+    return pool.instance_micro_usd_per_h * (1 + risk)
+
+
+def _reserved(problem: PlacementProblem, pool: Pool) -> int:
+    return problem.tariff_by_pool[pool.pool_id].reserved_instances
+
+
+def _with_room(problem: PlacementProblem, ledger: Ledger) -> set[str]:
+    """Pools that are open and have room for a GPU more."""
+    return {
+        pool.pool_id
+        for pool in problem.pools
+        if not pool.closed
+        and not problem.cluster_by_id[pool.cluster_id].closed
+        and ledger.headroom(pool.pool_id, 1) > 0
+    }
+
+
+def _ledger(problem: PlacementProblem) -> Ledger:
+    """What is taken by what runs, and by what is on its way out beyond that."""
+    taken = Counter[tuple[str, int]]()
+    for row in problem.current:
+        taken[row.pool_id, row.gpus_per_replica] += row.room_replicas
+    for pool_id, gpus, replicas in outgoing(problem):
+        taken[pool_id, gpus] += replicas
+    ledger = Ledger(problem.pools)
+    for (pool_id, gpus), replicas in taken.items():
+        ledger.add(pool_id, gpus, replicas)
+    return ledger
 
 
 def _freed(before: PlacementProblem, after: PlacementProblem) -> set[str]:
@@ -124,35 +163,40 @@ def _lacking(problem: PlacementProblem, pool_ids: set[str], touched: set[str]) -
         if deployment.deployment_id in touched or not _could_use(index, deployment, pool_ids):
             continue
         rows = problem.current_of(deployment.deployment_id)
-        if (
-            missing_replicas(index, deployment, rows)
-            or kept(index, deployment, rows) != deployment.survivability
+        facts = (deployment, problem.demands_of(deployment.deployment_id), rows)
+        if index.memory.of(
+            "lacks", deployment.deployment_id, facts, partial(_lacks, index, deployment, rows)
         ):
             found.add(deployment.deployment_id)
     return found
+
+
+def _lacks(index: Index, deployment: WantedDeployment, rows: Sequence[CurrentAssignment]) -> bool:
+    return (
+        missing_replicas(index, deployment, rows) > 0
+        or kept(index, deployment, rows) != deployment.survivability
+    )
 
 
 def _could_use(index: Index, deployment: WantedDeployment, pool_ids: set[str]) -> bool:
     return any(pool.pool_id in pool_ids for pool in index.usable(deployment))
 
 
-def _saving(problem: PlacementProblem, pool_ids: set[str], touched: set[str]) -> set[str]:
-    """Those that would save most by a move to one of these pools, as many as have room there."""
+def _saving(problem: PlacementProblem, ledger: Ledger, pool_ids: set[str], touched: set[str]) -> set[str]:
+    """Those that would save most by a move to one of these pools, as many as ``ledger`` has room for there."""
     market = Market(index_of(problem))
-    ledger = Ledger(problem.pools)
-    for row in problem.current:
-        ledger.add(row.pool_id, row.gpus_per_replica, row.room_replicas)
     savers: dict[str, list[tuple[float, str, int]]] = {}
     for deployment in problem.deployments:
-        if deployment.deployment_id not in touched:
-            for pool_id, saved in _savings(market, deployment, pool_ids):
-                savers.setdefault(pool_id, []).append(
-                    (
-                        -saved / deployment.gpus_per_replica,
-                        deployment.deployment_id,
-                        deployment.gpus_per_replica,
-                    )
-                )
+        if deployment.deployment_id in touched:
+            continue
+        gpus = deployment.gpus_per_replica
+        offered = {
+            one.pool.pool_id: one
+            for one in market.terms(deployment)
+            if one.pool.pool_id in pool_ids and one.open
+        }
+        for pool_id, saved in _savings(market, deployment, offered) if offered else ():
+            savers.setdefault(pool_id, []).append((-saved / gpus, deployment.deployment_id, gpus))
     found = set()
     for pool_id, offers in savers.items():
         for _, deployment_id, gpus in sorted(offers):
@@ -162,25 +206,24 @@ def _saving(problem: PlacementProblem, pool_ids: set[str], touched: set[str]) ->
     return found
 
 
-def _savings(market: Market, deployment: WantedDeployment, pool_ids: set[str]) -> Iterator[tuple[str, float]]:
+def _savings(
+    market: Market, deployment: WantedDeployment, offered: Mapping[str, Terms]
+) -> Iterator[tuple[str, float]]:
     """(pool, what a replica of it saves there an hour) of moves that are worth more than they cost."""
     problem, needs = market.problem, market.index.needs(deployment)
-    terms = {one.pool.pool_id: one for one in market.terms(deployment)}
 
     def worth(one: Terms, cost: float) -> float:
         share = needs.share(one.pool) if needs.served > 0 else 1.0
         return cost / share if share > 0 else float("inf")
 
-    held = [
-        terms[row.pool_id] for row in problem.current_of(deployment.deployment_id) if row.pool_id in terms
-    ]
+    runs_in = {row.pool_id for row in problem.current_of(deployment.deployment_id)}
+    held = [one for one in market.terms(deployment) if one.pool.pool_id in runs_in]
     if not held:
         return
     dearest = max(held, key=lambda one: worth(one, one.held))
     leaving = leaving_micro_usd_per_h(problem, deployment, dearest.pool, deployment.gpus_per_replica)
     least = worth(dearest, problem.weights.hysteresis * leaving)
-    for pool_id in pool_ids & terms.keys():
-        one = terms[pool_id]
+    for pool_id, one in offered.items():
         saved = worth(dearest, dearest.held) - worth(one, one.new)
-        if one.open and pool_id != dearest.pool.pool_id and saved > least:
+        if pool_id != dearest.pool.pool_id and saved > least:
             yield pool_id, saved

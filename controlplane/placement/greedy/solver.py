@@ -22,7 +22,7 @@ from controlplane.placement.greedy.book import (
     book_of,
     plan_of,
     raise_ceilings,
-    reserve_present,
+    reserve_all,
     say_why_not,
     turn,
 )
@@ -43,10 +43,8 @@ MOST_TRIALS_EACH = 10
 def solve(problem: PlacementProblem) -> PlacementPlan:
     """A plan for every deployment of the problem. Deterministic: equal problems give equal plans."""
     book = book_of(problem, {})
-    in_order = sorted(problem.deployments, key=lambda deployment: turn(book, deployment))
-    for deployment in in_order:
-        reserve_present(book, deployment)
-    _place_all(book, in_order)
+    reserve_all(book)
+    _place_all(book, _in_order(book, problem.deployments))
     return priced(problem, plan_of(book, problem.deployments))
 
 
@@ -60,22 +58,24 @@ def resolve(problem: PlacementProblem, in_force: PlacementPlan, touched: Collect
     """
     book = book_of(problem, in_force.gpu_micro_usd_per_h_by_pool)
     book.moves = problem.weights.hysteresis
-    in_order = sorted(problem.deployments, key=lambda deployment: turn(book, deployment))
-    for deployment in in_order:
-        reserve_present(book, deployment)
+    reserve_all(book)
     anew = []
-    for deployment in in_order:
+    for deployment in problem.deployments:
         entry = _standing_entry(book, deployment, in_force)
         if entry is None or deployment.deployment_id in touched:
             anew.append(deployment)
         else:
             book.entries[deployment.deployment_id] = entry
     book.given_way.update(row.deployment_id for row in in_force.deployments if says_given_way(row.relaxed))
-    _place_all(book, anew)
+    _place_all(book, _in_order(book, anew))
     plan = replace(
         plan_of(book, problem.deployments), gpu_micro_usd_per_h_by_pool=in_force.gpu_micro_usd_per_h_by_pool
     )
     return priced(problem, plan)
+
+
+def _in_order(book: Book, deployments: Iterable[WantedDeployment]) -> list[WantedDeployment]:
+    return sorted(deployments, key=lambda deployment: turn(book.market.index, deployment))
 
 
 def _standing_entry(
@@ -86,17 +86,22 @@ def _standing_entry(
     rows = book.problem.current_of(deployment.deployment_id)
     if entry is None or entry.generation != deployment.generation:
         return None
-    if {_place_of(row) for row in book.kept[deployment.deployment_id]} != {_place_of(row) for row in rows}:
+    runs = [_place_of(row) for row in rows]
+    kept = book.kept[deployment.deployment_id]
+    if kept != list(rows) and {_place_of(row) for row in kept} != {*runs}:
         return None
-    if {_place_of(row) for row in entry.allocations} != {_place_of(row) for row in rows}:
-        return None
-    return entry
+    planned = [_place_of(row) for row in entry.allocations]
+    return entry if planned == runs or {*planned} == {*runs} else None
 
 
 def _place_of(row: CurrentAssignment | Allocation) -> tuple[str, str, int, int, int, bool]:
     return (
-        *(row.pool_id, row.revision_id, row.min_replicas, row.planned_replicas),
-        *(row.gpus_per_replica, row.standby),
+        row.pool_id,
+        row.revision_id,
+        row.min_replicas,
+        row.planned_replicas,
+        row.gpus_per_replica,
+        row.standby,
     )
 
 

@@ -72,6 +72,21 @@ class Ledger:
             del promised[gpus_per_replica]
         self._free[pool_id] -= replicas * self._weight(self._pools[pool_id], gpus_per_replica)
 
+    def holds(self, pool_id: str) -> bool:
+        """Whether all that is promised of a pool fits into it."""
+        pool, promised = self._pools[pool_id], self._promised[pool_id]
+        if self._free[pool_id] < 0 or max(promised, default=0) > pool.gpus_per_instance:
+            return False
+        if pool.gpus_per_instance in self._always_divide or _divide(
+            self._weight(pool, gpus) for gpus in promised
+        ):
+            return True
+        return packs(
+            instances=pool.capacity_instances,
+            gpus_per_instance=pool.gpus_per_instance,
+            replicas_by_gpus=promised,
+        )
+
     def headroom(self, pool_id: str, gpus_per_replica: int, *, more_instances: int = 0) -> int:
         """How many more replicas of a size fit, if the pool had ``more_instances`` than it has."""
         pool = self._pools[pool_id]

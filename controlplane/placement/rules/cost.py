@@ -7,8 +7,8 @@ says of itself, so that plans of any origin are compared alike.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
-from controlplane.costing import PoolCost, pool_costs, replica_micro_usd_per_h
-from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan
+from controlplane.costing import PoolCost, pool_cost, pool_costs, replica_micro_usd_per_h
+from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan, TrafficShare
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.needs import LEVELS, Index, index_of, kept, missing_replicas
 from controlplane.placement.rules.traffic import (
@@ -19,6 +19,10 @@ from controlplane.placement.rules.traffic import (
 )
 from controlplane.placement.supply import Pool
 from controlplane.placement.wishes import WantedDeployment
+
+#: Deployment id -> what each of its allocations' rooms costs.
+_Rents = Mapping[str, Sequence[PoolCost]]
+_NOTHING = PoolCost(0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,15 @@ class PlanCost:
 
     @property
     def total_micro_usd_per_h(self) -> int:
-        return sum(getattr(self, part.name) for part in fields(self))
+        return (
+            self.rent_micro_usd_per_h
+            + self.interruption_micro_usd_per_h
+            + self.refusal_micro_usd_per_h
+            + self.lateness_micro_usd_per_h
+            + self.network_micro_usd_per_h
+            + self.churn_micro_usd_per_h
+            + self.relaxed_micro_usd_per_h
+        )
 
 
 def plan_cost(problem: PlacementProblem, plan: PlacementPlan) -> PlanCost:
@@ -58,10 +70,15 @@ def plan_costs(
     only: Iterable[WantedDeployment] | None = None,
 ) -> Mapping[str, PlanCost]:
     """The objective by deployment id, of ``only`` these where they are given."""
+    return _costs(problem, plan, _rents(problem, plan), problem.deployments if only is None else only)
+
+
+def _costs(
+    problem: PlacementProblem, plan: PlacementPlan, rents: _Rents, wanted: Iterable[WantedDeployment]
+) -> Mapping[str, PlanCost]:
     index = index_of(problem)
-    rents = _rents(problem, plan)
     costs = {}
-    for deployment in problem.deployments if only is None else only:
+    for deployment in wanted:
         entry = plan.by_deployment.get(deployment.deployment_id)
         if entry is None:
             entry = DeploymentPlan(
@@ -76,47 +93,60 @@ def plan_costs(
 def priced(problem: PlacementProblem, plan: PlacementPlan) -> PlacementPlan:
     """The plan with the prices of its rooms, and its objective, filled in."""
     rents = _rents(problem, plan)
-    entries = tuple(_priced(entry, rents.get(entry.deployment_id, ())) for entry in plan.deployments)
+    costs = _costs(problem, plan, rents, problem.deployments).values()
     everything = [rent for found in rents.values() for rent in found]
-    plan = replace(
+    return replace(
         plan,
-        deployments=entries,
+        deployments=tuple(_priced(entry, rents.get(entry.deployment_id, ())) for entry in plan.deployments),
         micro_usd_per_h=sum(rent.share_micro_usd_per_h for rent in everything),
         marginal_micro_usd_per_h=sum(rent.marginal_micro_usd_per_h for rent in everything),
+        objective_micro_usd_per_h=sum(cost.total_micro_usd_per_h for cost in costs),
     )
-    total = plan_cost(problem, plan).total_micro_usd_per_h
-    return replace(plan, objective_micro_usd_per_h=total)
 
 
 def _priced(entry: DeploymentPlan, rents: Sequence[PoolCost]) -> DeploymentPlan:
-    rows = tuple(
-        row
-        if (row.micro_usd_per_h, row.marginal_micro_usd_per_h)
-        == (rent.share_micro_usd_per_h, rent.marginal_micro_usd_per_h)
-        else replace(
+    for row, rent in zip(entry.allocations, rents, strict=True):
+        if (
+            row.micro_usd_per_h != rent.share_micro_usd_per_h
+            or row.marginal_micro_usd_per_h != rent.marginal_micro_usd_per_h
+        ):
+            break
+    else:
+        return entry
+    rows = (
+        replace(
             row,
             micro_usd_per_h=rent.share_micro_usd_per_h,
             marginal_micro_usd_per_h=rent.marginal_micro_usd_per_h,
         )
         for row, rent in zip(entry.allocations, rents, strict=True)
     )
-    return entry if rows == entry.allocations else replace(entry, allocations=rows)
+    return replace(entry, allocations=tuple(rows))
 
 
-def _rents(problem: PlacementProblem, plan: PlacementPlan) -> Mapping[str, Sequence[PoolCost]]:
-    """Deployment id -> what each of its allocations' rooms costs beside all others in its pool."""
+def _rents(problem: PlacementProblem, plan: PlacementPlan) -> _Rents:
+    """What each room costs beside all others in its pool; they are no matter where nothing is reserved."""
+    tariffs = problem.tariff_by_pool
+    alone: dict[tuple[str, int, int], PoolCost] = {}
     places: dict[str, list[tuple[str, int, int, int]]] = {}
     found: dict[str, list[PoolCost]] = {}
     for entry in plan.deployments:
-        found[entry.deployment_id] = [PoolCost(0, 0)] * len(entry.allocations)
+        costs = found[entry.deployment_id] = []
         for index, row in enumerate(entry.allocations):
-            room = (entry.deployment_id, index, row.gpus_per_replica, row.room_replicas)
-            places.setdefault(row.pool_id, []).append(room)
+            key = (row.pool_id, row.gpus_per_replica, row.room_replicas)
+            cost = alone.get(key)
+            if cost is None:
+                pool_id, gpus, replicas = key
+                if tariffs[pool_id].reserved_instances:
+                    places.setdefault(pool_id, []).append((entry.deployment_id, index, gpus, replicas))
+                    cost = _NOTHING
+                else:
+                    cost = pool_cost(tariffs[pool_id], used_gpus=0, gpus_per_replica=gpus, replicas=replicas)
+                    alone[key] = cost
+            costs.append(cost)
     for pool_id, rooms in places.items():
-        costs = pool_costs(
-            problem.tariff_by_pool[pool_id], [(gpus, replicas) for _, _, gpus, replicas in rooms]
-        )
-        for (deployment_id, index, _, _), cost in zip(rooms, costs, strict=True):
+        shared = pool_costs(tariffs[pool_id], [(gpus, replicas) for _, _, gpus, replicas in rooms])
+        for (deployment_id, index, _, _), cost in zip(rooms, shared, strict=True):
             found[deployment_id][index] = cost
     return found
 
@@ -125,27 +155,30 @@ def _entry_cost(
     index: Index, deployment: WantedDeployment, entry: DeploymentPlan, rents: Sequence[PoolCost]
 ) -> PlanCost:
     problem = index.problem
+    weights, pools = problem.weights, problem.pool_by_id
     rent = interruption = refusal = 0
     held = _held(problem, deployment)
     for row, cost in zip(entry.allocations, rents, strict=True):
-        pool = problem.pool_by_id[row.pool_id]
-        marginal = cost.marginal_micro_usd_per_h
+        pool = pools[row.pool_id]
+        marginal, stays = cost.marginal_micro_usd_per_h, held.get(row.pool_id, 0)
         rent += marginal
-        interruption += round(marginal * pool.hazard_per_h * problem.weights.interruption_h)
-        new = max(0, row.room_replicas - held.get(row.pool_id, 0))
-        held[row.pool_id] = max(0, held.get(row.pool_id, 0) - row.room_replicas)
-        if new and pool.obtainability < 1:
+        if pool.hazard_per_h:
+            interruption += round(marginal * pool.hazard_per_h * weights.interruption_h)
+        new = row.room_replicas - stays
+        if stays:
+            held[row.pool_id] = max(0, -new)
+        if new > 0 and pool.obtainability < 1:
             rented_new = min(marginal, new * replica_price(problem, pool, row.gpus_per_replica))
-            refusal += round(rented_new * (1 - pool.obtainability) * problem.weights.refusal_h)
-    lateness, network = _traffic_costs(problem, deployment, entry)
+            refusal += round(rented_new * (1 - pool.obtainability) * weights.refusal_h)
+    lateness, network, hours = _lasting(index, deployment, entry)
     return PlanCost(
         rent_micro_usd_per_h=rent,
         interruption_micro_usd_per_h=interruption,
         refusal_micro_usd_per_h=refusal,
         lateness_micro_usd_per_h=lateness,
         network_micro_usd_per_h=network,
-        churn_micro_usd_per_h=_churn(problem, deployment, entry.allocations),
-        relaxed_micro_usd_per_h=_relaxed(index, deployment, entry.allocations),
+        churn_micro_usd_per_h=_churn(problem, deployment, held) if any(held.values()) else 0,
+        relaxed_micro_usd_per_h=round(hours * index.wish_micro_usd_per_h(deployment)) if hours else 0,
     )
 
 
@@ -176,27 +209,34 @@ def _held(problem: PlacementProblem, deployment: WantedDeployment) -> dict[str, 
     return held
 
 
-def _churn(problem: PlacementProblem, deployment: WantedDeployment, rows: Iterable[Allocation]) -> int:
-    left = _held(problem, deployment)
-    for row in rows:
-        if row.pool_id in left:
-            left[row.pool_id] -= row.room_replicas
+def _churn(problem: PlacementProblem, deployment: WantedDeployment, gone: Mapping[str, int]) -> int:
+    """``gone``: pool id -> replicas that run there and have no room there any more."""
     gpus = {row.pool_id: row.gpus_per_replica for row in problem.current_of(deployment.deployment_id)}
     return sum(
         replicas * leaving_micro_usd_per_h(problem, deployment, problem.pool_by_id[pool_id], gpus[pool_id])
-        for pool_id, replicas in left.items()
-        if replicas > 0
+        for pool_id, replicas in gone.items()
+        if replicas
     )
 
 
+def _lasting(index: Index, deployment: WantedDeployment, entry: DeploymentPlan) -> tuple[int, int, float]:
+    """(lateness, network, hours of broken wishes): what an entry costs whatever the prices, and beside whomever."""
+    demands = index.problem.demands_of(deployment.deployment_id)
+
+    def work_out() -> tuple[int, int, float]:
+        lateness, network = _traffic_costs(index.problem, deployment, entry.traffic)
+        return lateness, network, _relaxed_h(index, deployment, entry.allocations)
+
+    facts = (deployment, demands, entry.allocations, entry.traffic)
+    return index.memory.of("lasting costs", deployment.deployment_id, facts, work_out)
+
+
 def _traffic_costs(
-    problem: PlacementProblem, deployment: WantedDeployment, entry: DeploymentPlan
+    problem: PlacementProblem, deployment: WantedDeployment, traffic: Iterable[TrafficShare]
 ) -> tuple[int, int]:
-    if not entry.traffic:
-        return 0, 0
     demands = {row.origin_region: row for row in problem.demands_of(deployment.deployment_id)}
     lateness = network = 0.0
-    for share in entry.traffic:
+    for share in traffic:
         demand = demands.get(share.origin_region)
         if demand is None:
             continue
@@ -206,7 +246,7 @@ def _traffic_costs(
     return round(lateness), round(network)
 
 
-def _relaxed(index: Index, deployment: WantedDeployment, rows: Sequence[Allocation]) -> int:
+def _relaxed_h(index: Index, deployment: WantedDeployment, rows: Sequence[Allocation]) -> float:
     """Broken wishes. Survivability counts by each kind given up, and it and latency by the replicas they are for."""
     problem, needs = index.problem, index.needs(deployment)
     weights = problem.weights
@@ -217,5 +257,4 @@ def _relaxed(index: Index, deployment: WantedDeployment, rows: Sequence[Allocati
         for row in rows
     ):
         hours += weights.relaxed_latency_h * needs.size
-    hours += weights.missing_replica_h * missing_replicas(index, deployment, rows)
-    return round(hours * needs.wish_micro_usd_per_h)
+    return hours + weights.missing_replica_h * missing_replicas(index, deployment, rows)

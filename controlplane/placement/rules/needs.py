@@ -13,6 +13,7 @@ from controlplane.costing import replica_micro_usd_per_h
 from controlplane.placement.plan import Allocation
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.filters import lawful, locatable, runnable
+from controlplane.placement.rules.memory import Memory, memory_for
 from controlplane.placement.supply import CurrentAssignment, DomainKind, PerformanceProfile, Pool
 from controlplane.placement.wishes import Survivability, WantedDeployment
 
@@ -45,16 +46,12 @@ class Needs:
     served:        part of the demand that is planned for: 1, or less where ``max_replicas`` bounds it, or 0
     replicas:      so many must be ready at least (1 where ``min_replicas`` is 0: a place to start in)
     size:          so many replicas it takes while nothing is lost, of those that serve most
-    wish_micro_usd_per_h: what one hour of ``Weights`` for a broken wish costs: the dearest price of a replica that it
-                   could get (1 USD/h at least), times 1 for the lowest priority in the problem and up to twice that,
-                   rank by rank, for higher ones
     """
 
     share_by_type: Mapping[str, float]
     served: float
     replicas: int
     size: int
-    wish_micro_usd_per_h: int
 
     def share(self, pool: Pool) -> float:
         """Part of the whole demand that a replica on ``pool`` serves."""
@@ -72,35 +69,55 @@ def kind_of(deployment: WantedDeployment) -> tuple[tuple[object, ...], tuple[obj
     )
 
 
-def index_of(problem: PlacementProblem) -> "Index":
-    """The problem's index, made when it is first asked for."""
+def index_of(problem: PlacementProblem, *, former: PlacementProblem | None = None) -> "Index":
+    """The problem's index, made when it is first asked for.
+
+    former: an earlier moment of the same world; what was worked out there and is the same still is taken over
+    """
     found = problem.memo.get(__name__)
     if not isinstance(found, Index):
-        found = problem.memo[__name__] = Index(problem)
+        known = index_of(former).memory if former is not None else None
+        found = problem.memo[__name__] = Index(problem, memory_for(problem, known))
     return found
 
 
 class Index:
     """What is asked again and again of one problem, worked out once."""
 
-    def __init__(self, problem: PlacementProblem) -> None:
+    def __init__(self, problem: PlacementProblem, memory: Memory | None = None) -> None:
         self.problem = problem
+        self.memory = Memory() if memory is None else memory
         self._usable: dict[object, tuple[Pool, ...]] = {}
         self._allowed: dict[object, Mapping[str, bool]] = {}
         self._runnable: dict[object, Sequence[Pool]] = {}
         self._dearest: dict[object, int] = {}
-        self._profiles: dict[object, Sequence[PerformanceProfile]] = {}
         self._needs: dict[str, Needs] = {}
 
     def usable(self, deployment: WantedDeployment) -> tuple[Pool, ...]:
         """Pools that the law and the hardware allow, open or not, by name of cluster and pool."""
-        law, hardware = kind = kind_of(deployment)
+        kind = kind_of(deployment)
         found = self._usable.get(kind)
         if found is None:
-            here, runs = self._clusters_allowed(law, deployment), self._pools_runnable(hardware, deployment)
-            found = tuple(pool for pool in runs if here[pool.cluster_id])
-            self._usable[kind] = found
+            ids = self.memory.of_kind("usable", kind, lambda: self._usable_ids(deployment))
+            found = self._usable[kind] = tuple(self.problem.pool_by_id[pool_id] for pool_id in ids)
         return found
+
+    def _usable_ids(self, deployment: WantedDeployment) -> Sequence[str]:
+        law, hardware = kind_of(deployment)
+        here, runs = self._clusters_allowed(law, deployment), self._pools_runnable(hardware, deployment)
+        return [pool.pool_id for pool in runs if here[pool.cluster_id]]
+
+    def lawful_clusters(self, deployment: WantedDeployment) -> frozenset[str]:
+        """Ids of clusters that the rules let in which bind always, also what runs already."""
+        law = (deployment.residency, deployment.providers_allowed, deployment.providers_denied)
+        return self.memory.of_kind("lawful", law, lambda: self._lawful_clusters(deployment))
+
+    def _lawful_clusters(self, deployment: WantedDeployment) -> frozenset[str]:
+        clusters = self.problem.cluster_by_id
+        one_pool = {pool.cluster_id: pool for pool in self.problem.pools}
+        return frozenset(
+            name for name, pool in one_pool.items() if not lawful(deployment, pool, clusters[name])
+        )
 
     def _clusters_allowed(self, law: object, deployment: WantedDeployment) -> Mapping[str, bool]:
         """Cluster id -> whether the rules about places let it in; they are the same for all its pools."""
@@ -154,6 +171,9 @@ class Index:
         Where a cluster's zone (or region) is not recorded, the next wider kind stands for it; and a cluster of unknown
         zone may be in any zone of its region. Both err on losing more.
         """
+        return self.memory.of_kind("losses", "all", self._losses)
+
+    def _losses(self) -> Mapping[str, Mapping[DomainKind, frozenset[str]]]:
         zones_by_region: dict[str, set[str]] = {}
         for cluster in self.problem.clusters:
             for region in cluster.domains("region"):
@@ -179,7 +199,9 @@ class Index:
     @cached_property
     def widest_losses(self) -> Mapping[Survivability, Mapping[str, tuple[str, ...]]]:
         """Survivability -> pool id -> the losses that take it, without those that another one contains."""
-        return {level: self._widest(kinds_covered(level)) for level in LEVELS}
+        return self.memory.of_kind(
+            "losses", "widest", lambda: {level: self._widest(kinds_covered(level)) for level in LEVELS}
+        )
 
     def _widest(self, kinds: Sequence[DomainKind]) -> Mapping[str, tuple[str, ...]]:
         taken: dict[str, set[str]] = {}
@@ -205,10 +227,22 @@ class Index:
 
     def needs(self, deployment: WantedDeployment) -> Needs:
         """What a deployment of the problem needs."""
-        found = self._needs.get(deployment.deployment_id)
+        name = deployment.deployment_id
+        found = self._needs.get(name)
         if found is None:
-            found = self._needs[deployment.deployment_id] = self._needs_of(deployment)
+            facts = (deployment, self.problem.demands_of(name))
+            found = self.memory.of("needs", name, facts, lambda: self._needs_of(deployment))
+            self._needs[name] = found
         return found
+
+    def wish_micro_usd_per_h(self, deployment: WantedDeployment) -> int:
+        """What one hour of ``Weights`` for a broken wish costs.
+
+        The dearest price of a replica that the deployment could get (1 USD/h at least), times 1 for the lowest
+        priority in the problem and up to twice that, rank by rank, for higher ones.
+        """
+        dearest = max(self._dearest_of(deployment), LEAST_WISH_MICRO_USD_PER_H)
+        return round(dearest * self._weight_by_priority[deployment.priority])
 
     def _needs_of(self, deployment: WantedDeployment) -> Needs:
         pools = self.usable(deployment)
@@ -217,19 +251,10 @@ class Index:
         best = max(shares.values(), default=0.0)
         served = min(1.0, deployment.max_replicas * best) if shares else 0.0
         size = max(replicas, math.ceil(served / best - TOLERANCE)) if shares else replicas
-        return Needs(
-            share_by_type=shares,
-            served=served,
-            replicas=replicas,
-            size=size,
-            wish_micro_usd_per_h=round(
-                max(self._dearest_of(deployment, pools), LEAST_WISH_MICRO_USD_PER_H)
-                * self._weight_by_priority[deployment.priority]
-            ),
-        )
+        return Needs(share_by_type=shares, served=served, replicas=replicas, size=size)
 
-    def _dearest_of(self, deployment: WantedDeployment, pools: Sequence[Pool]) -> int:
-        """The dearest replica among ``pools``, which are the same for deployments of one kind."""
+    def _dearest_of(self, deployment: WantedDeployment) -> int:
+        """The dearest replica in the pools that it could use, which are the same for deployments of one kind."""
         key = kind_of(deployment)
         if key not in self._dearest:
             prices = (
@@ -238,7 +263,7 @@ class Index:
                     gpus_per_instance=pool.gpus_per_instance,
                     gpus=deployment.gpus_per_replica,
                 )
-                for pool in pools
+                for pool in self.usable(deployment)
             )
             self._dearest[key] = max(prices, default=0)
         return self._dearest[key]
@@ -259,12 +284,16 @@ class Index:
         self, deployment: WantedDeployment, pools: Sequence[Pool]
     ) -> Sequence[PerformanceProfile]:
         """What was measured on the types of ``pools``, which are the same for deployments of one kind."""
-        key = (kind_of(deployment), deployment.model_version_id)
-        if key not in self._profiles:
-            types = dict.fromkeys(pool.instance_type_id for pool in pools)
-            found = (self.problem.profile_of(deployment, instance_type_id) for instance_type_id in types)
-            self._profiles[key] = [profile for profile in found if profile is not None]
-        return self._profiles[key]
+        types = dict.fromkeys(pool.instance_type_id for pool in pools)
+        return self.memory.of_kind(
+            "profiles",
+            (kind_of(deployment), deployment.model_version_id),
+            lambda: [
+                profile
+                for profile in (self.problem.profile_of(deployment, one) for one in types)
+                if profile is not None
+            ],
+        )
 
 
 def room_counted(deployment: WantedDeployment, row: Room) -> int:

@@ -8,6 +8,7 @@ successor wait. For everybody else the whole occupancy counts until it is over.
 from collections.abc import Iterable, Iterator
 
 from controlplane.placement.plan import Allocation
+from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.supply import CurrentAssignment, Occupancy
 
 
@@ -26,3 +27,12 @@ def beyond_successors(
             taken_over[occupancy.pool_id] = left - swapped * occupancy.gpus_per_replica
         if occupancy.replicas > swapped:
             yield occupancy.pool_id, occupancy.gpus_per_replica, occupancy.replicas - swapped
+
+
+def outgoing(problem: PlacementProblem) -> Iterator[tuple[str, int, int]]:
+    """(pool id, GPUs per replica, replicas) that are on their way out, beyond what now runs in their place."""
+    by_deployment: dict[str, list[Occupancy]] = {}
+    for occupancy in problem.occupancies:
+        by_deployment.setdefault(occupancy.deployment_id, []).append(occupancy)
+    for deployment_id, rows in by_deployment.items():
+        yield from beyond_successors(rows, problem.current_of(deployment_id))

@@ -132,7 +132,7 @@ class Demanders:
                 hours.append(weights.relaxed_survivability_h * needs.size)
             if deployment.slo.ttft_s_p95 is not None:
                 hours.append(weights.relaxed_latency_h * needs.size)
-            self.floor[number] = min(hours) * needs.wish_micro_usd_per_h
+            self.floor[number] = min(hours) * offers.index.wish_micro_usd_per_h(deployment)
         else:
             reach = (False, True) if deployment.slo.ttft_s_p95 is not None else (False,)
             offered = [offers.offer(number, level, far=far) for level in levels for far in reach]

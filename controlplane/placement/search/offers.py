@@ -195,7 +195,9 @@ class Offers:
             gone=float(gone),
             losses=self._losses_of(level, tuple(keys)),
             penalty=self._penalty(deployment, needs, level, far=far),
-            missing=problem.weights.missing_replica_h * needs.wish_micro_usd_per_h if short else 0.0,
+            missing=problem.weights.missing_replica_h * self.index.wish_micro_usd_per_h(deployment)
+            if short
+            else 0.0,
         )
 
     def _penalty(
@@ -206,7 +208,7 @@ class Offers:
             LEVELS.index(deployment.survivability) - LEVELS.index(level)
         ) * weights.relaxed_survivability_h
         hours += weights.relaxed_latency_h if far else 0.0
-        return hours * needs.size * needs.wish_micro_usd_per_h
+        return hours * needs.size * self.index.wish_micro_usd_per_h(deployment)
 
     def room_of(self, offer: Offer, position: int) -> float:
         """The GPUs that a replica keeps from others of its size: a share of an instance."""

@@ -35,11 +35,13 @@ def with_pool(world: PlacementProblem, pool_id: str, **fields: Any) -> Placement
     ("change", "touched"),
     [
         (lambda world: world, set()),
-        (lambda world: with_pool(world, "p-us-on_demand", capacity_instances=2), {"d-first"}),
+        (lambda world: with_pool(world, "p-us-on_demand", capacity_instances=2), set()),
+        (lambda world: with_pool(world, "p-us-on_demand", capacity_instances=0), {"d-first"}),
         (lambda world: with_pool(world, "p-us-on_demand", instance_micro_usd_per_h=1_100_000), {"d-first"}),
         (lambda world: with_pool(world, "p-us-on_demand", closed="not schedulable"), {"d-first"}),
         (lambda world: with_pool(world, "p-jp-on_demand", capacity_instances=0), {"d-second"}),
         (lambda world: with_pool(world, "p-eu-on_demand", capacity_instances=9), set()),
+        (lambda world: with_pool(world, "p-us-on_demand", capacity_instances=9), set()),
         (lambda world: with_pool(world, "p-eu-on_demand", instance_micro_usd_per_h=500_000), {"d-first"}),
         (lambda world: with_pool(world, "p-eu-on_demand", instance_micro_usd_per_h=990_000), set()),
         (
@@ -110,11 +112,19 @@ def test_what_is_touched_moves_for_money_only_where_that_pays_for_the_move() -> 
 @settings(max_examples=200, deadline=None)
 @given(whole_problems(), st.data())
 def test_answers_to_events_break_no_rule(world: PlacementProblem, data: st.DataObject) -> None:
-    """Pools that shrink and deployments that change: touched ones are placed lawfully, the others stay as they are."""
+    """Pools that shrink and deployments that change: touched ones are placed lawfully, the others stay as they are.
+
+    What was remembered of the world before says nothing else than what is found out anew.
+    """
     plan = solve(world)
     before = adopted(world, plan)
+    resolve(before, plan, touched_by(replace(before), before))
+    factor = data.draw(st.sampled_from((1.0, 3.0)))
     after = replace(
         before,
+        demands=tuple(
+            replace(one, requests_per_s_p95=one.requests_per_s_p95 * factor) for one in before.demands
+        ),
         pools=tuple(
             replace(one, capacity_instances=data.draw(st.sampled_from((one.capacity_instances, 0))))
             for one in before.pools
@@ -127,5 +137,7 @@ def test_answers_to_events_break_no_rule(world: PlacementProblem, data: st.DataO
     touched = touched_by(before, after)
     again = resolve(after, plan, touched)
     check(after, again)
+    assert again == resolve(replace(after), replace(plan), touched)
+    assert touched == touched_by(replace(before), replace(after))
     assert [entry.deployment_id for entry in again.deployments] == list(after.deployment_by_id)
     assert touched_by(after, after) == frozenset()
