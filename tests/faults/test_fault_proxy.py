@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.fault_proxy import fault_proxy, is_callers
+from tests.support.fault_proxy import Sockets, fault_proxy
 from tests.support.gateway import run
 from tests.support.waiting import eventually_async
 
@@ -123,9 +123,9 @@ def test_the_kernel_says_whose_a_socket_is() -> None:
         async with _echo() as port:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             own = writer.get_extra_info("sockname")[1]
-            assert is_callers(own, frozenset({os.getpid()}))
-            assert not is_callers(own, frozenset({os.getppid()}))
-            assert not is_callers(own, frozenset({2**22 + 1}))
+            assert Sockets(frozenset({os.getpid()})).own(own, port)
+            assert not Sockets(frozenset({os.getpid()})).own(own, port + 1)
+            assert not Sockets(frozenset({os.getppid(), 2**22 + 1})).own(own, port)
             writer.close()
 
     run(scenario())

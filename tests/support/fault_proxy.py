@@ -10,12 +10,12 @@ A server that is dead refuses connections, and so must a proxy in front of it: w
 
 import asyncio
 import contextlib
+import re
 import socket
 import struct
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any, cast
-
-import psutil
 
 _ERROR = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _LOOK_EVERY_S = 0.05
@@ -29,13 +29,28 @@ def reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
-def is_callers(port: int, pids: frozenset[int]) -> bool:
-    """Whether a socket of one of these processes has this port of ours."""
-    for pid in pids:
-        with contextlib.suppress(psutil.Error):
-            if any(one.laddr.port == port for one in psutil.Process(pid).net_connections(kind="tcp4")):
-                return True
-    return False
+class Sockets:
+    """The sockets of some processes, as the kernel has them now; looked up without a library, as there may be many."""
+
+    def __init__(self, pids: frozenset[int]) -> None:
+        self._inodes = {inode for pid in pids for inode in _inodes(pid)}
+        self._table = Path("/proc/net/tcp").read_bytes() if self._inodes else b""
+
+    def own(self, port: int, to_port: int) -> bool:
+        """Whether one of theirs goes from this port of ours to that one."""
+        line = re.search(rb"0100007F:%04X 0100007F:%04X (.*)" % (port, to_port), self._table)
+        return line is not None and line[1].split()[6].decode() in self._inodes
+
+
+def _inodes(pid: int) -> list[str]:
+    found = []
+    with contextlib.suppress(OSError):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                name = str(entry.readlink())
+                if name.startswith("socket:["):
+                    found.append(name[8:-1])
+    return found
 
 
 class _Half(asyncio.Protocol):
@@ -53,6 +68,8 @@ class _Half(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.waiting += data
+        if self.calls and not self.way.cut and (late_s := self.way.proxy.late_s()):
+            self.way.hesitate(late_s)
         self.way.move(self)
 
     def eof_received(self) -> bool:
@@ -124,6 +141,11 @@ class _Way:
         elif half.ended and other.transport.can_write_eof():
             other.transport.write_eof()
 
+    def hesitate(self, late_s: float) -> None:
+        """What was just sent arrives so much later."""
+        self.cut = True
+        asyncio.get_running_loop().call_later(late_s, self.mend)
+
     def mend(self) -> None:
         self.cut = False
         self.move(self.near)
@@ -131,13 +153,18 @@ class _Way:
 
 
 class FaultProxy:
-    """In front of ``target``. ``answers_errors``: each request is answered 500 by the proxy."""
+    """In front of ``target``.
+
+    answers_errors: each request is answered 500 by the proxy
+    hesitates:      asked of all that a caller sends: by how many seconds it is late; 0 for not at all
+    """
 
     def __init__(self, target: tuple[str, int]) -> None:
         self.target = target
         self.port = 0
         self.ways: set[_Way] = set()
         self.answers_errors = False
+        self.hesitates: Callable[[], float] | None = None
         self._cut_for: frozenset[int] | None = frozenset()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -169,9 +196,11 @@ class FaultProxy:
     def cut(self, callers: frozenset[int] | None) -> None:
         """Silence for calls of these processes; ``None``: for all."""
         self._cut_for = callers
+        sockets = Sockets(callers or frozenset())
         for way in self.ways:
             if way.near.transport is not None:
-                way.cut = self.cuts(way.near.transport.get_extra_info("peername")[1])
+                port = way.near.transport.get_extra_info("peername")[1]
+                way.cut = callers is None or sockets.own(port, self.port)
 
     def mend(self) -> None:
         """All is well again on the way."""
@@ -181,9 +210,12 @@ class FaultProxy:
 
     def cuts(self, port: int) -> bool:
         """Whether the caller at this port of ours gets silence."""
-        if self._cut_for is None:
-            return True
-        return bool(self._cut_for) and is_callers(port, self._cut_for)
+        if not self._cut_for:
+            return self._cut_for is None
+        return Sockets(self._cut_for).own(port, self.port)
+
+    def late_s(self) -> float:
+        return self.hesitates() if self.hesitates is not None else 0.0
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

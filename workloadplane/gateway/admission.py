@@ -34,6 +34,10 @@ def authorise(registry: Registry, request: Request, *, now: float) -> Caller | F
     secret = _secret(headers)
     if secret is None:
         return errors.missing_key()
+    if not registry.has_tables:
+        return (
+            errors.tables_missing()
+        )  # nobody is told that a key or a model does not exist who was not looked up
     entry = _in_force(registry, hashlib.sha256(secret).digest(), now)
     if entry is None:
         return errors.wrong_key()

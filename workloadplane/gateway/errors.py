@@ -176,6 +176,17 @@ def wrong_key() -> Failure:
     )
 
 
+def tables_missing() -> Failure:
+    return Failure(
+        503,
+        _SERVER,
+        "gateway_starting",
+        "This gateway does not know yet which keys and models there are; try again shortly.",
+        retry_after_s=1,
+        unready=True,
+    )
+
+
 def scope_missing(scope: str) -> Failure:
     return Failure(
         403,

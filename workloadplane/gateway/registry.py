@@ -176,6 +176,11 @@ class Registry:
             return self._keys.table if self._keys else None
         return self._routing.table if kind == "routing" and self._routing else None
 
+    @property
+    def has_tables(self) -> bool:
+        """Whether it is known which keys and which deployments there are."""
+        return self._keys is not None and self._routing is not None
+
     def not_ready_because(self) -> list[str]:
         """What is missing to serve at all; empty = ready."""
         missing = []

@@ -27,13 +27,18 @@ _ENDS_WITHIN_S = 60.0
 
 @dataclass
 class Cell:
-    """What happened in one. ``settled_s``: from the end of the faults until all was as before."""
+    """What happened in one.
+
+    settled_s:  from the end of the faults until all was as before
+    waited_for: what was not as before, and for how long
+    """
 
     name: str
     figures: Figures = field(default_factory=Figures)
     findings: Findings = field(default_factory=Findings)
     settled_s: float = 0.0
     lag_s: float = 0.0
+    waited_for: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -91,6 +96,10 @@ class Runner:
                 return self._world.clusters_of.get(one.last.replica_id, EU)
         return EU
 
+    async def settle(self) -> None:
+        """Wait until everybody is served."""
+        await eventually_async(self._all_served, within_s=_SETTLES_WITHIN_S, what="everybody is served")
+
     async def play(self, makers: tuple[Maker, ...]) -> Cell | None:
         """One cell; None where this machine can't make one of its faults."""
         if not all(is_possible(maker, self._world) for maker in makers):
@@ -108,13 +117,24 @@ class Runner:
         began_s = monotonic()
         await self._hold(faults)
         try:
-            cell.settled_s = await self._world.settle(_SETTLES_WITHIN_S)
+            cell.settled_s = await self._world.settle(_SETTLES_WITHIN_S, cell.waited_for)
+            await eventually_async(
+                self._all_served, within_s=_SETTLES_WITHIN_S, what="everybody is served again"
+            )
         except AssertionError as error:
             cell.findings.unsettled.append(str(error))
         await self._judge(cell, faults, first, began_s)
         self.matrix.cells.append(cell)
         self.matrix.findings.add(cell.findings)
         return cell
+
+    def _all_served(self) -> bool:
+        """Whether each deployment was served lately, and nothing has failed."""
+        recent = [
+            one for one in self._load.asked[-200:] if one.attempts and one.last.ended_s > monotonic() - 0.7
+        ]
+        served = {one.deployment for one in recent if one.last.end == "whole"}
+        return served == set(self._load.deployments) and not any(one.last.failed for one in recent)
 
     async def _hold(self, faults: list[Fault]) -> None:
         put: list[Fault] = []

@@ -81,8 +81,8 @@ class Load:
     seed: int = 0
     asked: list[Asked] = field(default_factory=list)
     lag_s: float = 0.0
-    stream_tokens: int = 24
-    rest_s: tuple[float, float] = (0.5, 2.5)
+    stream_tokens: int = 16
+    rest_s: tuple[float, float] = (1.0, 3.5)
     _over: bool = False
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 

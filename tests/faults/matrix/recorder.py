@@ -101,14 +101,14 @@ def _door_may_end(one: Attempt, allowed: Allowed) -> bool:
     return one.door in allowed.doors
 
 
-def outside_residency(asked: Iterable[Asked], clusters_of: dict[str, str]) -> list[str]:
+def outside_residency(asked: Iterable[Asked], clusters_of: dict[str, str], inside: str = EU) -> list[str]:
     """Of a deployment that may be served in the EU alone, by the machine of the replica that answered."""
     return [
         f"{each.request_id} was served in {clusters_of[each.replica_id]}"
         for one in asked
         if one.deployment == EU_ONLY
         for each in one.attempts
-        if clusters_of.get(each.replica_id, EU) != EU
+        if clusters_of.get(each.replica_id, inside) != inside
     ]
 
 

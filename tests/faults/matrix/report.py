@@ -63,3 +63,10 @@ def of_matrix(matrix: Matrix) -> list[Measure]:
     cut = sum(cell.figures.cut for cell in matrix.cells)
     name = "streams cut together with the gateway that held their connection"
     return [*measures, Measure(name, "–", f"{cut:,} of {matrix.requests:,}")]
+
+
+def of_absence(cell: Cell, away_s: float) -> list[Measure]:
+    """What clients noticed of a control plane that was away."""
+    seen = cell.figures
+    told = f"{seen.failed_first} of {seen.asked:,} ({seen.nowhere} of the pair, which fails closed, apart)"
+    return [Measure(f"control plane away for {away_s:g} s: added errors", "0", told, seen.failed_first == 0)]

@@ -45,8 +45,8 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {
     },
 }
 REPLICAS = {EU_ONLY: 2, ACTIVE_ACTIVE: 3, ACTIVE_PASSIVE: 2}
-#: A token every 40 ms, so that streams last and a hundred of them are no load to speak of.
-TEMPO = 5.0
+#: A token every 64 ms, so that streams last and a hundred of them are no load to speak of.
+TEMPO = 8.0
 _DISK_MIB = 24
 _RUNG_S = "0.5"
 
@@ -225,19 +225,22 @@ class World:
                 return f"{cluster} sees {states}"
         return ""
 
-    async def settle(self, within_s: float = 60.0) -> float:
-        """Wait until all is as before, then how long it took. Raises AssertionError."""
-        began_s, last, looked = monotonic(), "", 0
-        while True:
-            last = await asyncio.to_thread(self.unsettled)
-            if not last:
-                return monotonic() - began_s
+    async def settle(self, within_s: float = 60.0, waited_for: dict[str, float] | None = None) -> float:
+        """Wait until all is as before, then how long it took. ``waited_for``: to write down for what, and how long.
+
+        Raises AssertionError.
+        """
+        began_s, looked = monotonic(), 0
+        waited = {} if waited_for is None else waited_for
+        while last := await asyncio.to_thread(self.unsettled):
             if monotonic() - began_s > within_s:
                 raise AssertionError(f"not settled after {within_s:.0f} s: {last}")
             looked += 1
             if looked % 8 == 0 and "not running" in last:
                 await self.restart_dead()
             await asyncio.sleep(0.2)
+            waited[last] = monotonic() - began_s
+        return monotonic() - began_s
 
     # -- making it -----------------------------------------------------------------------------------
 

@@ -177,20 +177,33 @@ def test_wrong_options_are_one_line(tmp_path: Path) -> None:
     "name", ["tables/routing.json", "tables/keyset.json", "endpoints.json", "identity.json"]
 )
 def test_damaged_files_are_passed_over(tmp_path: Path, name: str) -> None:
-    """A flipped bit or a cut file leaves the gateway alive and not ready, never serving something else."""
+    """A flipped bit or a cut file leaves the gateway alive and not ready, never serving something else.
+
+    It says so, instead of telling a client that its key or its model does not exist.
+    """
 
     async def scenario() -> None:
         state = agent_state(tmp_path / "agent", 1)
-        path = state.directory / name
-        whole = path.read_bytes()
+        file = state.directory / name
+        whole = file.read_bytes()
         for number, damaged in enumerate((whole[:-1], whole[:100] + b"#" + whole[101:], b"")):
-            path.write_bytes(damaged)
+            file.write_bytes(damaged)
             async with (
                 gateway(tmp_path / f"gateway-{number}", state) as running,
                 httpx.AsyncClient(base_url=running.url) as client,
             ):
                 assert (await client.get("/livez")).status_code == 200
                 assert (await client.get("/readyz")).status_code == 503
+                if name != "endpoints.json":
+                    for path in (URL, "/v1/models"):
+                        answer = await client.request(
+                            "POST" if path == URL else "GET", path, headers=AUTHORIZED
+                        )
+                        assert (answer.status_code, answer.json()["error"]["code"]) == (
+                            503,
+                            "gateway_starting",
+                        )
+                        assert answer.headers["retry-after"] == "1"
 
     run(scenario())
 
