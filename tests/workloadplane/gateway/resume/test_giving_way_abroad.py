@@ -113,13 +113,13 @@ def test_a_region_that_is_lost_while_the_stream_waits(tmp_path: Path) -> None:
             for connection in list(us.process._gateway.connections):
                 connection.abort()
             await one
+            (record,) = await eu.usage_of(1)
+            assert (record.outcome, record.output_tokens) == ("ok", 200)
+            assert record.served_cluster_id == "c-eu"
             whole = Asked()
             await whole.ask(eu, SECRET, BODY)
             assert text_of(greedy.content) == text_of(whole.content)
             assert greedy.content.endswith(b"data: [DONE]\n\n")
-            (record,) = await eu.usage_of(1)
-            assert (record.outcome, record.output_tokens) == ("ok", 200)
-            assert record.served_cluster_id == "c-eu"
             await eventually_async(lambda: not us.process._context.room)
             assert not us.process._context.registry.promised
             await asyncio.wait({two})
