@@ -72,6 +72,27 @@ def reader(data: bytes) -> None:
     if failure is not None:
         assert 400 <= failure.status < 500
         errors.encode(failure)
+    assert _known(pieces, remembers=True) == _known(pieces, remembers=False)
+
+
+def _known(pieces: list[bytes], *, remembers: bool) -> tuple[list[object], bool]:
+    """What becomes of the same reads three times over, with a memory for heads that came before or without one."""
+    reader = RequestReader(_LIMITS)
+    seen: list[object] = []
+    for piece in 3 * pieces:
+        if remembers:
+            one = reader.take(piece)
+            reader.ready += [one] if one is not None else []
+        else:
+            reader.feed(piece)
+        for r in reader.ready:
+            told = {name: value for name, value in r.headers.items() if name != b"content-length"}
+            seen.append((r.method, r.path, r.query, r.body, told, r.keep_alive, r.is_upgrade))
+        reader.ready.clear()
+        if reader.request.failure is not None:
+            break
+    reader.feed(b"")
+    return seen, reader.request.failure is not None
 
 
 # Bodies

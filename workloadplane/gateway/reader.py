@@ -17,7 +17,13 @@ import msgspec
 from workloadplane.gateway import errors
 from workloadplane.gateway.errors import Failure
 from workloadplane.gateway.limits import Limits
-from workloadplane.gateway.remembered import Around, around_length, content_of
+from workloadplane.gateway.remembered import (
+    HEAD_BYTES_MAX,
+    Around,
+    around_length,
+    content_of,
+    is_without_content,
+)
 from workloadplane.gateway.websocket.handshake import is_upgrade
 
 if TYPE_CHECKING:
@@ -114,7 +120,9 @@ class RequestReader:
         "_dead",
         "_framing_bytes",
         "_gathered",
+        "_head_alone",
         "_head_bytes",
+        "_held_back",
         "_last_head",
         "_limits",
         "_parser",
@@ -137,21 +145,49 @@ class RequestReader:
         self._dead = False
         self._last_head = 0
         self._remembered: _Remembered | None = None
+        self._held_back = b""  # a head that came before, whose body has not come
+        #: What the read brought that began the request at hand, if that was its head and no more.
+        self._head_alone = b""
         self._begin()
+
+    def take(self, data: bytes) -> Request | None:
+        """Take bytes while no other request is at hand: the request that ends with them, if that is all there is.
+
+        Anything else is as ``feed`` leaves it; or ``holds_back`` is true, and the next bytes tell.
+        """
+        request = self.whole(data)
+        if request is not None:
+            return request
+        known = self._remembered
+        began = self.is_idle
+        if began and known is not None and is_without_content(data, known.head):
+            self._held_back = data
+            return None
+        head_alone = self._head_alone
+        self.feed(data)
+        if len(self.ready) == 1 and self.is_idle and self.request.failure is None:
+            request = self.ready.pop()
+            if began or head_alone:
+                self.remember(data if began else head_alone, request)
+            return request
+        if began and self.head_complete and not self._body_bytes and len(data) <= HEAD_BYTES_MAX:
+            self._head_alone = data
+        return None
 
     def whole(self, data: bytes) -> Request | None:
         """The request that ``data`` is, where the connection is idle and its head came before; else ``feed`` it."""
         known = self._remembered
         if known is None or self._begun or self._framing_bytes or self.upgraded is not None:
             return None
-        body = content_of(data, known.head)
+        body = content_of(self._held_back + data if self._held_back else data, known.head)
         if body is None or len(body) > self._limits.body_bytes_max:
             return None
+        self._held_back = b""
         like = known.request
         return Request(like.method, like.path, like.query, like.headers, body, known.derived)
 
     def remember(self, data: bytes, request: Request) -> None:
-        """``data`` was this one request. Its head is kept when it comes for the second time."""
+        """``data`` was this one request, or its head. That is kept when it comes for the second time."""
         odd = request.http_1_0 or request.is_upgrade or request.head_only or not request.keep_alive
         if odd or request.failure is not None or len(request.headers) > _REMEMBERED_HEADERS_MAX:
             return
@@ -181,9 +217,12 @@ class RequestReader:
         self._head_bytes = 0
         self._framing_bytes = 0
         self._chunked = False
+        self._head_alone = b""
 
     def feed(self, data: bytes) -> None:
         """Take bytes; what came of them is in ``ready``, ``request`` and ``request.failure``."""
+        if self._held_back:
+            data, self._held_back = self._held_back + data, b""
         if len(data) <= _SLICE_BYTES:
             self._feed(data)
             return
@@ -229,7 +268,12 @@ class RequestReader:
     @property
     def is_idle(self) -> bool:
         """Whether no byte of a further request has come."""
-        return not self._begun and not self._framing_bytes and self.upgraded is None
+        return not (self._begun or self._framing_bytes or self._held_back) and self.upgraded is None
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether a head that came before is all that has come; ``feed`` with nothing has it parsed."""
+        return bool(self._held_back)
 
     @property
     def awaits_tunnel(self) -> bool:

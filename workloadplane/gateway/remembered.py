@@ -3,6 +3,7 @@
 A client sends the same head with each of its requests but for the content's length, an engine with each of its
 answers. Of a head that was read whole, the bytes before and after that length are kept; a read that begins with the
 one, goes on with the other and holds exactly the content that the number between them tells, is such a message.
+Clients that write head and content apart send the one without the other: such a head waits for its content's read.
 Only heads that the parser has read without objection, from the beginning of a read, are kept.
 """
 
@@ -13,6 +14,7 @@ import msgspec
 
 HEAD_BYTES_MAX = 4096
 _DIGITS_MAX = 18
+_ZERO = ord("0")
 #: The fewest bytes that a content and its length's digits take together, by how many digits these are, from one on.
 _WITH_DIGITS = (1, *(10**digits + digits + 1 for digits in range(1, _DIGITS_MAX)))
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,%d})\r\n" % _DIGITS_MAX, re.IGNORECASE)
@@ -53,3 +55,12 @@ def content_of(message: bytes, head: Around) -> bytes | None:
     if message[begin:at] != b"%d" % (len(message) - content_at):
         return None
     return message[content_at:]
+
+
+def is_without_content(message: bytes, head: Around) -> bool:
+    """Whether a message is this head, of some content, and not a byte of that."""
+    begin, at = len(head.before), len(message) - len(head.after)
+    if message[at:] != head.after or message[:begin] != head.before:
+        return False
+    digits = message[begin:at]
+    return 0 < len(digits) <= _DIGITS_MAX and digits.isdigit() and digits[0] != _ZERO

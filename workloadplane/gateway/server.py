@@ -187,6 +187,11 @@ class ClientConnection(ClientSocket):
     def on_sweep(self, now_s: float) -> None:
         """Keep the time limits; called every half second or so."""
         stalled_s = self._app.limits.client_stall_timeout_s
+        if self._reader.holds_back:
+            self._reader.feed(
+                b""
+            )  # its body takes a while: what follows from the head alone must not wait for it
+            self._on_read(self._reader, was_idle=True)
         if self._stalled_since_s is not None and now_s - self._stalled_since_s > stalled_s:
             self.abort()
         elif self._half_closed and not self._closing:
@@ -225,20 +230,18 @@ class ClientConnection(ClientSocket):
             self._tunnel.on_client_data(data)
             return
         reader = self._reader
-        is_free = self._current is None and not self._waiting and self._stalled_since_s is None
-        if is_free:
-            request = reader.whole(data)
+        was_idle = reader.is_idle
+        if self._current is None and not self._waiting and self._stalled_since_s is None:
+            request = reader.take(data)
             if request is not None:
                 self._take(request)
                 return
-        was_idle = reader.is_idle
-        reader.feed(data)
-        if is_free and len(reader.ready) == 1 and reader.is_idle and reader.request.failure is None:
-            request = reader.ready.pop()
-            if was_idle:
-                reader.remember(data, request)
-            self._take(request)
-            return
+        else:
+            reader.feed(data)
+        self._on_read(reader, was_idle)
+
+    def _on_read(self, reader: RequestReader, was_idle: bool) -> None:
+        """Any other read: of a part of a request, of several, or ahead of an answer."""
         if reader.ready:
             for request in reader.ready:
                 self._charge(request, len(request.body))

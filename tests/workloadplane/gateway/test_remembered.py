@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +20,7 @@ from tests.support.gateway import (
     agent_state,
     gateway,
     json_answer,
+    post,
     run,
     sends,
     upstream,
@@ -28,7 +30,7 @@ from tests.support.waiting import eventually_async
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.pool import UpstreamPool
 from workloadplane.gateway.reader import Request, RequestReader
-from workloadplane.gateway.remembered import around_length, content_of
+from workloadplane.gateway.remembered import around_length, content_of, is_without_content
 from workloadplane.gateway.upstream import ResponseHead, Target, UpstreamConnection
 from workloadplane.protocol.local import TablePush
 
@@ -77,6 +79,101 @@ def test_a_memory_changes_nothing(before: list[bytes], last: bytes, at: int, put
     for message in (before[-1], last, last[:at] + put + last[at + len(put) :], last + put, last[:at]):
         known = reader.whole(message)
         assert known is None or seen(known) == parsed(message)
+
+
+@given(st.lists(messages, min_size=1, max_size=6), st.lists(st.integers(0, 700), max_size=12))
+def test_a_memory_changes_nothing_however_reads_are_cut(sent: list[bytes], cuts: list[int]) -> None:
+    """Heads that come alone, their bodies in parts or with the next request: the same requests, or the same end."""
+    sent = [each for each in sent for _ in range(3)]
+    for number, message in enumerate(sent):
+        head_bytes = message.index(b"\r\n\r\n") + 4
+        cuts = [*cuts, sum(map(len, sent[:number])), sum(map(len, sent[:number])) + head_bytes]
+    assert kept(sent, cuts) == kept(sent, None)
+
+
+def kept(sent: list[bytes], cuts: list[int] | None) -> tuple[list[tuple[object, ...]], bool]:
+    """What a reader takes for requests, and whether it refuses the rest. Without ``cuts``: one that has no memory."""
+    data, requests = b"".join(sent), []
+    reader = RequestReader(LIMITS)
+    places = sorted({0, len(data), *(at % (len(data) + 1) for at in cuts or ())})
+    for piece in sent if cuts is None else (data[start:end] for start, end in pairwise(places)):
+        if cuts is None:
+            reader.feed(piece)
+        else:
+            one = reader.take(piece)
+            reader.ready += [one] if one is not None else []
+        requests += [seen(request) for request in reader.ready]
+        reader.ready.clear()
+        if reader.request.failure is not None:
+            return requests, True
+    reader.feed(b"")
+    return requests, reader.request.failure is not None
+
+
+def test_a_head_that_comes_alone_is_known_the_third_time() -> None:
+    """It waits for its body; a body that comes in parts, or with more behind it, is the parser's."""
+    reader = RequestReader(LIMITS)
+    held = []
+    for size in (3, 4, 12, 64):
+        assert reader.take(HEADS[0] % size) is None
+        held.append(reader.holds_back)
+        request = reader.take(b"b" * size)
+        assert request is not None
+        assert request.body == b"b" * size
+    assert held == [False, False, True, True]
+    assert reader.take(HEADS[0] % 2) is None
+    assert reader.take(b"b") is None
+    assert not reader.holds_back
+    assert (reader.take(b"b") or reader.request).body == b"bb"
+    assert reader.take(HEADS[0] % 2) is None
+    assert reader.take(b"bb" + HEADS[0] % 0) is None
+    assert [request.body for request in reader.ready] == [b"bb", b""]
+
+
+@pytest.mark.parametrize("digits", [b"", b"0", b"03", b"+3", b" 3", b"3 ", b"3\r\nx: 4", b"9" * 19])
+def test_a_head_alone_differs_in_the_digits_only(digits: bytes) -> None:
+    """As with its body behind it."""
+    head = around_length(HEADS[0] % 3)
+    assert head is not None
+    assert is_without_content(HEADS[0] % 65, head)
+    assert not is_without_content((HEADS[0] % 3).replace(b": 3", b": " + digits), head)
+    assert not is_without_content(HEADS[0] % 3 + b"b", head)
+    assert not is_without_content((HEADS[0] % 3)[:-1], head)
+
+
+def test_a_known_head_whose_body_never_comes_is_judged_all_the_same(tmp_path: Path) -> None:
+    """A key that is good no more is told so before its body has come, and a body that is slow is refused as such."""
+
+    async def scenario() -> None:
+        state = agent_state(tmp_path / "agent")
+        async with upstream(sends(json_answer(b"{}"))) as engine, agent(state.directory) as plane:
+            state = agent_state(tmp_path / "agent", engine.port, signer=state.signer)
+            async with gateway(tmp_path / "gateway", state, body_timeout_s=0.5) as running:
+                await eventually_async(lambda: bool(plane.writers), what="the agent is there")
+                body = b'{"model":"chat","messages":[]}'
+                head = post(body, close=False).removesuffix(body)
+                connections = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(2)]
+                for _ in range(4):
+                    for reader, writer in connections:
+                        writer.write(head)
+                        await writer.drain()
+                        await asyncio.sleep(0)
+                        writer.write(body)
+                        assert (await reader.readuntil(b"{}")).startswith(b"HTTP/1.1 200 ")
+                (slow_reader, slow), (reader, writer) = connections
+                slow.write(head)
+                assert (await slow_reader.readline()).startswith(b"HTTP/1.1 408 ")
+                assert b"body" in await slow_reader.read()
+                other = state.signer.keyset([api_key("another")], audience=state.cluster_id, generation=2)
+                plane.push(TablePush(kind="keyset", table=other))
+                registry = running.process._context.registry
+                await eventually_async(lambda: registry.generation("keyset") == 2)
+                writer.write(head.replace(b"length: %d" % len(body), b"length: 1000000"))
+                assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
+                writer.close()
+                slow.close()
+
+    run(scenario())
 
 
 def test_the_third_request_with_a_head_needs_no_parser() -> None:
