@@ -25,13 +25,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from infra.embedded import record
 from infra.embedded.errors import EmbeddedError
+from infra.embedded.faults import Faults
 from infra.embedded.layout import Layout, read_json, write_private
 from infra.embedded.part import PartSpec
 from infra.embedded.processes import INSTANCE_VARIABLE, ProcessIdentity, group_of, stop
@@ -67,6 +68,10 @@ class _Supervised:
     last_exit: str = ""
     started_at: float = 0.0
     keeper: asyncio.Task[None] | None = None
+    may_start: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.may_start.set()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -90,18 +95,22 @@ class Supervisor:
         self._parts: dict[str, _Supervised] = {}
         self._ended = asyncio.Event()
         self._reaping: set[asyncio.Task[int]] = set()
+        self._faults = Faults(layout, self._parts, self._start_parts)
         self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "start": self._start,
             "restart": self._restart,
             "status": self._status,
             "publish": self._publish,
             "release": self._release,
+            "break": self._break,
+            "mend": self._mend,
         }
 
     async def run(self) -> None:
         """Serve until released (parts go on) or told to end by a signal (likewise)."""
         self._layout.supervisor_socket.unlink(missing_ok=True)
         self._adopt()
+        await self._faults.recover()
         with socket_address(self._layout.supervisor_socket) as address:
             server = await asyncio.start_unix_server(self._serve, address, limit=_LINE_LIMIT_BYTES)
         self._layout.supervisor_socket.chmod(0o600)
@@ -122,6 +131,8 @@ class Supervisor:
         try:
             request = json.loads(await reader.readline())
             answer = await self._commands[request["do"]](request)
+        except EmbeddedError as error:
+            answer = {"error": str(error)}
         except (ValueError, KeyError, TypeError, OSError) as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         try:
@@ -138,7 +149,11 @@ class Supervisor:
 
     async def _start(self, request: dict[str, Any]) -> dict[str, Any]:
         """Start parts; one that runs with an equal spec is left alone, one with another is replaced."""
-        for spec in [PartSpec.from_json(value) for value in request["parts"]]:
+        await self._start_parts([PartSpec.from_json(value) for value in request["parts"]])
+        return {}
+
+    async def _start_parts(self, specs: Sequence[PartSpec]) -> None:
+        for spec in specs:
             part = self._parts.get(spec.name)
             if part and part.spec.fingerprint() == spec.fingerprint() and part.keeper:
                 continue
@@ -147,7 +162,6 @@ class Supervisor:
             self._parts[spec.name] = part = _Supervised(spec)
             await self._spawn(part)
             part.keeper = asyncio.create_task(self._keep(part))
-        return {}
 
     async def _restart(self, request: dict[str, Any]) -> dict[str, Any]:
         """Start a part anew: beside the old process where it can take over from it, else after its end."""
@@ -203,8 +217,18 @@ class Supervisor:
         return {}
 
     async def _release(self, _: dict[str, Any]) -> dict[str, Any]:
-        """End, and leave the parts to the caller."""
+        """End, and leave the parts to the caller, none of them stopped."""
+        await self._faults.end()
         return {"released": True}
+
+    async def _break(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Break something on purpose, for a while (``faults``)."""
+        await self._faults.begin(request["kind"], request["clusters"], float(request["for_s"]))
+        return {}
+
+    async def _mend(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Put it back before its time is over."""
+        return {"mended": await self._faults.end()}
 
     # -- keeping parts alive ---------------------------------------------------------------------------
 
@@ -233,6 +257,7 @@ class Supervisor:
             part.state, part.process = "backing_off", None
             self._record()
             await asyncio.sleep(pause_s(part.failures_in_a_row))
+            await part.may_start.wait()
             part.failures_in_a_row += 1
             part.restarts += 1
             await self._spawn(part)

@@ -97,6 +97,14 @@ class SupervisorClient:
         """Write ``endpoints.json``; the supervisor keeps its ``pids`` true. Raises EmbeddedError."""
         self._ask({"do": "publish", "endpoints": endpoints})
 
+    def break_on_purpose(self, kind: str, clusters: Iterable[str], for_s: float) -> None:
+        """Break regions or the control plane (``faults``); mended by itself after that. Raises EmbeddedError."""
+        self._ask({"do": "break", "kind": kind, "clusters": list(clusters), "for_s": for_s})
+
+    def mend(self) -> bool:
+        """Put back what is broken on purpose; whether anything was. Raises EmbeddedError."""
+        return bool(self._ask({"do": "mend"})["mended"])
+
     def release(self) -> None:
         """Let the supervisor end and leave its parts running. Raises EmbeddedError when none answers."""
         self._ask({"do": "release"}, within_s=5.0)
