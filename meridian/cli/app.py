@@ -11,6 +11,7 @@ from meridian.cli import (
     clusters,
     deploy,
     deployments,
+    drills,
     fleet,
     keys,
     models,
@@ -61,6 +62,7 @@ app.add_typer(pools.app, name="pools", rich_help_panel=FLEET)
 app.command(rich_help_panel=FLEET)(drain)
 app.command(rich_help_panel=FLEET)(undrain)
 app.command(rich_help_panel=FLEET)(drains)
+app.add_typer(drills.app, name="drill", rich_help_panel=FLEET)
 app.add_typer(reservations.app, name="reservations", rich_help_panel=FLEET)
 app.add_typer(models.app, name="models", rich_help_panel=WORK)
 app.add_typer(keys.app, name="keys", rich_help_panel=FLEET)

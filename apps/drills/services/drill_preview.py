@@ -40,7 +40,11 @@ class DrillPreview:
     @property
     def idle_micro_usd_per_h(self) -> int:
         """Rent of what serves nothing meanwhile."""
-        return sum(one.micro_usd_per_h_there for one in self.touched)
+        return (
+            sum(one.micro_usd_per_h_there for one in self.touched)
+            if self.promise.basis == "certificate"
+            else 0
+        )
 
     def blast(self) -> dict[str, Any]:
         """As it is stored and told; of other projects only how many."""

@@ -1,0 +1,260 @@
+"""``meridian drill``: lose something on purpose, see what clients notice, and set it against what was promised."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+
+from meridian.cli import context
+from meridian.cli.drill_faults import NoBreaker, local_breaker
+from meridian.cli.drill_output import blast_said, live_table, phase_said, report_table, verdict_said
+from meridian.cli.drill_run import DrillRun, Wanted
+from meridian.cli.output import Format, FormatOption, console, print_document, print_list
+from meridian.client import Document
+from meridian.errors import MeridianError, UsageError
+
+app = typer.Typer(no_args_is_help=True, help="Lose something on purpose and see whether the promise holds.")
+
+
+class Kind(StrEnum):
+    LOSE_REGION = "lose-region"
+    LOSE_PROVIDER = "lose-provider"
+    LOSE_CONTROL_PLANE = "lose-control-plane"
+    SLOW_REGION = "slow-region"
+
+
+class Scheduled(StrEnum):
+    LOSE_REGION = "lose-region"
+    LOSE_PROVIDER = "lose-provider"
+
+
+class By(StrEnum):
+    WEIGHTS = "weights"
+    FAULTS = "faults"
+
+
+DeploymentOption = Annotated[str, typer.Option("--deployment", "-d", help="Whose promise is tested.")]
+TargetArgument = Annotated[
+    str, typer.Argument(metavar="[NAME]", help="A region or provider; none for the control plane.")
+]
+BudgetOption = Annotated[
+    float,
+    typer.Option(
+        "--error-budget", min=0, max=1, help="Share of requests that may fail before it is aborted."
+    ),
+]
+TtftOption = Annotated[
+    float,
+    typer.Option(
+        "--ttft-limit", min=0.001, help="Seconds to a first token; later, time after time, aborts it."
+    ),
+]
+DurationOption = Annotated[float, typer.Option("--max-duration", min=1, help="Seconds until it is aborted.")]
+
+
+@app.command("run")
+def run(
+    kind: Annotated[Kind, typer.Argument(help="What is lost, or slow.")],
+    name: TargetArgument = "",
+    *,
+    deployment: DeploymentOption,
+    by: Annotated[
+        By | None,
+        typer.Option(
+            help="faults: kill or stop processes of the system on this machine; weights: keep traffic away by routing"
+            " tables, anywhere. Default: faults where `meridian up` runs here."
+        ),
+    ] = None,
+    freeze: Annotated[
+        bool, typer.Option("--freeze", help="Stop processes (SIGSTOP) instead of killing them.")
+    ] = False,
+    for_s: Annotated[float, typer.Option("--for", min=1, max=3000, help="Seconds that it lasts.")] = 20,
+    before_s: Annotated[float, typer.Option("--before", min=1, help="Seconds to measure before.")] = 5,
+    settle_s: Annotated[float, typer.Option("--settle", min=1, help="Seconds to wait for its return.")] = 90,
+    rate: Annotated[float, typer.Option(min=0.2, max=200, help="Requests a second.")] = 8,
+    error_budget: BudgetOption = 0.01,
+    ttft_limit: TtftOption = 10,
+    max_duration: DurationOption = 300,
+    accept_risk: Annotated[
+        bool,
+        typer.Option("--accept-risk", help="Go on though the certificate says that somebody falls short."),
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what it would touch, and what is promised.")
+    ] = False,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Run a drill: what it touches is said first, clients measure it, and all is put back whatever happens."""
+    login = context.login_find()
+    breaker = local_breaker(login)
+    method = by or (By.FAULTS if breaker is not None else By.WEIGHTS)
+    if method is By.FAULTS and breaker is None:
+        raise UsageError("faults need the system that `meridian up` runs on this machine: drill --by weights")
+    if freeze and (method is By.WEIGHTS or not kind.value.startswith(("lose-region", "lose-provider"))):
+        raise UsageError("--freeze is for a region or provider that is lost by faults")
+    wanted = Wanted(
+        kind=kind.value,
+        target=name,
+        deployment=deployment,
+        method=method.value,
+        fault_s=for_s,
+        before_s=before_s,
+        settle_s=settle_s,
+        per_s=rate,
+        accept_risk=accept_risk,
+        limits=_limits(error_budget, ttft_limit, max_duration),
+        frozen=freeze,
+    )
+    with context.client() as client:
+        preview = client.request("POST", "drills/preview", body=wanted.what)[0]
+        quiet = output is not Format.TABLE
+        if check or not quiet:
+            _say_first(preview, wanted, output)
+        if check:
+            return
+        chosen = breaker if method is By.FAULTS and breaker is not None else NoBreaker()
+        drill = _watched(DrillRun(client, login, wanted, chosen, show=lambda _: None), quiet=quiet)
+    _end(drill, output)
+
+
+@app.command("list")
+def list_(
+    deployment: Annotated[str | None, typer.Option("--deployment", "-d", help="Only of this one.")] = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Drills of the project, the newest first."""
+    columns = (
+        "id", "kind", "target", "deployment", "method", "state", "report.last_failed_s", "report.served_share",
+        "started_at", "created_by",
+    )  # fmt: skip
+    with context.client() as client:
+        found = client.items("drills", deployment=deployment)
+        print_list(found, columns, output, empty="no drills yet; `meridian drill run` makes one")
+
+
+@app.command()
+def show(drill_id: Annotated[str, typer.Argument(metavar="ID")], output: FormatOption = Format.TABLE) -> None:
+    """One drill with its report beside the promise."""
+    with context.client() as client:
+        drill = client.get(f"drills/{drill_id}")
+    if output is not Format.TABLE:
+        print_document(drill, output)
+        return
+    console.print(verdict_said(drill), highlight=False, soft_wrap=True)
+    if drill["report"]:
+        console.print(report_table(drill))
+
+
+@app.command()
+def abort(drill_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """End a drill at any point; what is broken here is mended."""
+    login = context.login_find()
+    breaker = local_breaker(login)
+    if breaker is not None:
+        breaker.end()
+    with context.client() as client:
+        drill = client.request("POST", f"drills/{drill_id}/abort")[0]
+    console.print(verdict_said(drill), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def schedule(
+    kind: Annotated[Scheduled, typer.Argument(help="What is lost; by weights.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A region or provider.")],
+    *,
+    deployment: DeploymentOption,
+    every: Annotated[
+        int, typer.Option("--every-days", min=1, max=366, help="Days from one to the next.")
+    ] = 7,
+    at: Annotated[str, typer.Option("--at", metavar="HH:MM", help="Its window's beginning, UTC.")] = "03:30",
+    window: Annotated[
+        int, typer.Option("--window-minutes", min=1, max=1440, help="It may begin so long.")
+    ] = 60,
+    for_s: Annotated[float, typer.Option("--for", min=1, max=3000, help="Seconds that it lasts.")] = 60,
+    error_budget: BudgetOption = 0.01,
+    ttft_limit: TtftOption = 10,
+    max_duration: DurationOption = 300,
+) -> None:
+    """Let a drill come again by itself, measured by what real clients use."""
+    body = {
+        "kind": kind.value,
+        "target": name,
+        "deployment": deployment,
+        "every_days": every,
+        "starts_at_utc": at,
+        "window_minutes": window,
+        "fault_s": for_s,
+        "limits": _limits(error_budget, ttft_limit, max_duration),
+    }
+    with context.client() as client:
+        made = client.request("POST", "drill-schedules", body=body)[0]
+    console.print(
+        f"{kind.value} {name} for {deployment}: next {made['next_at']}, then every {every} days; "
+        f"`meridian drill unschedule {made['id']}` ends it",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def schedules(output: FormatOption = Format.TABLE) -> None:
+    """Drills that come again."""
+    columns = ("id", "kind", "target", "deployment", "every_days", "next_at", "last_drill_id", "created_by")
+    with context.client() as client:
+        print_list(client.items("drill-schedules"), columns, output, empty="no drill comes by itself")
+
+
+@app.command()
+def unschedule(schedule_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Let it come no more; one that is under way goes on."""
+    with context.client() as client:
+        client.request("DELETE", f"drill-schedules/{schedule_id}")
+    console.print("it comes no more")
+
+
+def _limits(error_budget: float, ttft_limit: float, max_duration: float) -> dict[str, float]:
+    return {
+        "error_budget_share": error_budget,
+        "ttft_s_max": ttft_limit,
+        "duration_s_max": max_duration,
+    }
+
+
+def _say_first(preview: Document, wanted: Wanted, output: Format) -> None:
+    if output is not Format.TABLE:
+        print_document(preview, output)
+        return
+    for line in blast_said(preview, wanted.what, wanted.fault_s):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _watched(run: DrillRun, *, quiet: bool) -> Document:
+    """The ended drill; on a terminal one sees it go on, elsewhere each phase is a line."""
+    if quiet:
+        return run.run()
+    if console.is_terminal:
+        with Live(console=console, transient=True, refresh_per_second=4) as live:
+            run.show = lambda now: live.update(live_table(now))
+            return run.run()
+    told: list[str] = []
+
+    def by_line(now: DrillRun) -> None:
+        if not told or told[-1] != now.phase:
+            told.append(now.phase)
+            console.print(phase_said(now), highlight=False, soft_wrap=True)
+
+    run.show = by_line
+    return run.run()
+
+
+def _end(drill: dict[str, Any], output: Format) -> None:
+    """Print it; what differs or was aborted is a failure that a script sees."""
+    if output is not Format.TABLE:
+        print_document(drill, output)
+    elif drill["report"]:
+        console.print(report_table(drill))
+    if drill["state"] != "passed":
+        raise MeridianError(verdict_said(drill))
+    if output is Format.TABLE:
+        console.print(verdict_said(drill), highlight=False, soft_wrap=True)
