@@ -13,6 +13,8 @@ from apps.agents.serializers import (
     DeploymentLogFilters,
     DeploymentReplicaFilters,
     LogReadingSerializer,
+    NodeFilters,
+    NodeSerializer,
     ReplicaFilters,
     ReplicaSerializer,
 )
@@ -22,6 +24,7 @@ from apps.deployments import selectors as deployments
 from apps.fleet import selectors as fleet
 
 NEWEST_FIRST = ("-started_at", "-id")
+BY_PLACE = ("cluster_id", "name", "id")
 
 
 @extend_schema(tags=["replicas"])
@@ -74,6 +77,21 @@ class DeploymentLogsView(MeridianView):
             actor=self.actor, deployment=deployment, now=timezone.now(), **self.filter_values
         )
         return Response(LogReadingSerializer(reading).data)
+
+
+@extend_schema(tags=["clusters"])
+class NodesView(MeridianView):
+    """The machines of the organization's pools, as agents tell them."""
+
+    rights: ClassVar[Rights] = {"GET": "read"}
+    tenancy = Tenancy.ORGANIZATION
+    filters = NodeFilters
+    paged = True
+
+    @extend_schema(operation_id="nodes_list", responses=page_of(NodeSerializer))
+    def get(self, request: Request) -> Response:
+        found = selectors.nodes(actor=self.actor, **self.filter_values)
+        return self.page(found, NodeSerializer, ordering=BY_PLACE)
 
 
 @extend_schema(tags=["clusters"])

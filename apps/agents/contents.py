@@ -75,15 +75,19 @@ class Contents:
 
 
 def desired_contents(
-    cluster: Cluster, pools: Sequence[GpuPool], assignments: Sequence[Assignment]
+    cluster: Cluster,
+    pools: Sequence[GpuPool],
+    assignments: Sequence[Assignment],
+    cordoned: Sequence[str] = (),
 ) -> Contents:
-    """What the cluster shall run."""
+    """What the cluster shall run, and which of its nodes are being emptied."""
     header = DesiredHeader(
         cluster_id=str(cluster.pk),
         cluster_name=cluster.name,
         region=cluster.region.name,
         jurisdiction=cluster.region.jurisdiction,
         pools=tuple(_pool_bound(pool) for pool in sorted(pools, key=lambda pool: str(pool.pk))),
+        cordoned=tuple(cordoned),
     )
     entries = {
         str(row.pk): _encoder.encode(_desired_assignment(row, bounds_now(row, assignments)))

@@ -243,6 +243,31 @@ class Replica(models.Model):
         return f"{self.pk} ({self.state})"
 
 
+class Node(models.Model):
+    """A machine of a pool, as its cluster's agent tells it.
+
+    cordoned:    it takes no new replica
+    replica_ids: of those that hold GPUs of it
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="nodes")
+    pool = models.ForeignKey(GpuPool, on_delete=models.CASCADE, related_name="nodes")
+    name = models.CharField(max_length=63)
+    gpus = models.PositiveIntegerField()
+    cordoned = models.BooleanField(default=False)
+    replica_ids = models.JSONField(default=list)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["cluster", "name"], name="node_once_per_cluster")
+        ]
+        indexes: ClassVar = [models.Index(fields=["pool"])]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class StrayReplica(models.Model):
     """A replica of something that this control plane does not know (it was restored from a back-up, for example).
 

@@ -1,6 +1,6 @@
 """Reading what agents are and what they reported."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,6 +15,7 @@ from apps.agents.leases import SERVING_LEASE_S
 from apps.agents.models import (
     AgentSession,
     ClusterTable,
+    Node,
     PlaneState,
     Replica,
     ReplicaInterval,
@@ -26,6 +27,7 @@ from apps.agents.models import (
 )
 from apps.api.actors import Actor
 from apps.fleet.models import Cluster
+from apps.telemetry.wire_values import uuid_or_none
 from workloadplane.protocol.observed import Notice
 
 #: A retired signing key stays trusted for so long: agents that were away have until then to hear of its successor.
@@ -172,6 +174,48 @@ def replicas_living(*, pool_ids: Collection[UUID]) -> dict[tuple[UUID, UUID], in
     rows = Replica.objects.filter(pool_id__in=pool_ids, gone_at=None, state__in=LIVING)
     counted = rows.values_list("pool_id", "deployment_id").annotate(Count("pk")).order_by()
     return {(pool_id, deployment_id): count for pool_id, deployment_id, count in counted}
+
+
+def nodes(*, actor: Actor, cluster: str | None = None, pool: str | None = None) -> QuerySet[Node]:
+    """Machines of the organization's pools, as their agents tell them."""
+    found = Node.objects.filter(cluster__organization_id=organization_wanted(actor), cluster__retired_at=None)
+    found = found if cluster is None else found.filter(cluster__name=cluster)
+    return (found if pool is None else found.filter(pool__name=pool)).select_related("cluster", "pool")
+
+
+def nodes_named(*, organization_ids: Collection[UUID], names: Collection[str]) -> list[Node]:
+    """Those that ``cluster/node`` names, of these organizations; their clusters and pools are loaded."""
+    split = [name.split("/", 1) for name in names if "/" in name]
+    found = Node.objects.filter(
+        cluster__organization_id__in=organization_ids,
+        cluster__name__in={cluster for cluster, _ in split},
+        name__in={node for _, node in split},
+    )
+    return [
+        row for row in found.select_related("cluster", "pool") if f"{row.cluster.name}/{row.name}" in names
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class OnNode:
+    """A replica that holds GPUs of a node, and whether it is ready."""
+
+    deployment_id: UUID
+    assignment_id: UUID
+    ready: bool
+
+
+def replicas_on(nodes: Iterable[Node]) -> dict[int, list[OnNode]]:
+    """Node's key -> the living replicas on it."""
+    rows = list(nodes)
+    wanted = {found for row in rows for name in row.replica_ids if (found := uuid_or_none(name))}
+    living = {
+        str(pk): OnNode(deployment_id, assignment_id, state == ReplicaState.READY)
+        for pk, deployment_id, assignment_id, state in Replica.objects.filter(
+            pk__in=wanted, gone_at=None, state__in=LIVING
+        ).values_list("pk", "deployment_id", "assignment_id", "state")
+    }
+    return {row.pk: [living[name] for name in row.replica_ids if name in living] for row in rows}
 
 
 def replicas(

@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from apps.agents.models import Replica, ReplicaState
+from apps.agents.models import Node, Replica, ReplicaState
 from apps.api.validation import StrictCharField, StrictChoiceField
 
 
@@ -48,6 +48,29 @@ class ReplicaSerializer(serializers.Serializer[Replica]):
 
     def get_load(self, replica: Replica) -> LoadSerializer(allow_null=True):  # type: ignore[valid-type]
         return replica.load or None
+
+
+class NodeSerializer(serializers.Serializer[Node]):
+    """A machine of a pool, as its cluster's agent tells it."""
+
+    name = serializers.CharField()
+    cluster = serializers.CharField(source="cluster.name")
+    pool = serializers.CharField(source="pool.name")
+    gpus = serializers.IntegerField()
+    cordoned = serializers.BooleanField(
+        help_text="it takes no new replica: it is being emptied, or taken back"
+    )
+    replicas = serializers.SerializerMethodField(help_text="that hold GPUs of it")
+
+    def get_replicas(self, node: Node) -> int:
+        return len(node.replica_ids)
+
+
+class NodeFilters(serializers.Serializer[Any]):
+    """Query parameters of the list."""
+
+    cluster = StrictCharField(required=False, help_text="Only those of this cluster.")
+    pool = StrictCharField(required=False, help_text="Only those of pools of this name.")
 
 
 class ReplicaFilters(serializers.Serializer[Any]):

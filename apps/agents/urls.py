@@ -6,6 +6,7 @@ from apps.agents import api
 
 urlpatterns = [
     path("replicas", api.ReplicasView.as_view()),
+    path("nodes", api.NodesView.as_view()),
     path("deployments/<str:name>/replicas", api.DeploymentReplicasView.as_view()),
     path("deployments/<str:name>/logs", api.DeploymentLogsView.as_view()),
     path("clusters/<str:name>/agent", api.AgentView.as_view()),

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from apps.agents import selectors as agents
-from apps.agents.models import Replica
+from apps.agents.models import Node, Replica
 from apps.api import selectors as api
 from apps.api.actors import Actor
 from apps.api.models import AuditEvent
@@ -42,6 +42,7 @@ RECENT = timedelta(minutes=1)
 CLUSTERS_SHOWN = 200
 EVENTS_SHOWN = 15
 REPLICAS_SHOWN = 200
+NODES_SHOWN = 256
 REVISIONS_SHOWN = 20
 ATTENTION_SHOWN = 6
 ATTENTION_LOOKED_AT = 200
@@ -199,6 +200,12 @@ def replicas_of_deployment(*, actor: Actor, deployment: Deployment) -> list[Repl
     """Those that are still there, newest first."""
     found = agents.replicas(actor=actor, deployment=deployment.name, present=True)
     return list(found.select_related("cluster__region")[:REPLICAS_SHOWN])
+
+
+def nodes_of_cluster(*, actor: Actor, cluster: Cluster) -> list[Node]:
+    """Its machines, those that hold something or are closed first."""
+    found = list(agents.nodes(actor=actor, cluster=cluster.name).order_by("pk")[:NODES_SHOWN])
+    return sorted(found, key=lambda node: not (node.replica_ids or node.cordoned))
 
 
 def replicas_of_cluster(*, actor: Actor, cluster: Cluster) -> list[Replica]:

@@ -36,7 +36,7 @@ def _with_progress(rows: Sequence[Drain]) -> list[Drain]:
 
 @extend_schema(tags=["drains"])
 class DrainsView(MeridianView):
-    """POST empties a region, cluster or pool: at once, or for a window. Refused where a promise would break."""
+    """POST empties a region, cluster, pool or node: at once, or for a window. Refused where a promise would break."""
 
     rights: ClassVar[Rights] = {"GET": "read", "POST": "operate"}
     tenancy = Tenancy.ORGANIZATION

@@ -1,4 +1,4 @@
-"""Planned moves: a region, cluster or pool that is being emptied, now or in a maintenance window."""
+"""Planned moves: a region, cluster, pool or node that is being emptied, now or in a maintenance window."""
 
 import uuid
 from datetime import datetime
@@ -16,12 +16,13 @@ class DrainKind(models.TextChoices):
     REGION = "region"
     CLUSTER = "cluster"
     POOL = "pool"
+    NODE = "node"
 
 
 class Drain(models.Model):
     """An order to empty a part of a fleet, an operator's or a notice's. Its states: ``controlplane.failover``.
 
-    name:        of the region or cluster, or ``cluster/pool``
+    name:        of the region or cluster, or ``cluster/pool``, or ``cluster/node``
     deadline_at: when its provider takes it back, by a notice that the agent has; None: an operator's order
     starts_at:   when all shall have moved; None: as soon as possible
     ends_at:     when it is open again by itself; None: when somebody says so

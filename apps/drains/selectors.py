@@ -1,7 +1,7 @@
 """Reading drains, and how far they are."""
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 
 from apps.accounts.selectors import organization_wanted
 from apps.agents import selectors as agents
+from apps.agents.models import Node
 from apps.api.actors import Actor
 from apps.api.problems import not_found
 from apps.drains.models import Drain, DrainKind
@@ -81,12 +82,48 @@ def drains_in_force(*, organization_id: UUID) -> list[Drained]:
     rows = Drain.objects.filter(organization_id=organization_id, state__in=IN_FORCE).order_by(
         "created_at", "pk"
     )
-    return [Drained(domain=domain_of(row.kind, row.name), risk_accepted=row.accept_risk) for row in rows]
+    nodes = _nodes(rows)
+    found = (drained_of(row.kind, row.name, nodes.get(row.name), accept_risk=row.accept_risk) for row in rows)
+    return [drained for drained in found if drained is not None]
 
 
-def domain_of(kind: str, name: str) -> FailureDomain:
-    """A drain's place as a domain of a placement problem."""
-    return FailureDomain(kind=DrainKind(kind).value, name=name)  # type: ignore[arg-type]
+def drained_of(kind: str, name: str, node: Node | None, *, accept_risk: bool = False) -> Drained | None:
+    """A drain's place as placement knows it: a node is an instance of its pool. None for a node that is not there."""
+    if kind != DrainKind.NODE:
+        domain = FailureDomain(kind=DrainKind(kind).value, name=name)  # type: ignore[arg-type]
+        return Drained(domain=domain, risk_accepted=accept_risk)
+    if node is None:
+        return None
+    pool = FailureDomain(kind="pool", name=f"{node.cluster.name}/{node.pool.name}")
+    return Drained(domain=pool, risk_accepted=accept_risk, instances=1)
+
+
+def node_named(*, organization_id: UUID, name: str) -> Node | None:
+    """The machine that ``cluster/node`` names."""
+    return next(iter(agents.nodes_named(organization_ids=[organization_id], names=[name])), None)
+
+
+def nodes_cordoned(*, organization_id: UUID) -> dict[str, list[str]]:
+    """Cluster -> names of its nodes that are being emptied."""
+    rows = Drain.objects.filter(
+        organization_id=organization_id, kind=DrainKind.NODE, state__in=IN_FORCE
+    ).order_by("name")
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in rows.values_list("name", flat=True):
+        cluster, _, node = name.partition("/")
+        found[cluster].append(node)
+    return found
+
+
+def _nodes(rows: Collection[Drain]) -> dict[str, Node]:
+    """``cluster/node`` -> the machine, of one organization's drains of nodes."""
+    own = [row for row in rows if row.kind == DrainKind.NODE]
+    if not own:
+        return {}
+    found = agents.nodes_named(
+        organization_ids={row.organization_id for row in own}, names={row.name for row in own}
+    )
+    return {f"{node.cluster.name}/{node.name}": node for node in found}
 
 
 def organization_ids_draining() -> list[UUID]:
@@ -119,7 +156,11 @@ def pool_ids(*, drain: Drain) -> set[UUID]:
 
 
 def _pool_ids(rows: Collection[Drain]) -> dict[UUID, set[UUID]]:
+    nodes = _nodes(rows)
     found: dict[UUID, set[UUID]] = {row.pk: set() for row in rows}
+    for row in rows:
+        if row.kind == DrainKind.NODE and row.name in nodes:
+            found[row.pk].add(nodes[row.name].pool_id)
     pools = GpuPool.objects.filter(cluster__organization_id__in={row.organization_id for row in rows})
     names = pools.values_list(
         "pk", "name", "cluster__name", "cluster__region__name", "cluster__organization_id"
@@ -127,9 +168,16 @@ def _pool_ids(rows: Collection[Drain]) -> dict[UUID, set[UUID]]:
     for pool_id, name, cluster, region, organization_id in names:
         places = {"region": region, "cluster": cluster, "pool": f"{cluster}/{name}"}
         for row in rows:
-            if row.organization_id == organization_id and places[row.kind] == row.name:
+            if row.organization_id == organization_id and places.get(row.kind) == row.name:
                 found[row.pk].add(pool_id)
     return found
+
+
+def cluster_ids(*, drain: Drain) -> list[UUID]:
+    """Of a node's drain, the cluster that it is in."""
+    cluster = drain.name.partition("/")[0]
+    pools = GpuPool.objects.filter(cluster__organization_id=drain.organization_id, cluster__name=cluster)
+    return sorted(set(pools.values_list("cluster_id", flat=True)))
 
 
 def progress(*, drain: Drain, now: datetime) -> Progress:
@@ -141,7 +189,14 @@ def progress_by_drain(rows: Sequence[Drain], *, now: datetime) -> dict[UUID, Pro
     """How far these are, in as many queries as for one."""
     pools = _pool_ids(rows)
     fleet = _fleet(set().union(*pools.values()), {row.organization_id for row in rows})
-    return {row.pk: _progress(row, pools[row.pk], fleet, now) for row in rows}
+    nodes = _nodes(rows)
+    on = agents.replicas_on(nodes.values()) if nodes else {}
+    return {
+        row.pk: _node_progress(row, on[nodes[row.name].pk] if row.name in nodes else (), fleet, now)
+        if row.kind == DrainKind.NODE
+        else _progress(row, pools[row.pk], fleet, now)
+        for row in rows
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +232,7 @@ def _fleet(pool_ids: Collection[UUID], organization_ids: Collection[UUID]) -> _F
 
 def _progress(drain: Drain, pool_ids: Collection[UUID], fleet: _Fleet, now: datetime) -> Progress:
     if drain.ended_at is not None:
-        gone = drain.replicas_at_start if drain.drained_at is not None else 0
-        return Progress(drain.replicas_at_start, gone, here=0, present=0, deployments=(), eta_s=None)
+        return _over(drain)
     here: dict[UUID, int] = defaultdict(int)
     for (pool_id, deployment_id), count in fleet.living.items():
         if pool_id in pool_ids:
@@ -202,12 +256,50 @@ def _progress(drain: Drain, pool_ids: Collection[UUID], fleet: _Fleet, now: date
                 ready=sum(min(fleet.ready.get(row.pk, 0), row.needed_replicas) for row in elsewhere),
             )
         )
-    total = sum(here.values())
+    return _how_far(drain, found, sum(here.values()), staying, now)
+
+
+def _node_progress(drain: Drain, on: Collection[agents.OnNode], fleet: _Fleet, now: datetime) -> Progress:
+    """Assignments are of pools, so only replicas count; elsewhere is also the rest of its pool."""
+    if drain.ended_at is not None:
+        return _over(drain)
+    here = Counter(replica.deployment_id for replica in on)
+    ready_here = Counter(replica.assignment_id for replica in on if replica.ready)
+    found = []
+    for deployment_id, rows in fleet.assignments.items():
+        if not here[deployment_id]:
+            continue
+        staying = [row for row in rows if not row.leaving and not row.draining]
+        found.append(
+            DeploymentProgress(
+                deployment_id=deployment_id,
+                project_id=rows[0].deployment.project_id,
+                deployment=rows[0].deployment.name,
+                here=here[deployment_id],
+                wanted=sum(row.needed_replicas for row in staying),
+                ready=sum(
+                    min(fleet.ready.get(row.pk, 0) - ready_here[row.pk], row.needed_replicas)
+                    for row in staying
+                ),
+            )
+        )
+    return _how_far(drain, found, len(on), 0, now)
+
+
+def _over(drain: Drain) -> Progress:
+    """One that has ended is not followed any more."""
+    gone = drain.replicas_at_start if drain.drained_at is not None else 0
+    return Progress(drain.replicas_at_start, gone, here=0, present=0, deployments=(), eta_s=None)
+
+
+def _how_far(
+    drain: Drain, found: Iterable[DeploymentProgress], here: int, staying: int, now: datetime
+) -> Progress:
     return Progress(
-        replicas=max(drain.replicas_at_start, total),
-        gone=max(0, drain.replicas_at_start - total),
-        here=total,
-        present=total + staying,
+        replicas=max(drain.replicas_at_start, here),
+        gone=max(0, drain.replicas_at_start - here),
+        here=here,
+        present=here + staying,
         deployments=tuple(found),
         eta_s=_eta_s(drain, now),
     )

@@ -25,10 +25,10 @@ class DrainPlaceSerializer(StrictSerializer):
 
     kind = StrictChoiceField(choices=DrainKind.choices)
     name = PatternField(
-        pattern=r"^[a-z0-9][a-z0-9-]{0,62}(/[a-z0-9][a-z0-9-]{0,62})?$",
-        form="A region's or cluster's name is wanted, or cluster/pool.",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,62}(/[a-z0-9][a-z0-9.-]{0,62})?$",
+        form="A region's or cluster's name is wanted, or cluster/pool, or cluster/node.",
         max_length=127,
-        help_text="of the region or cluster, or cluster/pool",
+        help_text="of the region or cluster, or cluster/pool, or cluster/node",
     )
 
 

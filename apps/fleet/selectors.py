@@ -126,6 +126,11 @@ def pool_get(*, actor: Actor, pool_id: str) -> GpuPool:
     return _by_id(pools(actor=actor), "pool", pool_id)
 
 
+def pool_ids_of_cluster(*, cluster_id: UUID) -> list[UUID]:
+    """Keys of a cluster's pools."""
+    return list(GpuPool.objects.filter(cluster_id=cluster_id).values_list("pk", flat=True))
+
+
 def pool_by_name(*, actor: Actor, cluster: str, name: str) -> GpuPool | None:
     return pools(actor=actor, cluster=cluster).filter(name=name).first()
 

@@ -18,6 +18,17 @@ def list_(output: FormatOption = Format.TABLE) -> None:
         print_list(client.items("clusters"), columns, output, empty="no clusters; make one in the console")
 
 
+def nodes(
+    cluster: Annotated[str | None, typer.Argument(help="Only those of this cluster.")] = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Machines of the pools, what is on them, and which take nothing new; `meridian drain node` empties one."""
+    with context.client() as client:
+        columns = ("cluster", "pool", "name", "gpus", "replicas", "cordoned")
+        found = client.items("nodes", cluster=cluster)
+        print_list(found, columns, output, empty="no agent has told of a node yet")
+
+
 @app.command()
 def retire(
     name: Annotated[str, typer.Argument(help="The cluster's name.")],

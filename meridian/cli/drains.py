@@ -1,4 +1,4 @@
-"""Planned moves: emptying a region, cluster or pool, and opening it again."""
+"""Planned moves: emptying a region, cluster, pool or node, and opening it again."""
 
 import time
 from datetime import UTC, datetime
@@ -22,10 +22,13 @@ class Kind(StrEnum):
     REGION = "region"
     CLUSTER = "cluster"
     POOL = "pool"
+    NODE = "node"
 
 
 KindArgument = Annotated[Kind, typer.Argument(help="What NAME is.")]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A region, a cluster, or CLUSTER/POOL.")]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="A region, a cluster, CLUSTER/POOL or CLUSTER/NODE.")
+]
 
 
 def drain(
@@ -50,7 +53,7 @@ def drain(
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait at most.")] = 1800,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Empty a region, cluster or pool: what runs there is ready elsewhere before it goes."""
+    """Empty a region, cluster, pool or node: what runs there is ready elsewhere before it goes."""
     with context.client() as client:
         if check:
             _check(client, kind, name, output)

@@ -4,8 +4,10 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from apps.agents.models import Node
 from apps.deployments.models import Deployment
 from apps.drains.models import Drain
+from apps.fleet.models import Cluster, GpuPool
 from tests.console.test_pages import logged_in
 from tests.console.world import World
 
@@ -89,3 +91,21 @@ def test_a_refusal_is_shown_before_it_is_asked_for(client: Client, world: World)
     assert refused.status_code == 422
     assert "would leave chat with nothing in jurisdiction eu" in refused.content.decode()
     assert not Drain.objects.exists()
+
+
+def test_a_node_is_drained_from_its_clusters_page(client: Client, world: World) -> None:
+    """Each has its button, but one that takes nothing new already. What a notice ordered has no button that ends it."""
+    cluster = Cluster.objects.get(name="eu-west", organization=world.organization)
+    pool = GpuPool.objects.get(cluster=cluster, name="h100-spot")
+    Node.objects.create(cluster=cluster, pool=pool, name="node-1", gpus=8, replica_ids=["x", "y"])
+    Node.objects.create(cluster=cluster, pool=pool, name="node-2", gpus=8, cordoned=True)
+    client = logged_in(client, world.admin)
+    page = client.get("/clusters/eu-west").content.decode()
+    assert "/drains/new?kind=node&amp;name=eu-west/node-1" in page
+    assert "name=eu-west/node-2" not in page
+    assert "takes nothing new" in page
+    assert client.get("/drains/new?kind=node&name=eu-west/node-1").status_code == 200
+    drain_of(world, kind="node", name="eu-west/node-1", deadline_at=timezone.now(), reason="terminate")
+    rows = client.get("/drains?part=rows").content.decode()
+    assert "taken back" in rows
+    assert "/lift" not in rows

@@ -188,7 +188,7 @@ def test_a_dearer_pool_is_left_without_anybody_noticing(system: System, mover: s
             _renew(system, reservation)
 
 
-def test_a_pool_that_its_provider_takes_back_is_left_in_time(system: System, mover: str) -> None:
+def test_a_pool_that_is_taken_back_is_left_in_time(system: System, mover: str) -> None:
     """A notice of two minutes at one region's agent: nothing fails, and all is ready elsewhere long before it is gone.
     Withdrawn, the pool may be used again."""
     slow = {replica["cluster"] for replica in system.replicas("chat") if replica["engine"] == "vllm"}

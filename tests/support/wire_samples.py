@@ -338,12 +338,21 @@ SAMPLES |= {
             ),
         ),
     ),
+    "cluster_facts_with_nodes": msgspec.structs.replace(
+        _DELTA.facts,
+        nodes=(
+            observed.ObservedNode(
+                name="h100-1", pool_id=_UUID.format(6), gpus=8, cordoned=True, replicas=(_UUID.format(4),)
+            ),
+        ),
+    ),
     "endpoint_handed_over": msgspec.structs.replace(_ENDPOINT, state="draining", hand_over=True),
     "manifest_issued": tables.Manifest(
         header=msgspec.Raw(b'{"signing_keys":{}}'), entries={"entry-1": "ab" * 32}, issued_at=1790000000.125
     ),
 }
 SAMPLES["route_withheld"] = msgspec.structs.replace(SAMPLES["route"], withheld=(_UUID.format(1),))
+SAMPLES["desired_header_cordoned"] = msgspec.structs.replace(SAMPLES["desired_header"], cordoned=("h100-1",))
 SAMPLES["routing_header_forwarding"] = msgspec.structs.replace(
     SAMPLES["routing_header"], forwarding_ttl_s=86400.0
 )

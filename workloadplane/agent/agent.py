@@ -355,6 +355,7 @@ class Agent:
             gateways_connected=self._hub.present(),
             peers=self._hub.peers(),
             notices=self._notices.notices,
+            nodes=self._conductor.nodes(),
         )
         replicas = tuple(record.observed() for record in self._fleet.records.values())
         if not self._tracker.update(replicas, self._conditions, facts):

@@ -5,7 +5,7 @@ Nothing in a condition changes with time alone, so that an unchanged cluster has
 
 from collections.abc import Mapping, Sequence
 
-from workloadplane.agent.reconcile import Shortfall
+from workloadplane.agent.actions import Shortfall
 from workloadplane.protocol.desired import DesiredAssignment
 from workloadplane.protocol.observed import ObservedCondition, ObservedReplica
 

@@ -6,28 +6,24 @@ from collections.abc import Sequence
 
 import structlog
 
+from workloadplane.agent.actions import Action, Drain, HeldReplica, Recall, Start, Stop, WantedAssignment
 from workloadplane.agent.conditions import conditions_of
 from workloadplane.agent.fleet import Fleet
 from workloadplane.agent.gateways import GatewayHub
-from workloadplane.agent.reconcile import (
-    Action,
-    Drain,
-    HeldReplica,
-    Recall,
-    Start,
-    Stop,
-    WantedAssignment,
-    reconcile,
-)
+from workloadplane.agent.nodes import Node, NodeShares, closed_nodes, nodes_of, open_gpus, place
+from workloadplane.agent.reconcile import reconcile
 from workloadplane.agent.record import ReplicaRecord
 from workloadplane.agent.scaling import Scaling
 from workloadplane.agent.tables import DesiredState
 from workloadplane.health.notices import Departure, departure_of
 from workloadplane.protocol.desired import DesiredAssignment
-from workloadplane.protocol.observed import ObservedCondition
+from workloadplane.protocol.observed import Notice, ObservedCondition, ObservedNode
 from workloadplane.protocol.refusal import Refusal
 
 _log = structlog.get_logger(__name__)
+
+#: More machines than these are not told of: those that hold something, or are closed, come first.
+_NODES_TOLD_MAX = 256
 
 
 class Conductor:
@@ -38,6 +34,9 @@ class Conductor:
         self._hub = hub
         self._scaling = Scaling()
         self._counts: dict[str, int] = {}
+        self._nodes: tuple[Node, ...] = ()
+        self._closed: frozenset[str] = frozenset()
+        self._unknown: set[Notice] = set()
 
     def observe_load(self, desired: DesiredState) -> bool:
         """Note what gateways have at hand; whether somebody waits for a replica."""
@@ -53,6 +52,9 @@ class Conductor:
         departures: capacity that is taken back
         """
         now = time.monotonic()
+        header = desired.header
+        self._nodes = nodes_of(header.pools)
+        self._closed = closed_nodes(self._nodes, header.pools, header.cordoned, departures)
         self._expect(desired, departures, now)
         self._fleet.retarget({a.assignment_id: a.autoscaling.concurrency_target for a in desired.assignments})
         held = [self._held(record) for record in self._fleet.records.values() if not record.ended]
@@ -68,10 +70,7 @@ class Conductor:
         plan = reconcile(
             [self._wanted(assignment, counts) for assignment in desired.assignments],
             held,
-            {
-                pool.pool_id: 0 if departure_of(departures, pool.name, ()) else pool.capacity_gpus
-                for pool in desired.header.pools
-            },
+            open_gpus(header.pools, self._nodes, self._closed),
             now=now,
             may_start=may_start,
         )
@@ -82,16 +81,50 @@ class Conductor:
         return conditions_of(desired.assignments, observed, counts, plan.shortfalls)
 
     def _expect(self, desired: DesiredState, departures: Sequence[Departure], now: float) -> None:
-        names = {pool.pool_id: pool.name for pool in desired.header.pools}
+        """Note which replicas are on capacity that is to be empty, and by when."""
+        pools = {pool.pool_id: pool.name for pool in desired.header.pools}
         for record in self._fleet.records.values():
             if not record.ended:
-                pool = names.get(record.facts.pool_id, "")
-                self._fleet.expect_departure(record, departure_of(departures, pool, ()), now=now)
+                pool, on = pools.get(record.facts.pool_id, ""), record.facts.node_names
+                record.cordoned = any(name in desired.header.cordoned for name in on)
+                self._fleet.expect_departure(record, departure_of(departures, pool, on), now=now)
+        places: set[tuple[str, str | None]] = {(pool, None) for pool in pools.values()}
+        places |= {(pools[node.pool_id], node.name) for node in self._nodes}
+        for departure in departures:
+            notice = departure.notice
+            if (notice.pool, notice.node) not in places and notice not in self._unknown:
+                self._unknown.add(notice)
+                _log.warning("a notice names what is not here", pool=notice.pool, node=notice.node)
+
+    def nodes(self) -> tuple[ObservedNode, ...]:
+        """The machines as of the last pass, with what is on them now."""
+        on: dict[str, list[str]] = {}
+        for record in self._fleet.records.values():
+            if not record.ended:
+                for name in record.facts.node_names:
+                    on.setdefault(name, []).append(record.replica_id)
+        told = sorted(self._nodes, key=lambda node: node.name not in on and node.name not in self._closed)
+        return tuple(
+            ObservedNode(
+                name=node.name,
+                pool_id=node.pool_id,
+                gpus=node.gpus,
+                cordoned=node.name in self._closed,
+                replicas=tuple(sorted(on.get(node.name, ()))),
+            )
+            for node in told[:_NODES_TOLD_MAX]
+        )
+
+    def _place(self, assignment: DesiredAssignment) -> NodeShares:
+        held = (r.facts.nodes for r in self._fleet.records.values() if not r.ended)
+        nodes = (node for node in self._nodes if node.pool_id == assignment.pool_id)
+        return place(nodes, held, self._closed, assignment.gpus_per_replica)
 
     def _act(self, action: Action, assignments: dict[str, DesiredAssignment]) -> None:
         match action:
             case Start(assignment_id):
-                self._fleet.start(assignments[assignment_id])
+                assignment = assignments[assignment_id]
+                self._fleet.start(assignment, self._place(assignment))
             case Drain(replica_id, reason, limit_s, final):
                 self._fleet.drain(replica_id, reason=reason, limit_s=limit_s, final=final)
             case Recall(replica_id):

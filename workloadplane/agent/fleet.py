@@ -17,6 +17,7 @@ import structlog
 
 from workloadplane.agent.backoff import CrashRecord, after_end, start_not_before
 from workloadplane.agent.last_words import cause_in
+from workloadplane.agent.nodes import NodeShares
 from workloadplane.agent.probing import Prober
 from workloadplane.agent.record import ReplicaRecord, facts_from, facts_observed, facts_of
 from workloadplane.agent.stopping import STOP_ORDERED
@@ -104,8 +105,8 @@ class Fleet:
         """When (monotonic) the next replica of an assignment may start, after ends that came too early."""
         return start_not_before(self._crashes.get(assignment_id, CrashRecord()))
 
-    def start(self, assignment: DesiredAssignment) -> None:
-        """Begin a new replica of an assignment."""
+    def start(self, assignment: DesiredAssignment, nodes: NodeShares) -> None:
+        """Begin a new replica of an assignment, on these nodes."""
         crashes = self._crashes.get(assignment.assignment_id, CrashRecord())
         engine = self._substitutions.get(assignment.engine.engine, assignment.engine.engine)
         facts = facts_of(
@@ -114,6 +115,7 @@ class Fleet:
             engine=engine,
             now=time.time(),
             restarts=crashes.failures,
+            nodes=nodes,
         )
         record = ReplicaRecord(facts=facts)
         self.records[facts.replica_id] = record

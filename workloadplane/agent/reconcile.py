@@ -15,7 +15,11 @@ The rules, in the order in which they win:
 6. A start waits for its assignment's back-off; an agent that is superseded starts and recalls nothing.
 7. A draining replica is stopped when no gateway uses it any more, or when its time is up.
 8. Replicas whose capacity is taken back drain at once, are not recalled while that stands, and have ended before it
-   is gone. They count neither against the room that is left nor against ``max_replicas``.
+   is gone.
+9. Replicas on a node that is being emptied serve on until as many are ready elsewhere in the pool. Where there is no
+   room for those, others give up what they hold above their minimum; the rest is the control plane's to move.
+
+What leaves by 8 or 9 counts neither against the room that is left nor against ``max_replicas``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,122 +27,36 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from itertools import groupby
 
+from workloadplane.agent.actions import (
+    DRAIN_LIMIT_S,
+    UNHEALTHY_DRAIN_LIMIT_S,
+    Action,
+    Drain,
+    HeldReplica,
+    Recall,
+    ReconcilePlan,
+    Shortfall,
+    Start,
+    Stop,
+    WantedAssignment,
+)
 from workloadplane.health.replica import LIVING, ReplicaState
 from workloadplane.protocol.refusal import Refusal
-
-#: How long a draining replica may finish what it runs, and one that does not answer.
-DRAIN_LIMIT_S = 600.0
-UNHEALTHY_DRAIN_LIMIT_S = 5.0
 
 #: When capacity is short, these give up their place first, so that nobody waits for them.
 _LEAST_USEFUL: Mapping[ReplicaState, int] = {"unhealthy": 0, "pending": 1, "starting": 2, "ready": 3}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WantedAssignment:
-    """An assignment of the DesiredState with the count that autoscaling wants; an ended one wants none."""
-
-    assignment_id: str
-    deployment_id: str
-    revision: int
-    pool_id: str
-    gpus_per_replica: int
-    min_replicas: int
-    max_replicas: int
-    replicas: int
-    ended: bool = False
-    start_not_before: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldReplica:
-    """A replica that this agent holds.
-
-    clear:         no gateway knows it as usable any more and none has a request on it
-    drain_since:   when its drain began, if it is draining; with ``drain_limit_s``
-    stop_ordered:  it has been told to stop
-    leave_by:      its capacity is taken back: until then its process must have ended
-    recallable:    it drains, was ready when that began, its place is not promised to another, and it has
-                   not been told to stop
-    """
-
-    replica_id: str
-    assignment_id: str
-    deployment_id: str
-    pool_id: str
-    gpus: int
-    state: ReplicaState
-    created_at: float
-    in_flight: int = 0
-    clear: bool = False
-    drain_since: float | None = None
-    drain_limit_s: float = DRAIN_LIMIT_S
-    stop_ordered: bool = False
-    leave_by: float | None = None
-    recallable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Start one replica of an assignment."""
-
-    assignment_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Take a replica from the gateways and let it finish. ``final``: its place is promised to another."""
-
-    replica_id: str
-    reason: str
-    limit_s: float
-    final: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Recall:
-    """Call a drain off: the replica serves again."""
-
-    replica_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """End a replica's process. ``overdue``: it still had requests when its time was up."""
-
-    replica_id: str
-    overdue: bool
-
-
-Action = Start | Drain | Recall | Stop
-
-
-@dataclass(frozen=True, slots=True)
-class Shortfall:
-    """An assignment that gets fewer replicas than it wants, and why."""
-
-    assignment_id: str
-    wanted: int
-    held: int
-    refusal: Refusal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReconcilePlan:
-    """Actions in the order to take them, and what was not possible."""
-
-    actions: tuple[Action, ...]
-    shortfalls: tuple[Shortfall, ...]
-
-
 @dataclass(slots=True)
 class _Book:
-    """Replicas and free GPUs while the plan is being made."""
+    """Replicas and free GPUs while the plan is being made. ``cramped``: assignment id -> replicas of its minimum that
+    found no room."""
 
     free_gpus: dict[str, int]
     living: dict[str, list[HeldReplica]]
     actions: list[Action] = field(default_factory=list)
     shortfalls: list[Shortfall] = field(default_factory=list)
+    cramped: dict[str, int] = field(default_factory=dict)
     starts: dict[str, int] = field(default_factory=dict)
     drained: set[str] = field(default_factory=set)
     recalled: set[str] = field(default_factory=set)
@@ -154,7 +72,11 @@ class _Book:
 
     def present(self, assignment_id: str) -> list[HeldReplica]:
         """Replicas of an assignment that have not ended, in capacity that stays."""
-        return [replica for replica in self.living.get(assignment_id, ()) if replica.leave_by is None]
+        return [replica for replica in self.living.get(assignment_id, ()) if not replica.leaves]
+
+    def staying(self, assignment_id: str) -> list[HeldReplica]:
+        """Of those that count as supply, the ones in capacity that stays."""
+        return [replica for replica in self.serving(assignment_id) if not replica.leaves]
 
     def drain(self, replica: HeldReplica, reason: str, *, final: bool = False) -> None:
         limit_s = UNHEALTHY_DRAIN_LIMIT_S if replica.state == "unhealthy" else DRAIN_LIMIT_S
@@ -191,7 +113,7 @@ def _open_book(held: Sequence[HeldReplica], capacity_gpus: Mapping[str, int]) ->
     for replica in held:
         if replica.state in LIVING:
             book.living.setdefault(replica.assignment_id, []).append(replica)
-            if replica.leave_by is None:
+            if not replica.leaves:
                 book.free_gpus[replica.pool_id] = book.free_gpus.get(replica.pool_id, 0) - replica.gpus
     return book
 
@@ -211,9 +133,14 @@ def _settle_held(book: _Book, assignment: WantedAssignment, *, may_recall: bool)
         if replica.state == "unhealthy":
             book.drain(replica, "Unhealthy")
     goal = _goal(assignment)
-    serving = sorted(book.serving(assignment.assignment_id), key=_usefulness)
-    for replica in serving[: max(0, len(serving) - goal)]:
+    staying = sorted(book.staying(assignment.assignment_id), key=_usefulness)
+    for replica in staying[: max(0, len(staying) - goal)]:
         book.drain(replica, "ScaledDown")
+    serving = sorted(book.serving(assignment.assignment_id), key=_usefulness)
+    leaving = [replica for replica in serving if replica.leaves]
+    ready = sum(replica.state == "ready" and not replica.leaves for replica in serving)
+    for replica in leaving[: max(0, len(leaving) - max(0, goal - ready))]:
+        book.drain(replica, "NodeCordoned")
     if not may_recall:
         return
     recallable = [r for r in book.present(assignment.assignment_id) if r.recallable]
@@ -240,15 +167,11 @@ def _start_missing(
     heapify(claims)
     while claims:
         assignment = by_id[heappop(claims)[-1]]
-        supply = _supply(book, assignment)
-        if supply >= _goal(assignment):
+        if _supply(book, assignment) >= _goal(assignment):
             continue
         reason = refusal or _cannot_start(book, assignment, now=now)
         if reason is not None:
-            book.shortfalls.append(Shortfall(assignment.assignment_id, _goal(assignment), supply, reason))
-            booked = max(0, assignment.min_replicas - supply) * assignment.gpus_per_replica
-            if booked and reason.rule != "pool_capacity":
-                book.free_gpus[assignment.pool_id] = book.free_gpus.get(assignment.pool_id, 0) - booked
+            _fall_short(book, assignment, reason)
             continue
         book.starts[assignment.assignment_id] = book.starts.get(assignment.assignment_id, 0) + 1
         book.free_gpus[assignment.pool_id] -= assignment.gpus_per_replica
@@ -256,12 +179,30 @@ def _start_missing(
         heappush(claims, _claim(book, assignment))
 
 
+def _fall_short(book: _Book, assignment: WantedAssignment, reason: Refusal) -> None:
+    """What serves on a node that is being emptied is no lack yet, but its successors have the same claim to room."""
+    supply, served = _supply(book, assignment), _served(book, assignment)
+    if served < _goal(assignment):
+        book.shortfalls.append(Shortfall(assignment.assignment_id, _goal(assignment), served, reason))
+    lacking = max(0, assignment.min_replicas - supply)
+    if reason.rule == "pool_capacity":
+        book.cramped[assignment.assignment_id] = lacking
+    elif lacking:
+        booked = lacking * assignment.gpus_per_replica
+        book.free_gpus[assignment.pool_id] = book.free_gpus.get(assignment.pool_id, 0) - booked
+
+
 def _supply(book: _Book, assignment: WantedAssignment) -> int:
+    """Replicas that will go on counting, those that start now included."""
+    return len(book.staying(assignment.assignment_id)) + book.starts.get(assignment.assignment_id, 0)
+
+
+def _served(book: _Book, assignment: WantedAssignment) -> int:
     return len(book.serving(assignment.assignment_id)) + book.starts.get(assignment.assignment_id, 0)
 
 
 def _claim(book: _Book, assignment: WantedAssignment) -> tuple[int, int, str]:
-    supply = _supply(book, assignment)
+    supply = _served(book, assignment)
     below_minimum = 0 if supply < assignment.min_replicas else 1
     return below_minimum, supply - _goal(assignment), assignment.assignment_id
 
@@ -328,8 +269,7 @@ def _may_go(
     going = serving[: max(useless, len(serving) - missing)]
     leaving = {replica.pool_id for replica in obsolete if replica.state == "draining"}
     leaving.update(replica.pool_id for replica in going)
-    short = {entry.assignment_id for entry in book.shortfalls if entry.refusal.rule == "pool_capacity"}
-    cramped = {a.pool_id for a in successors if a.assignment_id in short} - leaving
+    cramped = {a.pool_id for a in successors if a.assignment_id in book.cramped} - leaving
     for pool_id in sorted(cramped):
         going.extend([replica for replica in serving if replica.pool_id == pool_id][:1])
     return going
@@ -366,19 +306,17 @@ def _make_room(
 
 def _missing_gpus_by_pool(book: _Book, active: Sequence[WantedAssignment]) -> dict[str, int]:
     """GPUs that assignments below their minimum found no room for."""
-    by_id = {assignment.assignment_id: assignment for assignment in active}
     missing: dict[str, int] = {}
-    for shortfall in book.shortfalls:
-        assignment = by_id[shortfall.assignment_id]
-        replicas = assignment.min_replicas - shortfall.held
-        if replicas > 0 and shortfall.refusal.rule == "pool_capacity":
+    for assignment in active:
+        replicas = book.cramped.get(assignment.assignment_id, 0)
+        if replicas > 0:
             gpus = missing.get(assignment.pool_id, 0) + replicas * assignment.gpus_per_replica
             missing[assignment.pool_id] = gpus
     return missing
 
 
 def _above_minimum(book: _Book, assignment: WantedAssignment) -> list[HeldReplica]:
-    serving = [r for r in book.serving(assignment.assignment_id) if r.replica_id not in book.recalled]
+    serving = [r for r in book.staying(assignment.assignment_id) if r.replica_id not in book.recalled]
     surplus = _supply(book, assignment) - assignment.min_replicas
     return sorted(serving, key=_usefulness)[: max(0, surplus)]
 

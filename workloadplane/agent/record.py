@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from workloadplane.agent.reconcile import DRAIN_LIMIT_S, HeldReplica
+from workloadplane.agent.actions import DRAIN_LIMIT_S, HeldReplica
+from workloadplane.agent.nodes import NodeShares, read, written
 from workloadplane.engines.base import EngineMetrics
 from workloadplane.engines.kv_events import KvCounts
 from workloadplane.health.probes import ProbeResult
@@ -37,6 +38,12 @@ class Facts:
     adapter_slots: int
     created_at: float
     restarts: int
+    nodes: NodeShares = ()
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """The machines that it is on; none where that is not known."""
+        return tuple(name for name, _ in self.nodes)
 
     def labels(self) -> dict[str, str]:
         return {
@@ -53,11 +60,18 @@ class Facts:
             "adapter_slots": str(self.adapter_slots),
             "created_at": repr(self.created_at),
             "restarts": str(self.restarts),
+            "nodes": written(self.nodes),
         }
 
 
 def facts_of(
-    assignment: DesiredAssignment, *, replica_id: str, engine: str, now: float, restarts: int
+    assignment: DesiredAssignment,
+    *,
+    replica_id: str,
+    engine: str,
+    now: float,
+    restarts: int,
+    nodes: NodeShares = (),
 ) -> Facts:
     """The facts of a new replica of an assignment; ``engine`` is what will truly run."""
     substituted = engine != assignment.engine.engine
@@ -80,6 +94,7 @@ def facts_of(
         ),
         created_at=now,
         restarts=restarts,
+        nodes=nodes,
     )
 
 
@@ -103,6 +118,7 @@ def facts_from(running: RunningReplica) -> Facts:
         adapter_slots=int(labels.get("adapter_slots", "0")),
         created_at=float(labels["created_at"]),
         restarts=int(labels["restarts"]),
+        nodes=read(labels.get("nodes", "")),
     )
 
 
@@ -136,6 +152,7 @@ class ReplicaRecord:
     start_was_seen:   False if it was found without a record: how long its start took is not known
     drained_from:     its state when its drain began: from ready it can be recalled
     drain_is_final:   its place is promised to another replica
+    cordoned:         a node that it is on is being emptied
     leave_by_since:   its capacity is taken back: by then it must have ended
     hand_over:        for that reason gateways are to move what it runs
     suspected:        a gateway avoids it; ``suspicion`` is set when one begins to
@@ -163,6 +180,7 @@ class ReplicaRecord:
     drained_from: ReplicaState | None = None
     drain_is_final: bool = False
     stop_ordered: bool = False
+    cordoned: bool = False
     leave_by_since: float | None = None
     hand_over: bool = False
     suspected: bool = False
@@ -273,6 +291,7 @@ class ReplicaRecord:
             drain_limit_s=self.drain_limit_s,
             stop_ordered=self.stop_ordered,
             leave_by=self.leave_by_since,
+            cordoned=self.cordoned,
             recallable=self.state == "draining"
             and self.drained_from == "ready"
             and not (self.drain_is_final or self.stop_ordered),

@@ -18,13 +18,14 @@ class PoolBound(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DesiredHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts of the cluster itself."""
+    """Facts of the cluster itself. ``cordoned``: nodes that are being emptied."""
 
     cluster_id: str
     cluster_name: str
     region: str
     jurisdiction: str
     pools: tuple[PoolBound, ...]
+    cordoned: tuple[str, ...] = ()
 
 
 class AutoscalingBounds(msgspec.Struct, frozen=True, kw_only=True):

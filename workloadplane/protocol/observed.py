@@ -99,6 +99,16 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     provider: str
 
 
+class ObservedNode(msgspec.Struct, frozen=True, kw_only=True):
+    """One machine of a pool. ``cordoned``: it takes no new replica; ``replicas``: ids of those that hold GPUs of it."""
+
+    name: str
+    pool_id: str
+    gpus: int
+    cordoned: bool
+    replicas: tuple[str, ...]
+
+
 class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the agent says of its cluster.
 
@@ -108,6 +118,7 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
     peers:               other clusters as its gateways see them: of several gateways, as the one that sees it best;
                          those that none of them watches are left out
     notices:             capacity that vanishes, until the source of a notice says that it is there again
+    nodes:               machines of its pools; of very many, those that hold something first
     """
 
     agent_version: str
@@ -119,6 +130,7 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
     gateways_connected: int | None = None
     peers: tuple[PeerStanding, ...] = ()
     notices: tuple[Notice, ...] = ()
+    nodes: tuple[ObservedNode, ...] = ()
 
 
 class ObservedDelta(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from apps.agents.models import AgentSession, Replica, ReplicaState, StrayReplica
 from apps.agents.observations import ENDED_STATES, encoded, events_of, replica_row
 from apps.agents.services.agent_enrol import gateway_url_is_good
 from apps.agents.services.intervals_store import intervals_store
+from apps.agents.services.nodes_store import nodes_store
 from apps.agents.services.tables_compile import tables_compile
 from apps.api.services.doorbell_ring import doorbell_ring
 from apps.fleet.services.cluster_gateway_set import cluster_gateway_set
@@ -213,7 +214,8 @@ def _canonical(condition: object) -> str:
 
 def _facts_store(session: AgentSession, delta: ObservedDelta) -> bool:
     """Keep what the agent says of its cluster; whether its gateway has moved."""
-    session.facts = storable(delta.facts)
+    nodes_store(session=session, nodes=delta.facts.nodes)
+    session.facts = storable(delta.facts) | {"nodes": len(delta.facts.nodes)}
     if not _gateway_moves(session, delta):
         return False
     return cluster_gateway_set(cluster=session.cluster, gateway_url=delta.facts.gateway_url)

@@ -28,6 +28,7 @@ from apps.agents.services.seats_settle import (
 from apps.agents.services.signing_key import signer_registered
 from apps.agents.services.tables_store import tables_store
 from apps.deployments import selectors as deployments
+from apps.drains import selectors as drains
 from apps.drills import selectors as drills
 from apps.fleet import selectors as fleet
 from apps.fleet.models import Cluster
@@ -83,7 +84,7 @@ def _organization_compile(
         settled = seats_settle(
             organization_id=organization_id, clusters=clusters, assignments=assignments, evidence=evidence
         )
-        tables |= _desired(clusters, by_cluster)
+        tables |= _desired(organization_id, clusters, by_cluster)
         tables |= _routing(organization_id, clusters, assignments, settled)
     tables_store(tables=tables, signer=signer, plane_epoch=selectors.plane_epoch())
     seats_store(organization_id=organization_id, settled=settled, clusters=clusters)
@@ -99,11 +100,15 @@ def _keysets(organization_id: UUID, clusters: Iterable[Cluster]) -> dict[tuple[U
 
 
 def _desired(
-    clusters: Iterable[Cluster], by_cluster: Mapping[UUID, list[Assignment]]
+    organization_id: UUID, clusters: Iterable[Cluster], by_cluster: Mapping[UUID, list[Assignment]]
 ) -> dict[tuple[UUID, TableKind], Contents]:
+    cordoned = drains.nodes_cordoned(organization_id=organization_id)
     return {
         (cluster.pk, TableKind.DESIRED): contents.desired_contents(
-            cluster, list(cluster.pools.all()), by_cluster.get(cluster.pk, [])
+            cluster,
+            list(cluster.pools.all()),
+            by_cluster.get(cluster.pk, []),
+            cordoned.get(cluster.name, ()),
         )
         for cluster in clusters
     }

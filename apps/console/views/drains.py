@@ -35,7 +35,7 @@ class DrainsPage(ConsolePage):
 
 
 class DrainNew(ConsolePage):
-    """What would be left without a region, cluster or pool (``?kind=&name=``), and the form that empties it."""
+    """What would be left without a region, cluster, pool or node (``?kind=&name=``), and the form that empties it."""
 
     section = "drains"
     rights: ClassVar[dict[str, Right]] = {"GET": "operate", "POST": "operate"}

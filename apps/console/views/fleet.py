@@ -56,6 +56,7 @@ class ClusterPage(ConsolePage):
             session=getattr(view.cluster, "session", None),
             domains=view.cluster.failure_domains.all(),
             replicas=sources.replicas_of_cluster(actor=self.actor, cluster=cluster),
+            nodes=sources.nodes_of_cluster(actor=self.actor, cluster=cluster),
             events=sources.events_newest(actor=self.actor, cluster_id=cluster.pk),
             **context,
         )

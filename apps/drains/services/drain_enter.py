@@ -3,9 +3,10 @@
 from datetime import datetime
 from typing import Final
 
+from apps.agents.services.tables_compile import tables_compile
 from apps.api.problems import Problem
 from apps.drains import selectors
-from apps.drains.models import Drain
+from apps.drains.models import Drain, DrainKind
 from apps.fleet.services import pools_touch
 from apps.placements.services import placement_request
 from apps.telemetry.services import event_record
@@ -50,16 +51,24 @@ def drain_enter(*, drain: Drain, event: DrainEvent, now: datetime) -> None:
         begin(drain, now)
     drain.save()
     if (after in IN_FORCE) != was_in_force:
-        placement_request(organization_id=drain.organization_id)
+        follow(drain)
     say(drain)
 
 
 def begin(drain: Drain, now: datetime) -> None:
-    """From now on nothing new goes there. Locks the pools; the caller asks for a placement afterwards."""
+    """From now on nothing new goes there. Locks the pools; ``follow`` comes once the row is saved."""
     drain.moving_since = now
     pool_ids = selectors.pool_ids(drain=drain)
     drain.replicas_at_start = selectors.progress(drain=drain, now=now).here
     pools_touch(pool_ids=pool_ids)
+
+
+def follow(drain: Drain) -> None:
+    """It is in force, or is no more: placement looks at it, and of a node its agent is told. The row is saved."""
+    placement_request(organization_id=drain.organization_id)
+    if drain.kind == DrainKind.NODE:
+        cluster_ids = selectors.cluster_ids(drain=drain)
+        tables_compile(cluster_ids=cluster_ids)
 
 
 def say(drain: Drain) -> None:

@@ -1,15 +1,15 @@
 """What placement would make of the fleet without a part of it. Writes nothing."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from apps.agents import selectors as agents
-from apps.api.actors import Actor
-from apps.api.problems import field_problem
-from apps.drains.selectors import domain_of
+from apps.api.actors import Actor, system_actor
+from apps.api.problems import Problem, field_problem
+from apps.drains import selectors
 from apps.placements import selectors as placements
 from apps.placements.services import placement_load
 from controlplane.failover import expected_s
@@ -54,12 +54,26 @@ class Preview:
 def drain_preview(*, organization_id: UUID, kind: str, name: str, now: datetime) -> Preview:
     """Solve the present world without it. Raises Problem ``invalid_document`` for a name in which no pool lies."""
     problem = placement_load(organization_id=organization_id, now=now)
-    domain = domain_of(kind, name)
-    _known_check(problem, domain)
+    node = selectors.node_named(organization_id=organization_id, name=name) if kind == "node" else None
+    drain = selectors.drained_of(kind, name, node)
+    if drain is None:
+        raise _unknown(organization_id, name)
+    _known_check(problem, drain.domain)
     stored = placements.plan_newest(organization_id=organization_id)
-    check = drain_check(problem, plan_decode(stored.plan) if stored else None, domain)
+    check = drain_check(problem, plan_decode(stored.plan) if stored else None, drain)
+    if node is not None:
+        check = replace(check, replicas=len(agents.replicas_on([node])[node.pk]))
     projects = {row.deployment_id: row.project_id for row in problem.deployments}
     return Preview(check, _expected_s(problem, check), projects)
+
+
+def _unknown(organization_id: UUID, name: str) -> Problem:
+    actor = system_actor("drains", organization_id=organization_id)
+    rows = agents.nodes(actor=actor).order_by("cluster__name", "pk")[:NAMES_TOLD]
+    known = ", ".join(f"{row.cluster.name}/{row.name}" for row in rows)
+    return field_problem(
+        "/name", "is no node of a pool", value=name[:80], remedy=f"known are: {known or 'none'}"
+    )
 
 
 def _known_check(problem: PlacementProblem, domain: FailureDomain) -> None:

@@ -8,9 +8,8 @@ from apps.api.problems import Problem, field_problem
 from apps.api.services import audit_record, one_transaction
 from apps.drains import selectors
 from apps.drains.models import Drain
-from apps.drains.services.drain_enter import begin, say
+from apps.drains.services.drain_enter import begin, follow, say
 from apps.drains.services.drain_preview import Preview, drain_preview, shown_to
-from apps.placements.services import placement_request
 from controlplane.failover import begins_at
 
 #: Windows further away than this are a mistake of the year.
@@ -72,7 +71,7 @@ def drain_start(
     }
     audit_record(actor=actor, action="created", subject=drain, after=after, organization_id=organization_id)
     if not waits:
-        placement_request(organization_id=organization_id)
+        follow(drain)
     say(drain)
     return drain
 

@@ -14,8 +14,7 @@ from django.db import IntegrityError, transaction
 from apps.agents import selectors as agents
 from apps.drains import selectors
 from apps.drains.models import Drain, DrainKind
-from apps.drains.services.drain_enter import begin, drain_enter, say
-from apps.placements.services import placement_request
+from apps.drains.services.drain_enter import begin, drain_enter, follow, say
 from apps.telemetry.wire_values import moment, text_for
 from workloadplane.protocol.observed import Notice
 
@@ -45,8 +44,9 @@ def notices_take(*, now: datetime) -> int:
 
 
 def _place(told: agents.NoticeTold) -> _Place:
-    name = f"{told.cluster}/{told.notice.pool}"
-    return _Place(told.organization_id, DrainKind.POOL.value, name)
+    notice = told.notice
+    kind = DrainKind.POOL if notice.node is None else DrainKind.NODE
+    return _Place(told.organization_id, kind.value, f"{told.cluster}/{notice.node or notice.pool}")
 
 
 def _guarded(place: _Place, notice: Notice, now: datetime) -> bool:
@@ -79,7 +79,7 @@ def _begin(place: _Place, notice: Notice, now: datetime) -> bool:
     begin(drain, now)
     drain.save(force_insert=True)
     drain.refresh_from_db()
-    placement_request(organization_id=place.organization_id)
+    follow(drain)
     say(drain)
     return True
 

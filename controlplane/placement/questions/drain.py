@@ -24,20 +24,22 @@ from controlplane.placement.judge.standing import TOLERANCE, Standings, domains_
 from controlplane.placement.plan import DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.questions.what_if import in_force
-from controlplane.placement.supply import FailureDomain
+from controlplane.placement.supply import FailureDomain, Pool
 from controlplane.placement.wishes import WantedDeployment
 from workloadplane.protocol.refusal import Refusal
-
-#: What can be emptied.
-DRAINABLE = ("region", "cluster", "pool")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
-    """A domain that is being emptied. ``risk_accepted``: what finds no other place stops all the same."""
+    """A domain that is being emptied.
+
+    risk_accepted: what finds no other place stops all the same
+    instances:     only so many of each pool in it go, as with a node; None: all
+    """
 
     domain: FailureDomain
     risk_accepted: bool = False
+    instances: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,7 @@ class Arrival:
 
 @dataclass(frozen=True, kw_only=True)
 class DrainCheck:
-    """``replicas``: those that have to leave. ``kept``: of deployments with a part in what is emptied."""
+    """``replicas``: those in the pools concerned. ``kept``: of deployments with a part in what is emptied."""
 
     replicas: int
     kept: tuple[Kept, ...]
@@ -101,29 +103,37 @@ def drained(problem: PlacementProblem, drains: Iterable[Drained]) -> PlacementPr
     return replace(
         problem,
         pools=tuple(
-            replace(
-                pool,
-                capacity_instances=0,
-                closed=f"{by_pool[pool.pool_id][0].domain} is being drained",
-                leaving=not any(drain.risk_accepted for drain in by_pool[pool.pool_id]),
-            )
-            if pool.pool_id in by_pool
-            else pool
+            _without(pool, by_pool[pool.pool_id]) if pool.pool_id in by_pool else pool
             for pool in problem.pools
         ),
     )
 
 
-def drain_check(problem: PlacementProblem, stored: PlacementPlan | None, domain: FailureDomain) -> DrainCheck:
-    """What placement would make of the problem without ``domain``. ``stored`` is the newest adopted plan.
+def _without(pool: Pool, drains: Collection[Drained]) -> Pool:
+    """A pool of which all goes, or some of its machines."""
+    whole = [drain for drain in drains if drain.instances is None]
+    if not whole:
+        fewer = sum(drain.instances or 0 for drain in drains)
+        return replace(pool, capacity_instances=max(0, pool.capacity_instances - fewer))
+    return replace(
+        pool,
+        capacity_instances=0,
+        closed=f"{whole[0].domain} is being drained",
+        leaving=not any(drain.risk_accepted for drain in whole),
+    )
 
-    Raises ValueError where nothing of the problem is in ``domain``.
+
+def drain_check(problem: PlacementProblem, stored: PlacementPlan | None, drain: Drained) -> DrainCheck:
+    """What placement would make of the problem if that were emptied. ``stored`` is the newest adopted plan.
+
+    Raises ValueError where nothing of the problem is in it.
     """
+    domain = drain.domain
     leaving = pool_ids_in(problem, domain)
     if not leaving:
         raise ValueError(f"nothing is in {domain}; name a {domain.kind} that has a pool")
     now = in_force(problem, stored)
-    without = drained(problem, (Drained(domain=domain),))
+    without = drained(problem, (replace(drain, risk_accepted=False),))
     after = resolve(without, now, touched_by(problem, without))
     gone = {row.deployment_id for row in problem.current if row.pool_id in leaving}
     verdicts = certify(problem, now, only=gone), certify(without, after, only=gone)

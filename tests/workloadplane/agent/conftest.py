@@ -94,6 +94,7 @@ class Cluster:
     agents: list[subprocess.Popen[bytes]] = field(default_factory=list)
     capacity_gpus: int = 4
     spot_gpus: int = 0
+    cordoned: tuple[str, ...] = ()
     long_name: str = ""
 
     @property
@@ -141,6 +142,7 @@ class Cluster:
             region="eu-west-1",
             jurisdiction="eu",
             pools=(pool, spot),
+            cordoned=self.cordoned,
         )
         return self.plane.put("desired", desired_header, {a.assignment_id: a for a in assignments})
 

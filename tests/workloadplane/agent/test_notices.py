@@ -58,3 +58,28 @@ def test_streams_of_a_pool_that_vanishes_are_handed_over(cluster: Cluster) -> No
     assert len(cluster.in_state("ready")) == 1, "an agent that starts anew knows it, too"
     (cluster.state_dir / "notices.json").unlink()
     cluster.until_ready(2)
+
+
+def test_a_node_that_is_emptied_is_left_once_its_successor_is_ready(cluster: Cluster) -> None:
+    """Within the pool, on the agent's own; the plane is told which machine holds what, and which is closed."""
+    cluster.capacity_gpus = 2
+    only = assignment(min_replicas=1, max_replicas=1)
+    cluster.want(only)
+    cluster.start_agent()
+    (first,) = cluster.until_ready(1)
+
+    def told() -> dict[str, tuple[bool, tuple[str, ...]]]:
+        facts = [sync.observed.facts for sync in cluster.plane.syncs if sync.observed]
+        return {node.name: (node.cordoned, node.replicas) for node in facts[-1].nodes}
+
+    (on,) = [name for name, (_, replicas) in told().items() if first in replicas]
+    (other,) = told().keys() - {on}
+    cluster.cordoned = (on,)
+    cluster.want(only)
+    eventually(lambda: cluster.in_state("stopped") == [first], what="it has gone")
+    (second,) = cluster.in_state("ready")
+    eventually(lambda: told() == {on: (True, ()), other: (False, (second,))}, what="told")
+    before, after = cluster.plane.replicas[first], cluster.plane.replicas[second]
+    assert before.reason == "Stopped"
+    assert after.ready_at is not None and before.stopped_at is not None
+    assert after.ready_at <= before.stopped_at

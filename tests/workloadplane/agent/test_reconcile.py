@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workloadplane.agent.reconcile import (
+from workloadplane.agent.actions import (
     DRAIN_LIMIT_S,
     Action,
     Drain,
@@ -18,8 +18,8 @@ from workloadplane.agent.reconcile import (
     Start,
     Stop,
     WantedAssignment,
-    reconcile,
 )
+from workloadplane.agent.reconcile import reconcile
 from workloadplane.health.replica import LIVING, REPLICA_STATES
 from workloadplane.protocol.refusal import Refusal
 
@@ -362,3 +362,35 @@ def test_what_is_taken_back_has_ended_before_it_is_gone() -> None:
     drains = held("leaving", state="draining", drain_since=0.0, drain_limit_s=600.0, leave_by=30.0)
     assert actions([wanted(ended=True)], [drains], now=29.9) == ()
     assert actions([wanted(ended=True)], [drains], now=30.0) == (Stop("leaving", overdue=True),)
+
+
+def test_what_is_on_a_node_that_is_emptied_serves_until_its_successor_is_ready() -> None:
+    """One starts beside it though that is above the maximum; then it goes. Without room it stays, and is no lack."""
+    one = wanted(min_replicas=2, max_replicas=2, replicas=2)
+    leaving, stays = held("leaving", cordoned=True), held("stays")
+    assert actions([one], [leaving, stays], capacity=2) == (Start("one"),)
+    starting = held("new", state="starting")
+    assert actions([one], [leaving, stays, starting], capacity=2) == ()
+    assert actions([one], [leaving, stays, replace(starting, state="ready")], capacity=2) == (
+        Drain("leaving", "NodeCordoned", DRAIN_LIMIT_S),
+    )
+    full = plan([one], [leaving, stays], capacity=1)
+    assert (full.actions, full.shortfalls) == ((), ())
+    fewer = wanted(min_replicas=1, max_replicas=1, replicas=1)
+    assert actions([fewer], [leaving, stays], capacity=1) == (
+        Drain("leaving", "NodeCordoned", DRAIN_LIMIT_S),
+    )
+
+
+def test_for_an_emptied_node_others_give_up_what_is_above_their_minimum() -> None:
+    """As for any minimum; and it is not recalled while its node is being emptied."""
+    one = wanted(min_replicas=1, max_replicas=1)
+    other = wanted("two", min_replicas=1, max_replicas=2, replicas=2, deployment_id="other")
+    leaving = held("leaving", cordoned=True)
+    theirs = [held(name, "two", deployment_id="other") for name in ("a", "b")]
+    assert actions([one, other], [leaving, *theirs], capacity=2) == (
+        Drain("a", "MadeRoom", DRAIN_LIMIT_S, final=True),
+    )
+    drains = replace(leaving, state="draining", drain_since=0.0, recallable=True)
+    assert Recall("leaving") not in actions([one], [drains], capacity=0)
+    assert actions([one], [replace(drains, cordoned=False)], capacity=1) == (Recall("leaving"),)

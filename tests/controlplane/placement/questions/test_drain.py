@@ -27,7 +27,7 @@ def region(name: str) -> FailureDomain:
 def checked(before: PlacementProblem, domain: FailureDomain) -> DrainCheck:
     """Of a world in which the plan of this problem has been carried out."""
     plan = solve(before)
-    return drain_check(adopted(before, plan), plan, domain)
+    return drain_check(adopted(before, plan), plan, Drained(domain=domain))
 
 
 def test_two_regions_of_three_cannot_give_one_up() -> None:
@@ -84,14 +84,14 @@ def test_what_is_broken_already_forbids_no_drain_that_leaves_it_as_it_is() -> No
         adopted(before, plan),
         current=tuple(row for row in adopted(before, plan).current if row.pool_id == "p-eu-west-on_demand"),
     )
-    south = drain_check(poor, plan, region("eu-south"))
+    south = drain_check(poor, plan, Drained(domain=region("eu-south")))
     assert (south.replicas, south.shortfalls) == (0, ())
 
 
 def test_nothing_that_is_not_there_is_checked() -> None:
     """A name that no pool lies in is an error that says so."""
     with pytest.raises(ValueError, match="nothing is in region mars"):
-        drain_check(problem(wanted()), None, region("mars"))
+        drain_check(problem(wanted()), None, Drained(domain=region("mars")))
 
 
 def test_a_drained_pool_has_no_room_and_says_why() -> None:
@@ -127,7 +127,7 @@ def test_n_plus_one_is_refused_exactly_where_no_spread_keeps_it(
     before = europe(chat, instances=room)
     plan = solve(before)
     assume(possible(list(room)))
-    check = drain_check(adopted(before, plan), plan, region(gone))
+    check = drain_check(adopted(before, plan), plan, Drained(domain=region(gone)))
     left = [count for name, count in zip(REGIONS, room, strict=True) if name != gone]
     runs_there = any(row.pool_id == f"p-{gone}-on_demand" for row in adopted(before, plan).current)
     assert bool(check.shortfalls) == (runs_there and not possible(left))
@@ -146,7 +146,7 @@ def test_whoever_loses_a_promise_is_named_and_whoever_keeps_it_is_not(
     cluster = world.cluster_by_id[pool.cluster_id]
     names = {"region": cluster.region, "cluster": cluster.name, "pool": f"{cluster.name}/{pool.name}"}
     domain = FailureDomain(kind=kind, name=names[kind])  # type: ignore[arg-type]
-    check = drain_check(world, plan, domain)
+    check = drain_check(world, plan, Drained(domain=domain))
     gone = pool_ids_in(world, domain)
     assert pool.pool_id in gone
     assert not {arrival.pool_id for arrival in check.arrivals} & gone
