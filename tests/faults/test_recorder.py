@@ -62,6 +62,9 @@ def test_what_is_lost_is_lost_unless_a_fault_may_cost_it() -> None:
     assert (figures.asked, figures.failed_first, figures.nowhere, figures.last_failed_s) == (3, 2, 1, 1.0)
     assert len(found.lost) == 1
     assert len(judge_cell([pair], Allowed(), 9.0)[1].lost) == 1
+    handed_over = _asked(ACTIVE_PASSIVE, "refused", "whole", code="handing_over")
+    figures, found = judge_cell([handed_over], Allowed(), 9.0)
+    assert (figures.fenced, figures.failed_first, found.all()) == (1, 0, [])
 
 
 def test_a_stream_that_just_ends_is_only_explained_by_its_own_gateway() -> None:

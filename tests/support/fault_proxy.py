@@ -10,7 +10,6 @@ A server that is dead refuses connections, and so must a proxy in front of it: w
 
 import asyncio
 import contextlib
-import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -29,17 +28,34 @@ def reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
+#: Of Linux' sock_diag(7): one socket by its addresses. The table in /proc has all of them, and takes too long.
+_SOCK_DIAG_BY_FAMILY, _REQUEST, _ALL_STATES, _ANY = 20, 1, 0xFFFFFFFF, 0xFFFFFFFF
+_INODE_AT = 16 + 4 + 48 + 12 + 4
+
+
 class Sockets:
-    """The sockets of some processes, as the kernel has them now; looked up without a library, as there may be many."""
+    """The sockets of some processes, as the kernel has them now."""
 
     def __init__(self, pids: frozenset[int]) -> None:
         self._inodes = {inode for pid in pids for inode in _inodes(pid)}
-        self._table = Path("/proc/net/tcp").read_bytes() if self._inodes else b""
 
     def own(self, port: int, to_port: int) -> bool:
         """Whether one of theirs goes from this port of ours to that one."""
-        line = re.search(rb"0100007F:%04X 0100007F:%04X (.*)" % (port, to_port), self._table)
-        return line is not None and line[1].split()[6].decode() in self._inodes
+        return bool(self._inodes) and str(_inode(port, to_port)) in self._inodes
+
+
+def _inode(port: int, to_port: int) -> int:
+    """Of the socket that goes from this port to that one, both of this machine; 0 if there is none."""
+    here = socket.inet_aton("127.0.0.1") + bytes(12)
+    wanted = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, _ALL_STATES)
+    wanted += struct.pack("!HH", port, to_port) + here + here + struct.pack("=III", 0, _ANY, _ANY)
+    head = struct.pack("=IHHII", 16 + len(wanted), _SOCK_DIAG_BY_FAMILY, _REQUEST, 1, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as kernel:
+        kernel.send(head + wanted)
+        told = kernel.recv(4096)
+    if struct.unpack_from("=H", told, 4)[0] != _SOCK_DIAG_BY_FAMILY:
+        return 0
+    return int(struct.unpack_from("=I", told, _INODE_AT)[0])
 
 
 def _inodes(pid: int) -> list[str]:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import msgspec
 import psutil
 import structlog
@@ -24,6 +23,7 @@ from workloadplane.agent.enrolment import Enrolment
 from workloadplane.agent.fleet import Fleet
 from workloadplane.agent.gateways import GatewayHub
 from workloadplane.agent.home import Home
+from workloadplane.agent.http import http_client
 from workloadplane.agent.keeper import Keeper
 from workloadplane.agent.log_courier import LogCourier
 from workloadplane.agent.notices import NoticeEndpoint, NoticeWatch, sources_of
@@ -81,7 +81,7 @@ class Agent:
             on_news=self._wake, on_load=self._on_load, on_behind=self._on_behind, on_peers=self._observe
         )
         self._conductor = Conductor(self._fleet, self._hub)
-        self._metadata = httpx.AsyncClient(trust_env=False)
+        self._metadata = http_client()
         self._notices = NoticeWatch(
             sources_of(options.notice_file, options.notice_endpoints, self._metadata),
             poll_s=timings.notice_poll_s,

@@ -10,6 +10,7 @@ import httpx
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from workloadplane.agent.http import http_client
 from workloadplane.protocol.logs import LOGS_PATH, LogsRequest, LogsResponse, logs_signed_bytes
 from workloadplane.protocol.sync import (
     ENROL_PATH,
@@ -45,11 +46,8 @@ class ControlClient:
 
     def __init__(self, control_url: str, private_key: Ed25519PrivateKey) -> None:
         self._private_key = private_key
-        self._client = httpx.AsyncClient(
-            base_url=control_url.rstrip("/"),
-            trust_env=False,
-            http2=False,
-            limits=httpx.Limits(max_connections=2, keepalive_expiry=60.0),
+        self._client = http_client(
+            base_url=control_url.rstrip("/"), limits=httpx.Limits(max_connections=2, keepalive_expiry=60.0)
         )
 
     async def close(self) -> None:

@@ -16,6 +16,7 @@ import httpx
 import structlog
 
 from workloadplane.agent.backoff import CrashRecord, after_end, start_not_before
+from workloadplane.agent.http import http_client
 from workloadplane.agent.last_words import cause_in
 from workloadplane.agent.nodes import NodeShares
 from workloadplane.agent.probing import Prober
@@ -60,9 +61,7 @@ class Fleet:
         self._on_change = on_change
         self._crashes: dict[str, CrashRecord] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._client = httpx.AsyncClient(
-            trust_env=False, limits=httpx.Limits(max_connections=256, max_keepalive_connections=64)
-        )
+        self._client = http_client(limits=httpx.Limits(max_connections=256, max_keepalive_connections=64))
 
     async def adopt(self, remembered: Mapping[str, ObservedReplica], served: Set[str]) -> None:
         """Take over every replica that still runs, in the state it was last known to be in.

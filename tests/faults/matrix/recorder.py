@@ -16,6 +16,8 @@ from tests.faults.matrix.clients import EDGE, Asked, Attempt
 from tests.faults.matrix.world import ACTIVE_PASSIVE, EU, EU_ONLY, World
 
 _MOVES = ("StandbyPromoted", "ServingMoved")
+#: How a gateway refuses what only one region may serve, while none may: counted apart, as it must not be served.
+_FENCED = ("lease", "handing_over")
 
 
 @dataclass
@@ -51,12 +53,14 @@ class Figures:
 
     last_failed_s: from the fault to the beginning of the last first try that failed, of those that could be served
     failures:      each of these in words
+    fenced:        first tries of the pair that were refused because no region may serve it at this moment
     """
 
     asked: int = 0
     failed_first: int = 0
     last_failed_s: float = 0.0
     nowhere: int = 0
+    fenced: int = 0
     resumed: int = 0
     error_events: int = 0
     cut: int = 0
@@ -71,7 +75,9 @@ def judge_cell(asked: Iterable[Asked], allowed: Allowed, began_s: float) -> tupl
         first, last = one.attempts[0], one.last
         may_refuse = one.deployment in allowed.may_refuse
         figures.resumed += any(each.resumed for each in one.attempts)
-        if first.failed and not (may_refuse and first.end in ("refused", "broken")):
+        if first.code in _FENCED and one.deployment == ACTIVE_PASSIVE:
+            figures.fenced += 1
+        elif first.failed and not (may_refuse and first.end in ("refused", "broken")):
             figures.failed_first += 1
             figures.last_failed_s = max(figures.last_failed_s, first.began_s - began_s)
             figures.failures.append(

@@ -25,8 +25,8 @@ def goals(measures: list[Measure]) -> str:
 
 
 CELL_HEAD = (
-    "| fault | requests | failed at first | last failed after | refused, nowhere else | resumed | error events | "
-    "cut with its gateway | settled after | measured late by | wrong |\n|---|" + "---:|" * 10
+    "| fault | requests | failed at first | last failed after | nowhere to go | fenced | resumed | error events | "
+    "cut with its gateway | settled after | measured late by | wrong |\n|---|" + "---:|" * 11
 )
 
 

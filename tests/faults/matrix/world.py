@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from infra.embedded import parts
 from infra.embedded.layout import Layout
 from infra.embedded.part import PartSpec
 from infra.embedded.parts import CLUSTERS, SIMULATOR
+from infra.embedded.ports import DEFAULT_PORTS, HOST
 from infra.embedded.supervisor_client import SupervisorClient
 from tests.e2e.system import System, start, stop
 from tests.faults.matrix.clients import EDGE
@@ -302,6 +304,7 @@ async def world(state: Path) -> AsyncIterator[World]:
     """All of it, settled, until the block ends."""
     mounted = [each for name in CLUSTERS if (each := _small_disk(state / "planes" / name / "agent"))]
     try:
+        await asyncio.to_thread(_choose_ports, Layout(state=state))
         system = await asyncio.to_thread(start, state, SIMULATOR)
         layout = Layout(state=state)
         ports = json.loads(layout.ports.read_text())
@@ -324,6 +327,15 @@ async def world(state: Path) -> AsyncIterator[World]:
                 proxy.close()
     finally:
         await asyncio.to_thread(_put_away, mounted)
+
+
+def _choose_ports(layout: Layout) -> None:
+    """Others than the usual ones, so that a system that runs or begins beside this one is left alone."""
+    with contextlib.ExitStack() as held:
+        free = {name: held.enter_context(socket.create_server((HOST, 0))) for name in DEFAULT_PORTS}
+        chosen = {name: int(one.getsockname()[1]) for name, one in free.items()}
+    layout.ports.write_text(json.dumps(chosen))
+    layout.ports.chmod(0o600)
 
 
 def _put_away(mounted: list[Path]) -> None:
