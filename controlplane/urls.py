@@ -16,6 +16,7 @@ api_v1: list[URLPattern | URLResolver] = [
     path("", include("apps.drills.urls")),
     path("", include("apps.agents.urls")),
     path("", include("apps.telemetry.urls")),
+    path("", include("apps.incidents.urls")),
 ]
 
 urlpatterns: list[URLPattern | URLResolver] = [

@@ -200,6 +200,12 @@ def cluster_ids_retired(*, before: datetime) -> list[UUID]:
     return list(found.order_by("pk").values_list("pk", flat=True))
 
 
+def pool_names(*, organization_id: UUID) -> dict[UUID, str]:
+    """Pool id -> ``cluster/pool``, of all pools of an organization."""
+    rows = GpuPool.objects.filter(cluster__organization_id=organization_id)
+    return {pk: f"{cluster}/{name}" for pk, cluster, name in rows.values_list("pk", "cluster__name", "name")}
+
+
 def organization_ids_with_clusters() -> list[UUID]:
     """All organizations that have a cluster, for the control plane itself."""
     return sorted(set(Cluster.objects.values_list("organization_id", flat=True)))

@@ -209,6 +209,21 @@ def plan_newest(*, organization_id: UUID) -> PlacementPlan | None:
     return found.order_by("-plan_generation").first()
 
 
+def plan_generation_at(*, organization_id: UUID, moment: datetime) -> int:
+    """Of the plan that was in force at a moment; 0 before the first, or where it is kept no more."""
+    found = PlacementPlan.objects.filter(organization_id=organization_id, created_at__lte=moment)
+    return found.order_by("-plan_generation").values_list("plan_generation", flat=True).first() or 0
+
+
+def plans_between(*, organization_id: UUID, first: int, last: int) -> QuerySet[PlacementPlan]:
+    """Plans of these generations, both included, the oldest first and without the problems they saw; for the control
+    plane itself."""
+    found = PlacementPlan.objects.filter(
+        organization_id=organization_id, plan_generation__gte=first, plan_generation__lte=last
+    )
+    return found.defer("problem").order_by("plan_generation")
+
+
 def plan_id_of_generation(*, organization_id: UUID, plan_generation: int) -> UUID | None:
     """The id of a plan, for the control plane itself: whether what it keeps of it is still the one."""
     found = PlacementPlan.objects.filter(organization_id=organization_id, plan_generation=plan_generation)

@@ -22,6 +22,7 @@ from apps.agents import selectors as agents
 from apps.api.money import MICRO
 from apps.api.problems import CONTENT_TYPE, Problem
 from apps.deployments import selectors as deployments
+from apps.incidents import selectors as incidents
 from apps.placements import selectors as placements
 from apps.placements.selectors import PlacementTotals
 
@@ -66,7 +67,21 @@ def _asked() -> bytes:
         deployments.deployments_by_readiness(),
     )
     _placement(registry, placements.placement_totals())
+    _incidents(registry)
     return generate_latest(registry)
+
+
+def _incidents(registry: CollectorRegistry) -> None:
+    help_text = "Incidents that are not resolved, those that are told of in another one left out"
+    gauge = Gauge("meridian_incidents_open", help_text, ["kind", "severity"], registry=registry)
+    for (kind, severity), count in incidents.incidents_open_by_kind().items():
+        gauge.labels(kind=kind, severity=severity).set(count)
+    _by_state(
+        registry,
+        "meridian_webhook_deliveries",
+        "Messages to webhooks in the last thirty days",
+        incidents.deliveries_by_state(),
+    )
 
 
 def _placement(registry: CollectorRegistry, totals: PlacementTotals) -> None:

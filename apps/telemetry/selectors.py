@@ -1,5 +1,6 @@
 """Reading events and usage: always within what an actor may see."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -24,8 +25,10 @@ __all__ = [
     "Traffic",
     "TrafficQuantiles",
     "UsageTotal",
+    "event_id_newest",
     "event_lately",
     "events",
+    "events_about",
     "latency_series",
     "requests_of_deployment",
     "spend_micro_usd_per_h",
@@ -38,6 +41,26 @@ __all__ = [
 def event_lately(*, cluster_id: UUID, reason: str, within: timedelta) -> bool:
     """Whether a cluster had an event with this reason within that time."""
     return Event.objects.filter(cluster_id=cluster_id, reason=reason, at__gt=Now() - within).exists()
+
+
+def event_id_newest(*, organization_id: UUID) -> int:
+    """Of the newest event of an organization, 0 without one."""
+    found = Event.objects.filter(organization_id=organization_id).order_by("-id")
+    return found.values_list("pk", flat=True).first() or 0
+
+
+def events_about(
+    *,
+    organization_id: UUID,
+    cluster_ids: Collection[UUID],
+    deployment_ids: Collection[UUID],
+    after_id: int,
+    since: datetime,
+) -> QuerySet[Event]:
+    """Events of these clusters and deployments, whoever may read them, in their order; for the control plane itself."""
+    found = Event.objects.filter(organization_id=organization_id, id__gt=after_id, at__gte=since)
+    about = Q(cluster_id__in=cluster_ids) | Q(deployment_id__in=deployment_ids)
+    return found.filter(about).order_by("id")
 
 
 def events(

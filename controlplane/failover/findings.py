@@ -81,7 +81,6 @@ class ReplicaEvidence:
     wanted: int
     ready: int
     failing: int
-    said: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,13 +274,12 @@ def _deployment(row: ReplicaEvidence, *, is_heard: bool) -> Finding:
         health = "sound"
     elif is_heard and row.failing:
         health = "failing"
-    told = f"{row.ready} of {row.wanted} ready, {row.failing} failing"
     return Finding(
         place=Place("replica", f"{row.cluster}/{row.pool}/{row.deployment_id}"),
         within=Place("pool", f"{row.cluster}/{row.pool}"),
         health=health,
         state=_STATE_BY_HEALTH[health],
-        evidence=f"{told}: {row.said}" if row.said else told,
+        evidence=f"{row.ready} of {row.wanted} ready, {row.failing} failing",
         cause="replicas" if health == "failing" else None,
     )
 

@@ -45,6 +45,7 @@ INSTALLED_APPS = [
     "apps.drills",
     "apps.agents",
     "apps.telemetry",
+    "apps.incidents",
     "apps.console",
 ]
 
@@ -76,6 +77,7 @@ MIGRATION_MODULES = {
         "drills",
         "agents",
         "telemetry",
+        "incidents",
         "console",
     )
 }
@@ -200,6 +202,13 @@ CELERY_BEAT_SCHEDULE = {
     "clusters-retired-settle": {"task": "apps.fleet.tasks.clusters_retired_settle", "schedule": 5.0},
     "drains-advance": {"task": "apps.drains.tasks.drains_advance", "schedule": 5.0},
     "drills-advance": {"task": "apps.drills.tasks.drills_advance", "schedule": 5.0},
+    "incidents-look": {
+        "task": "apps.incidents.tasks.incidents_look",
+        "schedule": 2.0,
+        "options": {"expires": 10.0},  # a look that comes late is as good as the next one
+    },
+    "webhooks-deliver": {"task": "apps.incidents.tasks.webhooks_deliver", "schedule": 5.0},
+    "deliveries-purge": {"task": "apps.incidents.tasks.deliveries_purge", "schedule": 3600.0},
     "telemetry-purge": {"task": "apps.telemetry.tasks.telemetry_purge", "schedule": 3600.0},
     "tables-reconcile": {"task": "apps.agents.tasks.tables_reconcile", "schedule": 60.0},
 }
@@ -209,6 +218,13 @@ MERIDIAN_SIGNING_KEY = secret("MERIDIAN_SIGNING_KEY")
 
 # Whether drills may break processes and sockets: only where the whole system is one machine's, to try things on.
 MERIDIAN_FAULTS = False
+
+# Webhooks go to these domains and what lies below them, by https; to nobody else while there are none.
+MERIDIAN_WEBHOOK_DOMAINS = [
+    d.strip().lower() for d in os.environ.get("MERIDIAN_WEBHOOK_DOMAINS", "").split(",") if d.strip()
+]
+# Whether they may also go to this machine itself, without TLS: for trials.
+MERIDIAN_WEBHOOK_LOOPBACK = os.environ.get("MERIDIAN_WEBHOOK_LOOPBACK", "") == "1"
 
 # Whoever shows it may read /metrics; without one, only this machine itself may.
 MERIDIAN_METRICS_TOKEN = secret("MERIDIAN_METRICS_TOKEN")

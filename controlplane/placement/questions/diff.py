@@ -236,7 +236,7 @@ def _deployment_diff(before: _Side, after: _Side, deployment_id: str) -> Deploym
     return DeploymentDiff(
         deployment_id=deployment_id,
         deployment=wanted.name,
-        moves=tuple(_moves(before.rooms(deployment_id), after.rooms(deployment_id))),
+        moves=tuple(room_moves(before.rooms(deployment_id), after.rooms(deployment_id))),
         revision_before=_revision(before.entries.get(deployment_id)),
         revision_after=_revision(after.entries.get(deployment_id)),
         serves_before=before.serves(deployment_id),
@@ -252,7 +252,7 @@ def _deployment_diff(before: _Side, after: _Side, deployment_id: str) -> Deploym
     )
 
 
-def _moves(before: Counter[str], after: Counter[str]) -> Iterator[Move]:
+def room_moves(before: Counter[str], after: Counter[str]) -> Iterator[Move]:
     """What one pool loses and another gains has moved; inside a cluster first, then by name."""
     stops = {pool: before[pool] - after[pool] for pool in sorted(before) if before[pool] > after[pool]}
     starts = {pool: after[pool] - before[pool] for pool in sorted(after) if after[pool] > before[pool]}

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.conf import LazySettings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -23,6 +24,8 @@ from apps.drains.services import drain_start
 from apps.drills.models import Drill, DrillSchedule
 from apps.fleet import selectors as fleet_selectors
 from apps.fleet import services as fleet
+from apps.incidents.models import Incident, IncidentDeployment
+from apps.incidents.services import webhook_add
 from tests.apps.conftest import Tenant
 
 pytestmark = pytest.mark.django_db
@@ -31,8 +34,9 @@ COUNTS: dict[str, int] = json.loads((Path(__file__).parent / "query_counts.json"
 
 
 @pytest.fixture
-def grow(acme: Tenant) -> Callable[[int], None]:
+def grow(acme: Tenant, settings: LazySettings) -> Callable[[int], None]:
     """Adds one more of everything that lists show."""
+    settings.MERIDIAN_WEBHOOK_DOMAINS = ["pager.example"]
     actor = system_actor("tests", organization_id=acme.project.organization_id, project_id=acme.project.pk)
 
     def one_more(number: int) -> None:
@@ -57,6 +61,7 @@ def grow(acme: Tenant) -> Callable[[int], None]:
 
 def _fleet_grow(actor: Actor, number: int) -> None:
     assert actor.organization_id is not None
+    assert actor.project_id is not None
     fleet.provider_create(actor=actor, name=f"p{number}", kind="aws")
     fleet.region_create(
         actor=actor, name=f"r{number}", provider=f"p{number}", jurisdiction="eu", latitude=0, longitude=0
@@ -81,6 +86,14 @@ def _fleet_grow(actor: Actor, number: int) -> None:
     drain_start(
         actor=actor, organization_id=actor.organization_id, kind="cluster", name=f"c{number}", now=now
     )
+    webhook_add(actor=actor, url=f"https://p{number}.pager.example/")
+    incident = Incident.objects.create(
+        organization_id=actor.organization_id, kind="region", name=f"r{number}", state="open", severity="error",
+        cause="lost", members=[["region", f"r{number}"]], evidence_at=now, opened_at=now, since=now,
+    )  # fmt: skip
+    IncidentDeployment.objects.create(
+        incident=incident, deployment_id=cluster.pk, project_id=actor.project_id, deployment="d", counted_since=now
+    )  # fmt: skip
     fleet.reservation_create(
         actor=actor,
         pool=pool,
