@@ -2,6 +2,7 @@
 
 In float32 under greedy sampling an answer is a function of its prompt, so the joined one must be the unbroken
 one. Most breaks are made by a proxy in front of one engine; three are an engine that is killed while another lives.
+So it is where nothing breaks, and a stream gives its seat to another key's request.
 """
 
 import asyncio
@@ -20,8 +21,9 @@ import pytest
 
 from infra.embedded import example_model
 from tests.support.cutting_proxy import Cuts, cutting_proxy
-from tests.support.gateway import AUTHORIZED, Running, agent_state, endpoints, gateway
-from tests.support.tables import AgentState
+from tests.support.gateway import SECRET, Running, agent_state, endpoints, gateway
+from tests.support.tables import AgentState, api_key
+from tests.support.waiting import eventually_async
 from workloadplane.engines.base import EngineReplica
 from workloadplane.engines.vllm import ENGINE
 from workloadplane.protocol.local import EndpointSet
@@ -37,14 +39,17 @@ LONG = bool(os.environ.get("MERIDIAN_LONG_TESTS"))
 CUTS = 47 if LONG else 10
 KILLS = 3 if LONG else 1
 TOKENS = 60
+SEATS = 2
+LONG_TOKENS = 150
+MODEST = "sk-modest"
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 PROMPTS = ("hello", "Tell me a short story about the sea, please.", "ünïcode 東京 🙂", "x" * 40)
 
 
-def body(kind: str, prompt: str) -> dict[str, Any]:
+def body(kind: str, prompt: str, tokens: int) -> dict[str, Any]:
     asked: dict[str, Any] = {
         "model": "chat",
-        "max_tokens": TOKENS,
+        "max_tokens": tokens,
         "temperature": 0,
         "ignore_eos": True,
         "stream": True,
@@ -59,8 +64,7 @@ def body(kind: str, prompt: str) -> dict[str, Any]:
 class Told:
     """A stream as its client saw it."""
 
-    replica: str
-    raw: bytes
+    raw: bytes = b""
     events: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -87,7 +91,7 @@ class Told:
 def test_streams_that_break_at_random_tokens_are_the_unbroken_ones(
     tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    """Cuts and kills, chats and completions: same text byte for byte, one id, usage counted once."""
+    """Cuts, kills and seats taken back, chats and completions: the same bytes, one id, usage counted once."""
     assert pytestconfig.cache is not None
     world = _World(tmp_path, pytestconfig.cache.mkdir("vllm"))
     asyncio.run(asyncio.wait_for(_break_them(world), 4 * ENGINE.start_timeout_s + 300))
@@ -123,7 +127,7 @@ class _World:
             precision="float32",
             max_context_tokens=512,
             engine_version=VERSION,
-            arguments={"max_num_seqs": "8"},
+            arguments={"max_num_seqs": str(SEATS)},
             engine_key="engine-secret",
             shutdown_timeout_s=5.0,
         )
@@ -144,6 +148,7 @@ async def _break_them(world: _World) -> None:
         engine = await world.start()
         try:
             await _cut_them(world, engine, rng)
+            await _take_seats_back(world, engine)
             await _kill_them(world, engine, rng)
         finally:
             for replica in await world.runtime.adopt():
@@ -169,6 +174,30 @@ async def _cut_them(world: _World, engine: RunningReplica, rng: random.Random) -
                 resumed += joined.raw.count(b": resumed\n")
             # Where an engine puts several tokens into one event, a late cut meets an answer that is complete.
             assert resumed > CUTS // 2
+
+
+async def _take_seats_back(world: _World, engine: RunningReplica) -> None:
+    """A greedy key has all seats; a modest one gets each of its answers in one of them, and nobody loses a byte."""
+    keys = [api_key(SECRET), api_key(MODEST, api_key_id="key-2")]
+    state = agent_state(world.directory / "seats-agent", engine.endpoint.port, keys=keys)
+    _speak_vllm(state, engine.endpoint.port, seats=SEATS)
+    asked = list(zip(PATHS, PROMPTS[1:], strict=False))
+    async with gateway(world.directory / "seats", state) as running:
+        whole = await asyncio.gather(*(_ask(running, *each, LONG_TOKENS) for each in asked))
+        greedy = [Told() for _ in asked]
+        streams = [
+            asyncio.create_task(_ask(running, *each, LONG_TOKENS, told=told))
+            for each, told in zip(asked, greedy, strict=True)
+        ]
+        await eventually_async(lambda: all(told.text for told in greedy))
+        for _ in asked:
+            await _ask(running, "chat", PROMPTS[0], 4, secret=MODEST)
+        await asyncio.gather(*streams)
+        taken_back = sum(running.process._context.counters.preemptions.values())
+    assert taken_back >= 1
+    assert sum(told.raw.count(b": resumed\n") for told in greedy) == taken_back
+    for told, unbroken in zip(greedy, whole, strict=True):
+        _is_unbroken(told, unbroken, f"{taken_back} seats taken back")
 
 
 async def _kill_them(world: _World, engine: RunningReplica, rng: random.Random) -> None:
@@ -201,23 +230,35 @@ async def _kill_them(world: _World, engine: RunningReplica, rng: random.Random) 
             living.append(await world.start())
 
 
-def _speak_vllm(state: AgentState, *ports: int) -> None:
-    """The endpoints as the agent would write them for this engine."""
+def _speak_vllm(state: AgentState, *ports: int, seats: int = 0) -> None:
+    """The endpoints as the agent would write them for this engine. ``seats``: none but where they matter."""
     known = endpoints(2, *ports)
-    engines = tuple(msgspec.structs.replace(each, engine="vllm") for each in known.endpoints)
+    engines = tuple(
+        msgspec.structs.replace(each, engine="vllm", max_in_flight=seats) for each in known.endpoints
+    )
     known = EndpointSet(endpoint_generation=2, endpoints=engines)
     write_state(state.directory / "endpoints.json", msgspec.json.encode(known))
 
 
-async def _ask(running: Running, kind: str, prompt: str) -> Told:
+async def _ask(
+    running: Running,
+    kind: str,
+    prompt: str,
+    tokens: int = TOKENS,
+    *,
+    secret: str = SECRET,
+    told: Told | None = None,
+) -> Told:
+    """``told``: to be filled as it comes."""
+    told = told or Told()
+    headers = {"authorization": f"Bearer {secret}"}
     async with (
         httpx.AsyncClient(timeout=120) as client,
         client.stream(
-            "POST", running.url + PATHS[kind], json=body(kind, prompt), headers=AUTHORIZED
+            "POST", running.url + PATHS[kind], json=body(kind, prompt, tokens), headers=headers
         ) as answer,
     ):
         assert answer.status_code == 200, await answer.aread()
-        told = Told(answer.headers["x-meridian-replica"], b"")
         async for line in answer.aiter_lines():
             told.raw += line.encode() + b"\n"
             if line.startswith("data: {"):
