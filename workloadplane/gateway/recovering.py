@@ -7,6 +7,8 @@ neither repeated nor contradicted.
 from abc import ABC, abstractmethod
 from time import monotonic
 
+import structlog
+
 from workloadplane.gateway import errors, heads
 from workloadplane.gateway.answer import AnswerWriter
 from workloadplane.gateway.attempt import Attempt, Inquiry
@@ -23,6 +25,7 @@ from workloadplane.routing import Choice, Reasons
 _UNREADY_S = 1.0
 _RESENT_MAX = 3
 _RETRIED_STATUSES = frozenset({502, 503})
+_log = structlog.get_logger(__name__)
 
 
 class Recovering(ABC):
@@ -160,7 +163,12 @@ class Recovering(ABC):
         stream = self._answer.stream
         if self._resumption is None or stream is None or stream.is_mid_event:
             return None
-        return self._resumption.plan(attempt.served.revision_id, broke=broke)
+        try:
+            return self._resumption.plan(attempt.served.revision_id, broke=broke)
+        except Exception:
+            # A body that is read once more, from a deeper place than when it was let in; or a fault of ours.
+            _log.exception("stream not continued", request_id=self.request_id)
+            return "a body that can't be read again"
 
     def _go_on(self, plan: Plan, attempt: Attempt, failure: Failure) -> None:
         self._count_resume("begun")

@@ -9,8 +9,8 @@
 
 A request that never reached a replica may be tried for as long as it may be held. One that was sent is sent
 again a few times at most elsewhere, or once to what has replaced the replica, and never after a byte of its answer
-has gone to the client: that is ``recovering``'s business. What gives up
-its seat is ``yielding``'s. The connections are ``sending``'s, the queue is ``entry``'s.
+has gone to the client: that is ``recovering``'s business. What gives up its seat is ``yielding``'s, how long all may take
+``time_limits``'s. The connections are ``sending``'s, the queue is ``entry``'s.
 """
 
 import time
@@ -27,7 +27,7 @@ from workloadplane.gateway.choosing import GOES, NOBODY, choose
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.entry import Entry
 from workloadplane.gateway.errors import Failure
-from workloadplane.gateway.evidence import is_stuck, note_head, note_sent, note_usual, note_withdrawn
+from workloadplane.gateway.evidence import note_head, note_sent, note_usual, note_withdrawn
 from workloadplane.gateway.heads import Served
 from workloadplane.gateway.queueing.rate_limits import Charge
 from workloadplane.gateway.record import Finished
@@ -35,23 +35,21 @@ from workloadplane.gateway.resume.resumption import resumption
 from workloadplane.gateway.sending import Sending
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.sse import SseScanner
+from workloadplane.gateway.time_limits import NEVER_S, TimeLimited
 from workloadplane.gateway.upstream import ResponseHead
-from workloadplane.gateway.yielding import TAKEN_BACK, Yielding, comment_line
+from workloadplane.gateway.yielding import TAKEN_BACK, comment_line
 from workloadplane.routing import Choice, Reasons, ToPeer, ToReplica, Wait
 
-_NEVER_S = float("inf")
 _BEHIND_OTHERS = Wait(reasons=("others wait already",), full=True)
 _log = structlog.get_logger(__name__)
 
 
-class Relay(Yielding):
+class Relay(TimeLimited):
     """See the module. Its callbacks come from the client, the upstream connection and the process's sweep."""
 
     __slots__ = (
         "_attempts",
-        "_client_full",
         "_connection",
-        "_deadline_s",
         "_done",
         "_known_bytes",
         "_reasons",
@@ -95,11 +93,10 @@ class Relay(Yielding):
         self._reasons: Reasons = ()
         self._sent_s: float | None = None
         self._known_bytes = 0
-        self._deadline_s = _NEVER_S
-        self._client_full = False
         self._done = False
         self._begin_recovering()
         self._begin_yielding()
+        self._begin_timing()
 
     # Choosing
 
@@ -118,6 +115,15 @@ class Relay(Yielding):
 
     def take_turn(self) -> bool:
         """It waits and is the next: go, if there is anywhere to go now. Whether it waits no more."""
+        try:
+            return self._take_turn()
+        except Exception:
+            # As in ``on_answer``; it would else stand in the way of all behind it.
+            _log.exception("request failed", request_id=self.request_id)
+            self._fail(errors.internal())
+            return True
+
+    def _take_turn(self) -> bool:
         self._tried = NOBODY
         had_seat = self._entry.ticket.had_seat
         if not had_seat and is_revoked(self._context.registry, self._inquiry.caller, now=time.time()):
@@ -241,7 +247,7 @@ class Relay(Yielding):
             self._trail.end(outcome, self._answer)
         self._leave_seat()
         self._sending.end()
-        self._deadline_s = _NEVER_S
+        self._deadline_s = NEVER_S
 
     # Answering
 
@@ -266,9 +272,9 @@ class Relay(Yielding):
         if self._answer.pass_chunk(stream, data, now_s) == "broken":
             self._on_cut(attempt)
         elif stream.events > events:
-            self._deadline_s = now_s + self._context.limits.stream_idle_timeout_s
+            self._heard(now_s)
         elif self._answer.held_s == now_s:
-            self._deadline_s = self._held_until_s(attempt, now_s)
+            self._held(attempt, now_s)
 
     def _on_answer(self, attempt: Attempt, head: ResponseHead | None, data: bytes, complete: bool) -> None:
         if head is not None and not self._on_head(attempt, head):
@@ -293,9 +299,9 @@ class Relay(Yielding):
         stream = self._answer.stream
         alive = bool(data) if stream is None else stream.events > events
         if alive:
-            self._deadline_s = now_s + self._context.limits.stream_idle_timeout_s
+            self._heard(now_s)
         elif self._answer.held_s == now_s:
-            self._deadline_s = self._held_until_s(attempt, now_s)
+            self._held(attempt, now_s)
 
     def _on_head(self, attempt: Attempt, head: ResponseHead) -> bool:
         """Whether what follows is the answer that the client gets."""
@@ -378,55 +384,8 @@ class Relay(Yielding):
         note_withdrawn(self._context, self._sending.attempt)
         self._close("client_gone", 499)
 
-    def on_client_full(self) -> None:
-        self._client_full = True
-        self._sending.pause()
-
-    def on_client_ready(self) -> None:
-        self._client_full = False
-        if self._deadline_s != _NEVER_S:
-            self._deadline_s = monotonic() + self._context.limits.stream_idle_timeout_s
-        self._sending.resume()
-
     def on_client_eof(self) -> None:
         self._answer.probe()
-
-    def on_sweep(self, now_s: float) -> None:
-        """Keep the time limits; called every half second or so."""
-        if self._entry.is_comment_due(now_s):
-            if self._answer.started:
-                self._answer.comment()
-            else:
-                self._answer.begin_early()
-        if self._entry.promised is not None:
-            self._return()
-        if now_s > self._deadline_s and not self._client_full:
-            self._on_deadline()
-            return
-        attempt = self._sending.attempt
-        if (
-            attempt is not None
-            and attempt.peer is None
-            and attempt.name in self._context.registry.handed_over
-        ):
-            self._hand_over(attempt)
-        elif attempt is not None and not self._client_full:
-            streams = bool(self._inquiry.body.stream)
-            if is_stuck(self._context, attempt, self._answer, streams=streams, now_s=now_s):
-                self._leave_stuck(attempt)
-
-    def _on_deadline(self) -> None:
-        limits = self._context.limits
-        if self._served is None and monotonic() >= self._entry.answer_by_s:
-            self._fail(errors.deadline_passed())
-        elif self._entry.waits and self._is_before_full_replicas():
-            self._deadline_s = monotonic() + limits.hold_timeout_s
-        elif self._entry.waits:
-            self._fail(errors.hold_expired(limits.hold_timeout_s))
-        elif self._served is not None:
-            self._fail(errors.upstream_timeout(limits.stream_idle_timeout_s))
-        else:
-            self._fail(errors.upstream_timeout(limits.first_byte_timeout_s))
 
     def on_drain_over(self) -> None:
         """The process's time is over: end honestly."""

@@ -12,8 +12,6 @@ stream that waits. One of whose answer nothing has begun keeps its seat, as that
 
 from time import monotonic
 
-import structlog
-
 from workloadplane.gateway.answer import KEEP_ALIVE
 from workloadplane.gateway.attempt import Attempt, Inquiry
 from workloadplane.gateway.choosing import NOBODY
@@ -30,7 +28,6 @@ TAKEN_BACK: Reasons = ("in a seat taken back",)
 _GIVES_WAY = Wait(reasons=("gave its seat to a request that is before it",), full=True)
 _NEVER_S = float("inf")
 _RETURNS: Reasons = ("its revision leaves", "to the replica where it was")
-_log = structlog.get_logger(__name__)
 
 
 def comment_line(inquiry: Inquiry) -> bytes:
@@ -80,6 +77,7 @@ class Yielding(Recovering):
             self._end_attempt("preempted")
             self._asked = plan.inquiry
             self._answer.go_on(plan.rewriter)
+            self._resent = 0  # what is asked now is new
         else:
             self._end_attempt("preempted")
         self._tried = NOBODY
@@ -94,12 +92,7 @@ class Yielding(Recovering):
 
     def _plan_for_later(self, attempt: Attempt) -> Plan | None:
         """How it goes on; where it can't it stays, or is asked again when it has made another token."""
-        try:
-            plan = self._plan(attempt, broke=False)
-        except Exception:
-            # A fault of ours must not become that of the request which wants the seat.
-            _log.exception("stream cannot give way", request_id=self.request_id)
-            plan = None
+        plan = self._plan(attempt, broke=False)
         if isinstance(plan, Plan):
             return plan
         if plan == HALF_A_CHARACTER:
@@ -108,14 +101,6 @@ class Yielding(Recovering):
             self._leave_seat()
             self._stays = True
         return None
-
-    def _held_until_s(self, attempt: Attempt, now_s: float) -> float:
-        """Its peer says that it waits for a seat there: it lives, though for no longer than a first event may take."""
-        stream, limits = self._answer.stream, self._context.limits
-        since_s = attempt.sent_s
-        if stream is not None and stream.last_event_s is not None:
-            since_s = max(since_s, stream.last_event_s)
-        return min(now_s + limits.stream_idle_timeout_s, since_s + limits.first_byte_timeout_s)
 
     @property
     def _tokens(self) -> int:

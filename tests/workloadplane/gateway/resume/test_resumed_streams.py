@@ -24,6 +24,8 @@ from tests.support.gateway import (
 )
 from tests.support.simulators import simulator
 from tests.support.tables import revision, route
+from tests.support.waiting import eventually_async
+from workloadplane.gateway.resume.resumption import Resumption
 
 CHAT = {
     "model": "chat",
@@ -252,3 +254,35 @@ def test_an_engine_core_that_dies_and_says_done_is_resumed(tmp_path: Path) -> No
                 assert joined.count(b"[DONE]") == 1
 
     run(scenario())
+
+
+@pytest.mark.parametrize("end", ["cut", "handed over"])
+def test_a_fault_in_going_on_ends_with_an_error_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """A body that is nested so deeply that it can't be read a second time leaves no client waiting, nor another one."""
+
+    def failing(self: Resumption, revision_id: str, *, broke: bool = True) -> str:
+        raise RecursionError
+
+    monkeypatch.setattr(Resumption, "plan", failing)
+
+    async def scenario(port: int) -> None:
+        cuts = Cuts(after_events=[5 if end == "cut" else None])
+        async with cutting_proxy(port, cuts) as one, cutting_proxy(port, cuts) as two:
+            state = agent_state(tmp_path / "agent", one, two)
+            async with gateway(tmp_path / "gateway", state) as running:
+                asked = asyncio.create_task(ask(running, "chat", CHAT))
+                if end == "handed over":
+                    context = running.process._context
+                    await eventually_async(lambda: bool(context.relays))
+                    context.registry.handed_over = frozenset(context.registry.endpoints)
+                    running.process._sweep()
+                content = await asked
+                assert content.count(b"can't be read again") == (end == "cut")
+                assert content.endswith(b"data: [DONE]\n\n") == (end != "cut"), (
+                    "where nothing broke it goes on"
+                )
+
+    with simulator("--decode-step-s", "0.01", key="engine-secret") as engine:
+        run(scenario(engine.port))
