@@ -7,7 +7,7 @@ the pure room ``workloadplane.routing``. It goes on serving from disk with agent
 How a request travels through the modules::
 
     server    bytes of a client connection -> requests, and responses -> bytes
-    dispatch  a request -> its route: answered here, or relayed
+    dispatch  a request -> its route: answered here (``local_routes``), or relayed
     admission whose key, which deployment
     entry     its place in the queue, its limits; ``queueing`` decides, ``turns`` says whose turn it is
     relay     one relayed request's life: choose, send, stream, retry, hold, finish

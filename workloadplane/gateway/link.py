@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from workloadplane.gateway.context import GatewayContext
-from workloadplane.gateway.registry import PreparedTable
+from workloadplane.gateway.decoded import PreparedTable
 from workloadplane.protocol.local import (
     MAX_LINE_BYTES,
     Acknowledgement,

@@ -26,7 +26,7 @@ from workloadplane.gateway.affinity import Affinity
 from workloadplane.gateway.cohort import Cohort
 from workloadplane.gateway.collector import NO_COLLECTOR, Collector
 from workloadplane.gateway.context import GatewayContext
-from workloadplane.gateway.dispatch import Gateway, Network
+from workloadplane.gateway.dispatch import Gateway
 from workloadplane.gateway.draining import Draining
 from workloadplane.gateway.ejections import Ejections
 from workloadplane.gateway.entry import Held
@@ -35,6 +35,7 @@ from workloadplane.gateway.handover.neighbours import Neighbours
 from workloadplane.gateway.ledger import Ledger
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.link import AgentLink
+from workloadplane.gateway.local_routes import Network
 from workloadplane.gateway.metrics import Counters
 from workloadplane.gateway.outlet import outlet_of
 from workloadplane.gateway.pool import UpstreamPool

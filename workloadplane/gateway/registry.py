@@ -2,25 +2,24 @@
 
 Tables come from the agent's socket or, at start, from its disk; either way they are verified here: signature,
 audience, order. The trusted keys are those of the agent's identity and those that a verified key set names.
-Decoded entries are kept for as long as their bytes stay the same, so a delta costs what changed.
+``decoded`` makes of them what is looked up.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from workloadplane.gateway.decoded import Keys, PreparedTable, Routing, keys_of, routing_of
 from workloadplane.gateway.ejections import Ejections
 from workloadplane.health.ejection import EjectionPolicy
 from workloadplane.protocol.local import Endpoint, EndpointSet, Identity
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.routing import (
     ApiKeyEntry,
-    KeySetHeader,
     Peer,
     RevisionRoute,
     Route,
@@ -37,8 +36,6 @@ from workloadplane.routing import (
     withholding,
 )
 from workloadplane.routing.regions import RevisionLoad
-
-_Entry = TypeVar("_Entry", Route, ApiKeyEntry)
 
 
 class LiveSet:
@@ -68,30 +65,6 @@ class LiveSet:
 
 
 @dataclass(slots=True)
-class _Keys:
-    """The key set in force."""
-
-    table: Table
-    entries: dict[str, tuple[bytes, ApiKeyEntry]]
-    by_sha256: dict[bytes, ApiKeyEntry]
-    signing_keys: dict[str, bytes]
-
-
-@dataclass(slots=True)
-class _Routing:
-    """The routing table in force."""
-
-    table: Table
-    entries: dict[str, tuple[bytes, Route]]
-    header: RoutingHeader
-    issued_at: float
-    by_name: dict[tuple[str, str], Route]
-    routes: dict[str, Route]
-    peers: dict[str, Peer]
-    peer_facts: dict[str, PeerFacts]
-
-
-@dataclass(slots=True)
 class Registry:
     """One per process. Reading is look-ups in dictionaries.
 
@@ -112,8 +85,8 @@ class Registry:
     handed_over: frozenset[str] = frozenset()  # replicas that are about to vanish
     plane_heard_s: float | None = None  # monotonic; None = not since this gateway started
     loaded_s: float | None = None  # when it took what lay on its agent's disk; monotonic
-    _keys: _Keys | None = None
-    _routing: _Routing | None = None
+    _keys: Keys | None = None
+    _routing: Routing | None = None
     _replicas: dict[str, tuple[ReplicaFacts, ...]] = field(default_factory=dict)
     _unready: dict[str, LiveSet] = field(default_factory=dict)
     _snapshots: dict[str, Snapshot] = field(default_factory=dict)
@@ -319,7 +292,7 @@ class Registry:
         self.install_table(prepared)
         return None
 
-    def prepare_table(self, kind: str, table: Table) -> "PreparedTable | Refusal":
+    def prepare_table(self, kind: str, table: Table) -> PreparedTable | Refusal:
         """Verify and decode a table; nothing is changed, so it may run in another thread.
 
         A table of a kind that is not for gateways is refused.
@@ -339,13 +312,13 @@ class Registry:
         if isinstance(adopted, Refusal):
             return adopted
         try:
-            return self._decode_keys(adopted) if kind == "keyset" else self._decode_routing(adopted)
+            return keys_of(adopted, self._keys) if kind == "keyset" else routing_of(adopted, self._routing)
         except msgspec.DecodeError as error:
             return _refused(kind, str(error)[:200], "send entries of this wire version")
 
-    def install_table(self, prepared: "PreparedTable") -> None:
+    def install_table(self, prepared: PreparedTable) -> None:
         """Put a prepared table in force."""
-        if isinstance(prepared, _Keys):
+        if isinstance(prepared, Keys):
             self._keys = prepared
         else:
             for name, facts in self.peer_facts.items():
@@ -363,60 +336,6 @@ class Registry:
         return {
             key_id: Ed25519PublicKey.from_public_bytes(key) for key_id, key in raw.items() if len(key) == 32
         }
-
-    def _decode_keys(self, table: Table) -> "_Keys":
-        header = msgspec.json.decode(table.contents().header, type=KeySetHeader)
-        known = self._keys.entries if self._keys else {}
-        entries = _decoded(table, known, _key_decoder.decode)
-        return _Keys(
-            table, entries, {entry.sha256: entry for _, entry in entries.values()}, header.signing_keys
-        )
-
-    def _decode_routing(self, table: Table) -> "_Routing":
-        manifest = table.contents()
-        header = msgspec.json.decode(manifest.header, type=RoutingHeader)
-        entries = _decoded(table, self._routing.entries if self._routing else {}, _route_decoder.decode)
-        routes = [route for _, route in entries.values()]
-        return _Routing(
-            table=table,
-            entries=entries,
-            header=header,
-            issued_at=manifest.issued_at or 0.0,
-            by_name={(route.project_id, name): route for route in routes for name in names_of(route)},
-            routes={route.deployment_id: route for route in routes},
-            peers={peer.cluster_id: peer for peer in header.peers},
-            peer_facts={
-                peer.cluster_id: PeerFacts(
-                    peer.cluster_id, peer.region, peer.jurisdiction, peer.rtt_ms, admits="sessions"
-                )
-                for peer in header.peers
-            },
-        )
-
-
-PreparedTable = _Keys | _Routing
-
-
-def names_of(route: Route) -> Iterator[str]:
-    """What clients may send as ``model``."""
-    yield route.deployment
-    for adapter in route.adapters:
-        yield f"{route.deployment}:{adapter}"
-
-
-def _decoded(
-    table: Table, known: Mapping[str, tuple[bytes, _Entry]], decode: Callable[[bytes], _Entry]
-) -> dict[str, tuple[bytes, _Entry]]:
-    """Entries by key; those whose bytes we know are not decoded again."""
-    entries: dict[str, tuple[bytes, _Entry]] = {}
-    for key, raw in table.entries.items():
-        before = known.get(key)
-        entries[key] = before if before is not None and before[0] == raw else (raw, decode(raw))
-    return entries
-
-
-_key_decoder = msgspec.json.Decoder(ApiKeyEntry)
-_route_decoder = msgspec.json.Decoder(Route)
 
 
 def _still_heard(told: PeerFacts, before: PeerFacts) -> PeerFacts:

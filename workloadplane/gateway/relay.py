@@ -9,8 +9,8 @@
 
 A request that never reached a replica may be tried for as long as it may be held. One that was sent is sent
 again a few times at most elsewhere, or once to what has replaced the replica, and never after a byte of its answer
-has gone to the client: that is ``recovering``'s business. What gives up its seat is ``yielding``'s, how long all may take
-``time_limits``'s. The connections are ``sending``'s, the queue is ``entry``'s.
+has gone to the client: that is ``recovering``'s business. What gives up its seat is ``yielding``'s, how long all may
+take ``time_limits``'s. The connections are ``sending``'s, the queue is ``entry``'s.
 """
 
 import time

@@ -62,7 +62,7 @@ def test_only_operators_may_ask(tmp_path: Path) -> None:
         async with upstream(sends(json_answer(ANSWER))) as engine, httpx.AsyncClient() as client:
             state = agent_state(tmp_path / "agent", engine.port)
             async with gateway(tmp_path / "gateway", state) as running:
-                running.process._gateway._operator_networks = (ipaddress.ip_network("10.0.0.0/8"),)
+                running.process._gateway._local._operator_networks = (ipaddress.ip_network("10.0.0.0/8"),)
                 response = await client.post(
                     running.url + "/v1/chat/completions", json=BODY, headers=AUTHORIZED
                 )
@@ -90,7 +90,7 @@ def test_an_operator_is_known_on_a_socket_for_both_protocols(tmp_path: Path, rem
 
     async def scenario() -> None:
         async with gateway(tmp_path / "gateway", agent_state(tmp_path / "agent")) as running:
-            assert running.process._gateway._is_operator(remote) is asks
+            assert running.process._gateway._local.is_operator(remote) is asks
 
     run(scenario())
 

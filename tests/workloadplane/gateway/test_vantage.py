@@ -79,7 +79,7 @@ def test_states_are_told_to_operators_alone(tmp_path: Path) -> None:
             eu = await world.start("c-eu", routes=everywhere(), peers=(world.unstarted("c-us"),))
             await eventually_async(lambda: eu.process._context.vantage.views(0.0), what="a first look")
             assert (await view(client, eu, "c-us"))["state"] == "suspect"
-            eu.process._gateway._operator_networks = (ipaddress.ip_network("10.0.0.0/8"),)
+            eu.process._gateway._local._operator_networks = (ipaddress.ip_network("10.0.0.0/8"),)
             assert (await client.get(eu.url + DEBUG)).status_code == 404
 
     run(scenario())
