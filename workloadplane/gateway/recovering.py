@@ -22,6 +22,7 @@ from workloadplane.gateway.sending import Sending
 from workloadplane.gateway.upstream import ResponseHead
 from workloadplane.routing import Choice, Reasons
 
+_log = structlog.get_logger(__name__)
 _UNREADY_S = 1.0
 _RESENT_MAX = 3
 _RETRIED_STATUSES = frozenset({502, 503})
@@ -210,7 +211,12 @@ class Recovering(ABC):
     def _leave(self, attempt: Attempt, choice: Choice, failure: Failure, cause: str) -> bool:
         """Give up a replica that still runs, for ``choice``; whether that can be without harm."""
         if attempt.answered and self._answer.started:
-            plan = self._plan(attempt, broke=cause == "stuck")
+            try:
+                plan = self._plan(attempt, broke=cause == "stuck")
+            except Exception:
+                # A fault of ours must keep no other request from being looked at.
+                _log.exception("stream cannot be moved", request_id=self.request_id)
+                return False
             if not isinstance(plan, Plan):
                 return False
             self._end_attempt(cause)
