@@ -14,6 +14,7 @@ from apps.agents import selectors as agents
 from apps.agents.models import Node, Replica
 from apps.api import selectors as api
 from apps.api.actors import Actor
+from apps.api.clock import database_now
 from apps.api.models import AuditEvent
 from apps.api.pagination import Page, paginate
 from apps.catalog import selectors as catalog
@@ -28,7 +29,10 @@ from apps.deployments.models import Deployment, Revision
 from apps.drains import selectors as drains
 from apps.drains.models import Drain
 from apps.fleet import selectors as fleet_selectors
-from apps.fleet.models import Cluster
+from apps.fleet.models import Cluster, Region
+from apps.incidents import selectors as incidents
+from apps.incidents.models import Incident
+from apps.incidents.services import PlaceShown, places_shown
 from apps.placements import selectors as placements
 from apps.telemetry import selectors as telemetry
 from apps.telemetry.models import Event
@@ -96,6 +100,61 @@ def drain_rows(*, actor: Actor, cursor: str | None) -> tuple[Page, list[DrainRow
     page = paginate(drains.drains(actor=actor), limit=None, cursor=cursor)
     found = drains.progress_by_drain(page.items, now=timezone.now())
     return page, [DrainRow(row, found[row.pk], DRAIN_TONES.get(row.state, "idle")) for row in page.items]
+
+
+#: State of an incident -> the tone in which it is shown.
+INCIDENT_TONES = {"open": "bad", "recovering": "busy", "resolved": "ok"}
+INCIDENTS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class IncidentRow:
+    """An incident as its reader may know it. Times in seconds, money in micro-dollars; ``touched``: own deployments."""
+
+    incident: Incident
+    title: str
+    tone: str
+    members: list[str]
+    touched: list[str]
+    others: int
+    extra_micro_usd: int
+
+
+def incident_row(*, actor: Actor, incident: Incident) -> IncidentRow:
+    """``incident`` with its deployments loaded."""
+    project_id = incidents.own_project(actor)
+    touched = list(incident.deployments.all())
+    own = [row for row in touched if project_id is None or row.project_id == project_id]
+    return IncidentRow(
+        incident=incident,
+        title=incidents.title(incident, own),
+        tone=INCIDENT_TONES[incident.state],
+        members=incidents.members(incident),
+        touched=sorted(row.deployment for row in own),
+        others=len(touched) - len(own),
+        extra_micro_usd=incidents.extra_micro_usd(incident, own),
+    )
+
+
+def incidents_open(*, actor: Actor) -> list[IncidentRow]:
+    """Those that are not resolved and told of by themselves, the newest first."""
+    found = incidents.incidents(actor=actor, open=True).filter(parent=None).order_by("-opened_at", "-id")
+    return [incident_row(actor=actor, incident=row) for row in found[:INCIDENTS_SHOWN]]
+
+
+def incident_record(*, actor: Actor, incident: Incident) -> str:
+    """Its record in Markdown, empty until it is resolved."""
+    return incidents.record_get(actor=actor, incident=incident).markdown if incident.resolved_at else ""
+
+
+def places_seen(*, actor: Actor) -> list[PlaceShown]:
+    """How every place is now."""
+    return places_shown(actor=actor, now=database_now())
+
+
+def regions_by_name(*, actor: Actor) -> dict[str, Region]:
+    """Regions in which the organization has a cluster."""
+    return {row.region.name: row.region for row in fleet_selectors.clusters(actor=actor)}
 
 
 def stats(*, actor: Actor, clusters: Sequence[ClusterView]) -> Stats:

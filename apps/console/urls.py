@@ -17,6 +17,7 @@ from apps.console.views.deployments import DeploymentsPage
 from apps.console.views.drains import DrainLift, DrainNew, DrainsPage
 from apps.console.views.fleet import ClusterPage, ClusterRetire, ClustersPage
 from apps.console.views.history import AuditPage, EventsPage
+from apps.console.views.incidents import HealthPage, IncidentPage, IncidentsPage
 from apps.console.views.overview import OverviewLive, OverviewPage
 from apps.console.views.plan_changes import PlanDiffPage, WhatIfPage
 from apps.console.views.plans import PlannedDeploymentPage, PlanPage, PlansPage
@@ -57,6 +58,9 @@ urlpatterns = [
     path("drains", DrainsPage.as_view(), name="drains"),
     path("drains/new", DrainNew.as_view(), name="drain-new"),
     path("drains/<str:drain_id>/lift", DrainLift.as_view(), name="drain-lift"),
+    path("health", HealthPage.as_view(), name="health"),
+    path("incidents", IncidentsPage.as_view(), name="incidents"),
+    path("incidents/<str:incident_id>", IncidentPage.as_view(), name="incident"),
     path("reservations/<str:reservation_id>", ReservationPage.as_view(), name="reservation"),
     path("models", ModelsPage.as_view(), name="models"),
     path("engines", EnginesPage.as_view(), name="engines"),

@@ -14,7 +14,6 @@ from apps.api.responses import found, gone
 from apps.api.schema import empty, page_of
 from apps.api.views import MeridianView, Rights, Tenancy
 from apps.incidents import selectors, services
-from apps.incidents.places import places_shown
 from apps.incidents.serializers import (
     DeliverySerializer,
     IncidentDetailSerializer,
@@ -83,7 +82,7 @@ class PlacesView(MeridianView):
 
     @extend_schema(operation_id="places_list", responses=page_of(PlaceSerializer))
     def get(self, request: Request) -> Response:
-        places = places_shown(actor=self.actor, now=database_now(), **self.filter_values)
+        places = services.places_shown(actor=self.actor, now=database_now(), **self.filter_values)
         return Response({"items": PlaceSerializer(places, many=True).data, "next_cursor": None})
 
 

@@ -8,6 +8,7 @@ from django.db.models import Q, Value
 from django.db.models.functions import Now
 
 from apps.accounts.models import Organization, Project
+from apps.incidents.record import detected_after_s
 from controlplane.failover import CAUSES, INCIDENT_STATES, PLACE_KINDS
 
 
@@ -90,6 +91,11 @@ class Incident(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
+
+    @property
+    def detected_after_s(self) -> float | None:
+        """From the last sign of life until what observers saw was enough; None where there is no such sign."""
+        return detected_after_s(self.last_heard_at, self.evidence_at)
 
 
 class IncidentEntry(models.Model):

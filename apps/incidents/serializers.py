@@ -16,7 +16,6 @@ from apps.incidents.models import (
     Webhook,
     WebhookDelivery,
 )
-from apps.incidents.record import detected_after_s
 from controlplane.failover import CAUSES, INCIDENT_STATES, PLACE_KINDS
 
 HEALTHS = ("failing", "unknown", "returning", "sound")
@@ -51,8 +50,8 @@ class IncidentSerializer(serializers.Serializer[Incident]):
         allow_null=True, help_text="the last sign of life before it; null where there is none"
     )
     evidence_at = serializers.DateTimeField(help_text="when what observers saw was enough")
-    detected_after_s = serializers.SerializerMethodField(
-        help_text="from the last sign of life until then; null where there was none"
+    detected_after_s = serializers.FloatField(
+        allow_null=True, help_text="from the last sign of life until then; null where there was none"
     )
     parent_id = serializers.UUIDField(allow_null=True, help_text="the incident that tells of it")
     folded = serializers.SerializerMethodField(help_text="ids of incidents that this one tells of")
@@ -73,9 +72,6 @@ class IncidentSerializer(serializers.Serializer[Incident]):
 
     def get_title(self, row: Incident) -> str:
         return selectors.title(row, self._own(row))
-
-    def get_detected_after_s(self, row: Incident) -> float | None:
-        return detected_after_s(row.last_heard_at, row.evidence_at)
 
     def get_folded(self, row: Incident) -> list[str]:
         return sorted(str(one.pk) for one in row.folded.all())

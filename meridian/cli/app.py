@@ -19,9 +19,11 @@ from meridian.cli import (
     pools,
     reservations,
     session,
+    webhooks,
 )
 from meridian.cli.drains import drain, drains, undrain
 from meridian.cli.explain import explain
+from meridian.cli.incidents import incidents, regions
 from meridian.cli.local import down, reset, restart, status, up
 from meridian.cli.logs import logs
 from meridian.cli.output import errors
@@ -64,6 +66,9 @@ app.command(rich_help_panel=FLEET)(drain)
 app.command(rich_help_panel=FLEET)(undrain)
 app.command(rich_help_panel=FLEET)(drains)
 app.add_typer(drills.app, name="drill", rich_help_panel=FLEET)
+app.command(rich_help_panel=FLEET)(incidents)
+app.command(rich_help_panel=FLEET)(regions)
+app.add_typer(webhooks.app, name="webhooks", rich_help_panel=FLEET)
 app.add_typer(reservations.app, name="reservations", rich_help_panel=FLEET)
 app.add_typer(models.app, name="models", rich_help_panel=WORK)
 app.add_typer(keys.app, name="keys", rich_help_panel=FLEET)

@@ -94,6 +94,12 @@ def _from_endpoints(path: Path) -> Login:
         raise UsageError(f"{path} cannot be used ({error}); run `make up` again") from error
 
 
+def local_client(layout: Layout) -> Client:
+    """A client for the system that was started in this layout. Raises UsageError if it can't be used."""
+    login = _from_endpoints(layout.endpoints)
+    return Client(login.api_url, login.api_key, login.inference_url)
+
+
 def client() -> Client:
     """A client for the login in force."""
     login = login_find()

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from meridian.cli import context
+from meridian.cli.incidents import open_said
 from meridian.cli.output import Format, FormatOption, console, print_list
 from meridian.errors import MeridianError, Unreachable, UsageError
 
@@ -70,7 +72,7 @@ def restart(part: Annotated[str, typer.Argument(help="A part, as `meridian statu
 
 
 def status(output: FormatOption = Format.TABLE) -> None:
-    """Show the parts on this machine; exit code 6 unless all of them run and answer."""
+    """Show the parts on this machine, and open incidents; exit code 6 unless all parts run and answer."""
     with _errors():
         layout = _layout()
         from infra.embedded.status import read
@@ -79,8 +81,21 @@ def status(output: FormatOption = Format.TABLE) -> None:
         columns = ("part", "state", "pid", "uptime_s", "restarts", "last_exit")
         if report.parts or output is not Format.TABLE:
             print_list(report.parts, columns, output, empty="")
+        if output is Format.TABLE:
+            _say_incidents(layout)
         if report.trouble:
             raise Unreachable(report.trouble)
+
+
+def _say_incidents(layout: Layout) -> None:
+    """What is wrong in the world, where the control plane answers; that it does not is told by the parts."""
+    try:
+        with context.local_client(layout) as client:
+            lines = open_said(client)
+    except MeridianError:
+        return
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def reset(

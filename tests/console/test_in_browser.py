@@ -34,6 +34,8 @@ PAGES = (
     "/clusters",
     "/clusters/us-east",
     "/drains",
+    "/health",
+    "/incidents",
     "/drains/new?kind=region&name=eu-west-1",
     "/models",
     "/engines",

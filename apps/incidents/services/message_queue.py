@@ -7,7 +7,6 @@ import msgspec
 
 from apps.api.services.doorbell_ring import doorbell_ring
 from apps.incidents.models import Incident, Webhook, WebhookDelivery
-from apps.incidents.record import detected_after_s
 
 DELIVER = "apps.incidents.tasks.webhooks_deliver"
 
@@ -47,7 +46,7 @@ def incident_told(incident: Incident) -> dict[str, Any]:
         "parent_id": str(incident.parent_id) if incident.parent_id else None,
         "opened_at": incident.opened_at.isoformat(),
         "resolved_at": incident.resolved_at.isoformat() if incident.resolved_at else None,
-        "detected_after_s": detected_after_s(incident.last_heard_at, incident.evidence_at),
+        "detected_after_s": incident.detected_after_s,
     }
 
 
