@@ -4,6 +4,8 @@
 ``freeze``   SIGSTOP of the same: connections stay open and nobody answers
 ``slow``     a region's replicas run for a tenth of the time, in turns that no token is longer than
 ``control``  SIGKILL of the whole control plane, its database and broker included
+``links``    gateways are told to call one another through ports where calls can be made late or cut (``links``): agents
+             start anew with the other addresses, and with their own ones at the end
 
 The supervisor does it and ends it: when it is told to, and at the latest when the time is over that was given at the
 beginning. It writes down first what it breaks, so that the next supervisor mends what a killed one has left.
@@ -17,21 +19,28 @@ import json
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from infra.embedded.errors import EmbeddedError
-from infra.embedded.layout import Layout, read_json, write_private
+from infra.embedded.layout import CHECKOUT, Layout, read_json, write_private
 from infra.embedded.part import PartSpec
+from infra.embedded.ports import HOST, free_port
 from infra.embedded.processes import ProcessIdentity
 from workloadplane.runtimes.processes import kill_session, marked_leaders
 
-KINDS = ("kill", "freeze", "slow", "control")
+KINDS = ("kill", "freeze", "slow", "control", "links")
 CONTROL_PARTS = ("web", "worker", "beat", "valkey", "postgres")
 LONGEST_S = 3600.0
+
+LINKS = "links"
+_OWN_ADDRESS = "--gateway-url"
+#: Until every gateway has been told the others' own addresses again.
+_LINKS_LINGER_S = 15.0
 
 _STOPPED_S = 0.09
 _RUNNING_S = 0.01
@@ -49,7 +58,7 @@ class Breakable(Protocol):
 
 @dataclass(frozen=True)
 class Fault:
-    """What is broken. ``specs``: of the parts that are held."""
+    """What is broken. ``specs``: of the parts that are held, or that run otherwise meanwhile."""
 
     kind: str
     clusters: tuple[str, ...]
@@ -57,19 +66,22 @@ class Fault:
 
 
 class Faults:
-    """One fault at a time. ``start``: starts parts that no supervisor holds any more."""
+    """One fault at a time. ``start``: starts parts, or replaces those that run otherwise; ``stop``: ends one."""
 
     def __init__(
         self,
         layout: Layout,
         parts: dict[str, Any],
         start: Callable[[Sequence[PartSpec]], Awaitable[None]],
+        stop: Callable[[str], Awaitable[None]],
     ) -> None:
         self._layout = layout
         self._parts = parts
         self._start = start
+        self._stop = stop
         self._fault: Fault | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._lingering: asyncio.Task[None] | None = None
 
     @property
     def _file(self) -> Path:
@@ -77,13 +89,14 @@ class Faults:
 
     async def recover(self) -> None:
         """Mend what a supervisor that was killed has left."""
+        await self._stop(LINKS)
         left = read_json(self._file)
         if not left:
             return
         fault = Fault(left["kind"], tuple(left["clusters"]), tuple(map(PartSpec.from_json, left["specs"])))
         _log.info("mending %s of %s, left by another supervisor", fault.kind, ", ".join(fault.clusters))
         await self._mend(fault)
-        await self._start([spec for spec in fault.specs if spec.name not in self._parts])
+        await self._start(fault.specs)
 
     async def begin(self, kind: str, clusters: Iterable[str], for_s: float) -> None:
         """Break it now, and mend it by itself after ``for_s``. Raises EmbeddedError."""
@@ -100,7 +113,9 @@ class Faults:
             "%s of %s for %.0f s at most", kind, ", ".join(fault.clusters) or "the control plane", for_s
         )
         self._tasks = [asyncio.create_task(self._end_after(for_s))]
-        if kind == "slow":
+        if kind == "links":
+            await self._start(linked(self._layout, fault.specs))
+        elif kind == "slow":
             self._tasks.append(asyncio.create_task(self._slow(fault)))
         elif kind == "freeze":
             await asyncio.to_thread(self._signal, fault, signal.SIGSTOP)
@@ -118,7 +133,23 @@ class Faults:
             if task is not asyncio.current_task():
                 task.cancel()
         await self._mend(fault)
+        if fault.kind == "links":
+            await self._start(fault.specs)
+            self._lingering = asyncio.create_task(self._end_links())
         return True
+
+    def set_links(self, kind: str, clusters: Iterable[str], delay_s: float) -> None:
+        """What is wrong between regions from now on, until the fault ends. Raises EmbeddedError."""
+        if self._fault is None or self._fault.kind != "links":
+            raise EmbeddedError("the ways between regions are not held: begin with links")
+        until = read_json(self._file)["until"]
+        document = {"kind": kind, "clusters": list(clusters), "delay_s": delay_s, "until": until}
+        write_private(link_file(self._layout), json.dumps(document))
+
+    async def _end_links(self) -> None:
+        await asyncio.sleep(_LINKS_LINGER_S)
+        if self._fault is None:
+            await self._stop(LINKS)
 
     def _checked(self, kind: str, clusters: tuple[str, ...], for_s: float) -> Fault:
         if self._fault is not None:
@@ -128,6 +159,8 @@ class Faults:
                 f"{kind} for {for_s:g} s: give one of {', '.join(KINDS)}, {LONGEST_S:.0f} s at most"
             )
         names = CONTROL_PARTS if kind == "control" else _region_parts(clusters)
+        if kind == "links":
+            names = tuple(name for name in self._parts if name.startswith("agent-"))
         unknown = sorted(name for name in names if name not in self._parts)
         if unknown or not names:
             raise EmbeddedError(f"no part {', '.join(unknown) or 'is named'}: see `meridian status`")
@@ -143,6 +176,7 @@ class Faults:
         await asyncio.to_thread(self._signal, fault, signal.SIGCONT)
         for part in self._held(fault):
             part.may_start.set()
+        link_file(self._layout).unlink(missing_ok=True)
         self._file.unlink(missing_ok=True)
 
     def _held(self, fault: Fault) -> list[Breakable]:
@@ -188,6 +222,28 @@ class Faults:
                     for leader in leaders:
                         _signal_session(leader, signal.SIGCONT)
                 await asyncio.sleep(_RUNNING_S)
+
+
+def link_file(layout: Layout) -> Path:
+    """What is wrong between regions now, for the part that carries their calls."""
+    return layout.run / "links.json"
+
+
+def linked(layout: Layout, agents: Iterable[PartSpec]) -> list[PartSpec]:
+    """The part in front of the gateways, and the agents that tell its addresses instead of their gateways'."""
+    command = [sys.executable, "-m", "infra.embedded.links", str(link_file(layout))]
+    taken: set[int] = set(map(int, read_json(layout.ports).values()))
+    through = []
+    for spec in agents:
+        argv = list(spec.argv)
+        at = argv.index(_OWN_ADDRESS) + 1
+        own, port = argv[at], free_port(frozenset(taken))
+        taken.add(port)
+        command += ["--way", f"{spec.name.removeprefix('agent-')}={port}:{own.rpartition(':')[2]}"]
+        argv[at] = f"http://{HOST}:{port}"
+        through.append(replace(spec, argv=tuple(argv)))
+    carries = PartSpec(name=LINKS, argv=tuple(command), cwd=str(CHECKOUT), env={"PYTHONUNBUFFERED": "1"})
+    return [carries, *through]
 
 
 def _region_parts(clusters: Iterable[str]) -> tuple[str, ...]:

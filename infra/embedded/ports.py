@@ -33,7 +33,7 @@ def choose(layout: Layout, ours: frozenset[str], say: Callable[[str], None]) -> 
         if part in ours or is_free(wanted):
             chosen[part] = wanted
             continue
-        chosen[part] = _free_port(avoid=frozenset(DEFAULT_PORTS.values()) | frozenset(chosen.values()))
+        chosen[part] = free_port(avoid=frozenset(DEFAULT_PORTS.values()) | frozenset(chosen.values()))
         say(f"port {wanted} for {part} is taken: using {chosen[part]}")
     write_private(layout.ports, json.dumps(chosen, indent=2) + "\n")
     return chosen
@@ -50,7 +50,8 @@ def is_free(port: int) -> bool:
     return True
 
 
-def _free_port(avoid: frozenset[int]) -> int:
+def free_port(avoid: frozenset[int]) -> int:
+    """One that nobody listens on now, and that is none of these."""
     while True:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind((HOST, 0))

@@ -95,7 +95,7 @@ class Supervisor:
         self._parts: dict[str, _Supervised] = {}
         self._ended = asyncio.Event()
         self._reaping: set[asyncio.Task[int]] = set()
-        self._faults = Faults(layout, self._parts, self._start_parts)
+        self._faults = Faults(layout, self._parts, self._start_parts, self._stop_part)
         self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "start": self._start,
             "restart": self._restart,
@@ -103,6 +103,7 @@ class Supervisor:
             "publish": self._publish,
             "release": self._release,
             "break": self._break,
+            "links": self._links,
             "mend": self._mend,
         }
 
@@ -162,6 +163,13 @@ class Supervisor:
             self._parts[spec.name] = part = _Supervised(spec)
             await self._spawn(part)
             part.keeper = asyncio.create_task(self._keep(part))
+
+    async def _stop_part(self, name: str) -> None:
+        """End a part for good, if there is one of this name."""
+        part = self._parts.pop(name, None)
+        if part is not None:
+            await self._end(part)
+            self._record()
 
     async def _restart(self, request: dict[str, Any]) -> dict[str, Any]:
         """Start a part anew: beside the old process where it can take over from it, else after its end."""
@@ -224,6 +232,11 @@ class Supervisor:
     async def _break(self, request: dict[str, Any]) -> dict[str, Any]:
         """Break something on purpose, for a while (``faults``)."""
         await self._faults.begin(request["kind"], request["clusters"], float(request["for_s"]))
+        return {}
+
+    async def _links(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Make calls between regions late, or cut them."""
+        self._faults.set_links(request["kind"], request["clusters"], float(request["delay_s"]))
         return {}
 
     async def _mend(self, _: dict[str, Any]) -> dict[str, Any]:

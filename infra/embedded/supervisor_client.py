@@ -101,6 +101,10 @@ class SupervisorClient:
         """Break regions or the control plane (``faults``); mended by itself after that. Raises EmbeddedError."""
         self._ask({"do": "break", "kind": kind, "clusters": list(clusters), "for_s": for_s})
 
+    def break_links(self, kind: str, clusters: Iterable[str], delay_s: float = 0.0) -> None:
+        """After ``break_on_purpose("links", ...)``: what is wrong between regions now. Raises EmbeddedError."""
+        self._ask({"do": "links", "kind": kind, "clusters": list(clusters), "delay_s": delay_s})
+
     def mend(self) -> bool:
         """Put back what is broken on purpose; whether anything was. Raises EmbeddedError."""
         return bool(self._ask({"do": "mend"})["mended"])

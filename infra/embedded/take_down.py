@@ -31,6 +31,7 @@ _BEFORE_REPLICAS = (
     ("edge",),
     tuple(f"gateway-{cluster}" for cluster in CLUSTERS),
     tuple(f"agent-{cluster}" for cluster in CLUSTERS),
+    ("links",),
 )
 _AFTER_REPLICAS = (("beat",), ("worker",), ("web",), ("valkey",), ("postgres",))
 

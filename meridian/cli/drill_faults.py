@@ -21,6 +21,9 @@ class Breaker(Protocol):
     def begin(self, kind: str, regions: Iterable[str], for_s: float) -> None:
         """Break it; it is mended by itself after ``for_s``."""
 
+    def links(self, kind: str, regions: Iterable[str], delay_s: float) -> None:
+        """After ``begin("links", ...)``: what is wrong between regions from now on; an empty kind: nothing."""
+
     def end(self) -> None:
         """Mend it, if it is broken."""
 
@@ -30,6 +33,9 @@ class NoBreaker:
 
     def begin(self, kind: str, regions: Iterable[str], for_s: float) -> None:
         """Nothing is broken."""
+
+    def links(self, kind: str, regions: Iterable[str], delay_s: float) -> None:
+        """Nothing lies between regions."""
 
     def end(self) -> None:
         """Nothing is mended."""
@@ -48,6 +54,15 @@ class LocalBreaker:
 
         try:
             self._supervisor.break_on_purpose(kind, self._clusters(regions), for_s)
+        except EmbeddedError as error:
+            raise MeridianError(str(error)) from None
+
+    def links(self, kind: str, regions: Iterable[str], delay_s: float) -> None:
+        """Raises MeridianError with what the supervisor says."""
+        from infra.embedded.errors import EmbeddedError
+
+        try:
+            self._supervisor.break_links(kind, self._clusters(regions), delay_s)
         except EmbeddedError as error:
             raise MeridianError(str(error)) from None
 

@@ -16,6 +16,7 @@ OPEN = ("before", "during", "after")
 _TELL_EVERY_S = 1.0
 _LOOK_EVERY_S = 0.1
 _MEND_MARGIN_S = 15.0
+_LINKED_WITHIN_S = 30.0
 _BATCH_MAX = 1000
 _FAULTS = {
     "lose-region": "kill",
@@ -23,6 +24,8 @@ _FAULTS = {
     "lose-control-plane": "control",
     "slow-region": "slow",
 }
+#: What lies between regions is held in hand first; the fault itself begins later.
+NETWORK = ("latency", "partition-one-way", "partition-two-way")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Wanted:
     accept_risk: bool
     limits: dict[str, float]
     frozen: bool = False
+    delay_s: float = 0.0
 
     @property
     def what(self) -> Document:
@@ -117,25 +121,59 @@ class DrillRun:
         return self.client.request("POST", "drills", body=body)[0]
 
     def _doors(self) -> tuple[list[str], list[str]]:
-        """Where clients ask, and the gateways elsewhere that are watched."""
+        """Where clients ask (of a network also at each gateway), and the gateways elsewhere that are watched."""
         edge = self.client.inference_url
         if edge is None:
             raise MeridianError("no gateway is known; log in with its address: `meridian login`")
         lost = set(self.drill["blast"]["regions"])
         regions = self.client.regions()["regions"]
-        return [edge], [one["url"] for one in regions if one["url"] and one["region"] not in lost]
+        known = {one["region"]: one["url"] for one in regions if one["url"]}
+        doors = [edge, *known.values()] if self.wanted.kind in NETWORK else [edge]
+        return doors, [url for region, url in known.items() if region not in lost]
 
     def _measure(self) -> None:
-        if not self._until(lambda: self.elapsed_s >= self.wanted.before_s):
+        try:
+            if self.wanted.kind in NETWORK:
+                self._hold_links()
+            self._phases()
+        finally:
+            if self.wanted.kind in NETWORK:
+                self.breaker.end()
+
+    def _hold_links(self) -> None:
+        """Until every gateway calls the others through ports where calls can be made late, or cut."""
+        own = {one["region"]: one["url"] for one in self.client.regions()["regions"]}
+        self.breaker.begin("links", (), self.wanted.limits["duration_s_max"] + _MEND_MARGIN_S)
+        by_s = self.elapsed_s + _LINKED_WITHIN_S
+
+        def linked() -> bool:
+            now = {one["region"]: one["url"] for one in self.client.regions()["regions"]}
+            return all(now.get(region) not in (None, url) for region, url in own.items())
+
+        self._until(lambda: linked() or self.elapsed_s >= by_s)
+        if not linked():
+            raise MeridianError(
+                f"not all gateways were told the others' new addresses in {_LINKED_WITHIN_S:.0f} s"
+            )
+
+    def _phases(self) -> None:
+        before_until_s = self.elapsed_s + self.wanted.before_s
+        if not self._until(lambda: self.elapsed_s >= before_until_s):
             return
         for_s = self.wanted.fault_s + _MEND_MARGIN_S
         self.drill = self._post("inject")
         self.injected_at_s, self.phase = self.elapsed_s, "during"
-        if self.wanted.method == "faults":
-            self.breaker.begin(self.wanted.fault, self.drill["blast"]["regions"], for_s)
+        regions = self.drill["blast"]["regions"]
+        if self.wanted.kind in NETWORK:
+            self.breaker.links(self.wanted.kind, regions, self.wanted.delay_s)
+        elif self.wanted.method == "faults":
+            self.breaker.begin(self.wanted.fault, regions, for_s)
         until_s = self.elapsed_s + self.wanted.fault_s
         goes_on = self._until(lambda: self.elapsed_s >= until_s)
-        self.breaker.end()
+        if self.wanted.kind in NETWORK:
+            self.breaker.links("", (), 0.0)
+        else:
+            self.breaker.end()
         repaired_at_s = self.elapsed_s
         if not goes_on:
             return

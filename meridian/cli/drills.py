@@ -22,6 +22,9 @@ class Kind(StrEnum):
     LOSE_PROVIDER = "lose-provider"
     LOSE_CONTROL_PLANE = "lose-control-plane"
     SLOW_REGION = "slow-region"
+    LATENCY = "latency"
+    PARTITION_ONE_WAY = "partition-one-way"
+    PARTITION_TWO_WAY = "partition-two-way"
 
 
 class Scheduled(StrEnum):
@@ -55,7 +58,7 @@ DurationOption = Annotated[float, typer.Option("--max-duration", min=1, help="Se
 
 @app.command("run")
 def run(
-    kind: Annotated[Kind, typer.Argument(help="What is lost, or slow.")],
+    kind: Annotated[Kind, typer.Argument(help="What is lost, slow or cut.")],
     name: TargetArgument = "",
     *,
     deployment: DeploymentOption,
@@ -69,6 +72,9 @@ def run(
     freeze: Annotated[
         bool, typer.Option("--freeze", help="Stop processes (SIGSTOP) instead of killing them.")
     ] = False,
+    delay_ms: Annotated[
+        float, typer.Option("--delay-ms", min=1, max=10_000, help="latency: how late bytes are, each way.")
+    ] = 200,
     for_s: Annotated[float, typer.Option("--for", min=1, max=3000, help="Seconds that it lasts.")] = 20,
     before_s: Annotated[float, typer.Option("--before", min=1, help="Seconds to measure before.")] = 5,
     settle_s: Annotated[float, typer.Option("--settle", min=1, help="Seconds to wait for its return.")] = 90,
@@ -105,6 +111,7 @@ def run(
         accept_risk=accept_risk,
         limits=_limits(error_budget, ttft_limit, max_duration),
         frozen=freeze,
+        delay_s=delay_ms / 1000,
     )
     with context.client() as client:
         preview = client.request("POST", "drills/preview", body=wanted.what)[0]
