@@ -29,6 +29,7 @@ from tests.workloadplane.gateway.resume.test_resumed_streams import events_of, t
 from workloadplane.gateway.queueing import preemption
 from workloadplane.gateway.resume.resumption import Plan, Resumption
 from workloadplane.protocol.local import EndpointSet
+from workloadplane.protocol.routing import ApiKeyEntry, RateLimits
 from workloadplane.protocol.statefile import write_state
 
 BODY = {
@@ -327,4 +328,42 @@ def test_a_fault_in_one_stream_takes_the_seat_of_another(
             assert sorted(each.content.count(b": resumed\n") for each, _ in greedy) == [0, 1]
 
     with simulator(*SLOW, "--max-num-seqs", "2", key="engine-secret") as engine:
+        run(scenario(engine.port))
+
+
+def test_a_stream_that_waits_outlasts_its_key_and_its_gateway_s_orders_to_stop(tmp_path: Path) -> None:
+    """It counts as running meanwhile: against its key's limit, and for a process that finishes what it has."""
+
+    async def scenario(port: int) -> None:
+        state = one_replica(tmp_path / "agent", port, seats=1)
+        modest_key = api_key(MODEST, api_key_id="key-2")
+        async with gateway(tmp_path / "gateway", state, drain_timeout_s=40.0) as running:
+            registry = running.process._context.registry
+            limited = api_key(SECRET, limits=RateLimits(concurrent_requests=1))
+
+            async def refusal(generation: int, *keys: ApiKeyEntry) -> int:
+                """The status that the greedy key gets for one more request once these are the keys."""
+                table = state.signer.keyset(list(keys), audience=state.cluster_id, generation=generation)
+                assert registry.adopt_table("keyset", table) is None
+                async with httpx.AsyncClient(headers={"authorization": f"Bearer {SECRET}"}) as client:
+                    return (await client.post(running.url + "/v1/chat/completions", json={})).status_code
+
+            assert await refusal(2, limited, modest_key) == 400
+            greedy, one = begin(running, SECRET, BODY)
+            await eventually_async(lambda: greedy.has_begun)
+            modest, two = begin(running, MODEST, {**BODY, "max_tokens": 3000})
+            await eventually_async(lambda: preemptions(running) == 1 and modest.has_begun)
+            async with httpx.AsyncClient(headers={"authorization": f"Bearer {SECRET}"}) as client:
+                more = await client.post(running.url + "/v1/chat/completions", json=BODY)
+            assert more.status_code == 429
+            assert await refusal(3, modest_key) == 401
+            running.process._on_succeeded()
+            await eventually_async(lambda: running.process._gateway.draining)
+            assert not one.done()
+            two.cancel()
+            await one
+            assert events_of(greedy.content)[-1]["usage"]["completion_tokens"] == 200
+            assert greedy.content.endswith(b"data: [DONE]\n\n")
+
+    with simulator(*SLOW, "--max-num-seqs", "1", key="engine-secret") as engine:
         run(scenario(engine.port))
