@@ -214,7 +214,7 @@ class Recovering(ABC):
             try:
                 plan = self._plan(attempt, broke=cause == "stuck")
             except Exception:
-                # A fault of ours must keep no other request from being looked at.
+                # A fault of ours ends no stream that can go on where it is, at least for a while.
                 _log.exception("stream cannot be moved", request_id=self.request_id)
                 return False
             if not isinstance(plan, Plan):

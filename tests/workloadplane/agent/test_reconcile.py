@@ -105,7 +105,7 @@ assignment_lists = st.lists(
 )
 replica_lists = st.lists(
     st.builds(
-        lambda name, assignment, pool, gpus, state, clear, since, ordered: held(
+        lambda name, assignment, pool, gpus, state, clear, since, ordered, cordoned, leave_by: held(
             f"replica-{name}",
             assignment,
             deployment_id=f"deployment-{assignment}",
@@ -116,6 +116,8 @@ replica_lists = st.lists(
             drain_since=since if state == "draining" else None,
             stop_ordered=ordered and state == "draining",
             recallable=not ordered and state == "draining",
+            cordoned=cordoned,
+            leave_by=leave_by,
         ),
         st.integers(0, 30),
         st.sampled_from((*ASSIGNMENTS, "forgotten")),
@@ -125,6 +127,8 @@ replica_lists = st.lists(
         st.booleans(),
         st.floats(0, 100),
         st.booleans(),
+        st.sampled_from([False, False, True]),
+        st.sampled_from([None, None, 90.0, 120.0]),
     ),
     max_size=12,
     unique_by=lambda replica: replica.replica_id,
@@ -136,7 +140,10 @@ replica_lists = st.lists(
 def test_bounds_and_capacity_hold_whatever_is_held(
     assignments: list[WantedAssignment], replicas: list[HeldReplica], capacity: int
 ) -> None:
-    """Starts go past no maximum and no pool; short of the minimum only with a reason; all actions make sense."""
+    """Starts go past no maximum and no pool; short of the minimum only with a reason; all actions make sense.
+
+    What is on closed capacity counts against neither, is not recalled, and goes at once where it is taken back.
+    """
     result = plan(assignments, replicas, capacity=capacity, now=100.0)
     by_id = {replica.replica_id: replica for replica in replicas}
     starts = Counter(action.assignment_id for action in result.actions if isinstance(action, Start))
@@ -146,7 +153,7 @@ def test_bounds_and_capacity_hold_whatever_is_held(
     short = {shortfall.assignment_id for shortfall in result.shortfalls}
     used = Counter(dict.fromkeys(POOLS, 0))
     for replica in replicas:
-        if replica.state in LIVING:
+        if replica.state in LIVING and not replica.leaves:
             used[replica.pool_id] += replica.gpus
 
     for assignment in assignments:
@@ -154,18 +161,21 @@ def test_bounds_and_capacity_hold_whatever_is_held(
         begun = starts[assignment.assignment_id]
         used[assignment.pool_id] += begun * assignment.gpus_per_replica
         if begun:
-            assert len(own) + begun <= assignment.max_replicas
+            assert sum(not r.leaves for r in own) + begun <= assignment.max_replicas
             assert used[assignment.pool_id] <= capacity
             assert assignment.start_not_before <= 100.0
             assert not assignment.ended
-        supply = begun + sum(
-            r.replica_id not in draining and (r.state != "draining" or r.replica_id in recalled) for r in own
-        )
+        serving = [
+            r
+            for r in own
+            if r.replica_id not in draining and (r.state != "draining" or r.replica_id in recalled)
+        ]
         if not assignment.ended:
-            assert supply <= assignment.max_replicas
-            assert supply >= assignment.min_replicas or assignment.assignment_id in short
+            assert begun + sum(not r.leaves for r in serving) <= assignment.max_replicas
+            assert begun + len(serving) >= assignment.min_replicas or assignment.assignment_id in short
+        assert not [r for r in serving if r.leave_by is not None]
     assert all(by_id[name].state in LIVING - {"draining"} for name in draining)
-    assert all(by_id[name].recallable for name in recalled)
+    assert all(by_id[name].recallable and not by_id[name].leaves for name in recalled)
     assert all(by_id[name].state == "draining" and not by_id[name].stop_ordered for name in stopped)
     assert not recalled & stopped
 
