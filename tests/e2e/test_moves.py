@@ -1,6 +1,7 @@
 """While placement moves what runs, nobody who asks notices, and what was promised is there at every moment."""
 
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -203,7 +204,7 @@ def test_a_pool_that_is_taken_back_is_left_in_time(system: System, mover: str) -
             )
             eventually(lambda: _is_settled(system), within_s=110, what="all that was promised is ready")
             left_s = deadline_at - time.time()
-            print(f"\nempty and replaced {120 - left_s:.1f} s after the notice")
+            sys.stdout.write(f"\nempty and replaced {120 - left_s:.1f} s after the notice\n")
             assert left_s > 0
             before = witness.answers
             eventually(lambda: witness.answers > before + 20, what="clients are answered after the move too")
