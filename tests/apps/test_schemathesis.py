@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import schemathesis
+from django.conf import LazySettings
 from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections, transaction
+from django.utils import timezone
 from drf_spectacular.generators import SchemaGenerator
 from hypothesis import HealthCheck, Phase, settings
 from rest_framework.test import APIClient
@@ -26,6 +28,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from apps.accounts.models import User
+from apps.incidents.models import Incident, IncidentRecord
 from tests.apps.conftest import Tenant
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db, pytest.mark.usefixtures("world")]
@@ -85,7 +88,7 @@ described.app = get_wsgi_application()
 
 
 @pytest.fixture
-def known(acme: Tenant, admin: APIClient) -> dict[str, str]:
+def known(acme: Tenant, admin: APIClient, settings: LazySettings) -> dict[str, str]:
     """One of everything; the ids of those that have no name, by the first segment of their address."""
     model_version = {
         "version": "1",
@@ -124,7 +127,17 @@ def known(acme: Tenant, admin: APIClient) -> dict[str, str]:
     profile = make("performance-profiles", {"model": "llama", "instance_type": machine, **rates})
     make("deployments", {"name": "chat", "model": "llama", "engine": "simulator"})
     drain = make("drains", {"kind": "pool", "name": "c1/main", "accept_risk": True})
+    settings.MERIDIAN_WEBHOOK_LOOPBACK = True
+    webhook = make("webhooks", {"url": "http://127.0.0.1:9/"})
+    now = timezone.now()
+    incident = Incident.objects.create(
+        organization=acme.project.organization, kind="region", name="eu-1", state="resolved", severity="error",
+        cause="lost", members=[["region", "eu-1"]], evidence_at=now, opened_at=now, since=now, resolved_at=now,
+    )  # fmt: skip
+    IncidentRecord.objects.create(incident=incident, markdown="# Incident")
     return {
+        "incidents": str(incident.pk),
+        "webhooks": webhook,
         "drains": drain,
         "engine-images": image_id,
         "performance-profiles": profile,

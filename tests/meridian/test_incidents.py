@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from meridian.cli.incidents import open_said
+from meridian.client import Client
 from meridian.errors import ExitCode
 from tests.meridian.stand_in import Answers, run_meridian
 
@@ -68,6 +70,15 @@ def test_incidents_are_listed_without_those_told_of_elsewhere(
     assert len(json.loads(everything.stdout)) == 2
     wrong = run_meridian(url, "incidents", "--record", home=tmp_path)
     assert (wrong.returncode, "wants the ID" in wrong.stderr) == (ExitCode.USAGE, True)
+
+
+def test_status_names_what_is_open_and_no_part_of_another(server: Callable[[Answers], str]) -> None:
+    """One line each, with the command that tells more."""
+    child = incident(id=ID.replace("1", "2"), parent_id=ID, title="cluster us-east")
+    with Client(server({"/api/v1/incidents": (200, page(incident(), child))}), "mrd_test") as client:
+        (line,) = open_said(client)
+    assert line.startswith("error: region us-east4 is open, ejected, lost to 3 of 3 observers")
+    assert "`meridian incidents 8b6a7d0e`" in line
 
 
 def test_one_incident_tells_its_time_line_and_its_record(

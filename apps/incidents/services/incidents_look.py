@@ -66,21 +66,33 @@ def _look(organization_id: UUID, now: datetime, folding: FoldPolicy) -> int:
         incident_enter(incident, turn, now=now)
     open_rows = [row for row in rows.values() if row.resolved_at is None]
     closed = [row for row in rows.values() if row.resolved_at is not None]
-    watch.event_id = incidents_follow(
-        organization_id=organization_id,
-        incidents=[*open_rows, *closed],
-        cluster_id_by_name=places.cluster_id_by_name,
-        after_event_id=watch.event_id,
-        now=now,
-    )
-    for row in closed:
-        incident_close(row, now=now)
+    _follow(organization_id, watch, [*open_rows, *closed], places, now)
     watch.suspected = [
         [place.kind, place.name, since.isoformat()] for place, since in sorted(folded.suspected.items())
     ]
     watch.looked_at = now
     watch.save()
     return len(turns)
+
+
+def _follow(
+    organization_id: UUID, watch: IncidentWatch, incidents: Sequence[Incident], places: Places, now: datetime
+) -> None:
+    """Note what they bring about. What can't be noted is logged, and keeps nobody from being told that they are."""
+    try:
+        with transaction.atomic():
+            watch.event_id = incidents_follow(
+                organization_id=organization_id,
+                incidents=incidents,
+                cluster_id_by_name=places.cluster_id_by_name,
+                after_event_id=watch.event_id,
+                now=now,
+            )
+            for row in incidents:
+                if row.resolved_at is not None:
+                    incident_close(row, now=now)
+    except Exception:
+        logger.exception("what incidents of organization %s bring about could not be noted", organization_id)
 
 
 def _watch(organization_id: UUID, now: datetime) -> IncidentWatch:

@@ -14,7 +14,7 @@ from apps.drains.services import drain_start
 from apps.incidents.models import Incident, IncidentRecord, IncidentWatch
 from apps.incidents.services import incidents_look, places_find
 from apps.incidents.tasks import incidents_look as incidents_look_task
-from apps.placements.models import PlacementPlan
+from apps.placements.models import PlacementClock, PlacementPlan
 from apps.placements.services import placements_solve
 from apps.telemetry.models import Event
 from controlplane.failover import Place
@@ -253,3 +253,22 @@ def test_beat_looks_and_one_broken_organization_keeps_no_other_waiting(world: Fl
     incidents_look_task()
     assert IncidentWatch.objects.get(organization=other.organization).looked_at is not None
     assert IncidentWatch.objects.get(organization=world.organization).looked_at is None
+
+
+def test_a_plan_that_cannot_be_read_keeps_no_incident_from_being_told(world: FleetWorld) -> None:
+    """What moved is not known then; that the region is lost, and that it is over, is."""
+    now = timezone.now()
+    PlacementPlan.objects.create(
+        organization=world.organization, plan_generation=1, problem={}, plan={"deployments": 7}, micro_usd_per_h=0,
+        solve_s=0.0,
+    )  # fmt: skip
+    PlacementPlan.objects.update(created_at=now - timedelta(minutes=5))
+    PlacementClock.objects.create(organization=world.organization, plan_generation=1)
+    watched(world, now)
+    died(world, "us-east", now, heard_ago_s=10)
+    assert incidents_look(now=now) == 1
+    for seconds in (1, 62):
+        all_sound(world, later(now, seconds))
+        incidents_look(now=later(now, seconds))
+    assert only().state == "resolved"
+    assert reasons()[0] == "IncidentOpened"
