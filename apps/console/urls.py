@@ -15,6 +15,7 @@ from apps.console.views.deployment import (
 from apps.console.views.deployment_form import DeploymentEdit, DeploymentNew
 from apps.console.views.deployments import DeploymentsPage
 from apps.console.views.drains import DrainLift, DrainNew, DrainsPage
+from apps.console.views.drills import DrillAbort, DrillsPage
 from apps.console.views.fleet import ClusterPage, ClusterRetire, ClustersPage
 from apps.console.views.history import AuditPage, EventsPage
 from apps.console.views.incidents import HealthPage, IncidentPage, IncidentsPage
@@ -61,6 +62,8 @@ urlpatterns = [
     path("health", HealthPage.as_view(), name="health"),
     path("incidents", IncidentsPage.as_view(), name="incidents"),
     path("incidents/<str:incident_id>", IncidentPage.as_view(), name="incident"),
+    path("drills", DrillsPage.as_view(), name="drills"),
+    path("drills/<str:drill_id>/abort", DrillAbort.as_view(), name="drill-abort"),
     path("reservations/<str:reservation_id>", ReservationPage.as_view(), name="reservation"),
     path("models", ModelsPage.as_view(), name="models"),
     path("engines", EnginesPage.as_view(), name="engines"),

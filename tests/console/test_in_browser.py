@@ -34,6 +34,7 @@ PAGES = (
     "/clusters",
     "/clusters/us-east",
     "/drains",
+    "/drills",
     "/health",
     "/incidents",
     "/drains/new?kind=region&name=eu-west-1",

@@ -57,6 +57,8 @@ PAGES = (
     "/incidents",
     "/incidents?part=rows",
     "/drains?part=rows",
+    "/drills",
+    "/drills?part=rows",
     "/drains/new?kind=region&name=eu-west-1",
     "/models",
     "/engines",
