@@ -61,16 +61,22 @@ class Entries:
 
 @dataclass(frozen=True)
 class Contents:
-    """A table before it is signed."""
+    """A table before it is signed. ``stays``: whether an entry of a key that is stored already stays as it is there."""
 
     header: bytes
     entries: Entries
+    stays: Callable[[str], bool] | None = None
 
-    def manifest(self, issued_at: float | None) -> bytes:
+    def digests(self, stored: Mapping[str, str]) -> Mapping[str, str]:
+        """How a manifest names all entries, where these were ``stored``."""
+        if self.stays is None:
+            return self.entries.digests
+        staying = {key: sha256 for key, sha256 in stored.items() if self.stays(key)}
+        return dict(sorted((staying | self.entries.digests).items()))
+
+    def manifest(self, issued_at: float | None, digests: Mapping[str, str]) -> bytes:
         """The payload of the table's envelope: equal contents, issued at the same time, give equal bytes."""
-        manifest = Manifest(
-            header=msgspec.Raw(self.header), entries=self.entries.digests, issued_at=issued_at
-        )
+        manifest = Manifest(header=msgspec.Raw(self.header), entries=dict(digests), issued_at=issued_at)
         return _encoder.encode(manifest)
 
 

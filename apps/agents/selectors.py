@@ -44,6 +44,18 @@ def plane_epoch() -> int:
     return PlaneState.objects.filter(pk=1).values_list("plane_epoch", flat=True).first() or 1
 
 
+def tables_stored(*, cluster_ids: Collection[UUID], kinds: Collection[TableKind]) -> bool:
+    """Whether each of these clusters has a table of each kind."""
+    found = ClusterTable.objects.filter(cluster_id__in=cluster_ids, kind__in=kinds)
+    return found.count() == len(cluster_ids) * len(kinds)
+
+
+def deployment_ids_seated(*, organization_id: UUID) -> set[UUID]:
+    """Deployments of an organization of which it is settled who serves."""
+    found = ServingSeat.objects.filter(deployment__project__organization_id=organization_id)
+    return set(found.values_list("deployment_id", flat=True))
+
+
 def signing_keys_trusted(*, now: datetime) -> dict[str, bytes]:
     """Key id -> raw public key of every key whose signatures agents shall accept."""
     return {

@@ -40,6 +40,12 @@ def assignments_live(*, cluster_ids: Collection[UUID]) -> QuerySet[Assignment]:
     )
 
 
+def assignment_ids_live(*, cluster_ids: Collection[UUID], beside: Collection[UUID]) -> set[UUID]:
+    """Ids of assignments of these clusters that have not ended, but for those of the deployments ``beside``."""
+    found = Assignment.objects.filter(pool__cluster_id__in=cluster_ids, ended_at=None)
+    return set(found.exclude(deployment_id__in=beside).values_list("pk", flat=True))
+
+
 class AssignmentHeld(NamedTuple):
     """What placement needs of an assignment that has not ended; as ``Assignment``."""
 
@@ -163,11 +169,19 @@ def plan_get(*, actor: Actor, plan_generation: str) -> PlacementPlan:
     return row
 
 
-def solve_failures(*, actor: Actor) -> tuple[str, ...]:
-    """Why the newest solves of the actor's organization failed, by kind; none where they did not."""
+#: What of a failed solve is told whoever does not operate the organization: why may be another project's.
+FAILURE_TOLD = "The organization's operators see why. Until it is mended nothing new is placed."
+
+
+def solve_failures_told(*, actor: Actor) -> tuple[str, ...]:
+    """Why the newest solves of the actor's organization failed, by kind; none where they did not.
+
+    Who does not operate it is only told that they did.
+    """
     now = clock(organization_id=organization_wanted(actor))
     failures = now.failures if now else {}
-    return tuple(str(failures[kind]) for kind in SolveKind.values if kind in failures)
+    found = tuple(str(failures[kind]) for kind in SolveKind.values if kind in failures)
+    return found if actor.can_operate else (FAILURE_TOLD,) * bool(found)
 
 
 def rows_left_out() -> dict[UUID, str]:

@@ -1,8 +1,9 @@
 """Whether a better plan is worth its moves: the rule of stability of decision 0021. Pure; reads and writes nothing."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from controlplane.placement import PlacementPlan, PlacementProblem, plan_cost
+from controlplane.placement import PlacementPlan, PlacementProblem, PlanCost, plan_costs
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,32 @@ class Worth:
 
 def worth(problem: PlacementProblem, *, stay: PlacementPlan, better: PlacementPlan) -> Worth:
     """Compare what two plans cost. ``stay`` moves only what a rule forces."""
-    before, after = plan_cost(problem, stay), plan_cost(problem, better)
+    return _worth(problem, plan_costs(problem, stay).values(), plan_costs(problem, better).values())
+
+
+def worth_by_project(
+    problem: PlacementProblem, *, stay: PlacementPlan, better: PlacementPlan
+) -> Mapping[str, Worth]:
+    """Project id -> what that is to a project by itself, of those to which it is anything; less than nothing too."""
+    before, after = plan_costs(problem, stay), plan_costs(problem, better)
+    by_project: dict[str, list[str]] = {}
+    for deployment in problem.deployments:
+        by_project.setdefault(deployment.project_id, []).append(deployment.deployment_id)
+    found = {
+        project_id: _worth(problem, [before[one] for one in ids], [after[one] for one in ids])
+        for project_id, ids in by_project.items()
+    }
+    return {
+        project_id: one
+        for project_id, one in found.items()
+        if one.saving_micro_usd_per_h or one.moves_micro_usd_per_h
+    }
+
+
+def _worth(
+    problem: PlacementProblem, costs_before: Iterable[PlanCost], costs_after: Iterable[PlanCost]
+) -> Worth:
+    before, after = sum(costs_before, PlanCost()), sum(costs_after, PlanCost())
     moves = after.churn_micro_usd_per_h - before.churn_micro_usd_per_h
     return Worth(
         saving_micro_usd_per_h=before.total_micro_usd_per_h - after.total_micro_usd_per_h + moves,

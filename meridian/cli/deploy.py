@@ -13,7 +13,7 @@ from meridian.cli import context
 from meridian.cli.documents import read_document
 from meridian.cli.output import Format, FormatOption, console, print_document
 from meridian.client import Client
-from meridian.errors import MeridianError, TimedOut
+from meridian.errors import ExitCode, MeridianError, TimedOut
 
 POLL_S = 0.5
 
@@ -31,7 +31,11 @@ def deploy(
         Path, typer.Option("--file", "-f", help="The document, YAML or JSON; - reads standard input.")
     ],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and its cost; change nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show the plan and its cost; change nothing. Ends with 1 if it would not be placed.",
+        ),
     ] = False,
     wait: Annotated[bool, typer.Option(help="Wait until it serves.")] = True,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait at most.")] = 900,
@@ -44,6 +48,8 @@ def deploy(
         answer = client.deployment_apply(document, dry_run=dry_run)
         if dry_run:
             print_plan(answer, output)
+            if answer.get("plan", answer).get("refusals"):
+                raise typer.Exit(ExitCode.FAILED)
             return
         name = str(answer["name"])
         if wait:

@@ -23,6 +23,38 @@ _LOSE = typer.Option(
     " (instance-type@zone). May be given several times.",
 )
 
+_Price = Annotated[
+    list[str] | None,
+    typer.Option(metavar="POOL=USD", help="An instance of cluster/pool costs this per hour."),
+]
+_Capacity = Annotated[
+    list[str] | None, typer.Option(metavar="POOL=N", help="cluster/pool has so many instances.")
+]
+_AddPool = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="POOL=TYPE,PROCUREMENT,N,USD",
+        help="A pool cluster/pool more: instance type, reserved, on_demand or spot, instances, USD per hour.",
+    ),
+]
+_DemandFactor = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[NAME=]FACTOR",
+        help="So many times the demand, of one deployment or of all that you see in sums.",
+    ),
+]
+_Survivability = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=KIND", help="A deployment must survive none, zone, region, provider."),
+]
+_MinReplicas = Annotated[
+    list[str] | None, typer.Option("--min", metavar="NAME=N", help="A deployment's minimum.")
+]
+_MaxReplicas = Annotated[
+    list[str] | None, typer.Option("--max", metavar="NAME=N", help="A deployment's maximum.")
+]
+
 T = TypeVar("T")
 
 
@@ -104,37 +136,13 @@ def diff(
 def what_if(
     *,
     lose: Annotated[list[str] | None, _LOSE] = None,
-    price: Annotated[
-        list[str] | None,
-        typer.Option(metavar="POOL=USD", help="An instance of cluster/pool costs this per hour."),
-    ] = None,
-    capacity: Annotated[
-        list[str] | None, typer.Option(metavar="POOL=N", help="cluster/pool has so many instances.")
-    ] = None,
-    add_pool: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="POOL=TYPE,PROCUREMENT,N,USD",
-            help="A pool cluster/pool more: instance type, reserved, on_demand or spot, instances, USD per hour.",
-        ),
-    ] = None,
-    demand: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="[NAME=]FACTOR",
-            help="So many times the demand, of one deployment or of all that you see in sums.",
-        ),
-    ] = None,
-    survivability: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=KIND", help="A deployment must survive none, zone, region, provider."),
-    ] = None,
-    min_replicas: Annotated[
-        list[str] | None, typer.Option("--min", metavar="NAME=N", help="A deployment's minimum.")
-    ] = None,
-    max_replicas: Annotated[
-        list[str] | None, typer.Option("--max", metavar="NAME=N", help="A deployment's maximum.")
-    ] = None,
+    price: _Price = None,
+    capacity: _Capacity = None,
+    add_pool: _AddPool = None,
+    demand: _DemandFactor = None,
+    survivability: _Survivability = None,
+    min_replicas: _MinReplicas = None,
+    max_replicas: _MaxReplicas = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """What would be planned if the world were otherwise. Changes nothing."""

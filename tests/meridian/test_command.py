@@ -102,6 +102,22 @@ def test_limits_of_a_key_are_set_and_taken_away(server: Callable[[Answers], str]
     assert changed.stdout.splitlines() == ["max_priority: high"]
 
 
+def test_a_dry_run_that_finds_no_place_ends_as_a_check_should(
+    server: Callable[[Answers], str], tmp_path: Path
+) -> None:
+    """So that a pipeline stops there; with every output."""
+    (tmp_path / "chat.yaml").write_text("name: chat\n")
+    refusal = {"subject": "deployment chat", "value": "no pool passes", "remedy": "widen residency"}
+    for refusals, code in (([refusal], ExitCode.FAILED), ([], ExitCode.OK)):
+        plan = {"allocations": [], "refusals": refusals, "usd_per_h": "0.00"}
+        url = server(
+            {"/api/v1/deployments/chat": (200, {"plan": plan}), "/api/v1/deployments": (200, {"plan": plan})}
+        )
+        for output in ("table", "json"):
+            done = run_meridian(url, "deploy", "-f", "chat.yaml", "--dry-run", "-o", output, home=tmp_path)
+            assert done.returncode == code, done.stderr
+
+
 def test_a_version_is_registered_with_what_it_takes(server: Callable[[Answers], str], tmp_path: Path) -> None:
     """Each ``--takes`` is one word of the document; without one it is text."""
     api_url = server({"/api/v1/models/llama/versions": (201, ECHO)})

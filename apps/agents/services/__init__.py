@@ -10,7 +10,12 @@ from apps.agents.services.plane_epoch_raise import plane_epoch_raise
 from apps.agents.services.plane_restored import plane_behind_notice, plane_restored_settle
 from apps.agents.services.seats_watch import SeatWatch
 from apps.agents.services.signing_key import signing_key_announce, signing_key_retire
-from apps.agents.services.tables_compile import keysets_compile, organization_tables_compile, tables_compile
+from apps.agents.services.tables_compile import (
+    deployments_tables_compile,
+    keysets_compile,
+    organization_tables_compile,
+    tables_compile,
+)
 
 __all__ = [
     "LogReading",
@@ -18,6 +23,7 @@ __all__ = [
     "agent_enrol",
     "agent_forget",
     "agents_reconcile",
+    "deployments_tables_compile",
     "enrolment_token_create",
     "keysets_compile",
     "logs_accept",

@@ -1,13 +1,15 @@
 """The tables of all clusters of an organization, compiled from what is planned, in the caller's transaction.
 
 A change in one cluster can concern the gateways of all (they forward to each other), so an organization is compiled
-as a whole; tables that come out as they were keep their generation and cost no write. An advisory lock per
-organization, held until the caller commits, lets one compile follow another, so each sees what the one before it
-stored and generations only rise.
+as a whole; tables that come out as they were keep their generation and cost no write. Where it is known that only some
+deployments have changed, only their entries are made anew and the others stay as they are stored; ``tables_reconcile``
+compiles everything all the same from time to time. An advisory lock per organization, held until the caller commits,
+lets one compile follow another, so each sees what the one before it stored and generations only rise.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -55,6 +57,12 @@ def organization_tables_compile(*, organization_id: UUID, evidence: Evidence = N
     _organization_compile(organization_id, frozenset(TableKind), evidence)
 
 
+def deployments_tables_compile(*, organization_id: UUID, deployment_ids: Collection[UUID]) -> None:
+    """Compile what a change of these deployments alone concerns, of one organization. As ``tables_compile``."""
+    kinds = frozenset({TableKind.DESIRED, TableKind.ROUTING})
+    _organization_compile(organization_id, kinds, only=frozenset(deployment_ids))
+
+
 def keysets_compile(*, organization_id: UUID) -> None:
     """Compile the accepted API keys of an organization's clusters. As ``tables_compile``."""
     _organization_compile(organization_id, frozenset({TableKind.KEYSET}))
@@ -62,7 +70,11 @@ def keysets_compile(*, organization_id: UUID) -> None:
 
 @transaction.atomic
 def _organization_compile(
-    organization_id: UUID, kinds: Collection[TableKind], evidence: Evidence = NO_EVIDENCE
+    organization_id: UUID,
+    kinds: Collection[TableKind],
+    evidence: Evidence = NO_EVIDENCE,
+    *,
+    only: frozenset[UUID] | None = None,
 ) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
@@ -77,17 +89,47 @@ def _organization_compile(
     if TableKind.KEYSET in kinds:
         tables |= _keysets(organization_id, clusters)
     if TableKind.DESIRED in kinds or TableKind.ROUTING in kinds:
-        by_cluster: dict[UUID, list[Assignment]] = defaultdict(list)
-        for row in placements.assignments_live(cluster_ids=[cluster.pk for cluster in clusters]):
-            by_cluster[row.pool.cluster_id].append(row)
-        assignments = [row for rows in by_cluster.values() for row in rows]
+        part = _part(organization_id, clusters, only)
         settled = seats_settle(
-            organization_id=organization_id, clusters=clusters, assignments=assignments, evidence=evidence
+            organization_id=organization_id,
+            clusters=clusters,
+            assignments=part.assignments,
+            evidence=evidence,
         )
-        tables |= _desired(organization_id, clusters, by_cluster)
-        tables |= _routing(organization_id, clusters, assignments, settled)
+        tables |= _desired(organization_id, clusters, part)
+        tables |= _routing(organization_id, clusters, part, settled)
     tables_store(tables=tables, signer=signer, plane_epoch=selectors.plane_epoch())
     seats_store(organization_id=organization_id, settled=settled, clusters=clusters)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What is compiled anew: live assignments of these deployments (None: of all), and ids of all other live ones."""
+
+    deployment_ids: frozenset[UUID] | None
+    assignments: list[Assignment]
+    other_ids: frozenset[str] = frozenset()
+
+    def desired_stays(self, key: str) -> bool:
+        """Whether a stored entry of a cluster's assignment stays."""
+        return key in self.other_ids
+
+    def route_stays(self, key: str) -> bool:
+        """Whether a stored route of a deployment stays."""
+        return self.deployment_ids is not None and UUID(key) not in self.deployment_ids
+
+
+def _part(organization_id: UUID, clusters: Collection[Cluster], only: frozenset[UUID] | None) -> _Part:
+    """Of whom only one may serve, all are looked at each time: who that is follows from more than their assignments."""
+    cluster_ids = [cluster.pk for cluster in clusters]
+    live = placements.assignments_live(cluster_ids=cluster_ids)
+    if only is None or not selectors.tables_stored(
+        cluster_ids=cluster_ids, kinds=(TableKind.DESIRED, TableKind.ROUTING)
+    ):
+        return _Part(None, list(live))
+    wanted = only | selectors.deployment_ids_seated(organization_id=organization_id)
+    others = placements.assignment_ids_live(cluster_ids=cluster_ids, beside=wanted)
+    return _Part(wanted, list(live.filter(deployment_id__in=wanted)), frozenset(map(str, others)))
 
 
 def _keysets(organization_id: UUID, clusters: Iterable[Cluster]) -> dict[tuple[UUID, TableKind], Contents]:
@@ -100,40 +142,48 @@ def _keysets(organization_id: UUID, clusters: Iterable[Cluster]) -> dict[tuple[U
 
 
 def _desired(
-    organization_id: UUID, clusters: Iterable[Cluster], by_cluster: Mapping[UUID, list[Assignment]]
+    organization_id: UUID, clusters: Iterable[Cluster], part: _Part
 ) -> dict[tuple[UUID, TableKind], Contents]:
     cordoned = drains.nodes_cordoned(organization_id=organization_id)
+    by_cluster: dict[UUID, list[Assignment]] = defaultdict(list)
+    for row in part.assignments:
+        by_cluster[row.pool.cluster_id].append(row)
+    stays = part.desired_stays if part.deployment_ids is not None else None
     return {
-        (cluster.pk, TableKind.DESIRED): contents.desired_contents(
-            cluster,
-            list(cluster.pools.all()),
-            by_cluster.get(cluster.pk, []),
-            cordoned.get(cluster.name, ()),
+        (cluster.pk, TableKind.DESIRED): replace(
+            contents.desired_contents(
+                cluster, list(cluster.pools.all()), by_cluster[cluster.pk], cordoned.get(cluster.name, ())
+            ),
+            stays=stays,
         )
         for cluster in clusters
     }
 
 
 def _routing(
-    organization_id: UUID,
-    clusters: list[Cluster],
-    assignments: Collection[Assignment],
-    settled: Iterable[Settled],
+    organization_id: UUID, clusters: list[Cluster], part: _Part, settled: Iterable[Settled]
 ) -> dict[tuple[UUID, TableKind], Contents]:
     by_id = {str(cluster.pk): cluster for cluster in clusters}
     entries = contents.routing_entries(
-        assignments,
-        _ready_revisions(assignments),
+        part.assignments,
+        _ready_revisions(part.assignments),
         seats={row.deployment.pk: row.after for row in settled},
-        nowhere=deployments.deployments_nowhere(organization_id=organization_id),
+        nowhere={
+            deployment: why
+            for deployment, why in deployments.deployments_nowhere(organization_id=organization_id).items()
+            if part.deployment_ids is None or deployment.pk in part.deployment_ids
+        },
         waiting=lambda seat: waits_for(seat, by_id),
         withheld=drills.clusters_withheld(organization_id=organization_id),
     )
     peers = [cluster for cluster in clusters if cluster.gateway_url and hasattr(cluster, "session")]
     region_ids = {cluster.region_id for cluster in clusters}
     rtt_ms = fleet.latencies_ms(region_ids=region_ids)
+    stays = part.route_stays if part.deployment_ids is not None else None
     return {
-        (cluster.pk, TableKind.ROUTING): contents.routing_contents(cluster, peers, rtt_ms, entries)
+        (cluster.pk, TableKind.ROUTING): replace(
+            contents.routing_contents(cluster, peers, rtt_ms, entries), stays=stays
+        )
         for cluster in clusters
     }
 

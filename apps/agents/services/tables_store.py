@@ -23,6 +23,7 @@ CHANNEL = "meridian_tables"
 class _Change:
     table: ClusterTable
     contents: Contents
+    digests: Mapping[str, str]
     changed_keys: Collection[str]
     gone_keys: Collection[str]
 
@@ -56,20 +57,21 @@ def _changed(
     plane_epoch: int,
 ) -> _Change | None:
     before = msgspec.json.decode(bytes(held.payload), type=Manifest) if held is not None else None
+    known = before.entries if before is not None else {}
+    digests = contents.digests(known)
     if held is not None and (bytes(held.payload), held.plane_epoch, held.key_id) == (
-        contents.manifest(before.issued_at if before is not None else None),
+        contents.manifest(before.issued_at if before is not None else None, digests),
         plane_epoch,
         signer.key_id,
     ):
         return None
-    payload = contents.manifest(round(timezone.now().timestamp(), 3))
-    known = before.entries if before is not None else {}
-    digests = contents.entries.digests
+    payload = contents.manifest(round(timezone.now().timestamp(), 3), digests)
     table = _sealed(held, cluster_id, kind, payload, signer=signer, plane_epoch=plane_epoch)
     return _Change(
         table=table,
         contents=contents,
-        changed_keys=[key for key, sha256 in digests.items() if known.get(key) != sha256],
+        digests=digests,
+        changed_keys=[key for key, sha256 in contents.entries.digests.items() if known.get(key) != sha256],
         gone_keys=[key for key in known if key not in digests],
     )
 
@@ -116,7 +118,7 @@ def _write(changes: Collection[_Change]) -> None:
             ClusterTableEntry(
                 table_id=table.pk,
                 key=key,
-                sha256=change.contents.entries.digests[key],
+                sha256=change.digests[key],
                 payload=change.contents.entries.payloads[key],
                 changed_generation=table.generation,
             )

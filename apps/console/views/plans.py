@@ -19,7 +19,7 @@ from apps.placements.documents import (
     smallest_change_wanted,
     spending,
 )
-from apps.placements.selectors import PlanBound, plan_bound, plan_get, plans, solve_failures
+from apps.placements.selectors import PlanBound, plan_bound, plan_get, plans, solve_failures_told
 from controlplane.placement import (
     Certificate,
     DeploymentPlan,
@@ -87,7 +87,7 @@ class PlanPage(ConsolePage):
             generation=generation,
             newest=generation == "latest",
             tab="plan" if generation == "latest" else "",
-            failures=solve_failures(actor=self.actor) if generation == "latest" else (),
+            failures=solve_failures_told(actor=self.actor) if generation == "latest" else (),
             page=page,
             totals=_totals(
                 asker,

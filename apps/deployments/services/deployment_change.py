@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 from django.utils import timezone
 
@@ -134,7 +133,7 @@ def _revision_add(
 
 
 def _stored(actor: Actor, locked: Deployment, before: DeploymentDocument, *, action: str) -> Deployment:
-    from apps.agents.services.tables_compile import tables_compile
+    from apps.agents.services.tables_compile import deployments_tables_compile
     from apps.placements.services import placement_request
 
     locked.generation += 1
@@ -150,18 +149,13 @@ def _stored(actor: Actor, locked: Deployment, before: DeploymentDocument, *, act
     )
     conditions_set(verdicts=[(locked, accepted(locked.generation))])
     deployment_observe(deployment_ids=[locked.pk])
-    placement_request(organization_id=locked.project.organization_id)
-    cluster_ids = _cluster_ids(locked.pk)
-    if cluster_ids:
-        tables_compile(cluster_ids=cluster_ids)
+    organization_id = locked.project.organization_id
+    placement_request(organization_id=organization_id)
+    if placements.assignments_of_deployments(deployment_ids=[locked.pk]).exists():
+        # agents scale by the new policy, gateways route by it: it must be heard at once
+        deployments_tables_compile(organization_id=organization_id, deployment_ids=[locked.pk])
     return selectors.deployment_get(actor=actor, name=locked.name)
 
 
 def _audited(document: DeploymentDocument, generation: int) -> Mapping[str, Any]:
     return {**document.as_json(), "generation": generation}
-
-
-def _cluster_ids(deployment_id: UUID) -> list[UUID]:
-    """Where the new policy must be heard at once: agents scale by it, gateways route by it."""
-    rows = placements.assignments_of_deployments(deployment_ids=[deployment_id])
-    return sorted({row.pool.cluster_id for row in rows})

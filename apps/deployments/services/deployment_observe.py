@@ -20,18 +20,20 @@ from workloadplane.protocol.refusal import Refusal
 
 
 @transaction.atomic
-def deployment_observe(*, deployment_ids: Collection[UUID]) -> None:
+def deployment_observe(*, deployment_ids: Collection[UUID], compiles_tables: bool = True) -> bool:
     """Look again at these deployments. May run twice or late: it compares what is there with what is said.
 
-    Locks the deployments; call it before ``tables_compile``.
+    Whether an assignment of one changed, so that tables do; they are compiled here, or by the caller where it does so
+    anyway (``compiles_tables``). Locks the deployments; call it before ``tables_compile``.
     """
+    from apps.agents.services.tables_compile import deployments_tables_compile
     from apps.placements.services import assignments_settle
 
     locked = selectors.deployments_locked(ids=deployment_ids)
     if not locked:
-        return
+        return False
     ids = [deployment.pk for deployment in locked]
-    assignments_settle(deployment_ids=ids, now=timezone.now())
+    concerned = assignments_settle(deployment_ids=ids, now=timezone.now())
     assignments: dict[UUID, list[Assignment]] = {pk: [] for pk in ids}
     for row in placements.assignments_of_deployments(deployment_ids=ids):
         assignments[row.deployment_id].append(row)
@@ -52,6 +54,10 @@ def deployment_observe(*, deployment_ids: Collection[UUID]) -> None:
             )
         ]
     )
+    if compiles_tables:
+        for organization_id, changed in sorted(concerned.items()):
+            deployments_tables_compile(organization_id=organization_id, deployment_ids=changed)
+    return bool(concerned)
 
 
 def _shortfalls(cluster_ids: Collection[UUID]) -> Mapping[str, tuple[Refusal, ...]]:

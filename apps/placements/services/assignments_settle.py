@@ -1,13 +1,14 @@
 """Assignments on their way out: the next step of each, as soon as what it waits for has happened."""
 
-from collections.abc import Collection, Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
 
 from apps.agents import selectors as agents
-from apps.agents.services.tables_compile import tables_compile
+from apps.agents.services.tables_compile import deployments_tables_compile
 from apps.placements import selectors
 from apps.placements.models import Assignment
 from apps.placements.services.placement_request import placement_request
@@ -22,28 +23,32 @@ def assignments_drain(*, deployment_id: UUID, organization_id: UUID) -> None:
     Assignment.objects.bulk_update(rows, ["draining", "leaving", "handover_replicas"])
     placement_request(organization_id=organization_id)
     if rows:
-        tables_compile(cluster_ids=sorted({row.pool.cluster_id for row in rows}))
+        deployments_tables_compile(organization_id=organization_id, deployment_ids={deployment_id})
 
 
 @transaction.atomic
-def assignments_settle(*, deployment_ids: Collection[UUID], now: datetime) -> None:
+def assignments_settle(*, deployment_ids: Collection[UUID], now: datetime) -> Mapping[UUID, set[UUID]]:
     """Drain what is leaving, and let go of what shrinks, once all that grows is ready; end what has drained.
 
-    The deployments are locked. May run twice or late: it looks only at what is there.
+    Organization id -> deployments of which something changed: their tables are to be compiled. The deployments are
+    locked. May run twice or late: it looks only at what is there.
     """
     live = list(selectors.assignments_of_deployments(deployment_ids=deployment_ids))
     moving = [row for row in live if row.draining or row.leaving or row.handover_replicas]
     if not moving:
-        return
+        return {}
     counts = agents.replica_counts(deployment_ids={row.deployment_id for row in moving})
     made = {pk for pk in {row.deployment_id for row in moving} if _is_made(pk, live, counts)}
     changed = [row for row in moving if _step(row, counts, now, made=row.deployment_id in made)]
     if not changed:
-        return
+        return {}
     Assignment.objects.bulk_update(changed, ["draining", "leaving", "handover_replicas", "ended_at"])
-    for organization_id in sorted({row.pool.cluster.organization_id for row in changed}):
+    concerned: dict[UUID, set[UUID]] = defaultdict(set)
+    for row in changed:
+        concerned[row.pool.cluster.organization_id].add(row.deployment_id)
+    for organization_id in sorted(concerned):
         placement_request(organization_id=organization_id)  # their room is free
-    tables_compile(cluster_ids=sorted({row.pool.cluster_id for row in changed}))
+    return concerned
 
 
 def _is_made(

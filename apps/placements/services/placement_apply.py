@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.agents.services.tables_compile import organization_tables_compile
+from apps.agents.services.tables_compile import deployments_tables_compile
 from apps.deployments import selectors as deployments
 from apps.deployments.models import Deployment
 from apps.deployments.services.deployment_observe import deployment_observe
@@ -187,9 +187,10 @@ def _carry_out(
     nowhere = any(  # gateways say why
         not change.entry.allocations and UUID(change.entry.deployment_id) in news for change in adopted
     )
-    deployment_observe(deployment_ids=sorted(UUID(change.entry.deployment_id) for change in adopted))
-    if cluster_ids or nowhere:
-        organization_tables_compile(organization_id=UUID(problem.organization_id))
+    ids = sorted(UUID(change.entry.deployment_id) for change in adopted)
+    settled = deployment_observe(deployment_ids=ids, compiles_tables=False)
+    if cluster_ids or nowhere or settled:
+        deployments_tables_compile(organization_id=UUID(problem.organization_id), deployment_ids=ids)
 
 
 def _placed(entry: DeploymentPlan, deployment: Deployment, problem: PlacementProblem) -> Placed:

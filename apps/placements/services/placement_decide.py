@@ -14,6 +14,7 @@ from controlplane.placement import (
     solve,
     touched_by,
 )
+from controlplane.placement.rules.needs import index_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def as_adopted(in_force: InForce, now: PlacementProblem) -> PlacementProblem:
     """
     known = in_force.problem.pool_by_id
     current = [row for row in current_by(in_force.plan.deployments, now) if row.pool_id in known]
-    return replace(in_force.problem, current=tuple(sorted(current, key=lambda row: row.assignment_id)))
+    carried_out = replace(in_force.problem, current=tuple(sorted(current, key=lambda row: row.assignment_id)))
+    index_of(carried_out, former=in_force.problem)  # what is known of the one holds for the other
+    return carried_out
 
 
 def transaction_refuse(caller: str) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -19,8 +20,8 @@ from apps.placements.services.placement_request import SOLVE_TASK
 from apps.placements.services.placements_solve import outcome_of
 from apps.placements.services.plan_certify import plan_certify
 from apps.placements.services.solve_count import solve_count, solve_failed
-from apps.placements.worth import Worth, worth
-from apps.telemetry.services import event_record
+from apps.placements.worth import Worth, worth, worth_by_project
+from apps.telemetry.services import EventFacts, events_record
 from controlplane.placement import PlacementPlan, PlacementProblem, solve
 from controlplane.placement.search.improve import Effort, improve
 
@@ -115,14 +116,27 @@ def _adopt(
     adoption = placement_apply(decision=Decision(problem, better, solve_s=time.monotonic() - started))
     if adoption.adopted:
         plan_certify(organization_id=organization_id)
-        _tell(organization_id, found)
+        _tell(organization_id, worth_by_project(problem, stay=stay, better=better))
     return outcome_of(adoption)
 
 
-def _tell(organization_id: UUID, found: Worth) -> None:
-    event_record(
-        organization_id=organization_id,
-        reason="PlanImproved",
-        message=f"a full solve saves {usd(found.saving_micro_usd_per_h)} USD/h;"
-        f" its moves cost {usd(max(0, found.moves_micro_usd_per_h))} USD/h for some hours",
+def _tell(organization_id: UUID, found: Mapping[str, Worth]) -> None:
+    """Each project what it is to itself: with two projects the sum of both would tell the other's bill."""
+    events_record(
+        events=[
+            EventFacts(
+                organization_id=organization_id,
+                project_id=UUID(project_id),
+                reason="PlanImproved",
+                message=f"a full solve {_changes(own.saving_micro_usd_per_h)};"
+                f" its moves cost {usd(max(0, own.moves_micro_usd_per_h))} USD/h for some hours",
+            )
+            for project_id, own in sorted(found.items())
+        ]
     )
+
+
+def _changes(saving_micro_usd_per_h: int) -> str:
+    if saving_micro_usd_per_h >= 0:
+        return f"saves {usd(saving_micro_usd_per_h)} USD/h"
+    return f"costs {usd(-saving_micro_usd_per_h)} USD/h more here and saves more elsewhere"

@@ -37,6 +37,11 @@ class PlanCost:
     churn_micro_usd_per_h: int = 0
     relaxed_micro_usd_per_h: int = 0
 
+    def __add__(self, other: "PlanCost") -> "PlanCost":
+        return PlanCost(
+            **{part.name: getattr(self, part.name) + getattr(other, part.name) for part in fields(self)}
+        )
+
     @property
     def total_micro_usd_per_h(self) -> int:
         return (
@@ -52,10 +57,7 @@ class PlanCost:
 
 def plan_cost(problem: PlacementProblem, plan: PlacementPlan) -> PlanCost:
     """The objective of a plan: the sum over its entries, and over deployments that it forgot."""
-    costs = plan_costs(problem, plan).values()
-    return PlanCost(
-        **{part.name: sum(getattr(cost, part.name) for cost in costs) for part in fields(PlanCost)}
-    )
+    return sum(plan_costs(problem, plan).values(), PlanCost())
 
 
 def plan_cost_of(problem: PlacementProblem, plan: PlacementPlan, deployment_id: str) -> PlanCost:

@@ -11,11 +11,13 @@ from django.test import Client
 from django.utils import timezone
 
 from apps.accounts.models import Project
+from apps.api.actors import system_actor
 from apps.deployments.models import Deployment, DeploymentCondition
 from apps.deployments.services import deployment_create, deployment_delete, deployment_patch
 from apps.fleet.models import GpuPool, PoolPrice
 from apps.fleet.services import pool_patch
 from apps.placements.models import PlacementClock, PlacementPlan, SolveCount
+from apps.placements.selectors import FAILURE_TOLD, solve_failures_told
 from apps.placements.services import placements_improve, placements_solve
 from apps.placements.tasks import placement_improve as placement_improve_task
 from apps.placements.tasks import placements_improve as placements_improve_task
@@ -83,6 +85,9 @@ def test_a_solver_that_fails_leaves_the_last_plan_in_force_and_says_so_once(
         " ZeroDivisionError: division by zero"
     ]
     assert counts()["event", "failed"] == 2
+    operator = system_actor("tests", organization_id=world.organization.pk)
+    assert solve_failures_told(actor=operator) == ("ZeroDivisionError: division by zero",)
+    assert solve_failures_told(actor=replace(operator, scopes=frozenset({"read"}))) == (FAILURE_TOLD,)
     placements_reconcile()
     assert places() == {"eu-west": (1, 1)}
     assert len(told("PlacementRecovered")) == 1
@@ -185,6 +190,8 @@ def test_a_full_solve_is_adopted_where_it_saves_more_than_its_moves_cost(
     assert counts()["full", "adopted"] == 1
     (said,) = told("PlanImproved")
     assert said.startswith("a full solve saves 7.00 USD/h; its moves cost 0.15 USD/h")
+    neighbour = Project.objects.create(organization=world.organization, name="neighbour")
+    assert not events(actor=world.actor_for(neighbour), reason="PlanImproved"), "what it saves is no other's"
 
 
 def test_a_full_solve_that_saves_too_little_moves_nobody(
