@@ -44,6 +44,7 @@ from controlplane.placement import (
     WantedDeployment,
 )
 from controlplane.placement.questions.drain import drained
+from controlplane.placement.rules.occupancy import promised_first
 
 
 def placement_load(*, organization_id: UUID, now: datetime) -> PlacementProblem:
@@ -96,7 +97,8 @@ def placement_load_sound(*, organization_id: UUID, now: datetime) -> tuple[Place
             budgets=tuple(budgets),
             network_prices=tuple(_network_prices(regions, unsound)),
         )
-        return drained(problem, drains.drains_in_force(organization_id=organization_id)), unsound
+        in_force = drains.drains_in_force(organization_id=organization_id)
+        return drained(promised_first(problem), in_force), unsound
 
 
 def _wanted(rows: Iterable[tuple[Deployment, Revision]], unsound: Unsound) -> Iterator[WantedDeployment]:

@@ -2,10 +2,12 @@
 
 import pytest
 
+from apps.agents.models import Replica
 from apps.deployments.models import Deployment
 from apps.deployments.services import deployment_create, deployment_patch
 from apps.placements.models import Assignment
 from tests.apps.placements.moves import adopt, agents_work, allocation, ready_by_cluster, told
+from tests.apps.placements.test_road import places, solve
 from tests.support.fleet_world import FleetWorld, fleet_world, model_version, replica_reported
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -167,3 +169,30 @@ def test_a_standby_is_warm_and_not_asked(world: FleetWorld, chat: Deployment) ->
     settle()
     assert ready_by_cluster(chat) == {"eu-west": 2, "us-east": 3}
     assert serving(chat, world) in (None, "eu-west"), "it waits for the gateways of the former one at most"
+
+
+def test_who_got_a_spare_keeps_it_while_it_drains() -> None:
+    """One GPU a region. The spare that yielded still runs when the next event comes: its room is promised already."""
+    world = fleet_world(instances=1)
+    fields = {"residency": ["eu", "us"], "autoscaling": {"min_replicas": 1, "max_replicas": 2}}
+    deployment_create(actor=world.actor, document=world.document("first", survivability="region", **fields))
+    solve(world)
+    agents_work()
+    assert len(places("first")) == 2
+    deployment_create(actor=world.actor, document=world.document("second", **fields))
+    solve(world)
+    placed = places("second")
+    assert len(placed) == 1
+    assert len(places("first")) == 1
+    assert Replica.objects.filter(gone_at=None, deployment__name="first").count() == 2, (
+        "one is on its way out"
+    )
+    deployment_create(actor=world.actor, document=world.document("third", residency=["jp"]))
+    solve(world)
+    assert places("second") == placed
+    agents_work()
+    agents_work()
+    assert (len(places("first")), places("second")) == (1, placed)
+    assert Assignment.objects.filter(deployment__name="second").count() == 1, (
+        "it was sent nowhere else meanwhile"
+    )

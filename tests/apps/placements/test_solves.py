@@ -87,7 +87,7 @@ def test_a_solver_that_fails_leaves_the_last_plan_in_force_and_says_so_once(
     assert counts()["event", "failed"] == 2
     operator = system_actor("tests", organization_id=world.organization.pk)
     assert solve_failures_told(actor=operator) == ("ZeroDivisionError: division by zero",)
-    assert solve_failures_told(actor=replace(operator, scopes=frozenset({"read"}))) == (FAILURE_TOLD,)
+    assert solve_failures_told(actor=replace(operator, right="read")) == (FAILURE_TOLD,)
     placements_reconcile()
     assert places() == {"eu-west": (1, 1)}
     assert len(told("PlacementRecovered")) == 1

@@ -10,6 +10,7 @@ from controlplane.placement import (
     Allocation,
     Budget,
     Latency,
+    Occupancy,
     PlacementPlan,
     PlacementProblem,
     Slo,
@@ -21,7 +22,7 @@ from controlplane.placement import (
 from controlplane.placement.rules.capacity import Ledger
 from controlplane.placement.rules.filters import open_to_new
 from controlplane.placement.rules.needs import index_of, missing_replicas
-from controlplane.placement.rules.occupancy import beyond_successors
+from controlplane.placement.rules.occupancy import beyond_successors, promised_first
 from controlplane.placement.rules.traffic import too_far
 from tests.controlplane.placement.random_worlds import whole_problems
 from tests.controlplane.placement.rules.test_cost import demand
@@ -70,6 +71,32 @@ def test_anybodys_spare_yields_also_of_who_runs(running: int, new: int, by_event
     assert rooms(again) == [1, 1]
     assert set(placed(again, "a")) < set(placed(plan, "a"))
     check(after, again)
+
+
+def test_who_was_given_a_spare_keeps_it_while_it_drains() -> None:
+    """The next plans neither refuse it nor let the two change places."""
+    first, second = wanted("a", survivability="region"), wanted("b")
+    world = problem(first, pools=ONE_EACH)
+    plan = solve(world)
+    joined = replace(adopted(world, plan), deployments=(first, second))
+    again = resolve(joined, plan, {"d-b"})
+    (left,) = set(placed(plan, "a")) - set(placed(again, "a"))
+    gone = Occupancy(deployment_id="d-a", pool_id=left, gpus_per_replica=1, replicas=1)
+    after = promised_first(replace(adopted(joined, again), occupancies=(gone,)))
+    for later in (solve(after), *(resolve(after, again, touched) for touched in ({"d-a"}, {"d-b"}, ()))):
+        assert [placed(later, name) for name in "ab"] == [placed(again, name) for name in "ab"]
+        check(after, later)
+
+
+def test_what_leaves_room_that_nobody_was_promised_counts_as_taken() -> None:
+    """Two of four instances are on their way out, one of them from under a successor of its own: one is counted."""
+    one = adopted(problem(wanted("a")), solve(problem(wanted("a"))))
+    (pool_id,) = {row.pool_id for row in one.current}
+    gone = Occupancy(deployment_id="d-a", pool_id=pool_id, gpus_per_replica=1, replicas=2)
+    other = Occupancy(deployment_id="d-gone", pool_id=pool_id, gpus_per_replica=1, replicas=4)
+    assert promised_first(replace(one, occupancies=(gone,))).occupancies == (gone,)
+    counted = promised_first(replace(one, occupancies=(gone, other))).occupancies
+    assert [row.replicas for row in counted] == [2, 2], "beside the one that runs, no more than the pool has"
 
 
 def test_an_event_takes_no_more_spares_than_it_needs() -> None:
