@@ -5,6 +5,7 @@ who do not have one at hand.
 """
 
 import json
+import math
 import uuid
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -12,7 +13,7 @@ from typing import Any, Self
 
 import httpx
 
-from meridian.errors import ApiError, MeridianError, Unreachable
+from meridian.errors import ApiError, MeridianError, Unreachable, UsageError
 
 Document = dict[str, Any]
 
@@ -62,15 +63,22 @@ class Client:
     ) -> tuple[Document, httpx.Headers]:
         """One call of ``/api/v1``. Raises ApiError with the server's reason, Unreachable if nothing answers.
 
-        A POST carries an idempotency key of its own, so that trying it again does not do it twice.
+        UsageError where a number is not finite. A POST carries an idempotency key of its own, so that trying it again
+        does not do it twice.
         """
         headers = {} if etag is None else {"if-match": etag}
         if method == "POST":
             headers["idempotency-key"] = str(uuid.uuid4())
         parameters = {name: value for name, value in (query or {}).items() if value is not None}
-        request = self._api.build_request(
-            method, f"/api/v1/{path}", json=body, params=parameters or None, headers=headers
-        )
+        try:
+            request = self._api.build_request(
+                method, f"/api/v1/{path}", json=body, params=parameters or None, headers=headers
+            )
+        except ValueError as error:  # JSON has no such numbers
+            given = [name for name, value in (body or {}).items() if _is_not_finite(value)]
+            raise UsageError(
+                f"{', '.join(given) or 'a number'} is not finite; give a finite number"
+            ) from error
         response = self._send(request)
         return _document(response), response.headers
 
@@ -189,3 +197,7 @@ def _pieces(response: httpx.Response) -> Iterator[str]:
             piece = choice.get("delta", {}).get("content")
             if piece:
                 yield piece
+
+
+def _is_not_finite(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)

@@ -109,10 +109,11 @@ def test_a_dry_run_that_finds_no_place_ends_as_a_check_should(
     (tmp_path / "chat.yaml").write_text("name: chat\n")
     refusal = {"subject": "deployment chat", "value": "no pool passes", "remedy": "widen residency"}
     for refusals, code in (([refusal], ExitCode.FAILED), ([], ExitCode.OK)):
-        plan = {"allocations": [], "refusals": refusals, "usd_per_h": "0.00"}
-        url = server(
-            {"/api/v1/deployments/chat": (200, {"plan": plan}), "/api/v1/deployments": (200, {"plan": plan})}
-        )
+        answer = {
+            "plan": {"allocations": [], "refusals": refusals, "usd_per_h": "0.00"},
+            "diff": {"deployments": []},
+        }
+        url = server({"/api/v1/deployments": (200, answer)})
         for output in ("table", "json"):
             done = run_meridian(url, "deploy", "-f", "chat.yaml", "--dry-run", "-o", output, home=tmp_path)
             assert done.returncode == code, done.stderr
@@ -157,6 +158,15 @@ def test_a_remedy_that_says_nothing_is_left_out() -> None:
     error = {"pointer": "/min", "detail": "3 is more than max 1: lower it.", "remedy": UNSPECIFIC_REMEDY}
     told = str(ApiError(400, {"detail": "/min: 3 is more than max 1: lower it.", "errors": [error]}))
     assert told == "/min: 3 is more than max 1: lower it (400)"
+
+
+def test_a_number_that_is_none_is_one_line(server: Callable[[Answers], str], tmp_path: Path) -> None:
+    """JSON has no such number, so nothing is sent."""
+    pool = {"id": "1", "cluster": "eu-west", "name": "spot"}
+    url = server({"/api/v1/pools": (200, {"items": [pool], "next_cursor": None})})
+    done = run_meridian(url, "pools", "change", "eu-west/spot", "--hazard", "nan", home=tmp_path)
+    assert done.returncode == ExitCode.USAGE
+    assert done.stderr == "meridian: hazard_per_h is not finite; give a finite number\n"
 
 
 def test_nobody_there_is_one_line(tmp_path: Path) -> None:
