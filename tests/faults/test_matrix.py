@@ -17,7 +17,7 @@ def test_a_region_dies_while_two_others_can_not_call_each_other(tmp_path: Path) 
     """Nothing is lost that had not begun, no stream just ends where its gateway lives, nothing leaves the EU."""
 
     async def scenario() -> None:
-        async with small(tmp_path) as made:
+        async with small(tmp_path, "--ramp-rung-s", "0.3") as made:
             load = made.load(rest_s=(0.3, 1.5))
             load.start(40)
             await eventually_async(

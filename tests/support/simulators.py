@@ -43,6 +43,8 @@ def simulator(*arguments: str, key: str = KEY) -> Iterator[Simulator]:
         [sys.executable, "-m", "workloadplane.engines.simulator", "--served-model-name", "chat", *arguments],
         env={**os.environ, ENGINE_KEY_VARIABLE: key},
         stdout=subprocess.PIPE,
+        # A process that is stopped in a group that nobody leads any more has all of that group hung up by the kernel.
+        start_new_session=True,
     )
     try:
         yield Simulator(process, _port(process))

@@ -117,9 +117,7 @@ def _side_by_side() -> None:
     except (OSError, subprocess.CalledProcessError) as error:
         say(f"the peers can't be installed: {error}")
         return
-    say("\n" + measures.PEER_HEAD)
-    for one in uvloop.run(measures.side_by_side(peers.NAMES, _PEERS_HOLD_S)):
-        say(measures.peer_row(one))
+    uvloop.run(measures.side_by_side(peers.NAMES, _PEERS_HOLD_S, say))
 
 
 def measured(options: argparse.Namespace) -> list[Measure]:

@@ -19,8 +19,6 @@ from workloadplane.gateway.resume.rewriting import MARK
 
 CLIENTS = 100
 TRIES = 3
-#: As those set it who mind: how long until the first byte, and how long between two.
-FIRST_BYTE_WITHIN_S, SILENCE_S_MAX = 10.0, 15.0
 _RETRY_AFTER_S_MAX = 10.0
 EDGE = "edge"
 
@@ -73,7 +71,12 @@ class Asked:
 
 @dataclass
 class Load:
-    """The clients. ``doors``: name -> port. ``lag_s``: the most by which this process was late since that was set."""
+    """The clients.
+
+    doors:               name -> port
+    lag_s:               the most by which this process was late since that was set
+    first_byte_within_s: how long each waits for it, and silence_s_max: for the next
+    """
 
     doors: Mapping[str, int]
     key: str
@@ -81,6 +84,8 @@ class Load:
     seed: int = 0
     asked: list[Asked] = field(default_factory=list)
     lag_s: float = 0.0
+    first_byte_within_s: float = 10.0
+    silence_s_max: float = 15.0
     stream_tokens: int = 16
     rest_s: tuple[float, float] = (1.0, 3.5)
     _over: bool = False
@@ -141,13 +146,13 @@ class Load:
         asked.attempts.append(one)
         said = bytearray()
         with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(FIRST_BYTE_WITHIN_S) as limit:
+            async with asyncio.timeout(self.first_byte_within_s) as limit:
                 reader, writer = await self._opened(one, doors)
                 try:
                     writer.write(self._head(request_id, len(body)) + body)
                     while data := await reader.read(65536):
                         one.first_s = one.first_s or monotonic()
-                        limit.reschedule(asyncio.get_running_loop().time() + SILENCE_S_MAX)
+                        limit.reschedule(asyncio.get_running_loop().time() + self.silence_s_max)
                         said += data
                 finally:
                     writer.close()

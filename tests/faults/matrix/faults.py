@@ -438,7 +438,7 @@ def disk_full(scene: Scene) -> Fault:
     async def end() -> None:
         filler.unlink(missing_ok=True)
 
-    return Fault("disk", f"agent's disk full, a replica killed ({cluster})", put, end)
+    return _of_disk(scene, f"agent's disk full, a replica killed ({cluster})", cluster, put, end)
 
 
 def disk_read_only(scene: Scene) -> Fault:
@@ -453,7 +453,13 @@ def disk_read_only(scene: Scene) -> Fault:
     async def end() -> None:
         await _run("umount", "-l", folder)
 
-    return Fault("disk", f"agent's disk read-only, a replica killed ({cluster})", put, end)
+    return _of_disk(scene, f"agent's disk read-only, a replica killed ({cluster})", cluster, put, end)
+
+
+def _of_disk(scene: Scene, name: str, cluster: str, put: Act, end: Act) -> Fault:
+    """An agent that can keep no table can't say either that it serves the pair no more: a hand-over waits for it."""
+    refusable = frozenset({ACTIVE_PASSIVE}) if cluster == scene.pair_home else frozenset()
+    return Fault("disk", name, put, end, may_refuse=refusable)
 
 
 async def _run(*command: str | Path) -> None:

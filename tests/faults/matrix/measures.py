@@ -99,7 +99,7 @@ async def region_returns(before_s: float = 20.0) -> list[Measure]:
             await asyncio.sleep(5.0)
             made.places[US].signal(signal.SIGCONT)
             thawed_s, load.lag_s = monotonic(), 0.0
-            await eventually_async(made.all_healthy, within_s=90.0, what="back by the ramp")
+            await _until_healthy(made)
             ramped_s = monotonic()
             await load.stop()
     # What it held when it was frozen ends a moment after: the ramp is what begins then.
@@ -116,6 +116,16 @@ async def region_returns(before_s: float = 20.0) -> list[Measure]:
         ),
         Measure("return of the region: TTFT P99", "< +25 %", told, rise < TTFT_RISE_MAX),
     ]
+
+
+async def _until_healthy(made: Small) -> None:
+    """By its ramp. Looked at now and then: looking must not slow down what is measured."""
+
+    async def healthy() -> bool:
+        await asyncio.sleep(0.5)
+        return await made.all_healthy()
+
+    await eventually_async(healthy, within_s=90.0, what="back by the ramp")
 
 
 async def false_ejections(minutes: float, seed: int) -> list[Measure]:
@@ -189,7 +199,9 @@ def peer_row(one: Loss) -> str:
     )
 
 
-async def side_by_side(names: tuple[str, ...], hold_s: float) -> list[Loss]:
-    """This gateway and its peers."""
+async def side_by_side(names: tuple[str, ...], hold_s: float, say: Callable[[str], None]) -> None:
+    """This gateway and its peers, each told as soon as it is measured."""
+    say("\n" + PEER_HEAD)
     with tempfile.TemporaryDirectory() as directory:
-        return await compare(Path(directory), names, hold_s)
+        async for one in compare(Path(directory), names, hold_s):
+            say(peer_row(one))

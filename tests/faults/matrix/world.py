@@ -304,9 +304,14 @@ async def world(state: Path) -> AsyncIterator[World]:
     """All of it, settled, until the block ends."""
     mounted = [each for name in CLUSTERS if (each := _small_disk(state / "planes" / name / "agent"))]
     try:
-        await asyncio.to_thread(_choose_ports, Layout(state=state))
-        system = await asyncio.to_thread(start, state, SIMULATOR)
         layout = Layout(state=state)
+        await asyncio.to_thread(_choose_ports, layout)
+        system = System(state, SIMULATOR)
+        try:
+            await asyncio.to_thread(start, state, SIMULATOR)
+        except BaseException:
+            await asyncio.to_thread(stop, system)
+            raise
         ports = json.loads(layout.ports.read_text())
         made = World(system, SupervisorClient(layout), parts.World(layout, ports, SIMULATOR))
         made.has_disks = len(mounted) == len(CLUSTERS)
