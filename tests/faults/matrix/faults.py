@@ -146,8 +146,7 @@ def _region_killed(scene: Scene, name: str, cluster: str) -> Fault:
 
     async def end() -> None:
         scene.world.let_supervisor()
-        if not scene.world.supervisor_held:
-            await scene.world.restart_dead()
+        await scene.world.restart_dead()
 
     return scene.of_region("kill", name, cluster, put, end)
 
@@ -168,8 +167,7 @@ def kill_control_plane(scene: Scene) -> Fault:
 
     async def end() -> None:
         scene.world.let_supervisor()
-        if not scene.world.supervisor_held:
-            await scene.world.restart_dead()
+        await scene.world.restart_dead()
 
     return Fault("kill", "control plane killed", put, end, may_refuse=scene.refusable(plane=True), hold_s=6.0)
 

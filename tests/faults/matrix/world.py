@@ -157,7 +157,9 @@ class World:
             os.kill(identity.pid, signal.SIGCONT)
 
     async def restart_dead(self) -> None:
-        """Start at once what the supervisor would start after its pause."""
+        """Start at once what the supervisor would start after its pause; while it is held, whoever lets it does so."""
+        if self.supervisor_held:
+            return
         for part in await asyncio.to_thread(self.client.status):
             if part.state != "running":
                 await asyncio.to_thread(self.client.restart, part.name)
