@@ -86,7 +86,14 @@ def _improve_one(organization_id: UUID, now: datetime) -> SolveOutcome:
         return SolveOutcome.UNCHANGED
     stay = solve(problem)
     effort = Effort(left_s=lambda: started + FULL_SOLVE_S - time.monotonic())
-    better = improve(problem, start=stay, effort=effort, seed=problem.wanted)
+    before = selectors.clock(organization_id=organization_id)
+    better = improve(
+        problem,
+        start=stay,
+        effort=effort,
+        seed=problem.wanted,
+        gpu_micro_usd_per_h_by_pool=(before.gpu_micro_usd_per_h_by_pool or None) if before else None,
+    )
     PlacementClock.objects.filter(organization_id=organization_id).update(
         full_solved_at=now,
         gpu_micro_usd_per_h_by_pool=dict(better.gpu_micro_usd_per_h_by_pool),

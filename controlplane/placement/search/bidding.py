@@ -42,6 +42,7 @@ _KEEP = 0.5
 class Bidding:
     """Owner: one run of ``improve``.
 
+    first:   prices to begin with
     bound:   no plan costs less; ``priced`` is the round that showed it
     center:  the best prices so far
     proven:  what deployments cost at least, at each prices where that was looked at closely
@@ -50,11 +51,12 @@ class Bidding:
 
     demanders: Demanders
     master: Master
+    first: Prices
     bound: float = -math.inf
     center: Prices | None = None
     relaxed: Relaxed | None = None
     priced: Round | None = None
-    proven: list[tuple[float, Proven]] = field(default_factory=list)
+    proven: list[Proven] = field(default_factory=list)
     rounds: int = 0
     settled: bool = False
     pure: bool = False
@@ -127,7 +129,7 @@ class Bidding:
         bound = sum(found.bounds.values()) - self.master.constant(prices)
         if self.bound < bound < math.inf:
             self.bound, self.priced = bound, found
-        self.proven.append((bound, Proven(prices, found.bounds)))
+        self.proven.append(Proven(bound, prices, found.bounds))
         return found
 
     def _lowest(self, prices: Prices | None) -> float:
@@ -138,7 +140,7 @@ class Bidding:
 
     def _next_prices(self, named: Prices) -> Prices:
         if self.center is None:
-            return self.master.guess()
+            return self.first
         keep = 0.0 if self.pure else _KEEP
 
         def between(old: Floats, new: Floats) -> Floats:

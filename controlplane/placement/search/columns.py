@@ -7,6 +7,7 @@ import numpy as np
 
 from controlplane.placement.rules.needs import TOLERANCE
 from controlplane.placement.rules.traffic import transported
+from controlplane.placement.search.batches import Prices
 from controlplane.placement.search.offers import Bools, Floats, Ints, Offer, Offers
 from controlplane.placement.wishes import Survivability
 
@@ -34,6 +35,28 @@ class Column:
     @property
     def key(self) -> tuple[int, tuple[tuple[tuple[int, bool], int], ...]]:
         return round(self.cost), tuple(sorted(self.replicas.items()))
+
+    def on(self, offer: Offer) -> tuple[Ints, Bools]:
+        """Its replicas by the offer's pools, and which of them stand by; what is elsewhere is left out."""
+        replicas = np.zeros(len(offer.pools), dtype=np.int64)
+        standby = np.zeros(len(offer.pools), dtype=bool)
+        position = {int(pool): place for place, pool in enumerate(offer.pools)}
+        for (pool, aside), count in self.replicas.items():
+            if pool in position:
+                replicas[position[pool]] += count
+                standby[position[pool]] |= aside
+        return replicas, standby
+
+
+def paid(offers: Offers, one: Column, prices: Prices) -> float:
+    """What a column costs at these prices, rent, scarcity and budgets included."""
+    project = offers.project.get(offers.problem.deployments[one.number].project_id, -1)
+    return float(
+        one.cost
+        + sum(prices.used[pool] * gpus for pool, gpus in one.gpus.items())
+        + sum(prices.scarce[pool] * gpus for pool, gpus in one.beyond.items())
+        + (prices.budget[project] * one.budgeted if project >= 0 else 0.0)
+    )
 
 
 def lawful(offer: Offer, replicas: Ints, standby: Bools | None = None) -> bool:

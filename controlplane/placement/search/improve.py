@@ -22,11 +22,12 @@ from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.cost import plan_costs, priced
 from controlplane.placement.search.bidding import Bidding
 from controlplane.placement.search.clock import Clock
-from controlplane.placement.search.columns import Column, column, lawful
-from controlplane.placement.search.joint import Joint, Limits, Party, Taken
+from controlplane.placement.search.columns import Column
+from controlplane.placement.search.joint import Joint, Limits, Party, Proven
 from controlplane.placement.search.market import Demanders, column_of
 from controlplane.placement.search.master import Master, Relaxed
 from controlplane.placement.search.offers import Offer, Offers
+from controlplane.placement.search.ways import TooManyError, Ways, ways, within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,20 +62,35 @@ _WHOLE_AT_ONCE = 200
 #: So many times prices, choice and repair take turns, after a first time with half of all pricing.
 _TURNS = 2
 
+#: All plans are looked at that cost such a part of what is spent beyond the bound, next so many times that, and such a
+#: part of the gap at least.
+_SPARE, _WIDER, _STEPS = 3e-3, 4.0, 30
+
+#: So many ways of one deployment are listed at most, so many states looked at on the way to them.
+_MOST_WAYS, _MOST_STATES = 1_000, 40_000
+
 #: Repair ends for this turn where it was in vain so many times in a row.
 _IN_VAIN = 20
 
 
 def improve(
-    problem: PlacementProblem, *, start: PlacementPlan | None, effort: Effort, seed: int
+    problem: PlacementProblem,
+    *,
+    start: PlacementPlan | None,
+    effort: Effort,
+    seed: int,
+    gpu_micro_usd_per_h_by_pool: Mapping[str, int] | None = None,
 ) -> PlacementPlan:
     """A plan no dearer than ``start`` (None: the greedy one), with a proven lower bound and scarcity prices.
+
+    gpu_micro_usd_per_h_by_pool: what GPUs were worth in the last plan that was searched for; the nearer that is to what
+        they are worth now, the fewer rounds it takes
 
     What ``start`` keeps of each deployment's wishes is kept, but for the survivability of those who could make way for
     somebody who lacks replicas or nearness.
     """
     begun = priced(problem, solve(problem) if start is None else start)
-    search = _Search(problem, begun, effort, np.random.default_rng(seed))
+    search = Search(problem, begun, effort, np.random.default_rng(seed), gpu_micro_usd_per_h_by_pool)
     if not search.chosen:
         return begun
     search.run()
@@ -82,11 +98,14 @@ def improve(
 
 
 @dataclass(slots=True)
-class _Search:
+class Search:
+    """Owner: one run of ``improve``. ``worth``: what GPUs were worth before, by pool."""
+
     problem: PlacementProblem
     start: PlacementPlan
     effort: Effort
     rng: np.random.Generator
+    worth: Mapping[str, int] | None = None
     offers: Offers = field(init=False)
     demanders: Demanders = field(init=False)
     master: Master = field(init=False)
@@ -98,7 +117,8 @@ class _Search:
         self.offers = Offers(self.problem)
         self.demanders = Demanders(self.offers, self.start.deployments)
         self.master = Master(self.offers, self.demanders.numbers)
-        self.bidding = Bidding(self.demanders, self.master)
+        first = self.master.guess() if self.worth is None else self.master.known(self.worth)
+        self.bidding = Bidding(self.demanders, self.master, first)
         begun = []
         for number in self.demanders.numbers:
             entry = self.start.deployments[number]
@@ -160,70 +180,99 @@ class _Search:
             vain = vain + 1 if self.chosen is before else 0
 
     def _finish(self, clock: Clock) -> None:
-        """All together, each with all that could still be in a better plan, to the end: the best plan and its bound."""
-        cost = self.master.value(self.chosen)
-        parties = [self._party(number, cost) for number in self.demanders.numbers]
-        if not all(party.offers for party in parties):
-            return
-        loose = self._joint(parties, (), strict=False)
-        answer = loose.solve(self._limits(clock), self._guess(parties))
-        self.bidding.bound = max(self.bidding.bound, min(answer.bound, cost))
-        if not self._take(answer.taken, ()) and not loose.exact:
-            self._take(self._joint(parties, (), strict=True).solve(self._limits(clock)).taken, ())
-
-    def _party(self, number: int, cost: float) -> Party:
-        """What a deployment could do in a plan that costs less than ``cost``."""
-        offers, floor = self.demanders.by_number[number], self.demanders.floor[number]
+        """The best of all plans that are so much above the bound, for more and more of that: to the end."""
+        proven = sorted(self.bidding.proven, key=lambda one: -one.bound)
         if self.bidding.priced is None:
-            return Party(offers=offers, floor=floor)
-        spare = cost - self.bidding.bound + self.bidding.priced.bounds[number]
-        kept = [offer for offer in offers if self.bidding.priced.of_offers[id(offer)] <= spare] or offers
-        return Party(offers=kept, floor=floor if floor <= spare else math.inf)
+            return
+        spare = _SPARE * self.master.spent(self.chosen)
+        while not clock.late() and self._gap() > _GAP * self.master.spent(self.chosen):
+            cost = self.master.value(self.chosen)
+            total = min(self.bidding.bound + spare, cost)
+            bound = self._of_all(proven, total, clock)
+            self.bidding.bound = max(self.bidding.bound, min(total, bound))
+            if total == cost:
+                break
+            spare = max(_WIDER * spare, self._gap() / _STEPS)
+
+    def _gap(self) -> float:
+        return self.master.value(self.chosen) - self.bidding.bound
+
+    def _of_all(self, proven: Sequence[Proven], total: float, clock: Clock) -> float:
+        """The best of all plans that cost ``total`` at most is chosen; none of them costs less than the answer."""
+        parties = [
+            self._party(number, proven, total, self.master.columns[place])
+            for place, number in enumerate(self.demanders.numbers)
+        ]
+        loose = self._joint(parties, (), strict=False)
+        answer = loose.solve(self._limits(clock), self._now())
+        if not self._take(answer.columns, ()) and not clock.late():
+            strict = [replace(party, floor=math.inf) for party in parties]
+            self._take(
+                self._joint(strict, (), strict=True).solve(self._limits(clock), self._now()).columns, ()
+            )
+        return answer.bound
+
+    def _party(self, number: int, proven: Sequence[Proven], total: float, begun: Column) -> Party:
+        """All that a deployment could do in a plan that costs ``total``, as ways unless there are too many."""
+        spare = total - proven[0].bound + proven[0].bounds[number]
+        now = [one for one in self._now() if one.number == number and one is not begun]
+        party = Party(
+            number=number,
+            known=[begun, *now],
+            floor=self.demanders.floor[number] if self.demanders.floor[number] <= spare else math.inf,
+        )
+        of_offers = self.bidding.priced.of_offers if self.bidding.priced is not None else {}
+        offers = [
+            one for one in self.demanders.by_number[number] if of_offers.get(id(one), -math.inf) <= spare
+        ]
+        try:
+            return replace(party, ways=[self._ways(offer, proven, total) for offer in offers])
+        except TooManyError:
+            return replace(party, offers=offers)
+
+    def _ways(self, offer: Offer, proven: Sequence[Proven], total: float) -> Ways:
+        number = offer.number
+        spare = total - proven[0].bound + proven[0].bounds[number]
+        found = ways(self.offers, offer, proven[0].prices, spare, most=_MOST_STATES)
+        for one in proven[1:]:
+            found = within(self.offers, found, one.prices, total - one.bound + one.bounds[number])
+        if len(found.own) > _MOST_WAYS:
+            raise TooManyError
+        return found
+
+    def _now(self) -> list[Column]:
+        """What each does now."""
+        return [self.master.columns[index] for index in self.chosen]
 
     def _joint(self, parties: Sequence[Party], others: Sequence[int], *, strict: bool) -> Joint:
         joint = Joint(self.offers, parties, self.master.room(others), strict=strict)
-        for _, proven in sorted(self.bidding.proven, key=lambda pair: -pair[0])[:_TOLD]:
-            joint.tell(proven)
+        for one in sorted(self.bidding.proven, key=lambda one: -one.bound)[:_TOLD]:
+            joint.tell(one)
         return joint
 
     def _limits(self, clock: Clock) -> Limits:
         gap = _GAP * max(1.0, self.master.spent(self.chosen))
         return Limits(gap_micro_usd_per_h=gap, nodes=self.effort.nodes, time_s=clock.seconds)
 
-    def _guess(self, parties: Sequence[Party]) -> list[Taken | None]:
-        """What each party does now; None where that is in none of its offers."""
-        found: dict[int, Taken] = {}
-        for one in (self.master.columns[index] for index in self.chosen):
-            offer = self.demanders.offer_of(one)
-            if offer is not None:
-                found[one.number] = _taken(offer, one)
-        now = [found.get(party.offers[0].number) for party in parties]
-        return [
-            taken if taken is not None and taken.offer in party.offers else None
-            for taken, party in zip(now, parties, strict=True)
-        ]
-
     def _anew(self, numbers: set[int], clock: Clock) -> None:
         """Some deployments choose anew together, beside all others."""
         parties = [
-            Party(offers=offers) for number in sorted(numbers) if (offers := self.demanders.by_number[number])
+            Party(number=number, offers=offers)
+            for number in sorted(numbers)
+            if (offers := self.demanders.by_number[number])
         ]
         if not parties:
             return
-        moved = {party.offers[0].number for party in parties}
+        moved = {party.number for party in parties}
         others = [index for index in self.chosen if self._number(index) not in moved]
-        answer = self._joint(parties, others, strict=True).solve(self._limits(clock), self._guess(parties))
-        self._take(answer.taken, others)
+        answer = self._joint(parties, others, strict=True).solve(self._limits(clock), self._now())
+        self._take(answer.columns, others)
 
-    def _take(self, taken: Sequence[Taken | None] | None, others: Sequence[int]) -> bool:
-        """Whether what parties take is lawful and fits beside the others; a better plan is chosen."""
-        if taken is None:
+    def _take(self, found: Sequence[Column | None] | None, others: Sequence[int]) -> bool:
+        """Whether columns are all there and fit beside the others; a better plan is chosen."""
+        columns = [one for one in found or () if one is not None]
+        if not columns or len(columns) < len(found or ()):
             return False
-        columns = []
-        for one in taken:
-            if one is None or not lawful(one.offer, one.replicas, one.standby):
-                return False
-            columns.append(column(self.offers, one.offer, one.replicas, one.standby))
         self.master.add(columns)
         chosen = sorted([*others, *(self.master.position(one) for one in columns)])
         if not self.master.fits(chosen) or not self.master.packs(chosen):
@@ -301,15 +350,3 @@ class _Search:
             for pool, price in zip(self.problem.pools, worth, strict=True)
             if round(price) > 0
         }
-
-
-def _taken(offer: Offer, one: Column) -> Taken:
-    """A column as an answer of its offer."""
-    replicas = np.zeros(len(offer.pools), dtype=np.int64)
-    standby = np.zeros(len(offer.pools), dtype=bool)
-    position = {int(pool): place for place, pool in enumerate(offer.pools)}
-    for (pool, aside), count in one.replicas.items():
-        if pool in position:
-            replicas[position[pool]] += count
-            standby[position[pool]] |= aside
-    return Taken(offer, replicas, standby)

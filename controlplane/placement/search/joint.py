@@ -1,8 +1,10 @@
-"""Several deployments in one program with whole numbers: exact, each with all that it could do, in the room they share.
+"""Several deployments in one program with whole numbers, each with all that it could do, in the room they share.
 
-Alone, such a program's linear bound is far below what whole replicas can reach. What prices have shown is told to it as
-rows: at prices that were once tried, no deployment costs less than it was found to (``Proven``). With these its first
-bound is that of the decomposition.
+What a deployment could do is said in one of two ways. Either its *ways* are listed (``ways.py``), one column each: all
+that matter, where they are few. Or its offers stand there as rows (``blocks.py``). Alone, the linear bound of such rows
+is far below what whole replicas can reach. So they are told what prices have shown: at prices that were once tried, no
+deployment costs less than it was found to (``Proven``). With these the program's first bound is that of the
+decomposition.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +14,10 @@ import numpy as np
 
 from controlplane.placement.search.batches import Prices
 from controlplane.placement.search.blocks import Block
+from controlplane.placement.search.columns import Column, column, lawful, paid
 from controlplane.placement.search.highs import Model, begin_with, has_solution, is_infeasible, silent
 from controlplane.placement.search.offers import Bools, Floats, Ints, Offer, Offers
+from controlplane.placement.search.ways import Ways
 
 #: Money is counted in dollars: HiGHS' tolerances are made for such numbers.
 _MICRO = 1e-6
@@ -24,9 +28,15 @@ _SAFE = 1e-7
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Party:
-    """A deployment and all that it could do; anything else costs ``floor`` at least (infinite: there is nothing)."""
+    """A deployment and all that it could do, as ``offers`` or as ``ways``, and columns that are known besides.
 
-    offers: Sequence[Offer]
+    ``floor``: anything else costs so much at least (infinite: there is nothing).
+    """
+
+    number: int
+    offers: Sequence[Offer] = ()
+    ways: Sequence[Ways] = ()
+    known: Sequence[Column] = ()
     floor: float = np.inf
 
 
@@ -41,27 +51,19 @@ class Room:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Proven:
-    """At these prices a deployment (by number) costs so much at least, whatever it does."""
+    """At these prices a deployment (by number) costs so much at least, whatever it does: all of them ``bound``."""
 
+    bound: float
     prices: Prices
     bounds: Mapping[int, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Taken:
-    """What a party does."""
-
-    offer: Offer
-    replicas: Ints
-    standby: Bools
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """``bound``: no plan of all costs less. ``taken`` by party, None for what is not said; None: none was found."""
+    """``bound``: no plan of all costs less. ``columns`` by party (None: no plan of it); None: none was found."""
 
     bound: float
-    taken: Sequence[Taken | None] | None
+    columns: Sequence[Column | None] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +77,23 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """One way of a party: ``first`` column of its block (None: its floor), ``chosen``: the column that takes it."""
+    """One kind of what a party could do, from column ``first`` on. ``chosen``: the column that takes a block."""
 
     party: int
-    block: Block | None
+    source: Block | Ways | Column | None
     first: int
     chosen: int | None
     fixed: float
+
+
+@dataclass(slots=True, eq=False)
+class _Rows:
+    """Lines of the program by pool and project, while they are put together; ``freed``: by (party, pool)."""
+
+    gpus: dict[int, dict[int, float]] = field(default_factory=dict)
+    rent: dict[int, dict[int, float]] = field(default_factory=dict)
+    money: dict[int, dict[int, float]] = field(default_factory=dict)
+    freed: dict[tuple[int, int], float] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -101,101 +113,133 @@ class Joint:
     constant: float = 0.0
 
     def __post_init__(self) -> None:
-        for number, party in enumerate(self.parties):
-            self._enter(number, party)
+        for place, party in enumerate(self.parties):
+            self._enter(place, party)
         self._share()
 
-    @property
-    def exact(self) -> bool:
-        """Whether strict or not makes no difference."""
-        blocks = [part.block for part in self.parts if part.block is not None]
-        return all(
-            not np.any(block.offer.freed)
-            and all(
-                self.offers.room_of(block.offer, position) == block.offer.gpus
-                for position in range(block.count)
-            )
-            and (
-                block.offer.deployment.project_id not in self.offers.project
-                or np.array_equal(block.offer.promised, block.offer.budgeted)
-            )
-            for block in blocks
-        )
-
-    def _enter(self, number: int, party: Party) -> None:
-        ways = len(party.offers) + int(np.isfinite(party.floor))
-        selectors: dict[int, float] = {}
+    def _enter(self, place: int, party: Party) -> None:
+        alone = len(party.offers) == 1 and not party.ways and not party.known and not np.isfinite(party.floor)
+        selectors: list[int] = []
         for offer in party.offers:
             block = Block(offer, self.offers.pools)
             fixed = offer.fixed * _MICRO
-            chosen = None
-            if ways > 1:
-                chosen = self.model.column(fixed, upper=1.0)
-                selectors[chosen] = 1.0
-            else:
+            chosen = None if alone else self.model.column(fixed, upper=1.0)
+            if chosen is None:
                 self.constant += fixed
+            else:
+                selectors.append(chosen)
             first = block.enter(self.model, block.cost(np.zeros(block.count)) * _MICRO, chosen)
-            self.parts.append(_Part(number, block, first, chosen, fixed))
+            self.parts.append(_Part(place, block, first, chosen, fixed))
+        for found in party.ways:
+            count = len(found.own)
+            first = self.model.columns(found.own * _MICRO, np.ones(count), np.ones(count, dtype=bool))
+            selectors.extend(range(first, first + count))
+            self.parts.append(_Part(place, found, first, None, 0.0))
+        for one in party.known:
+            selectors.append(self.model.column(one.cost * _MICRO, upper=1.0))
+            self.parts.append(_Part(place, one, selectors[-1], None, 0.0))
         if np.isfinite(party.floor):
-            chosen = self.model.column(party.floor * _MICRO, upper=1.0)
-            selectors[chosen] = 1.0
-            self.parts.append(_Part(number, None, -1, chosen, party.floor * _MICRO))
+            selectors.append(self.model.column(party.floor * _MICRO, upper=1.0))
+            self.parts.append(_Part(place, None, selectors[-1], None, 0.0))
         if selectors:
-            self.model.row(selectors, low=1.0, high=1.0)
+            self.model.row(dict.fromkeys(selectors, 1.0), low=1.0, high=1.0)
 
     def _share(self) -> None:
         """Rows over all parts: GPUs, rent beyond reservations, budgets."""
-        gpus: dict[int, dict[int, float]] = {}
-        rent: dict[int, dict[int, float]] = {}
-        money: dict[int, dict[int, float]] = {}
-        freed: dict[tuple[int, int], float] = {}
+        rows = _Rows()
         for part in self.parts:
-            if part.block is None:
-                continue
-            offer = part.block.offer
-            project = self.offers.project.get(offer.deployment.project_id, -1)
-            for position, pool in enumerate(map(int, offer.pools)):
-                freed[part.party, pool] = float(offer.freed[position] * offer.gpus)
-                size = self.offers.room_of(offer, position) if self.strict else float(offer.gpus)
-                price = offer.promised[position] if self.strict else offer.budgeted[position]
-                for column in part.block.replicas_at(part.first, position):
-                    gpus.setdefault(pool, {})[column] = size
-                    rent.setdefault(pool, {})[column] = float(offer.gpus)
-                    if project >= 0:
-                        money.setdefault(project, {})[column] = float(price) * _MICRO
+            if isinstance(part.source, Block):
+                self._share_block(rows, part, part.source)
+            elif isinstance(part.source, Ways):
+                self._share_ways(rows, part, part.source)
+            elif isinstance(part.source, Column):
+                self._share_column(rows, part, part.source)
         room = self.room.gpus.copy()
-        for (_, pool), more in freed.items():
+        for (_, pool), more in rows.freed.items():
             room[pool] += 0.0 if self.strict else more
-        for pool, line in gpus.items():
+        for pool, line in rows.gpus.items():
             self.model.row(line, high=float(room[pool]))
-        for pool, line in rent.items():
+        for pool, line in rows.rent.items():
             price = float(self.offers.pools.rent_micro_usd_per_gpu_h[pool]) * _MICRO
             beyond = self.model.column(price, whole=False)
             self.model.row({**line, beyond: -1.0}, high=float(self.room.reserved_gpus[pool]))
-        for project, line in money.items():
+        for project, line in rows.money.items():
             self.model.row(line, high=float(self.room.budget[project]) * _MICRO)
 
+    def _project(self, part: _Part) -> int:
+        deployment = self.offers.problem.deployments[self.parties[part.party].number]
+        return self.offers.project.get(deployment.project_id, -1)
+
+    def _share_block(self, rows: _Rows, part: _Part, block: Block) -> None:
+        offer, project = block.offer, self._project(part)
+        for position, pool in enumerate(map(int, offer.pools)):
+            rows.freed[part.party, pool] = float(offer.freed[position] * offer.gpus)
+            size = self.offers.room_of(offer, position) if self.strict else float(offer.gpus)
+            price = offer.promised[position] if self.strict else offer.budgeted[position]
+            for place in block.replicas_at(part.first, position):
+                rows.gpus.setdefault(pool, {})[place] = size
+                rows.rent.setdefault(pool, {})[place] = float(offer.gpus)
+                if project >= 0:
+                    rows.money.setdefault(project, {})[place] = float(price) * _MICRO
+
+    def _share_ways(self, rows: _Rows, part: _Part, found: Ways) -> None:
+        offer, project = found.offer, self._project(part)
+        for position, pool in enumerate(map(int, offer.pools)):
+            size = self.offers.room_of(offer, position) if self.strict else float(offer.gpus)
+            replicas = found.replicas[:, position]
+            beyond = np.maximum(replicas - offer.freed[position], 0) * size
+            for line, amounts in (
+                (rows.gpus.setdefault(pool, {}), beyond),
+                (rows.rent.setdefault(pool, {}), replicas * float(offer.gpus)),
+            ):
+                used = np.flatnonzero(amounts)
+                line.update(zip((part.first + used).tolist(), amounts[used].tolist(), strict=True))
+        if project >= 0:
+            money = found.replicas @ (offer.promised if self.strict else offer.budgeted) * _MICRO
+            places = range(part.first, part.first + len(money))
+            rows.money.setdefault(project, {}).update(zip(places, money.tolist(), strict=True))
+
+    def _share_column(self, rows: _Rows, part: _Part, one: Column) -> None:
+        project, money = self._project(part), one.budgeted
+        for pool, gpus in one.gpus.items():
+            beyond = one.beyond[pool]
+            if not self.strict:
+                beyond = min(beyond, max(0.0, gpus - self.offers.freed_gpus(one.number, pool)))
+            rows.gpus.setdefault(pool, {})[part.first] = beyond
+            rows.rent.setdefault(pool, {})[part.first] = gpus
+        if not self.strict:
+            least = sum(gpus * self.offers.budgeted_per_gpu(pool, min) for pool, gpus in one.gpus.items())
+            money = min(money, least)
+        if project >= 0:
+            rows.money.setdefault(project, {})[part.first] = money * _MICRO
+
     def tell(self, proven: Proven) -> None:
-        """No party costs less at these prices than was proven."""
+        """No party whose offers stand there as rows costs less at these prices than was proven."""
         lines: dict[int, dict[int, float]] = {}
         least: dict[int, float] = {}
         for part in self.parts:
+            if not self.parties[part.party].offers:
+                continue
             line = lines.setdefault(part.party, {})
-            number = self.parties[part.party].offers[0].number
+            number = self.parties[part.party].number
             least.setdefault(part.party, proven.bounds[number] * _MICRO)
-            if part.chosen is not None:
-                line[part.chosen] = part.fixed
-            else:
-                least[part.party] -= part.fixed
-            if part.block is not None:
-                cost = part.block.cost(_unit(self.offers, part.block.offer, proven.prices)) * _MICRO
+            if isinstance(part.source, Block):
+                cost = part.source.cost(_unit(self.offers, part.source.offer, proven.prices)) * _MICRO
                 used = np.flatnonzero(cost)
                 line.update(zip((part.first + used).tolist(), cost[used].tolist(), strict=True))
+                if part.chosen is None:
+                    least[part.party] -= part.fixed
+                else:
+                    line[part.chosen] = part.fixed
+            elif isinstance(part.source, Column):
+                line[part.first] = paid(self.offers, part.source, proven.prices) * _MICRO
+            elif part.source is None:
+                line[part.first] = self.parties[part.party].floor * _MICRO
         for party, line in lines.items():
             self.model.row(line, low=least[party] - _SAFE * abs(least[party]))
 
-    def solve(self, limits: Limits, guess: Sequence[Taken | None] | None = None) -> Answer:
-        """At least cost, beginning with ``guess`` by party, where there is one for all."""
+    def solve(self, limits: Limits, guess: Sequence[Column] = ()) -> Answer:
+        """At least cost, beginning with ``guess`` (one column a party), where that can be said."""
         highs = self.model.passed(
             silent(
                 mip_rel_gap=0.0,
@@ -204,35 +248,61 @@ class Joint:
                 time_limit=max(1e-3, limits.time_s),
             )
         )
-        if guess is not None and all(one is not None for one in guess):
-            begin_with(highs, self._guessed([one for one in guess if one is not None]))
+        if not any(party.offers for party in self.parties):
+            highs.setOptionValue("presolve", "off")
+            values = self._guessed({one.number: one for one in guess})
+            if values is not None:
+                begin_with(highs, values)
         highs.run()
         if is_infeasible(highs):
             return Answer(np.inf, None)
         bound = (highs.getInfo().mip_dual_bound + self.constant) / _MICRO
         if not has_solution(highs):
             return Answer(bound, None)
-        return Answer(bound, self._taken(np.array(highs.getSolution().col_value)))
+        return Answer(bound, self._columns(np.array(highs.getSolution().col_value)))
 
-    def _guessed(self, guess: Sequence[Taken]) -> dict[int, float]:
+    def _guessed(self, guess: Mapping[int, Column]) -> Mapping[int, float] | None:
+        """The whole numbers of a guess; None where a party has none, or it can't be said."""
         found: dict[int, float] = {}
+        said: set[int] = set()
         for part in self.parts:
-            taken = guess[part.party]
-            mine = part.block is not None and part.block.offer is taken.offer
-            if part.chosen is not None:
-                found[part.chosen] = float(mine)
-            if part.block is not None:
-                values = part.block.guess(taken.replicas, taken.standby) if mine else part.block.nothing()
+            source, one = part.source, guess.get(self.parties[part.party].number)
+            mine = part.party not in said and one is not None and _says(source, one)
+            said |= {part.party} if mine else set()
+            if isinstance(source, Block):
+                if part.chosen is not None:
+                    found[part.chosen] = float(mine)
+                values = source.guess(*one.on(source.offer)) if mine and one is not None else source.nothing()
                 found.update({part.first + place: value for place, value in values.items()})
+            elif isinstance(source, Ways):
+                found.update(dict.fromkeys(range(part.first, part.first + len(source.own)), 0.0))
+            else:
+                found[part.first] = float(mine)
+        return found if len(said) == len(self.parties) else None
+
+    def _columns(self, values: Floats) -> list[Column | None]:
+        found: list[Column | None] = [None] * len(self.parties)
+        for part in self.parts:
+            source = part.source
+            if isinstance(source, Block) and (part.chosen is None or values[part.chosen] > 0.5):
+                found[part.party] = self._column(
+                    source.offer, *source.plan(values[part.first : part.first + source.columns])
+                )
+            elif isinstance(source, Ways):
+                for way in np.flatnonzero(values[part.first : part.first + len(source.own)] > 0.5):
+                    found[part.party] = self._column(source.offer, source.replicas[way], source.standby[way])
+            elif isinstance(source, Column) and values[part.first] > 0.5:
+                found[part.party] = source
         return found
 
-    def _taken(self, values: Floats) -> list[Taken | None]:
-        found: list[Taken | None] = [None] * len(self.parties)
-        for part in self.parts:
-            if part.block is not None and (part.chosen is None or values[part.chosen] > 0.5):
-                own = values[part.first : part.first + part.block.columns]
-                found[part.party] = Taken(part.block.offer, *part.block.plan(own))
-        return found
+    def _column(self, offer: Offer, replicas: Ints, standby: Bools) -> Column | None:
+        return column(self.offers, offer, replicas, standby) if lawful(offer, replicas, standby) else None
+
+
+def _says(source: Block | Ways | Column | None, one: Column) -> bool:
+    if isinstance(source, Block):
+        return (source.offer.level, source.offer.far, source.offer.short) == (one.level, one.far, one.short)
+    return source is one
 
 
 def _unit(offers: Offers, offer: Offer, prices: Prices) -> Floats:

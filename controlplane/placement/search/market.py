@@ -11,7 +11,7 @@ from controlplane.placement.rules.cost import PlanCost
 from controlplane.placement.rules.needs import LEVELS, kept, missing_replicas
 from controlplane.placement.rules.traffic import too_far
 from controlplane.placement.search.batches import Batch, Prices, batches, rounded
-from controlplane.placement.search.columns import Column, column, lawful, repaired
+from controlplane.placement.search.columns import Column, column, lawful, paid, repaired
 from controlplane.placement.search.offers import Floats, Ints, Offer, Offers
 from controlplane.placement.search.pricing import Found, price
 from controlplane.placement.search.programs import Program
@@ -172,8 +172,8 @@ class Demanders:
         for one in self._rough(prices):
             offer, number = one.offer, one.offer.number
             named = self._name(made, one, prices)
-            paid = np.inf if named is None else self._paid(named, prices)
-            below = min(worth.get(number, np.inf), paid) - one.bound
+            known = np.inf if named is None else paid(self.offers, named, prices)
+            below = min(worth.get(number, np.inf), known) - one.bound
             if one.bound < self.floor[number] and below > _EXACT * abs(one.bound):
                 slack.append((below, offer))
             made.of_offers[id(offer)] = one.bound
@@ -235,16 +235,6 @@ class Demanders:
         """As ``active_passive`` asks; parts of replicas that were rounded up may be in several."""
         used = offer.pools[np.flatnonzero(replicas)]
         return not offer.passive or len(np.unique(self.offers.pools.cluster[used])) == 1
-
-    def _paid(self, one: Column, prices: Prices) -> float:
-        """What a column costs at these prices."""
-        project = self.offers.project.get(self.offers.problem.deployments[one.number].project_id, -1)
-        return float(
-            one.cost
-            + sum(prices.used[pool] * gpus for pool, gpus in one.gpus.items())
-            + sum(prices.scarce[pool] * gpus for pool, gpus in one.beyond.items())
-            + (prices.budget[project] * one.budgeted if project >= 0 else 0.0)
-        )
 
     def _projects(self, offers: Sequence[Offer]) -> Ints:
         return np.array([self.offers.project.get(offer.deployment.project_id, -1) for offer in offers])

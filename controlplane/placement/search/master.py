@@ -5,7 +5,7 @@ one for each deployment, which takes one column. As a linear program it prices G
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import highspy
@@ -36,7 +36,11 @@ class Relaxed:
 
 
 class Master:
-    """Owner: one run of ``improve``. Columns are only ever added."""
+    """Owner: one run of ``improve``. Columns are only ever added.
+
+    shared: so many rows there are before those of deployments
+    rent:   of a GPU by pool, where no row of its own counts it
+    """
 
     def __init__(self, offers: Offers, numbers: Sequence[int]) -> None:
         pools = offers.pools
@@ -49,10 +53,10 @@ class Master:
         self._values: list[float] = []
         self._row = {number: row for row, number in enumerate(numbers)}
         self.partly = np.flatnonzero((pools.reserved_gpus > 0) & (pools.reserved_gpus < pools.room_gpus))
-        self._rent = np.where(pools.reserved_gpus > 0, 0.0, pools.rent_micro_usd_per_gpu_h)
+        self.rent = np.where(pools.reserved_gpus > 0, 0.0, pools.rent_micro_usd_per_gpu_h)
         self._partly_row = {int(pool): row for row, pool in enumerate(self.partly)}
         self.count = len(pools.room_gpus)
-        self._first = self.count + len(self.partly) + len(offers.budget)
+        self.shared = self.count + len(self.partly) + len(offers.budget)
         self._highs = silent()
         self._rows()
 
@@ -70,7 +74,7 @@ class Master:
                 float(pools.rent_micro_usd_per_gpu_h[pool]), 0.0, infinite, 1, index, np.array([-1.0])
             )
         self._over_rows = np.array(
-            [*range(self.count), *range(self.count + len(self.partly), self._first)], dtype=np.int32
+            [*range(self.count), *range(self.count + len(self.partly), self.shared)], dtype=np.int32
         )
         dear = 2.0 * float(pools.rent_micro_usd_per_gpu_h.max(initial=1.0))
         self._over_costs = np.array([dear] * self.count + [1.0] * len(self.offers.budget))
@@ -112,7 +116,7 @@ class Master:
 
     def cost(self, one: Column) -> float:
         """With the rent of pools that have no reservation; elsewhere rent is in rows of its own."""
-        return one.cost + float(sum(self._rent[pool] * gpus for pool, gpus in one.gpus.items()))
+        return one.cost + float(sum(self.rent[pool] * gpus for pool, gpus in one.gpus.items()))
 
     def entries(self, one: Column) -> dict[int, float]:
         """What it takes of each row."""
@@ -123,7 +127,7 @@ class Master:
         project = self.project_of(one.number)
         if project >= 0:
             found[self.count + len(self.partly) + project] = one.budgeted
-        found[self._first + self._row[one.number]] = 1.0
+        found[self.shared + self._row[one.number]] = 1.0
         return found
 
     def project_of(self, number: int) -> int:
@@ -137,7 +141,7 @@ class Master:
             return None
         solution = self._highs.getSolution()
         duals = np.array(solution.row_dual)
-        used = self._rent.copy()
+        used = self.rent.copy()
         rented = np.clip(
             -duals[self.count : self.count + len(self.partly)],
             0.0,
@@ -147,7 +151,7 @@ class Master:
         prices = Prices(
             used=used,
             scarce=np.maximum(-duals[: self.count], 0.0),
-            budget=np.maximum(-duals[self.count + len(self.partly) : self._first], 0.0),
+            budget=np.maximum(-duals[self.count + len(self.partly) : self.shared], 0.0),
         )
         value = float(self._highs.getInfo().objective_function_value)
         shares = np.array(solution.col_value)[self._extra :]
@@ -155,7 +159,7 @@ class Master:
             value=value,
             spent=value - float(np.dot(shares, [one.broken for one in self.columns])),
             prices=prices,
-            worth=duals[self._first :],
+            worth=duals[self.shared :],
             shares=shares,
             over=bool(np.any(np.array(solution.col_value)[len(self.partly) : self._extra] > 1e-6)),
         )
@@ -169,11 +173,23 @@ class Master:
     def guess(self) -> Prices:
         """Prices to begin with: what is reserved is worth about what is rented."""
         pools = self.offers.pools
-        used = self._rent.copy()
+        used = self.rent.copy()
         used[self.partly] = 0.8 * pools.rent_micro_usd_per_gpu_h[self.partly]
         whole = pools.reserved_gpus >= pools.room_gpus
         scarce = np.where(whole, 0.8 * pools.rent_micro_usd_per_gpu_h, 0.0)
         return Prices(used=used, scarce=scarce, budget=np.zeros(len(self.offers.budget)))
+
+    def known(self, gpu_micro_usd_per_h_by_pool: Mapping[str, int]) -> Prices:
+        """Prices of an earlier plan, told by ``PlacementPlan``; what it did not know is as in ``guess``."""
+        guess = self.guess()
+        worth = np.array(
+            [float(gpu_micro_usd_per_h_by_pool.get(pool.pool_id, 0)) for pool in self.offers.problem.pools]
+        )
+        rented = np.minimum(worth[self.partly], self.offers.pools.rent_micro_usd_per_gpu_h[self.partly])
+        used, scarce = guess.used, worth
+        used[self.partly] = rented
+        scarce[self.partly] -= rented
+        return Prices(used=used, scarce=scarce, budget=guess.budget)
 
     def fits(self, chosen: Iterable[int]) -> bool:
         """Whether columns keep to GPUs and budgets."""
@@ -189,7 +205,7 @@ class Master:
             for row, amount in self.entries(one).items():
                 if row < self.count:
                     gpus[row] -= amount
-                elif first <= row < self._first:
+                elif first <= row < self.shared:
                     budget[row - first] -= amount
             for pool, amount in one.gpus.items():
                 reserved[pool] -= amount
@@ -201,10 +217,10 @@ class Master:
 
     def paid(self, prices: Prices) -> Floats:
         """What each column costs at these prices, rent, scarcity and budgets included."""
-        worth = np.zeros(self._first + len(self._row))
+        worth = np.zeros(self.shared + len(self._row))
         worth[: self.count] = prices.scarce
         worth[self.count : self.count + len(self.partly)] = prices.used[self.partly]
-        worth[self.count + len(self.partly) : self._first] = prices.budget
+        worth[self.count + len(self.partly) : self.shared] = prices.budget
         parts = np.array(self._values) * worth[np.array(self._rows_of)]
         found: Floats = np.array(self._costs) + np.add.reduceat(parts, np.array(self._starts[:-1]))
         return found
@@ -222,7 +238,7 @@ class Master:
 
     def _rows_of_deployments(self) -> Ints:
         """Of each column: the last of its entries."""
-        found: Ints = np.array(self._rows_of)[np.array(self._starts[1:]) - 1] - self._first
+        found: Ints = np.array(self._rows_of)[np.array(self._starts[1:]) - 1] - self.shared
         return found
 
     def value(self, chosen: Iterable[int]) -> float:
@@ -341,6 +357,7 @@ class _Whole:
         highs.setOptionValue("mip_abs_gap", gap)
         highs.setOptionValue("mip_max_nodes", nodes)
         highs.setOptionValue("time_limit", float(time_s))
+        highs.setOptionValue("presolve", "off")  # HiGHS 1.16 loses costs of a first guess there
         if len(self._guess) == len(self._row):
             solution = highspy.HighsSolution()
             solution.col_value = self._guessed().tolist()

@@ -188,8 +188,10 @@ class Offers:
                 [occupied[pool.pool_id] // deployment.gpus_per_replica for pool in usable], dtype=np.int64
             ),
             refused=np.array([self._refused(deployment, pool) for pool in usable]),
-            budgeted=np.array([self._budgeted(deployment, pool, min) for pool in usable]),
-            promised=np.array([self._budgeted(deployment, pool, max) for pool in usable]),
+            budgeted=deployment.gpus_per_replica
+            * np.array([self.budgeted_per_gpu(key, min) for key in keys]),
+            promised=deployment.gpus_per_replica
+            * np.array([self.budgeted_per_gpu(key, max) for key in keys]),
             late=late,
             load=load,
             gone=float(gone),
@@ -271,15 +273,17 @@ class Offers:
         price = replica_price(self.problem, pool, deployment.gpus_per_replica)
         return price * (1 - pool.obtainability) * self.problem.weights.refusal_h
 
-    def _budgeted(
-        self, deployment: WantedDeployment, pool: Pool, choose: Callable[[list[float]], float]
-    ) -> float:
-        """Of a pool that is reserved in part, who comes first has the reservation's price."""
+    def budgeted_per_gpu(self, position: int, choose: Callable[[list[float]], float]) -> float:
+        """What a GPU of a pool takes of a budget, by its position in the problem: the least or the most.
+
+        Of a pool that is reserved in part, who comes first has the reservation's price.
+        """
+        pool = self.problem.pools[position]
         tariff = self.problem.tariff_by_pool[pool.pool_id]
         prices = [float(tariff.reserved_instance_micro_usd_per_h)] if tariff.reserved_instances else []
         if tariff.reserved_instances < pool.capacity_instances or not prices:
             prices.append(float(tariff.instance_micro_usd_per_h))
-        return choose(prices) * deployment.gpus_per_replica / pool.gpus_per_instance
+        return choose(prices) / pool.gpus_per_instance
 
     def _traffic(self, deployment: WantedDeployment, usable: Sequence[Pool]) -> tuple[Floats, Floats]:
         demands = self.problem.demands_of(deployment.deployment_id)

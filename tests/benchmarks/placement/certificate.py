@@ -1,6 +1,6 @@
 """Certificate against simulation on as many random cases as one likes, and a solver against the certificate.
 
-    python -m tests.benchmarks.placement.judge.certificate --cases 10000
+    python -m tests.benchmarks.placement.certificate --cases 10000
 
 Each case is a random problem with everything in it, and a random plan for it. What the certificate says of the plan is
 held against losing every domain by hand, replica by replica. Then the problem is solved, and each fourth one searched

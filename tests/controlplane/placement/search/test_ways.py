@@ -1,0 +1,78 @@
+"""Every way that could be in a better plan is listed; and no bound that is proven from the lists is wrong."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from controlplane.placement import PlacementProblem, priced, solve
+from controlplane.placement.search.clock import Clock
+from controlplane.placement.search.columns import column, lawful, paid
+from controlplane.placement.search.improve import Effort, Search
+from controlplane.placement.search.offers import Offer
+from controlplane.placement.search.ways import TooManyError, ways
+from tests.benchmarks.placement.bounds import world, wrongs
+from tests.benchmarks.placement.instances import instance
+from tests.controlplane.placement.random_worlds import whole_problems
+
+#: So many ways are tried one by one.
+_TRIED = 4_000
+
+
+@settings(max_examples=40, deadline=None)
+@given(whole_problems())
+def test_no_way_is_missing_that_costs_no_more(asked: PlacementProblem) -> None:
+    """All lawful numbers of replicas, tried one by one, at the prices that a search comes to."""
+    search = Search(asked, priced(asked, solve(asked)), Effort(), np.random.default_rng(0))
+    if not search.chosen:
+        return
+    search.bidding.run(3, Clock(None))
+    for offer in search.demanders.every():
+        if not offer.passive and not offer.short:
+            _compare(search, offer)
+
+
+def _compare(search: Search, offer: Offer) -> None:
+    sizes = np.minimum(offer.limit, offer.needs.size + 1)
+    if np.prod(sizes + 1.0) > _TRIED:
+        return
+    prices = search.bidding.proven[-1].prices
+    costs = {}
+    for replicas in product(*(range(size + 1) for size in sizes)):
+        if lawful(offer, np.array(replicas)):
+            costs[replicas] = paid(search.offers, column(search.offers, offer, np.array(replicas)), prices)
+    if not costs:
+        return
+    spare = sorted(costs.values())[len(costs) // 2]
+    found = ways(search.offers, offer, prices, spare, most=10**6)
+    listed = {tuple(map(int, one)) for one in found.replicas}
+    for replicas, cost in costs.items():
+        if cost <= spare and replicas not in listed:
+            assert _has_idle(replicas, costs), replicas
+
+
+def _has_idle(replicas: tuple[int, ...], costs: dict[tuple[int, ...], float]) -> bool:
+    """Whether it is another way with a replica more, which costs as much at least."""
+    for place, count in enumerate(replicas):
+        less = (*replicas[:place], count - 1, *replicas[place + 1 :])
+        if count and costs.get(less, np.inf) <= costs[replicas] + 1:
+            return True
+    return False
+
+
+def test_too_many_ways_are_an_error() -> None:
+    """Whoever asks says how many are too many."""
+    asked = instance(deployments=8, pools=10, regions=3, seed=1)
+    search = Search(asked, solve(asked), Effort(), np.random.default_rng(0))
+    search.bidding.run(3, Clock(None))
+    proven = search.bidding.proven[-1]
+    offer = max(search.demanders.every(), key=lambda one: one.needs.size)
+    with pytest.raises(TooManyError):
+        ways(search.offers, offer, proven.prices, 100 * proven.bounds[offer.number], most=10)
+
+
+@pytest.mark.parametrize("number", range(24))
+def test_no_plan_is_cheaper_than_the_bound_on_any(number: int) -> None:
+    """Small worlds of every kind, also with too little capacity and money, against one program for all of it."""
+    assert list(wrongs(world(number))) == []
