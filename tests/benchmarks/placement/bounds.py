@@ -53,7 +53,7 @@ def world(number: int, *, seed: int = 0) -> PlacementProblem:
             rng, clusters=rng.randint(1, 6), pools=rng.randint(1, 9), deployments=rng.randint(1, 6)
         )
     made = instance(
-        deployments=rng.randint(2, 6), pools=rng.randint(3, 7), regions=rng.randint(1, 3), seed=number + seed
+        deployments=rng.randint(2, 6), pools=rng.randint(6, 9), regions=rng.randint(1, 3), seed=number + seed
     )
     return squeezed(made, rng.choice((0.4, 0.6, 0.8)), rng.choice((0.6, 0.8, 1.0))) if number % 2 else made
 
