@@ -64,7 +64,7 @@ class Gateway:
             return
         charge = rate_charge(self._context, inquiry, request.began_s)
         if isinstance(charge, Failure):
-            refuse(self._context, connection, request, charge)
+            refuse(self._context, connection, request, charge, inquiry)
         else:
             Relay(self._context, connection, inquiry, charge).start()
 

@@ -15,7 +15,9 @@ from urllib.parse import unquote
 import msgspec
 
 from workloadplane.gateway import dialects, errors, explain, heads, metrics, routes
+from workloadplane.gateway.accesslog import AccessLine
 from workloadplane.gateway.admission import authorise
+from workloadplane.gateway.attempt import Inquiry
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.decoded import names_of
 from workloadplane.gateway.errors import Failure
@@ -58,11 +60,42 @@ def request_id_of(context: GatewayContext, request: Request) -> str:
     return given or context.next_request_id()
 
 
-def refuse(context: GatewayContext, connection: ClientConnection, request: Request, failure: Failure) -> None:
-    """Answer with an error and the request's id, by which support can be asked."""
-    key = ("", routes.class_name(request.path), "", str(failure.status), "refused")
-    context.counters.requests[key] += 1
-    connection.fail(failure, request_id_of(context, request))
+def refuse(
+    context: GatewayContext,
+    connection: ClientConnection,
+    request: Request,
+    failure: Failure,
+    inquiry: Inquiry | None = None,
+) -> None:
+    """Answer with an error and the request's id, by which support can be asked: the log says why.
+
+    ``inquiry``: what it asks of whom, where that is known.
+    """
+    route_class, request_id = routes.class_name(request.path), request_id_of(context, request)
+    context.counters.requests["", route_class, "", str(failure.status), "refused"] += 1
+    key = inquiry.caller.api_key if inquiry is not None else None
+    context.access_log.add(
+        AccessLine(
+            time=time.time(),
+            request_id=request_id,
+            route=route_class,
+            status=failure.status,
+            outcome="refused",
+            project_id=key.project_id if key is not None else "",
+            api_key_id=key.api_key_id if key is not None else "",
+            deployment=inquiry.route.deployment if inquiry is not None else "",
+            replica_id=None,
+            served_region=None,
+            reasons=(failure.code,),
+            attempts=0,
+            queue_s=0.0,
+            ttft_s=None,
+            duration_s=time.monotonic() - request.began_s,
+            input_tokens=0,
+            output_tokens=0,
+        )
+    )
+    connection.fail(failure, request_id)
 
 
 class LocalRoutes:

@@ -2,17 +2,32 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.support.gateway import agent_state, json_answer, post, raw, run, sends, upstream
+from tests.support.gateway import (
+    AUTHORIZED,
+    SECRET,
+    agent_state,
+    gateway,
+    json_answer,
+    post,
+    raw,
+    run,
+    sends,
+    upstream,
+)
 from tests.support.gateway_program import program
+from tests.support.tables import api_key
 from workloadplane.gateway.accesslog import AccessLine, AccessLog
 from workloadplane.gateway.outlet import Lines, outlet_of
+from workloadplane.protocol.routing import RateLimits
 from workloadplane.protocol.spool import SpoolReader
 
 LINE = AccessLine(
@@ -146,6 +161,44 @@ def test_a_socket_takes_the_rest_later_and_still_waits_for_others() -> None:
         assert read == whole
         assert os.get_blocking(ours.fileno())
         outlet.close()
+
+
+def test_what_is_refused_is_told_with_its_reason(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Whoever asks why has the id of the answer; whose it was is told where that is known, and never what it said."""
+    limited = api_key(SECRET, limits=RateLimits(requests_per_minute=1))
+    answers: list[httpx.Response] = []
+
+    async def scenario() -> None:
+        async with upstream(sends(json_answer(b"{}"))) as engine:
+            state = agent_state(tmp_path / "agent", engine.port, keys=[limited])
+            async with (
+                gateway(tmp_path / "gateway", state) as running,
+                httpx.AsyncClient(base_url=running.url, headers=AUTHORIZED) as client,
+            ):
+                chat, asks = "/v1/chat/completions", {"model": "chat", "messages": []}
+                foreign = {"authorization": "Bearer canary"}
+                answers.append(await client.post(chat, json=asks, headers=foreign))
+                answers.append(await client.post(chat, json={**asks, "model": "canary"}))
+                answers.append(await client.post(chat, content=b"canary"))
+                answers.append(await client.post("/canary", json=asks))
+                answers.append(await client.post(chat, json=asks))
+                answers.append(await client.post(chat, json=asks))
+
+    run(scenario())
+    logged = capfdbinary.readouterr().out
+    lines = [json.loads(line) for line in logged.splitlines() if line.startswith(b'{"time"')]
+    assert [line["request_id"] for line in lines] == [each.headers["x-request-id"] for each in answers]
+    assert [(line["status"], line["outcome"], line["reasons"]) for line in lines if not line["attempts"]] == [
+        (401, "refused", ["invalid_api_key"]),
+        (404, "refused", ["model_not_found"]),
+        (400, "refused", ["invalid_request"]),
+        (404, "refused", ["unknown_url"]),
+        (429, "refused", ["rate_limit_exceeded"]),
+    ]
+    assert (lines[-1]["api_key_id"], lines[-1]["deployment"]) == (limited.api_key_id, "chat")
+    assert b"canary" not in logged
 
 
 def test_without_a_stream_lines_go_nowhere() -> None:

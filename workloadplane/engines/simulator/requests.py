@@ -43,7 +43,7 @@ class Message(msgspec.Struct):
 class StreamOptions(msgspec.Struct):
     """Whether the last chunk carries the usage."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
 
 
 class _Generation(msgspec.Struct, kw_only=True):
@@ -53,8 +53,8 @@ class _Generation(msgspec.Struct, kw_only=True):
     temperature: float | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
-    n: int = 1
-    stream: bool = False
+    n: int | None = None
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
     ignore_eos: bool = False
     return_token_ids: bool = False
@@ -211,8 +211,9 @@ def _text_of(message: Message) -> str:
 def _generation(
     request: _Generation, prompts: tuple[bytes, ...], limit: int | None, settings: Settings
 ) -> Generation:
-    if not 1 <= request.n <= MAX_CHOICES:
-        raise BadRequest(f"n: {request.n} is not in 1 ... {MAX_CHOICES}", param="n")
+    choices = 1 if request.n is None else request.n
+    if not 1 <= choices <= MAX_CHOICES:
+        raise BadRequest(f"n: {choices} is not in 1 ... {MAX_CHOICES}", param="n")
     if limit is not None and limit < 1:
         raise BadRequest(f"max_tokens: {limit} is less than 1", param="max_tokens")
     room = min(settings.max_context_tokens, settings.model.kv_capacity_tokens)
@@ -230,7 +231,7 @@ def _generation(
     greedy = request.temperature == 0 or (request.temperature is None and request.seed is None)
     stops = tuple(item.encode() for item in stop if item)
     samplings = []
-    for choice in range(request.n):
+    for choice in range(choices):
         drawn = 0 if greedy else 1 + (request.seed or 0) * MAX_CHOICES + choice
         samplings.append(
             Sampling(
@@ -246,8 +247,8 @@ def _generation(
     return Generation(
         prompts=prompts,
         samplings=tuple(samplings),
-        stream=request.stream,
-        include_usage=options is not None and options.include_usage,
+        stream=bool(request.stream),
+        include_usage=options is not None and bool(options.include_usage),
         return_token_ids=request.return_token_ids,
         adapter=adapter,
     )

@@ -194,6 +194,14 @@ def test_bad_requests_get_an_error_that_names_the_field(
     assert httpx.get(f"{quick.url}/health", timeout=5).status_code == 200
 
 
+def test_null_stands_for_what_is_left_out(quick: Simulator) -> None:
+    """As vLLM takes it: some clients write every field that they know."""
+    asked: dict[str, Any] = {**CHAT, "max_tokens": 2, "n": None, "stream": None}
+    assert len(post(quick, "/v1/chat/completions", asked).json()["choices"]) == 1
+    asked = {**CHAT, "max_tokens": 2, "stream": True, "stream_options": {"include_usage": None}}
+    assert post(quick, "/v1/chat/completions", asked).text.endswith("data: [DONE]\n\n")
+
+
 def test_only_the_key_of_this_replica_opens_it(quick: Simulator) -> None:
     """Without the key there is no inference and no switch; health and metrics stay open, as vLLM's do."""
     for headers in ({}, {"authorization": "Bearer another"}):
