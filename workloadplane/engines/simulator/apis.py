@@ -61,7 +61,7 @@ class Apis:
             raise BadRequest("background: the simulated engine has none; leave it out", param="background")
         turns = responses_api.turns_of(request, self._store)
         script = structured.of_responses(request.tools, request.tool_choice, request.text)
-        form = responses_api.ResponseForm(request, self._settings.served_model, turns, script, self._store)
+        form = responses_api.ResponseForm(request, request.model, turns, script, self._store)
         chat = responses_api.as_chat(request, turns)
         self._generate(exchange, chat, script, lambda _: form, stream=bool(request.stream))
 
@@ -75,9 +75,7 @@ class Apis:
             exchange,
             messages_api.as_chat(request),
             script,
-            lambda prompt_tokens: messages_api.MessageForm(
-                self._settings.served_model, prompt_tokens, script
-            ),
+            lambda prompt_tokens: messages_api.MessageForm(request.model, prompt_tokens, script),
             stream=bool(request.stream),
         )
 

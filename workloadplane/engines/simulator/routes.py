@@ -183,7 +183,7 @@ class Routes:
             prompt_ids = [[token_id(token) for token in prompt] for prompt in prompts]
         form = form_of(
             answer_id=answer_id,
-            model=self._settings.served_model,
+            model=generation.adapter or self._settings.served_model,
             created=int(time.time()),
             prompt_ids=prompt_ids,
         )

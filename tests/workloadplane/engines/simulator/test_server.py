@@ -202,6 +202,20 @@ def test_null_stands_for_what_is_left_out(quick: Simulator) -> None:
     assert post(quick, "/v1/chat/completions", asked).text.endswith("data: [DONE]\n\n")
 
 
+@pytest.mark.parametrize("model", ["chat", "chat:law"])
+def test_an_answer_says_which_adapter_gave_it(model: str) -> None:
+    """As vLLM's do."""
+    with simulator("--decode-step-s=0.001", "--adapter=chat:law") as running:
+        asked = {"model": model, "messages": CHAT["messages"], "max_tokens": 2}
+        for path, body in (
+            ("/v1/chat/completions", asked),
+            ("/v1/messages", asked),
+            ("/v1/completions", {"model": model, "prompt": "a"}),
+            ("/v1/responses", {"model": model, "input": "a"}),
+        ):
+            assert post(running, path, body).json()["model"] == model
+
+
 def test_only_the_key_of_this_replica_opens_it(quick: Simulator) -> None:
     """Without the key there is no inference and no switch; health and metrics stay open, as vLLM's do."""
     for headers in ({}, {"authorization": "Bearer another"}):
