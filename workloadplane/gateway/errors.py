@@ -330,7 +330,9 @@ def refused(refusal: Refusal, param: str = "") -> Failure:
         message = f"Refused by {refusal.rule}: this gateway's {refusal.subject} is {refusal.value}; {refusal.remedy}."
         return Failure(451, _INVALID, refusal.rule, message, param="model")
     if refusal.rule in _DOES_NOT_FIT:
-        message = f"The {param or 'prompt'} does not fit this model ({refusal.value}); {refusal.remedy}."
+        message = (
+            f"What is in {param or 'the prompt'} does not fit this model ({refusal.value}); {refusal.remedy}."
+        )
         return bad_request(message, param=param or None, code=_DOES_NOT_FIT[refusal.rule])
     message = f"No replica can take the request ({refusal.value}); {refusal.remedy}."
     if refusal.rule == "stored_response":

@@ -73,8 +73,8 @@ def test_what_no_version_takes_is_refused_at_once(
             assert "retry-after" not in answer.headers
             error = answer.json()["error"]
             assert error["message"] == (
-                f"The {param} does not fit this model (holds image); leave it out, or use a model that takes it;"
-                " this one takes text."
+                f"What is in {param} does not fit this model (holds image); leave it out, or use a model that"
+                " takes it; this one takes text."
             )
             if path != "/v1/messages":
                 assert (error["type"], error["code"]) == ("invalid_request_error", "unsupported_modality")
