@@ -20,10 +20,13 @@ class DrainKind(models.TextChoices):
 
 
 class Drain(models.Model):
-    """An order to empty a part of a fleet, an operator's or a notice's. Its states: ``controlplane.failover``.
+    """An order to empty a part of a fleet: an operator's, a notice's or an incident's.
+
+    States and what follows them: ``controlplane.failover``.
 
     name:        of the region or cluster, or ``cluster/pool``, or ``cluster/node``
-    deadline_at: when its provider takes it back, by a notice that the agent has; None: an operator's order
+    deadline_at: when its provider takes it back, by a notice that the agent has; None: no notice orders it
+    lost_at:     since when it is lost, by an incident; None: no incident orders it
     starts_at:   when all shall have moved; None: as soon as possible
     ends_at:     when it is open again by itself; None: when somebody says so
     accept_risk: whether it goes on though a promise breaks; ``accepted_by`` says who decided that
@@ -42,6 +45,7 @@ class Drain(models.Model):
     accepted_by = models.CharField(max_length=200, blank=True, default="")
     created_by = models.CharField(max_length=200)
     deadline_at = models.DateTimeField(null=True, blank=True)
+    lost_at = models.DateTimeField(null=True, blank=True)
     starts_at = models.DateTimeField(null=True, blank=True)
     ends_at = models.DateTimeField(null=True, blank=True)
     expected_s = models.FloatField(null=True, blank=True)
@@ -85,6 +89,11 @@ class Drain(models.Model):
     def by_notice(self) -> bool:
         """Whether a notice ordered it: then it lasts as long as that stands."""
         return self.deadline_at is not None
+
+    @property
+    def by_incident(self) -> bool:
+        """Whether an incident ordered it: then it lasts until that is resolved."""
+        return self.lost_at is not None
 
     @property
     def begins_at(self) -> datetime | None:

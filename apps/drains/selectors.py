@@ -143,6 +143,15 @@ def drains_by_notice() -> list[Drain]:
     return list(Drain.objects.filter(deadline_at__isnull=False, ended_at=None).order_by("created_at", "pk"))
 
 
+def drains_by_incident(*, organization_id: UUID) -> list[Drain]:
+    """Those of an organization that incidents ordered, and that have not ended."""
+    return list(
+        Drain.objects.filter(organization_id=organization_id, lost_at__isnull=False, ended_at=None).order_by(
+            "created_at", "pk"
+        )
+    )
+
+
 def drains_open(*, organization_id: UUID) -> list[Drain]:
     """Those of an organization that have not ended, the oldest first."""
     return list(

@@ -73,7 +73,10 @@ class DrainSerializer(serializers.Serializer[Any]):
     state = serializers.ChoiceField(choices=DRAIN_STATES)
     reason = serializers.CharField()
     deadline_at = serializers.DateTimeField(
-        allow_null=True, help_text="when its provider takes it back, by a notice; null: an operator's order"
+        allow_null=True, help_text="when its provider takes it back, by a notice; null: no notice orders it"
+    )
+    lost_at = serializers.DateTimeField(
+        allow_null=True, help_text="since when it is lost, by an incident; null: no incident orders it"
     )
     starts_at = serializers.DateTimeField(allow_null=True)
     ends_at = serializers.DateTimeField(allow_null=True)

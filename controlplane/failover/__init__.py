@@ -7,7 +7,8 @@
 ``guard(limits, samples, elapsed_s)`` how a drill does; ``drill_report(course, samples, promise,
 limits)`` what it has shown;
 ``findings(clusters, replicas, policy) -> findings`` how every place is, by all who watch it;
-``fold(held, suspected, findings, now, policy) -> folded`` which incidents there are: one for each cause.
+``fold(held, suspected, findings, now, policy) -> folded`` which incidents there are: one for each cause;
+``losses(incidents, findings, now) -> losses`` whose replicas are to be replaced for them.
 
 Pure: frozen dataclasses in and out, no clock, no randomness, no I/O. Never imports Django, ``apps`` or the rooms that
 load and apply what is decided here.
@@ -72,6 +73,7 @@ from controlplane.failover.incident import (
     Severity,
     incident_step,
 )
+from controlplane.failover.losses import REPLACE_AFTER_S, Losses, losses
 from controlplane.failover.promotion import Candidate, Cause, Promotion, PromotionPolicy, promotion
 from controlplane.failover.silence import Heard, Listening, ListeningPolicy, listen
 
@@ -88,6 +90,7 @@ __all__ = [
     "METHODS",
     "NOTHING_LOST",
     "PLACE_KINDS",
+    "REPLACE_AFTER_S",
     "Candidate",
     "Cause",
     "ClusterEvidence",
@@ -112,6 +115,7 @@ __all__ = [
     "JudgementPolicy",
     "Listening",
     "ListeningPolicy",
+    "Losses",
     "Place",
     "PlaceKind",
     "PlaceState",
@@ -135,6 +139,7 @@ __all__ = [
     "has_yielded",
     "incident_step",
     "listen",
+    "losses",
     "next_event",
     "next_window",
     "promotion",

@@ -130,7 +130,15 @@ def _nested(incidents: Mapping[Place, Incident], found: Mapping[Place, Finding])
         after[outermost] = replace(
             after[outermost], members=after[outermost].members | incidents[place].members
         )
-    return after
+    return {place: replace(row, parent=_page(row, after)) for place, row in after.items()}
+
+
+def _page(incident: Incident, incidents: Mapping[Place, Incident]) -> Place | None:
+    """Where it is told of. Under what a place that is gone was folded may itself have been folded since."""
+    parent = incident.parent
+    while parent is not None and (above := incidents[parent].parent) is not None:
+        parent = above
+    return parent
 
 
 def _keeps(place: Place, incidents: Mapping[Place, Incident], found: Mapping[Place, Finding]) -> bool:

@@ -95,7 +95,7 @@ def drains(
     """Drains and maintenance windows, with how far they are."""
     columns = (
         "id", "kind", "name", "state", "progress.gone", "progress.replicas", "progress.eta_s", "starts_at", "ends_at",
-        "deadline_at", "created_by", "reason",
+        "deadline_at", "lost_at", "created_by", "reason",
     )  # fmt: skip
     with context.client() as client:
         found = client.items("drains", ended=None if ended else "false")

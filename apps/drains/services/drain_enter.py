@@ -36,6 +36,17 @@ _SAID_BY_NOTICE: Final[dict[str, tuple[str, Severity, str]]] = {
     "cancelled": ("CapacityReturned", "info", "stays: its notice was withdrawn"),
 }
 
+#: The same where an incident ordered it.
+_SAID_BY_INCIDENT: Final[dict[str, tuple[str, Severity, str]]] = {
+    "moving": (
+        "CapacityLost",
+        "warning",
+        "is lost since {lost_at}: its {replicas} replicas are replaced elsewhere",
+    ),
+    "over": ("CapacityReturned", "info", "is sound again, and may be used"),
+    "cancelled": ("CapacityReturned", "info", "is sound again, and may be used"),
+}
+
 
 def drain_enter(*, drain: Drain, event: DrainEvent, now: datetime) -> None:
     """Take one step. ``drain`` is locked. Raises Problem ``conflict`` where its state does not know the event."""
@@ -73,12 +84,13 @@ def follow(drain: Drain) -> None:
 
 def say(drain: Drain) -> None:
     """Record the event of the state that was entered. All projects read it, so it names no deployment."""
-    by_notice = _SAID_BY_NOTICE if drain.by_notice else {}
-    reason, severity, text = by_notice.get(drain.state, _SAID[drain.state])
+    by_itself = _SAID_BY_NOTICE if drain.by_notice else _SAID_BY_INCIDENT if drain.by_incident else {}
+    reason, severity, text = by_itself.get(drain.state, _SAID[drain.state])
     short = [f"a deployment {shortfall['value']}" for shortfall in drain.shortfalls]
     said = text.format(
         starts_at=drain.starts_at.strftime("%Y-%m-%d %H:%M UTC") if drain.starts_at else "now",
         deadline_at=drain.deadline_at.strftime("%Y-%m-%d %H:%M:%S UTC") if drain.deadline_at else "once",
+        lost_at=drain.lost_at.strftime("%Y-%m-%d %H:%M:%S UTC") if drain.lost_at else "now",
         why=drain.reason,
         replicas=drain.replicas_at_start,
         risk=f" (risk accepted by {drain.accepted_by})" if drain.accept_risk and drain.shortfalls else "",

@@ -13,7 +13,7 @@ from apps.drains.services.drain_enter import drain_enter
 def drain_lift(*, actor: Actor, drain: Drain, now: datetime) -> Drain:
     """Open it again, at any point.
 
-    Raises Problem ``not_found``, ``conflict`` if it has ended or a notice ordered it.
+    Raises Problem ``not_found``, ``conflict`` if it has ended, or a notice or an incident ordered it.
     """
     locked = Drain.objects.select_for_update().filter(pk=drain.pk).first()
     if locked is None:
@@ -23,6 +23,11 @@ def drain_lift(*, actor: Actor, drain: Drain, now: datetime) -> Drain:
             "conflict",
             f"{locked} is taken back by its provider: the drain ends by itself when its agent has the notice no more"
             " (where it came from a notice file, remove it there)",
+        )
+    if locked.by_incident and locked.ended_at is None:
+        raise Problem(
+            "conflict",
+            f"{locked} is lost: the drain ends by itself when its incident is resolved (meridian incidents)",
         )
     before = {"state": locked.state}
     drain_enter(drain=locked, event="lifted", now=now)

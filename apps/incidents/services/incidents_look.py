@@ -1,13 +1,14 @@
 """Looking at what is wrong: evidence in, incidents opened, folded, resolved and told of. Every two seconds."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from django.db import transaction
 
+from apps.drains.services import losses_take
 from apps.fleet import selectors as fleet
 from apps.incidents.models import Incident, IncidentWatch
 from apps.incidents.services.incident_close import incident_close
@@ -17,7 +18,7 @@ from apps.incidents.services.places_find import Places, places_find
 from apps.placements import selectors as placements
 from apps.placements.services.advisory_lock import advisory_lock
 from apps.telemetry.selectors import event_id_newest
-from controlplane.failover import Finding, FoldPolicy, Place, fold
+from controlplane.failover import Finding, FoldPolicy, Place, fold, losses
 from controlplane.failover import Incident as Known
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def _look(organization_id: UUID, now: datetime, folding: FoldPolicy) -> int:
         incident_enter(incident, turn, now=now)
     open_rows = [row for row in rows.values() if row.resolved_at is None]
     closed = [row for row in rows.values() if row.resolved_at is not None]
+    _replace(organization_id, folded.incidents, places, now)
     _follow(organization_id, watch, [*open_rows, *closed], places, now)
     watch.suspected = [
         [place.kind, place.name, since.isoformat()] for place, since in sorted(folded.suspected.items())
@@ -73,6 +75,16 @@ def _look(organization_id: UUID, now: datetime, folding: FoldPolicy) -> int:
     watch.looked_at = now
     watch.save()
     return len(turns)
+
+
+def _replace(organization_id: UUID, incidents: Iterable[Known], places: Places, now: datetime) -> None:
+    """Have replaced elsewhere what is lost. What goes wrong with that keeps nobody from being told of the incident."""
+    told = losses(incidents, places.findings, now=now)
+    try:
+        with transaction.atomic():
+            losses_take(organization_id=organization_id, lost=told.lost, unsound=told.unsound, now=now)
+    except Exception:
+        logger.exception("what organization %s has lost could not be replaced", organization_id)
 
 
 def _follow(

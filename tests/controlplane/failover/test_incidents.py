@@ -243,6 +243,19 @@ def test_what_is_retired_is_waited_for_no_longer() -> None:
     assert history.look(without, after_s=60) == []
 
 
+def test_what_is_retired_is_told_of_where_its_region_is_told_of() -> None:
+    """A cluster's incident lies in its region's; retired, it follows that one into its provider's."""
+    history = History()
+    history.look(found(cluster("a2", unheard_s=10.0, heard_s=16.0)))
+    (west,) = history.look(found(dead("a1"), dead("a2")), after_s=1)
+    assert west.place == WEST
+    without = findings([dead("a1"), dead("b"), cluster("c")], (), JudgementPolicy())
+    (aws,) = history.look(without, after_s=1)
+    assert aws.place == AWS
+    parents = {row.place: row.parent for row in history.folded.incidents}
+    assert parents == {AWS: None, WEST: AWS, Place("cluster", "a2"): AWS}
+
+
 # Random histories.
 
 
