@@ -213,29 +213,35 @@ def _of_peers(peers: Sequence[PeerView], counters: Counters) -> Iterator[Metric]
 
 def _of_traffic(traffic: TrafficBook) -> Iterator[Metric]:
     labels = ["deployment_id", "revision_id"]
-    revisions = [(t, [t.deployment_id, t.revision_id], t.total()) for t in traffic.revisions.values()]
+    revisions = [(each, [each.deployment_id, each.revision_id]) for each in traffic.revisions.values()]
     for name, text, attribute in (
         ("meridian_gateway_in_flight_requests", "Requests being answered", "in_flight"),
         ("meridian_gateway_waiting_requests", "Requests that wait for a replica", "waiting"),
     ):
         gauge = GaugeMetricFamily(name, text, labels=labels)
-        for each, values, _ in revisions:
+        for each, values in revisions:
             gauge.add_metric(values, getattr(each, attribute))
         yield gauge
+    labels = [*labels, "priority"]
+    totals = [
+        ([*values, priority], total)
+        for each, values in revisions
+        for priority, total in each.totals().items()
+    ]
     failed = CounterMetricFamily(
         "meridian_gateway_errors", "Requests that a fault of ours ended", labels=labels
     )
-    for _, values, total in revisions:
+    for values, total in totals:
         failed.add_metric(values, total.errors)
     yield failed
     tokens = CounterMetricFamily("gen_ai_server_tokens", "Tokens", labels=[*labels, "type"])
-    for _, values, total in revisions:
+    for values, total in totals:
         for kind, attribute in _TOKENS:
             tokens.add_metric([*values, kind], getattr(total, attribute))
     yield tokens
     for name, text, attribute in _HISTOGRAMS:
         family = HistogramMetricFamily(name, text, labels=labels)
-        for _, values, total in revisions:
+        for values, total in totals:
             histogram: Histogram = getattr(total, attribute)
             family.add_metric(values, buckets=_cumulative(histogram), sum_value=histogram.sum_s)
         yield family

@@ -85,7 +85,7 @@ def record(context: "GatewayContext", done: Finished, figures: Figures) -> None:
             traffic = context.traffic.of(route.deployment_id, served.revision_id)
         else:
             traffic = context.waiting_traffic(route)
-        _add_to_window(traffic.window, done, figures, done.answer.stream)
+        _add_to_window(traffic.tally(priority), done, figures, done.answer.stream)
         context.spool.append_usage(_usage_record(context, done, figures, traffic.revision_id))
     if done.span is not None:
         context.tracer.end(_ended(done.span, done, figures))

@@ -65,7 +65,7 @@ class Tally:
 
 @dataclass(slots=True)
 class RevisionTraffic:
-    """One revision of one deployment: what runs now, this window, and all before it."""
+    """One revision of one deployment: what runs now, this window and all before it, by priority."""
 
     deployment_id: str
     revision_id: str
@@ -73,8 +73,8 @@ class RevisionTraffic:
     waiting: int = 0
     in_flight_max: int = 0
     waiting_max: int = 0
-    window: Tally = field(default_factory=Tally)
-    before: Tally = field(default_factory=Tally)
+    window: dict[str, Tally] = field(default_factory=dict)
+    before: dict[str, Tally] = field(default_factory=dict)
 
     def begin(self) -> None:
         self.in_flight += 1
@@ -90,12 +90,29 @@ class RevisionTraffic:
     def end_waiting(self) -> None:
         self.waiting -= 1
 
-    def total(self) -> Tally:
-        """Everything since the process began."""
-        total = Tally()
-        total.add(self.before)
-        total.add(self.window)
-        return total
+    def tally(self, priority: str) -> Tally:
+        """This window's of requests of one priority."""
+        tally = self.window.get(priority)
+        if tally is None:
+            tally = self.window[priority] = Tally()
+        return tally
+
+    def totals(self) -> dict[str, Tally]:
+        """Everything since the process began, by priority."""
+        totals: dict[str, Tally] = {}
+        for part in (self.before, self.window):
+            for priority, tally in part.items():
+                totals.setdefault(priority, Tally()).add(tally)
+        return totals
+
+    def end_window(self) -> Tally:
+        """All of this window, whatever its priority; the next begins."""
+        ended = Tally()
+        for priority, tally in self.window.items():
+            ended.add(tally)
+            self.before.setdefault(priority, Tally()).add(tally)
+        self.window = {}
+        return ended
 
 
 class TrafficBook:
@@ -143,10 +160,9 @@ class TrafficBook:
         Revisions of others than ``deployments`` are forgotten once nothing of them runs.
         """
         for traffic in self.revisions.values():
-            if traffic.window.requests or traffic.in_flight_max or traffic.waiting_max:
-                self._spool.append_window(self._window(traffic, now))
-            traffic.before.add(traffic.window)
-            traffic.window = Tally()
+            ended = traffic.end_window()
+            if ended.requests or traffic.in_flight_max or traffic.waiting_max:
+                self._spool.append_window(self._window(traffic, ended, now))
             traffic.in_flight_max = traffic.in_flight
             traffic.waiting_max = traffic.waiting
         self._window_started_at = now
@@ -154,7 +170,7 @@ class TrafficBook:
             if traffic.deployment_id not in deployments and not traffic.in_flight and not traffic.waiting:
                 del self.revisions[key]
 
-    def _window(self, traffic: RevisionTraffic, now: float) -> MetricWindow:
+    def _window(self, traffic: RevisionTraffic, ended: Tally, now: float) -> MetricWindow:
         return MetricWindow(
             gateway_instance=self._spool.gateway_instance,
             sequence=self._spool.next_window_sequence(),
@@ -162,13 +178,13 @@ class TrafficBook:
             ended_at=now,
             deployment_id=traffic.deployment_id,
             revision_id=traffic.revision_id,
-            requests=traffic.window.requests,
-            errors=traffic.window.errors,
-            input_tokens=traffic.window.input_tokens,
-            output_tokens=traffic.window.output_tokens,
+            requests=ended.requests,
+            errors=ended.errors,
+            input_tokens=ended.input_tokens,
+            output_tokens=ended.output_tokens,
             in_flight_max=traffic.in_flight_max,
             waiting_max=traffic.waiting_max,
-            ttft=traffic.window.ttft.frozen(),
-            inter_token_latency=traffic.window.inter_token_latency.frozen(),
-            duration=traffic.window.duration.frozen(),
+            ttft=ended.ttft.frozen(),
+            inter_token_latency=ended.inter_token_latency.frozen(),
+            duration=ended.duration.frozen(),
         )

@@ -100,6 +100,10 @@ def test_a_deployments_figures(tmp_path: Path) -> None:
         prefix = "meridian_gateway_"
         finished = value(samples, prefix + "requests_total", **of, route="chat", priority="low", status="200")
         assert finished == 3
+        for name in ("gen_ai_server_request_duration_seconds", prefix + "queue_seconds"):
+            assert value(samples, name + "_count", **of, priority="low") == 3
+            assert value(samples, name + "_count", **of) == 3
+        assert value(samples, "gen_ai_server_tokens_total", **of, priority="low") > 0
         assert value(samples, prefix + "picks_total", **of, choice="replica") == 3
         assert value(samples, prefix + "picks_total", **of, reason="bytes known") == 2
         sent = value(samples, prefix + "prompt_bytes_total", **of)

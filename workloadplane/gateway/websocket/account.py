@@ -13,6 +13,7 @@ from time import monotonic
 from workloadplane.gateway.attempt import Inquiry
 from workloadplane.gateway.context import GatewayContext
 from workloadplane.gateway.heads import Served
+from workloadplane.gateway.queueing.priority import NAMES
 from workloadplane.gateway.routes import REALTIME
 from workloadplane.gateway.websocket.replies import NOTHING, Cost
 from workloadplane.protocol.usage import UsageRecord
@@ -81,7 +82,7 @@ class Account:
             traffic = context.traffic.of(route.deployment_id, served.revision_id)
         else:
             traffic = context.waiting_traffic(route)
-        window = traffic.window
+        window = traffic.tally(NAMES[inquiry.wish.priority])
         window.requests += 1
         window.errors += outcome == "upstream_error" or status >= 500
         window.input_tokens += cost.input_tokens
