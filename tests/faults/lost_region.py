@@ -36,6 +36,8 @@ from tests.workloadplane.gateway.test_peering import REGIONS, URL, World, only
 HOME, NEAR, FAR = "c-eu", "c-us", "c-jp"
 _NO_TLS = ssl.create_default_context()  # made once: it takes longer than a request
 _EVERY_S = 0.05
+#: After so long OpenAI's client library asks again what has failed.
+_AGAIN_S = 0.5
 _QUICK = ("--decode-step-s", "0.005", "--max-num-seqs", "64")
 _BODY = {"model": "chat", "messages": [{"role": "user", "content": "tell me of the sea"}], "max_tokens": 8}
 
@@ -83,6 +85,7 @@ class Load:
         async with _client() as client:
             one = await self._ask(client, url, self.through_edge, streams=streams)
         if one.failure:
+            await asyncio.sleep(_AGAIN_S)
             async with _client() as client:
                 await self._ask(client, url, self.again, streams=streams)
 
@@ -174,7 +177,7 @@ class Figures:
     worst_s:            the longest request at home
     lag_s:              the most by which the measuring process itself was late
     requests, failed:   in all; at home, through the edge in spite of a second try, and through the edge while the
-                        region returned
+                        region returned; failures: what these were told
     """
 
     frozen_s: float = 0.0
@@ -187,6 +190,7 @@ class Figures:
     rungs: tuple[int, ...] = ()
     evidence: str = ""
     metrics: str = field(default="", repr=False)
+    failures: tuple[str, ...] = ()
 
 
 async def lose(directory: Path) -> Figures:
@@ -242,6 +246,7 @@ async def lose(directory: Path) -> Figures:
         rungs=tuple(c["rung"] for c in changes if c["now"] == "probation" and c["cluster_id"] == NEAR),
         evidence=seen["evidence"],
         metrics=metrics,
+        failures=tuple(one.failure for one in (*load.at_home, *load.again, *returning) if one.failure),
     )
 
 
