@@ -94,11 +94,7 @@ def run(
     """Run a drill: what it touches is said first, clients measure it, and all is put back whatever happens."""
     login = context.login_find()
     breaker = local_breaker(login)
-    method = by or (By.FAULTS if breaker is not None else By.WEIGHTS)
-    if method is By.FAULTS and breaker is None:
-        raise UsageError("faults need the system that `meridian up` runs on this machine: drill --by weights")
-    if freeze and (method is By.WEIGHTS or not kind.value.startswith(("lose-region", "lose-provider"))):
-        raise UsageError("--freeze is for a region or provider that is lost by faults")
+    method = _method(by, kind, is_local=breaker is not None, freeze=freeze)
     wanted = Wanted(
         kind=kind.value,
         target=name,
@@ -123,6 +119,16 @@ def run(
         chosen = breaker if method is By.FAULTS and breaker is not None else NoBreaker()
         drill = _watched(DrillRun(client, login, wanted, chosen, show=lambda _: None), quiet=quiet)
     _end(drill, output)
+
+
+def _method(by: By | None, kind: Kind, *, is_local: bool, freeze: bool) -> By:
+    """Raises UsageError for what does not go together. ``is_local``: the system of this machine can be broken."""
+    method = by or (By.FAULTS if is_local else By.WEIGHTS)
+    if method is By.FAULTS and not is_local:
+        raise UsageError("faults need the system that `meridian up` runs on this machine: drill --by weights")
+    if freeze and (method is By.WEIGHTS or not kind.value.startswith(("lose-region", "lose-provider"))):
+        raise UsageError("--freeze is for a region or provider that is lost by faults")
+    return method
 
 
 @app.command("list")

@@ -1,6 +1,5 @@
 """A slice of the matrix on three small regions; ``make faults`` is the whole of it."""
 
-import asyncio
 import time
 from pathlib import Path
 
@@ -27,7 +26,10 @@ def test_a_region_dies_while_two_others_can_not_call_each_other(tmp_path: Path) 
             made.places[EU].entry.cut(frozenset({made.places[JP].gateway.process.pid}))
             made.places[JP].entry.cut(frozenset({made.places[EU].gateway.process.pid}))
             made.places[US].kill()
-            await asyncio.sleep(3.0)
+            over = sum(one.is_over for one in load.asked)
+            await eventually_async(
+                lambda: sum(one.is_over for one in load.asked) > over + 100, what="clients asked on"
+            )
             for place in made.places.values():
                 place.entry.mend()
             await load.stop()

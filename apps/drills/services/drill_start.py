@@ -35,14 +35,7 @@ def drill_start(
 
     Raises Problem ``invalid_document``, ``not_found``, ``refused``, ``conflict``.
     """
-    if driver == DrillDriver.PLANE and method != "weights":
-        raise field_problem("/driver", "can't break anything", value=driver, remedy="use method weights")
-    needed_s = fault_s + (2 * AROUND_S if driver == DrillDriver.PLANE else 0)
-    if limits.duration_s_max <= needed_s:
-        remedy = f"give more than {needed_s:.0f}, or a shorter fault_s"
-        raise field_problem(
-            "/limits/duration_s_max", "is over too early", value=limits.duration_s_max, remedy=remedy
-        )
+    _driver_check(driver, method, fault_s, limits)
     preview = drill_preview(actor=actor, kind=kind, target=target, deployment=deployment, method=method)
     risk_check(preview, accept_risk=accept_risk)
     drill = Drill(
@@ -80,3 +73,15 @@ def drill_start(
     audit_record(actor=actor, action="started", subject=drill, after={**after, "accept_risk": accept_risk})
     drill.refresh_from_db()
     return drill
+
+
+def _driver_check(driver: str, method: str, fault_s: float, limits: DrillLimits) -> None:
+    """Raises Problem ``invalid_document`` for what its driver can't do, or not in that time."""
+    if driver == DrillDriver.PLANE and method != "weights":
+        raise field_problem("/driver", "can't break anything", value=driver, remedy="use method weights")
+    needed_s = fault_s + (2 * AROUND_S if driver == DrillDriver.PLANE else 0)
+    if limits.duration_s_max <= needed_s:
+        remedy = f"give more than {needed_s:.0f}, or a shorter fault_s"
+        raise field_problem(
+            "/limits/duration_s_max", "is over too early", value=limits.duration_s_max, remedy=remedy
+        )

@@ -161,11 +161,9 @@ class Offers:
             if self._may_use(deployment, needs, pool, held, is_open=bool(is_open), far=far)
         ]
         keys = [self.position[pool.pool_id] for pool in usable]
-        gone = sum(
-            replicas * self._leaving(deployment, problem.pool_by_id[pool_id])
-            for pool_id, replicas in held.items()
-            if self.position[pool_id] not in set(keys)
-        )
+        usable_ids = {pool.pool_id for pool in usable}
+        outside = [pool_id for pool_id in held if pool_id not in usable_ids]
+        gone = sum(held[one] * self._leaving(deployment, problem.pool_by_id[one]) for one in outside)
         occupied = self._occupied.get(deployment.deployment_id, Counter())
         late, load = self._traffic(deployment, usable)
         return Offer(

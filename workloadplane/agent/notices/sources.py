@@ -5,6 +5,7 @@
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,11 @@ class NoticeEndpoint:
 
 def sources_of(file: Path, endpoints: Iterable[NoticeEndpoint], client: httpx.AsyncClient) -> list[Source]:
     """All that an agent is to look at."""
-    kinds = {"aws": AwsSource, "gcp": GcpSource, "azure": AzureSource}
+    kinds: dict[Provider, type[AwsSource | GcpSource | AzureSource]] = {
+        "aws": AwsSource,
+        "gcp": GcpSource,
+        "azure": AzureSource,
+    }
     return [FileSource(file), *(kinds[each.provider](each, client) for each in endpoints)]
 
 
@@ -111,7 +116,7 @@ def _file_content(path: Path) -> bytes | None:
         return None
 
 
-class _Metadata:
+class _Metadata(ABC):
     """What the services have in common. ``seen_at``: when the notice in force was first seen."""
 
     def __init__(self, endpoint: NoticeEndpoint, client: httpx.AsyncClient) -> None:
@@ -137,9 +142,9 @@ class _Metadata:
         self._seen_at = seen_at if notices else None
         return notices
 
+    @abstractmethod
     async def _ask(self, seen_at: float) -> tuple[Notice, ...] | Refusal:
         """Raises httpx.HTTPError or ValueError where no answer came that says anything."""
-        raise NotImplementedError
 
     async def _get(self, path: str, headers: Mapping[str, str], *, method: str = "GET") -> tuple[int, bytes]:
         """Status and body, for these statuses alone: others tell nothing. Raises httpx.HTTPError, ValueError."""
