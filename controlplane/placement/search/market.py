@@ -142,13 +142,6 @@ class Demanders:
         if not self.by_number[number]:
             self.floor[number] = min(self.floor[number], offers.offer(number, short=True).nothing)
 
-    def offer_of(self, column: Column) -> Offer | None:
-        """The offer that a column answers; None where nothing else than the column could do so."""
-        kept = (column.level, column.far, column.short)
-        offers = self.by_number[column.number]
-        fitting = [one for one in offers if len(offers) == 1 or (one.level, one.far, one.short) == kept]
-        return fitting[0] if fitting else None
-
     def price(
         self,
         prices: Prices,
