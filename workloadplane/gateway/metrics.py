@@ -82,9 +82,8 @@ class Counters:
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, ...]] = Counter()  # route, priority, status, outcome
         self.picks: Counter[tuple[str, ...]] = Counter()  # replica | peer | wait | a refusal's rule; why
-        self.retries: Counter[tuple[str, ...]] = (
-            Counter()
-        )  # connect | reset | cut | status | stuck | handed_over
+        # connect | reset | cut | status | stuck | handed_over
+        self.retries: Counter[tuple[str, ...]] = Counter()
         self.queue_refusals: Counter[tuple[str, ...]] = Counter()  # queue_full | deadline | displaced
         self.rate_limit_refusals: Counter[tuple[str, ...]] = Counter()  # requests | tokens | concurrency
         self.ejections: Counter[tuple[str, ...]] = Counter()  # unreachable | broken | failed | stuck

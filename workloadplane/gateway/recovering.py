@@ -26,7 +26,6 @@ _log = structlog.get_logger(__name__)
 _UNREADY_S = 1.0
 _RESENT_MAX = 3
 _RETRIED_STATUSES = frozenset({502, 503})
-_log = structlog.get_logger(__name__)
 
 
 class Recovering(ABC):
@@ -200,9 +199,10 @@ class Recovering(ABC):
             attempt.stays = not self._leave(attempt, choice, failure, "stuck")
 
     def _hand_over(self, attempt: Attempt) -> None:
-        """Its replica is about to vanish: go elsewhere while there is room for it. What can't go now is asked again,
+        """Its replica is about to vanish: go elsewhere while there is room for it.
 
-        and stays until its replica has gone; then it is recovered as from any other loss.
+        What can't go now is asked again, and stays until its replica has gone; then it is recovered as from any other
+        loss.
         """
         choice = self._choose(self._tried | {attempt.name})
         if isinstance(choice, GOES):
@@ -211,12 +211,7 @@ class Recovering(ABC):
     def _leave(self, attempt: Attempt, choice: Choice, failure: Failure, cause: str) -> bool:
         """Give up a replica that still runs, for ``choice``; whether that can be without harm."""
         if attempt.answered and self._answer.started:
-            try:
-                plan = self._plan(attempt, broke=cause == "stuck")
-            except Exception:
-                # A fault of ours ends no stream that can go on where it is, at least for a while.
-                _log.exception("stream cannot be moved", request_id=self.request_id)
-                return False
+            plan = self._plan(attempt, broke=cause == "stuck")
             if not isinstance(plan, Plan):
                 return False
             self._end_attempt(cause)

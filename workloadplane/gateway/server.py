@@ -188,9 +188,8 @@ class ClientConnection(ClientSocket):
         """Keep the time limits; called every half second or so."""
         stalled_s = self._app.limits.client_stall_timeout_s
         if self._reader.holds_back:
-            self._reader.feed(
-                b""
-            )  # its body takes a while: what follows from the head alone must not wait for it
+            # Its body takes a while: what follows from the head alone must not wait for it.
+            self._reader.feed(b"")
             self._on_read(self._reader, was_idle=True)
         if self._stalled_since_s is not None and now_s - self._stalled_since_s > stalled_s:
             self.abort()

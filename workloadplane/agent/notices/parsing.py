@@ -103,9 +103,9 @@ def aws_notices(body: bytes, place: Place, *, seen_at: float) -> tuple[Notice, .
 def gcp_notices(
     preempted: bytes, maintenance: bytes, place: Place, *, seen_at: float
 ) -> tuple[Notice, ...] | Refusal:
-    """The answers of ``instance/preempted`` and ``instance/maintenance-event``. No time is in them: it counts from
+    """The answers of ``instance/preempted`` and ``instance/maintenance-event``.
 
-    when they were first seen.
+    No time is in them: it counts from when they were first seen.
     """
     was_preempted, event = preempted.strip(), maintenance.strip()
     if was_preempted not in (b"TRUE", b"FALSE"):
