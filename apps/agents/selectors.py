@@ -8,7 +8,7 @@ from statistics import median
 from uuid import UUID
 
 import msgspec
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 
 from apps.accounts.selectors import organization_wanted, project_wanted
 from apps.agents.leases import SERVING_LEASE_S
@@ -92,6 +92,14 @@ def serving_seats() -> list[ServingSeat]:
         .prefetch_related("yielding")
         .order_by("deployment_id")
     )
+
+
+def promoted_cluster_ids(*, organization_id: UUID) -> dict[UUID, UUID]:
+    """By deployment, the cluster that serves because a failure has promoted it."""
+    found = ServingSeat.objects.filter(
+        deployment__project__organization_id=organization_id, promoted__isnull=False, serving=F("promoted")
+    )
+    return dict(found.values_list("deployment_id", "promoted_id"))
 
 
 def ready_places(*, deployment_ids: Collection[UUID]) -> set[tuple[UUID, UUID]]:

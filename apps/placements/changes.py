@@ -37,8 +37,14 @@ class EntryChange:
         return {row.pool_id for row in (*self.added, *self.rebounded)}
 
 
-def entry_change(problem: PlacementProblem, entry: DeploymentPlan) -> EntryChange:
-    """Compare one entry with what the problem says is in force."""
+def entry_change(
+    problem: PlacementProblem, entry: DeploymentPlan, *, standing_by: Collection[Place]
+) -> EntryChange:
+    """Compare one entry with what the problem says is in force.
+
+    ``standing_by``: places that stand by as they were told last. The problem knows better where a failure has promoted
+    one of them; a plan that follows it tells them.
+    """
     current = {(row.revision_id, row.pool_id): row for row in problem.current_of(entry.deployment_id)}
     wanted = {(row.revision_id, row.pool_id): row for row in entry.allocations}
     return EntryChange(
@@ -47,7 +53,8 @@ def entry_change(problem: PlacementProblem, entry: DeploymentPlan) -> EntryChang
         rebounded=tuple(
             row
             for place, row in wanted.items()
-            if place in current and not _equal_bounds(row, current[place])
+            if place in current
+            and (not _equal_bounds(row, current[place]) or row.standby != (place in standing_by))
         ),
         dropped=tuple(row for place, row in current.items() if place not in wanted),
     )

@@ -88,6 +88,14 @@ def assignments_held(*, organization_id: UUID) -> list[AssignmentHeld]:
     ]
 
 
+def standby_places(*, organization_id: UUID) -> set[tuple[str, str]]:
+    """(revision id, pool id) of all that is in force and stands by, as agents were told."""
+    found = Assignment.objects.filter(
+        pool__cluster__organization_id=organization_id, ended_at=None, standby=True
+    )
+    return {(str(revision), str(pool)) for revision, pool in found.values_list("revision_id", "pool_id")}
+
+
 def assignments_of_deployments(*, deployment_ids: Collection[UUID]) -> QuerySet[Assignment]:
     """Assignments of these deployments that have not ended, with pool, cluster and region."""
     return (

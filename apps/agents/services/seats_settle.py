@@ -11,9 +11,11 @@ silence, by which a lease ends and a standby is promoted.
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 import msgspec
+from django.db import transaction
 
 from apps.agents import contents
 from apps.agents.leases import HARD_TTL_S, HEARD_S, SERVING_LEASE_S
@@ -192,6 +194,16 @@ def seats_store(*, organization_id: UUID, settled: Collection[Settled], clusters
     for row in changed:
         _store(row, generations)
         _tell(organization_id, row, by_id)
+    if any(row.promoted is not None and row.after.serving == row.promoted for row in changed):
+        transaction.on_commit(partial(_plan_anew, organization_id), robust=True)
+
+
+def _plan_anew(organization_id: UUID) -> None:
+    """The plan is to name who serves. Not before the tables' locks are given back: a placement takes its own first."""
+    from apps.placements.services import placement_request  # which imports this app's services
+
+    with transaction.atomic():
+        placement_request(organization_id=organization_id)
 
 
 def seat_of(row: ServingSeat) -> Seat:
@@ -277,6 +289,8 @@ def _tell(organization_id: UUID, row: Settled, clusters: Mapping[str, Cluster]) 
             reason="StandbyPromoted",
             message=f"{name}: {target.name} takes over, for {_WHY[row.cause].format(_first(row, clusters))}",
         )
+    if after.serving is not None and after.serving == before.serving:
+        return  # only the plan names it otherwise than before
     if after.serving is not None and (before.yielding or before.serving):
         reason = "ServingMoved"
         message = f"{name} is served by {clusters[after.serving].name} from now on, and by no other cluster"

@@ -19,6 +19,7 @@ from apps.deployments.models import Deployment
 from apps.deployments.services.deployment_observe import deployment_observe
 from apps.deployments.services.placed_set import Placed, placed_set
 from apps.fleet import selectors as fleet
+from apps.placements import selectors
 from apps.placements.changes import EntryChange, entry_change, that_fit
 from apps.placements.models import PlacementClock, PlacementPlan
 from apps.placements.services.assignments_write import assignments_write
@@ -77,10 +78,11 @@ def placement_apply(*, decision: Decision) -> Adoption:
 
 def _touched(decision: Decision) -> list[EntryChange]:
     """Entries that change an assignment, or what a deployment is told about its placement."""
+    standing_by = selectors.standby_places(organization_id=UUID(decision.problem.organization_id))
     told = deployments.placed_conditions(organization_id=UUID(decision.problem.organization_id))
     touched = []
     for entry in decision.plan.deployments:
-        change = entry_change(decision.problem, entry)
+        change = entry_change(decision.problem, entry, standing_by=standing_by)
         why = entry.relaxed if entry.refusal is None else (entry.refusal,)
         says = (entry.generation, entry.refusal is None, why)
         if change.changes_assignments or told.get(entry.deployment_id) != says:

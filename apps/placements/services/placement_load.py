@@ -22,6 +22,7 @@ from apps.fleet.models import Region
 from apps.placements import selectors
 from apps.placements.demand import Rates, Usage, demand_planned
 from apps.placements.models import PlacementClock
+from apps.placements.promoted import as_promoted
 from apps.placements.selectors import AssignmentHeld
 from apps.placements.soundness import Unsound, held_limited, pool_closed
 from controlplane.placement import (
@@ -73,7 +74,8 @@ def placement_load_sound(*, organization_id: UUID, now: datetime) -> tuple[Place
         profiles = list(_profiles(wanted, unsound))
         budgets = list(_budgets(organization_id, wanted, unsound))
         placed = list(_wanted(wanted, unsound))
-        current = list(_current(assignments, unsound))
+        promoted = agents.promoted_cluster_ids(organization_id=organization_id)
+        current = list(_current(as_promoted(assignments, promoted, pools), unsound))
         left_out = unsound.deployments
         problem = PlacementProblem(
             organization_id=str(organization_id),
@@ -110,10 +112,9 @@ def _wanted(rows: Iterable[tuple[Deployment, Revision]], unsound: Unsound) -> It
 
 def _current(assignments: Iterable[AssignmentHeld], unsound: Unsound) -> Iterator[CurrentAssignment]:
     for row in assignments:
-        if row.in_force:
-            found = unsound.read(partial(_current_of, row), deployment_ids=(row.deployment_id,))
-            if found is not None:
-                yield found
+        found = unsound.read(partial(_current_of, row), deployment_ids=(row.deployment_id,))
+        if found is not None:
+            yield found
 
 
 def _held(assignments: Iterable[AssignmentHeld]) -> Iterator[Occupancy]:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.placements.changes import entry_change, that_fit
-from controlplane.placement import Occupancy, PlacementProblem, solve
+from apps.placements.changes import EntryChange, entry_change, that_fit
+from controlplane.placement import DeploymentPlan, Occupancy, PlacementProblem, solve
 from tests.controlplane.placement.worlds import adopted, problem, problems, wanted
 
 
@@ -35,12 +35,18 @@ def moving_worlds(draw: st.DrawFn) -> PlacementProblem:
     return replace(later, current=tuple(staying), occupancies=tuple(outgoing), deployments=deployments)
 
 
+def entry_change_of(world: PlacementProblem, entry: DeploymentPlan) -> EntryChange:
+    """Where everybody was told what the problem says."""
+    told = {(row.revision_id, row.pool_id) for row in world.current if row.standby}
+    return entry_change(world, entry, standing_by=told)
+
+
 @settings(max_examples=300, deadline=None)
 @given(moving_worlds())
 def test_a_plan_that_nothing_overtook_fits_whole(world: PlacementProblem) -> None:
     """Solver and adoption count alike, so that no plan is solved again and again in vain."""
     plan = solve(world)
-    changes = [entry_change(world, entry) for entry in plan.deployments]
+    changes = [entry_change_of(world, entry) for entry in plan.deployments]
     ids = {change.entry.deployment_id for change in changes}
     assert that_fit(world, changes, ids) == ids
 
@@ -49,10 +55,10 @@ def test_a_change_names_what_is_added_rebounded_and_dropped() -> None:
     """Nothing changes where the plan says what is in force."""
     world = problem(wanted(min_replicas=5, max_replicas=5))
     standing = adopted(world, solve(world))
-    same = entry_change(standing, solve(standing).deployments[0])
+    same = entry_change_of(standing, solve(standing).deployments[0])
     assert not same.changes_assignments
     raised = replace(standing, deployments=(wanted(min_replicas=5, max_replicas=6, residency=("eu", "jp")),))
-    change = entry_change(raised, solve(raised).deployments[0])
+    change = entry_change_of(raised, solve(raised).deployments[0])
     assert [row.pool_id for row in change.added] == ["p-jp-on_demand"]
     assert [row.pool_id for row in change.rebounded] == ["p-eu-on_demand"]
     assert [row.pool_id for row in change.dropped] == ["p-us-on_demand"]

@@ -11,9 +11,10 @@ from apps.agents.models import AgentSession, ClusterTable, Replica, ServingSeat,
 from apps.agents.services import SeatWatch, plane_epoch_raise, tables_compile
 from apps.deployments.models import Deployment
 from apps.deployments.services import deployment_create
-from apps.placements.models import Assignment
+from apps.placements.models import Assignment, PlacementPlan
 from apps.placements.tasks import placements_reconcile
 from apps.telemetry.models import Event
+from controlplane.placement import FailureDomain, certify, plan_decode, problem_decode, survive
 from tests.apps.placements.test_handover import acknowledge, serving
 from tests.support.fleet_world import FleetWorld, fleet_world, replica_reported
 
@@ -100,7 +101,39 @@ def test_who_was_promoted_stands_by_it(pair: Pair) -> None:
     assert pair.serving == "ap-northeast"
     pair.pass_time(8.0, heard=("us-east", "eu-west"))
     assert pair.serving == "us-east"
+    assert ServingSeat.objects.get().promoted == pair.world.clusters["us-east"], (
+        "the plan named the other one"
+    )
+    placements_reconcile()
+    pair.pass_time(1.0, heard=ALL)
+    assert (pair.serving, ServingSeat.objects.get().promoted) == ("us-east", None)
+
+
+def test_the_next_plan_names_who_was_promoted(pair: Pair) -> None:
+    """And what it says of losses follows: nobody moves, and nobody stops to serve for it."""
+    pair.pass_time(8.0, heard=("ap-northeast", "eu-west"))
+    assert pair.serving == "ap-northeast"
+    before = {(row.pk, row.pool_id, row.min_replicas) for row in Assignment.objects.filter(ended_at=None)}
+    placements_reconcile()
+    assert Assignment.objects.get(ended_at=None, standby=True).pool.cluster.name == "us-east"
+    assert before == {
+        (row.pk, row.pool_id, row.min_replicas) for row in Assignment.objects.filter(ended_at=None)
+    }
+    row = PlacementPlan.objects.order_by("plan_generation").last()
+    assert row is not None
+    problem, plan = problem_decode(row.problem), plan_decode(row.plan)
+    lost = FailureDomain(kind="region", name="japaneast")
+    (told,) = survive(problem, plan, (lost,)).deployments
+    assert (told.verdict, told.promoted) == ("survives", "us-east")
+    assert certify(problem, plan).broken_promises == ()
+    plans = PlacementPlan.objects.count()
+    for _ in range(2):
+        pair.pass_time(2.0, heard=ALL)
+        assert pair.serving == "ap-northeast"
+        placements_reconcile()
     assert ServingSeat.objects.get().promoted is None
+    assert PlacementPlan.objects.count() <= plans + 1
+    assert reasons() == ["StandbyPromoted", "ServingWaits", "ServingMoved"]
 
 
 def test_a_short_silence_moves_nothing(pair: Pair) -> None:
