@@ -249,6 +249,10 @@ class Stream:
         """Whether an answer has begun."""
         return bool(self.pieces)
 
+    def ended(self) -> bool:
+        """Whether nothing more comes."""
+        return not self._thread.is_alive()
+
     def result(self, *, within_s: float = 120.0) -> "Stream":
         """The stream, once it has ended."""
         self._thread.join(within_s)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -92,6 +93,17 @@ def test_control_plane_away_for_a_minute(system: System, simulated: str) -> None
     ]
     eventually(lambda: all(stream.started() for stream in running), within_s=30, what="20 streams run")
     told: list[int] = []
+    grows = system.deploy(
+        name="grows",
+        model="tiny-llama",
+        engine="simulator",
+        autoscaling={
+            "min_replicas": 1,
+            "max_replicas": 3,
+            "concurrency_target": 1,
+            "autoscaling_window_s": 4,
+        },
+    )
     with system.without_control_plane():
         began = time.monotonic()
         old = system.endpoints()["pids"]
@@ -108,6 +120,7 @@ def test_control_plane_away_for_a_minute(system: System, simulated: str) -> None
             within_s=30,
             what=f"{first} serves from its disk",
         )
+        _grow_within_bounds(system, grows, most=3)
         while time.monotonic() - began < AWAY_S:
             told.extend(_ask(system, simulated, gateway) for gateway in system.endpoints()["gateways"])
         for stream in running:
@@ -128,6 +141,35 @@ def test_control_plane_away_for_a_minute(system: System, simulated: str) -> None
         return bool(stored == 20 * STREAM_TOKENS + sum(told))
 
     eventually(all_usage_stored, within_s=60, what="usage from the time away is stored, once")
+    system.delete("grows", within_s=120)
+
+
+def _grow_within_bounds(system: System, deployment: dict[str, Any], *, most: int) -> None:
+    """Load makes replicas start with the control plane dead, as many as the last bounds allow and no more."""
+    counted: list[int] = []
+    streams: list[Stream] = []
+    deadline = time.monotonic() + 60.0
+    while not counted or counted[-1] < most:
+        assert time.monotonic() < deadline, f"load adds no replica: {counted}"
+        running = [stream for stream in streams if not stream.ended()]
+        streams += [
+            Stream(system.openai(), deployment["name"], max_tokens=STREAM_TOKENS)
+            for _ in range(6 - len(running))
+        ]
+        counted.append(_ready_by_gateways(system, deployment["id"]))
+        time.sleep(0.2)
+    assert max(counted) == most
+    assert [stream.result().error for stream in streams] == [None] * len(streams)
+
+
+def _ready_by_gateways(system: System, deployment_id: str) -> int:
+    """Ready replicas as all gateways count them: the API is away."""
+    found = 0
+    for url in system.endpoints()["gateways"].values():
+        for line in httpx.get(f"{url}/metrics", timeout=10).text.splitlines():
+            if line.startswith("meridian_gateway_ready_replicas") and deployment_id in line:
+                found += int(float(line.rpartition(" ")[2]))
+    return found
 
 
 def _answers(system: System, model: str, gateway: str, told: list[int]) -> bool:

@@ -7,7 +7,8 @@ import pytest
 
 from apps.agents.models import ClusterTable, PlaneState
 from apps.agents.services import plane_restored_settle
-from apps.agents.wire.database import WireDatabase
+from apps.agents.services.plane_restored import IDENTITY_SQL
+from apps.agents.wire.database import WireDatabase, connection_parameters
 from apps.api.models import AuditEvent
 from apps.telemetry.models import Event
 from tests.apps.agents.world import enrolled, fleet, meanwhile, placed, scenario
@@ -20,10 +21,21 @@ def test_another_database_raises_the_epoch_once() -> None:
     assert plane_restored_settle() is None
     assert plane_restored_settle() is None
     assert PlaneState.objects.get().plane_epoch == 1
-    PlaneState.objects.update(database_identity="7300000000000000000/00000001/5")
+    identity = PlaneState.objects.get().database_identity
+    assert identity != _identity_of_another_database()
+    PlaneState.objects.update(database_identity=_identity_of_another_database())
     assert plane_restored_settle() == 2
     assert plane_restored_settle() is None
+    assert PlaneState.objects.get().database_identity == identity
     assert AuditEvent.objects.filter(action="plane_epoch_raised").count() == 1
+
+
+def _identity_of_another_database() -> str:
+    """What a back-up that is restored beside it would be known by: one more database of the same server."""
+    with psycopg.connect(**{**connection_parameters(), "dbname": "postgres"}, autocommit=True) as other:
+        row = other.execute(f"SELECT {IDENTITY_SQL}").fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def test_no_agent_is_answered_from_it_before_that() -> None:
