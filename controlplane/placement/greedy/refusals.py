@@ -110,12 +110,21 @@ def _reason(question: Question, rung: Rung) -> _Reason:
 
 
 def _no_pool_passes(question: Question) -> _Reason:
-    """The pool that breaks the fewest rules says what is nearest to fitting."""
+    """The pool that breaks the fewest rules says what is nearest to fitting; one that was closed on purpose last."""
     pools = question.problem.pools
     if not pools:
         return _Reason("no_pool", "the organization has no pool", "add a cluster and a pool")
     rejected = [(rejections(question, pool), pool) for pool in pools]
-    nearest, _ = min(rejected, key=lambda entry: (len(entry[0]), entry[1].cluster_id, entry[1].name))
+    clusters = question.problem.cluster_by_id
+    nearest, _ = min(
+        rejected,
+        key=lambda entry: (
+            len(entry[0]),
+            entry[1].closed != "",
+            clusters[entry[1].cluster_id].name,
+            entry[1].name,
+        ),
+    )
     by_rule = Counter(refusal.rule for refusals, _ in rejected for refusal in refusals)
     counts = ", ".join(f"{rule} rejects {count}" for rule, count in sorted(by_rule.items()))
     return _Reason(
