@@ -7,7 +7,6 @@ what breaks off after it has begun is not, for nobody can.
 import asyncio
 import contextlib
 import itertools
-import json
 import threading
 import time
 from collections.abc import Sequence
@@ -17,11 +16,12 @@ from typing import Any, Self
 
 import httpx
 
+from meridian.asking import ask
+
 TRIES = 3
 _AGAIN_AFTER_S = (0.25, 0.75)
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0, read=30.0)
 _WORDS = ("tell me of the sea", "what does a lighthouse see", "name a bird", "how long is a mile")
-SERVED_REGION = "x-meridian-served-region"
 
 
 @dataclass
@@ -37,10 +37,6 @@ class Seen:
     def sample(self) -> dict[str, Any]:
         """As the API takes it."""
         return {"at_s": self.at_s, "ttft_s": self.ttft_s, "outcome": self.outcome, "region": self.region}
-
-
-class _BrokenError(Exception):
-    """An answer had begun, and has no end."""
 
 
 @dataclass
@@ -91,63 +87,29 @@ class Probes:
                 await asyncio.sleep(max(0.0, due_s - time.monotonic()))
 
     async def _ask(self, client: httpx.AsyncClient, number: int) -> None:
-        began_s = time.monotonic()
-        seen = Seen(at_s=began_s - self.began_s)
-        for attempt in range(TRIES):
-            try:
-                await self._try(client, number, seen, began_s)
-                seen.outcome = "again" if attempt else "ok"
-            except _BrokenError as error:
-                seen.outcome, seen.reason = "broken", str(error)
-            except httpx.HTTPError as error:
-                seen.reason = str(error) or type(error).__name__
-                if attempt + 1 < TRIES:
-                    await asyncio.sleep(_AGAIN_AFTER_S[attempt])
-                    continue
-            break
-        with self._lock:
-            self.seen.append(seen)
-
-    async def _try(self, client: httpx.AsyncClient, number: int, seen: Seen, began_s: float) -> None:
-        """Raises HTTPError where nothing came, _BrokenError where something did and then no more."""
-        streams = number % 2 == 0
+        seen = Seen(at_s=time.monotonic() - self.began_s)
         body = {
             "model": self.deployment,
             "messages": [{"role": "user", "content": _WORDS[number % len(_WORDS)]}],
             "max_tokens": 8,
-            "stream": streams,
+            "stream": number % 2 == 0,
         }
-        url = f"{self.urls[number % len(self.urls)]}/v1/chat/completions"
-        async with client.stream("POST", url, json=body) as answer:
-            if answer.status_code >= 400:
-                await answer.aread()
-                raise httpx.HTTPStatusError(
-                    f"{answer.status_code}: {answer.text[:200]}", request=answer.request, response=answer
-                )
-            seen.region = answer.headers.get(SERVED_REGION, "")
-            if not streams:
-                await answer.aread()
-                return
-            await self._stream(answer, seen, began_s)
-
-    async def _stream(self, answer: httpx.Response, seen: Seen, began_s: float) -> None:
-        last, has_begun = "", False
-        try:
-            async for line in answer.aiter_lines():
-                if not line.startswith("data:"):
-                    continue
-                last = line.removeprefix("data:").strip()
-                if last == "[DONE]":
-                    return
-                if '"error"' in last and "error" in json.loads(last):
-                    break
-                if not has_begun:
-                    has_begun, seen.ttft_s = True, time.monotonic() - began_s
-        except httpx.HTTPError as error:
-            if not has_begun:
-                raise
-            raise _BrokenError(str(error) or type(error).__name__) from error
-        raise _BrokenError(last[:200] or "the stream ended without its end")
+        for attempt in range(TRIES):
+            tried_s = time.monotonic() - self.began_s
+            answer = await ask(client, self.urls[number % len(self.urls)], body)
+            seen.region, seen.reason = answer.region, answer.reason
+            if answer.ttft_s is not None:
+                seen.ttft_s = tried_s - seen.at_s + answer.ttft_s
+            if answer.outcome == "ok":
+                seen.outcome = "again" if attempt else "ok"
+            elif answer.outcome == "broken":
+                seen.outcome = "broken"
+            elif attempt + 1 < TRIES:
+                await asyncio.sleep(_AGAIN_AFTER_S[attempt])
+                continue
+            break
+        with self._lock:
+            self.seen.append(seen)
 
 
 @dataclass

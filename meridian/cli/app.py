@@ -24,6 +24,7 @@ from meridian.cli import (
 from meridian.cli.drains import drain, drains, undrain
 from meridian.cli.explain import explain
 from meridian.cli.incidents import incidents, regions
+from meridian.cli.load import load
 from meridian.cli.local import down, reset, restart, status, up
 from meridian.cli.logs import logs
 from meridian.cli.output import errors
@@ -55,6 +56,7 @@ app.command(rich_help_panel=WORK)(deployments.replicas)
 app.command(rich_help_panel=WORK)(deployments.events)
 app.command(rich_help_panel=WORK)(logs)
 app.command(rich_help_panel=WORK)(chat.chat)
+app.command(rich_help_panel=WORK)(load)
 app.command(rich_help_panel=WORK)(top)
 app.command(rich_help_panel=WORK)(explain)
 app.add_typer(plan.app, name="plan", rich_help_panel=WORK)

@@ -13,19 +13,26 @@ Answers = Mapping[str, tuple[int, Mapping[str, Any]]]
 ECHO: Mapping[str, Any] = {}  # an answer that is what was sent
 
 
-def run_meridian(api_url: str, *arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
-    environment = {
+def environment(api_url: str, home: Path, *, inference_url: str = "") -> dict[str, str]:
+    """In which the command is logged in there and nowhere else."""
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith("MERIDIAN_")},
         "MERIDIAN_API_URL": api_url,
         "MERIDIAN_API_KEY": "mrd_test",
+        "MERIDIAN_INFERENCE_URL": inference_url,
         "XDG_CONFIG_HOME": str(home),
     }
+
+
+def run_meridian(
+    api_url: str, *arguments: str, home: Path, inference_url: str = ""
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [MERIDIAN, *arguments],
         capture_output=True,
         text=True,
         check=False,
-        env=environment,
+        env=environment(api_url, home, inference_url=inference_url),
         cwd=home,
         timeout=60,
     )
