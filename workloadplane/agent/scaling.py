@@ -119,6 +119,7 @@ def _attributed(groups: Mapping[tuple[str, str], object], loads: Loads) -> dict[
 def _policy(group: Sequence[DesiredAssignment]) -> AutoscalingPolicy:
     bounds = group[0].autoscaling
     return AutoscalingPolicy(
+        kind="kpa",
         min_replicas=sum(assignment.autoscaling.min_replicas for assignment in group),
         max_replicas=sum(assignment.autoscaling.max_replicas for assignment in group),
         autoscaling_window_s=bounds.autoscaling_window_s,

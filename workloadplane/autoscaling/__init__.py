@@ -1,21 +1,38 @@
 """Autoscaling: how many replicas does a revision want now, inside the bounds its cluster was given?
 
 ``decide(history, state, policy)`` answers with a plan and its reasons; what the next decision must remember
-is part of the plan. Pure: frozen dataclasses, no clock (``now`` is an argument), no randomness, no I/O. It
-knows nothing of pools or processes: the agent cuts the plan to the room there is. Never imports Django,
-``apps``, ``controlplane`` or another room of this plane.
+is part of the plan. Two policies: ``predictive`` (the load a cold start from now) and ``kpa`` (Knative's). Pure:
+frozen dataclasses, no clock (``now`` is an argument), no randomness, no I/O. It knows nothing of pools or
+processes: the agent cuts the plan to the room there is. Never imports Django, ``apps``, ``controlplane`` or
+another room of this plane.
 """
 
+from workloadplane.autoscaling.coldstarts import ColdStarts, cold_start_seen, p90_s
 from workloadplane.autoscaling.decide import ScalingPlan, ScalingState, decide, first_state
 from workloadplane.autoscaling.history import LoadHistory, record
-from workloadplane.autoscaling.policy import AutoscalingPolicy
+from workloadplane.autoscaling.policy import AutoscalingPolicy, PolicyKind
+from workloadplane.autoscaling.scaler import PolicyScaler
+from workloadplane.autoscaling.signals import Seen, SloSeen, WorkSeen
+from workloadplane.autoscaling.tuning import PredictiveTuning
+from workloadplane.autoscaling.work import TokenWork, work_seen
 
 __all__ = [
     "AutoscalingPolicy",
+    "ColdStarts",
     "LoadHistory",
+    "PolicyKind",
+    "PolicyScaler",
+    "PredictiveTuning",
     "ScalingPlan",
     "ScalingState",
+    "Seen",
+    "SloSeen",
+    "TokenWork",
+    "WorkSeen",
+    "cold_start_seen",
     "decide",
     "first_state",
+    "p90_s",
     "record",
+    "work_seen",
 ]

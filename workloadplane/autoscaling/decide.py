@@ -1,10 +1,16 @@
-"""The decision: windows of load through the algorithm, then the bounds, then the grace before zero."""
+"""The decision: the load through the policy's algorithm, then what may be scaled down, then the bounds."""
 
+import math
 from dataclasses import dataclass, field, replace
 
 from workloadplane.autoscaling.history import LoadHistory
+from workloadplane.autoscaling.idle import Idleness, may_sleep, step
 from workloadplane.autoscaling.kpa import KpaPolicy, KpaState, kpa
 from workloadplane.autoscaling.policy import AutoscalingPolicy
+from workloadplane.autoscaling.predictive import DEFAULT_COLD_START_S, PredictiveState, predictive, why
+from workloadplane.autoscaling.signals import MOST_DEMAND, SloSeen, WorkSeen
+
+_MISSING = "no load was reported within the panic window: the last count stands"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,13 +19,15 @@ class ScalingState:
 
     replicas:      the count decided last
     begun_at:      when the first decision was made; an empty past never scales down
-    zero_since:    since when the load has wanted no replica at all
+    zero_since:    since when the load has wanted no replica at all (``kpa``)
     """
 
     replicas: int
     begun_at: float
     zero_since: float | None = None
     algorithm: KpaState = field(default_factory=KpaState)
+    predictive: PredictiveState = field(default_factory=PredictiveState)
+    idleness: Idleness = field(default_factory=Idleness)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,34 +41,155 @@ class ScalingPlan:
 
 def first_state(*, replicas: int, now: float) -> ScalingState:
     """The state of a revision seen for the first time, with ``replicas`` alive (those adopted)."""
-    return ScalingState(replicas=replicas, begun_at=now, algorithm=KpaState(wanted=((now, replicas),)))
+    wanted = ((now, replicas),)
+    return ScalingState(
+        replicas=replicas,
+        begun_at=now,
+        algorithm=KpaState(wanted=wanted),
+        predictive=PredictiveState(wanted=wanted),
+    )
 
 
 def decide(
-    history: LoadHistory, state: ScalingState, policy: AutoscalingPolicy, *, now: float, ready_replicas: int
+    history: LoadHistory,
+    state: ScalingState,
+    policy: AutoscalingPolicy,
+    *,
+    now: float,
+    ready_replicas: int,
+    starting_replicas: int = 0,
+    work: WorkSeen | None = None,
+    slo: SloSeen | None = None,
+    cold_start_s: float | None = None,
 ) -> ScalingPlan:
-    """The replicas wanted now.
+    """The replicas wanted now, those that are starting among them.
+
+    ``history`` holds the requests at hand. ``predictive`` reads ``work``, the token work that arrived since the last
+    decision, and takes the requests at hand where nobody can tell the work; ``slo`` sets its head-room, and
+    ``cold_start_s``, the learned p90, is how far it looks ahead (180 s until one was measured).
 
     Load that is missing or older than the panic window scales nothing down: the last count stands, inside
     the bounds. The first stable window after the start never scales down either, as its average would be of
     too little.
     """
+    if policy.kind == "kpa":
+        return _by_kpa(history, state, policy, now, ready_replicas)
+    at_hand = history.average(now=now, over_s=policy.panic_window_s)
+    demand = work.demand if work is not None else None
+    if demand is None:
+        work = None
+        demand = min(at_hand / policy.concurrency_target, MOST_DEMAND) if at_hand is not None else None
+    if demand is None:
+        return _bounded(state.replicas, state, policy, (_MISSING,))
+    horizon_s = _sound(cold_start_s)
+    count, need, learned = predictive(
+        demand=demand,
+        work=work,
+        slo=slo,
+        supply=ready_replicas + starting_replicas,
+        state=state.predictive,
+        policy=policy,
+        cold_start_s=horizon_s,
+        now=now,
+    )
+    told = list(why(need, count, learned, horizon_s))
+    busy = demand > 0 or bool(at_hand) or (work is not None and work.waiting_s > 0)
+    idleness = step(state.idleness, busy=busy, asleep=state.replicas == 0, now=now)
+    count = _awake(
+        count, busy=busy, last=state.replicas, idleness=idleness, policy=policy, now=now, told=told
+    )
+    count = _not_too_soon(
+        count,
+        state=state,
+        policy=policy,
+        now=now,
+        ready=ready_replicas,
+        starting=starting_replicas,
+        told=told,
+    )
+    count, told = _inside(count, policy, told)
+    remembered = ScalingState(
+        replicas=count,
+        begun_at=state.begun_at,
+        zero_since=None,
+        algorithm=state.algorithm,
+        predictive=learned,
+        idleness=idleness,
+    )
+    return ScalingPlan(replicas=count, reasons=tuple(told), state=remembered)
+
+
+def _sound(cold_start_s: float | None) -> float:
+    """A cold start to look ahead by: at least a second, at most an hour."""
+    if cold_start_s is None or not math.isfinite(cold_start_s) or cold_start_s < 0:
+        return DEFAULT_COLD_START_S
+    return min(max(cold_start_s, 1.0), 3600.0)
+
+
+def _not_too_soon(
+    count: int,
+    *,
+    state: ScalingState,
+    policy: AutoscalingPolicy,
+    now: float,
+    ready: int,
+    starting: int,
+    told: list[str],
+) -> int:
+    """Nothing goes in the first window, nothing that is starting while some of it is wanted, never too much at once."""
+    supply = ready + starting
+    if count < state.replicas and now - state.begun_at < policy.autoscaling_window_s:
+        told.append("the first window has not passed: nothing is scaled down yet")
+        return state.replicas
+    least = math.floor(supply / policy.scale_down_rate)
+    if count < least:
+        told.append(f"no decision goes below 1/{policy.scale_down_rate:g} of what there is: {least}")
+        count = least
+    if starting and ready < count < supply:
+        told.append(f"{starting} are starting and some of them are wanted: they are not cancelled")
+        return supply
+    return count
+
+
+def _awake(
+    count: int,
+    *,
+    busy: bool,
+    last: int,
+    idleness: Idleness,
+    policy: AutoscalingPolicy,
+    now: float,
+    told: list[str],
+) -> int:
+    """At least one while there is load or the revision was not idle for long; none once it was, or while it sleeps."""
+    if policy.min_replicas > 0:
+        return max(count, 1)
+    if busy:
+        if last == 0:
+            told.append(f"woken; it stays at least {idleness.stay_s(policy):g} s")
+        return max(count, 1)
+    if last == 0:
+        return 0
+    asleep, reason = may_sleep(idleness, policy, now)
+    told.append(reason)
+    return 0 if asleep else max(count, 1)
+
+
+def _by_kpa(
+    history: LoadHistory, state: ScalingState, policy: AutoscalingPolicy, now: float, ready_replicas: int
+) -> ScalingPlan:
     panic = history.average(now=now, over_s=policy.panic_window_s)
     stable = history.average(now=now, over_s=policy.autoscaling_window_s)
     if panic is None or stable is None:
-        return _bounded(
-            state.replicas,
-            replace(state, zero_since=None),
-            policy,
-            ("no load was reported within the panic window: the last count stands",),
-        )
+        return _bounded(state.replicas, replace(state, zero_since=None), policy, (_MISSING,))
+    target = policy.concurrency_target * policy.target_utilisation
     count, algorithm = kpa(
         stable=stable,
         panic=panic,
         ready=ready_replicas,
         state=state.algorithm,
         policy=KpaPolicy(
-            target=policy.concurrency_target,
+            target=target,
             panic_threshold=policy.panic_threshold,
             scale_up_rate=policy.scale_up_rate,
             scale_down_rate=policy.scale_down_rate,
@@ -69,42 +198,43 @@ def decide(
         ),
         now=now,
     )
-    reasons = [
+    told = [
         f"{stable:.2f} requests at hand over {policy.autoscaling_window_s:g} s, {panic:.2f} over "
-        f"{policy.panic_window_s:g} s, {policy.concurrency_target:g} per replica: {count}"
+        f"{policy.panic_window_s:g} s, {target:g} per replica: {count}"
     ]
     if algorithm.panic_since is not None:
-        reasons.append(f"panic since {now - algorithm.panic_since:.0f} s: not below {algorithm.panic_peak}")
+        told.append(f"panic since {now - algorithm.panic_since:.0f} s: not below {algorithm.panic_peak}")
     if count < state.replicas and now - state.begun_at < policy.autoscaling_window_s:
         count = state.replicas
-        reasons.append("the first window has not passed: nothing is scaled down yet")
-    count, zero_since = _graced(count, state, policy, now, reasons)
-    return _bounded(count, replace(state, algorithm=algorithm, zero_since=zero_since), policy, tuple(reasons))
+        told.append("the first window has not passed: nothing is scaled down yet")
+    count, zero_since = _graced(count, state, policy, now, told)
+    return _bounded(count, replace(state, algorithm=algorithm, zero_since=zero_since), policy, tuple(told))
 
 
 def _graced(
-    count: int, state: ScalingState, policy: AutoscalingPolicy, now: float, reasons: list[str]
+    count: int, state: ScalingState, policy: AutoscalingPolicy, now: float, told: list[str]
 ) -> tuple[int, float | None]:
     """The last replica stays for the grace; without one there is nothing to keep."""
     if count > 0:
         return count, None
     zero_since = now if state.zero_since is None else state.zero_since
     if state.replicas > 0 and now - zero_since < policy.scale_to_zero_grace_s:
-        reasons.append(f"the last replica stays {policy.scale_to_zero_grace_s:g} s after the load has gone")
+        told.append(f"the last replica stays {policy.scale_to_zero_grace_s:g} s after the load has gone")
         return 1, zero_since
     return 0, zero_since
 
 
 def _bounded(
-    count: int, state: ScalingState, policy: AutoscalingPolicy, reasons: tuple[str, ...]
+    count: int, state: ScalingState, policy: AutoscalingPolicy, told: tuple[str, ...]
 ) -> ScalingPlan:
+    bounded, reasons = _inside(count, policy, list(told))
+    return ScalingPlan(replicas=bounded, reasons=tuple(reasons), state=replace(state, replicas=bounded))
+
+
+def _inside(count: int, policy: AutoscalingPolicy, told: list[str]) -> tuple[int, list[str]]:
     bounded = min(max(count, policy.min_replicas), policy.max_replicas)
     if bounded > count:
-        reasons = (*reasons, f"min_replicas is {policy.min_replicas}")
-    elif bounded < count:
-        reasons = (*reasons, f"max_replicas is {policy.max_replicas}")
-    return ScalingPlan(
-        replicas=bounded,
-        reasons=reasons,
-        state=replace(state, replicas=bounded),
-    )
+        return bounded, [*told, f"min_replicas is {policy.min_replicas}"]
+    if bounded < count:
+        return bounded, [*told, f"max_replicas is {policy.max_replicas}"]
+    return bounded, told

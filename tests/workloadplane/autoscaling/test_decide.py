@@ -1,4 +1,4 @@
-"""What the five factors promise."""
+"""What the five factors promise, by Knative's algorithm."""
 
 import math
 from typing import Any
@@ -12,6 +12,7 @@ from workloadplane.autoscaling.history import MAX_SLOTS
 
 def policy(**changes: Any) -> AutoscalingPolicy:
     factors: dict[str, Any] = {
+        "kind": "kpa",
         "min_replicas": 1,
         "max_replicas": 10,
         "autoscaling_window_s": 60.0,

@@ -1,0 +1,264 @@
+"""The predictive policy: what it foresees, what it never does."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workloadplane.autoscaling import (
+    AutoscalingPolicy,
+    LoadHistory,
+    PolicyScaler,
+    Seen,
+    SloSeen,
+    WorkSeen,
+    decide,
+    first_state,
+)
+from workloadplane.autoscaling.forecast import BURST_SLOTS, MAX_PENDING
+from workloadplane.autoscaling.season import SLOTS
+
+STEP_S = 10.0
+
+
+def policy(**changes: Any) -> AutoscalingPolicy:
+    factors: dict[str, Any] = {
+        "min_replicas": 1,
+        "max_replicas": 50,
+        "autoscaling_window_s": 60.0,
+        "scale_down_delay_s": 0.0,
+        "concurrency_target": 8.0,
+    }
+    return AutoscalingPolicy(**{**factors, **changes})
+
+
+def seen(now: float, load: float | None, ready: int, **more: Any) -> Seen:
+    """``load`` in replicas, as work that arrived in the last ten seconds; None: nobody can tell."""
+    work = None if load is None else WorkSeen(arrived_s=load * STEP_S, over_s=STEP_S)
+    concurrency = None if load is None else load * 8.0
+    return Seen(now=now, ready=ready, work=work, concurrency=concurrency, **{"cold_start_s": 120.0, **more})
+
+
+def run(policy: AutoscalingPolicy, loads: Sequence[float | None], *, alive: int = 0) -> list[int]:
+    """Counts decided for loads ten seconds apart, every replica being ready at once."""
+    scaler, count, counts = PolicyScaler(policy, replicas=alive, now=0.0), alive, []
+    for index, load in enumerate(loads):
+        plan = scaler.step(seen(index * STEP_S, load, count))
+        assert plan.reasons
+        count = plan.replicas
+        counts.append(count)
+    return counts
+
+
+def test_a_steady_load_gets_its_replicas_and_little_head_room() -> None:
+    """Once the errors are known to be none, head-room shrinks to nothing."""
+    counts = run(policy(), [9.5] * 2000, alive=10)
+    assert counts[0] >= 10
+    assert counts[-1] == 10
+
+
+def test_a_rise_is_met_before_it_comes() -> None:
+    """A load that climbs by a replica in two minutes has more replicas than load at every moment."""
+    loads = [5.0] * 360 + [5.0 + index / 12.0 for index in range(240)]
+    counts = run(policy(), loads, alive=6)
+    late = [count for count, load in zip(counts[420:], loads[420:], strict=True) if count < load + 0.9]
+    assert not late
+
+
+def test_noise_gets_more_head_room_than_calm() -> None:
+    """Alternating between 4 and 16 wants more than 10 all the time."""
+    noisy = run(policy(), [4.0, 16.0] * 600, alive=10)
+    calm = run(policy(), [10.0] * 1200, alive=10)
+    assert noisy[-1] > calm[-1] + 2
+
+
+def test_a_jump_is_answered_at_once_and_held_for_a_cold_start() -> None:
+    """What jumps is wanted at the next look, and stays as long as it would take to get it back."""
+    counts = run(policy(), [3.0] * 120 + [30.0] * 30 + [3.0] * 60, alive=4)
+    assert counts[125] > 10
+    assert min(counts[150:160]) >= 30
+    assert counts[-1] < 10
+
+
+def test_bursts_that_came_twice_leave_a_floor() -> None:
+    """Between two bursts more is kept than the quiet load needs."""
+    quiet, burst = [1.0] * 60, [12.0] * 3
+    counts = run(policy(), [*quiet, *burst, *quiet, *burst, *quiet, *burst, *quiet], alive=2)
+    assert counts[-1] >= 4
+
+
+def test_misses_of_the_slo_raise_the_head_room_and_their_absence_lowers_it() -> None:
+    """Integral feedback: twenty minutes with 5 % late requests want more than the same with none."""
+
+    def last(outside: float, steps: int) -> float:
+        scaler = PolicyScaler(policy(), replicas=12, now=0.0)
+        for index in range(steps):
+            load = 10.0 + 2.0 * (-1) ** index
+            slo = SloSeen(inside=100.0 - outside, outside=outside)
+            scaler.step(seen(index * STEP_S, load, 12, slo=slo))
+        return scaler.state.predictive.correction
+
+    assert last(5.0, 120) > 1.2
+    assert last(0.0, 120) < 1.0
+
+
+def test_a_queue_asks_for_more_until_it_is_drained() -> None:
+    """Work that waits beyond what is there in time wants replicas of its own."""
+
+    def counted(waiting_s: float) -> int:
+        state = first_state(replicas=5, now=0.0)
+        work = WorkSeen(arrived_s=50.0, over_s=10.0, waiting_s=waiting_s)
+        plan = decide(
+            LoadHistory(window_s=60.0),
+            state,
+            policy(),
+            now=100.0,
+            ready_replicas=5,
+            work=work,
+            cold_start_s=60.0,
+        )
+        return plan.replicas
+
+    assert counted(600.0) >= counted(0.0) + 8
+
+
+def test_without_work_the_requests_at_hand_are_the_load() -> None:
+    """33 requests at hand with a target of 8 are 4.1 replicas' load."""
+    scaler, count = PolicyScaler(policy(), replicas=5, now=0.0), 5
+    for index in range(1500):
+        count = scaler.step(Seen(now=index * STEP_S, ready=count, concurrency=33.0)).replicas
+    assert count == 5
+
+
+def test_the_first_window_never_scales_down() -> None:
+    """A restart with an empty past keeps what was adopted for a window."""
+    assert set(run(policy(min_replicas=0), [0.5] * 6, alive=9)) == {9}
+
+
+def test_idle_goes_to_zero_and_a_request_wakes_at_once() -> None:
+    """After window and grace without load nothing is left; the first load wants one at the next look."""
+    counts = run(policy(min_replicas=0), [2.0] * 60 + [0.0] * 120 + [0.1], alive=3)
+    assert 0 in counts[60:80]
+    assert counts[-2:] == [0, 1]
+
+
+def test_each_further_wake_of_an_hour_stays_longer() -> None:
+    """Wakes in a row keep the replica ever longer, so that nobody pays for a cold start every two minutes."""
+    loads: list[float | None] = []
+    for _ in range(4):
+        loads += [0.2] + [0.0] * 90
+    counts = run(policy(min_replicas=0), loads)
+    stays = [sum(counts[start : start + 91]) for start in range(0, len(loads), 91)]
+    assert stays == sorted(stays)
+    assert stays[-1] > 2 * stays[0]
+
+
+@pytest.mark.parametrize("nonsense", [math.nan, math.inf, -1.0])
+def test_nonsense_is_no_load(nonsense: float) -> None:
+    """Work that is no finite number >= 0 neither scales up nor down."""
+    counts = run(policy(min_replicas=0), [6.0] * 100 + [nonsense] * 100, alive=7)
+    assert len(set(counts[100:])) == 1
+
+
+def test_state_is_bounded_after_weeks() -> None:
+    """What is remembered does not grow with time."""
+    scaler = PolicyScaler(policy(), replicas=5, now=0.0)
+    for index in range(3000):
+        scaler.step(seen(index * 300.0, 5.0 + (index % 7), 5))
+    forecast = scaler.state.predictive.forecast
+    assert len(forecast.pending) <= MAX_PENDING
+    assert len(forecast.bursts) <= BURST_SLOTS
+    assert len(forecast.season.profile) == SLOTS
+    assert len(scaler.state.predictive.wanted) <= policy().max_replicas
+
+
+def test_the_course_of_the_day_is_believed_only_after_days_of_being_right() -> None:
+    """A load that jumps every day at the same time is foreseen from the fourth day on, not before."""
+    scaler = PolicyScaler(policy(), replicas=5, now=0.0)
+    trusted = {}
+    for index in range(6 * 1440):
+        now = index * 60.0
+        hour = now % 86_400.0 / 3600.0
+        scaler.step(seen(now, 15.0 if 8.0 <= hour < 18.0 else 5.0, 20))
+        if index % 1440 == 1439:
+            trusted[index // 1440] = scaler.state.predictive.forecast.season.trusted
+    assert not trusted[0]
+    assert not trusted[1]
+    assert trusted[5]
+
+
+Loads = st.lists(st.one_of(st.none(), st.floats(0, 100), st.floats(allow_nan=True)), min_size=1, max_size=60)
+
+
+@settings(deadline=None)
+@given(loads=Loads, minimum=st.integers(0, 5), extra=st.integers(0, 20), alive=st.integers(0, 40))
+def test_never_outside_the_bounds(loads: list[float | None], minimum: int, extra: int, alive: int) -> None:
+    """Whatever is reported, the count is inside [min_replicas, max_replicas]."""
+    factors = policy(min_replicas=minimum, max_replicas=minimum + extra)
+    assert all(minimum <= count <= minimum + extra for count in run(factors, loads, alive=alive))
+
+
+@settings(deadline=None)
+@given(loads=Loads, alive=st.integers(0, 40), gap=st.integers(1, 100))
+def test_missing_metrics_scale_nothing_down(loads: list[float | None], alive: int, gap: int) -> None:
+    """However long nobody can tell the load, the count stands."""
+    counts = run(policy(min_replicas=0), [*loads, *[None] * gap], alive=alive)
+    assert set(counts[len(loads) :]) == {counts[len(loads) - 1]}
+
+
+@settings(deadline=None)
+@given(
+    loads=st.lists(st.floats(0, 40), min_size=7, max_size=60),
+    ready=st.integers(0, 30),
+    starting=st.integers(1, 20),
+)
+def test_starting_replicas_are_not_cancelled_while_some_are_wanted(
+    loads: list[float], ready: int, starting: int
+) -> None:
+    """The count is at most what is ready, or at least everything that there is."""
+    scaler = PolicyScaler(policy(), replicas=ready + starting, now=0.0)
+    plan = None
+    for index, load in enumerate(loads):
+        plan = scaler.step(seen(index * STEP_S, load, ready, starting=starting))
+    assert plan is not None
+    assert plan.replicas <= max(1, ready) or plan.replicas >= min(50, ready + starting)
+
+
+@settings(deadline=None)
+@given(loads=Loads, alive=st.integers(0, 40))
+def test_the_same_past_decides_the_same(loads: list[float | None], alive: int) -> None:
+    """No clock, no chance: two runs are equal, reasons and state too."""
+    first, second = (PolicyScaler(policy(), replicas=alive, now=0.0) for _ in range(2))
+    for index, load in enumerate(loads):
+        one, other = (scaler.step(seen(index * STEP_S, load, alive)) for scaler in (first, second))
+        assert repr(one) == repr(other)
+
+
+@settings(deadline=None)
+@given(
+    loads=st.lists(st.floats(0, 40), min_size=1, max_size=40), last=st.floats(0, 40), more=st.floats(0, 40)
+)
+def test_more_load_now_never_wants_fewer(loads: list[float], last: float, more: float) -> None:
+    """After the same past a higher load wants at least as many replicas."""
+    scaler = PolicyScaler(policy(min_replicas=0), replicas=5, now=0.0)
+    for index, load in enumerate(loads):
+        scaler.step(seen(index * STEP_S, load, 5))
+    state, now = scaler.state, len(loads) * STEP_S
+    counts = []
+    for load in (last, last + more):
+        what = seen(now, load, 5)
+        plan = decide(
+            LoadHistory(window_s=60.0),
+            replace(state),
+            policy(min_replicas=0),
+            now=now,
+            ready_replicas=5,
+            work=what.work,
+            cold_start_s=120.0,
+        )
+        counts.append(plan.replicas)
+    assert counts[0] <= counts[1]
