@@ -1,0 +1,214 @@
+"""The fluid mode: load as a liquid, in bins, against the scaler that runs in production.
+
+What arrives in a bin joins one queue, in order; the ready replicas drain it, each a replica-second in a second. A
+launch is paid for from its beginning and serves when its cold start is over. The scaler sees what an agent would:
+the requests at hand, the work that arrived and waits, who missed the SLO, and the learned cold start. How long
+each request waited is worked out afterwards, exactly for a liquid: the time at which as much was served as had
+arrived before it.
+
+Two weeks of five-second bins take a scaler's own time and some two seconds.
+"""
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from controlplane.simulation.serving.series import FloatArray, LoadSeries
+from workloadplane.autoscaling import Seen, SloSeen, WorkSeen
+
+#: Where in a bin requests are taken to arrive; each of these points stands for an equal share of them.
+ARRIVAL_POINTS = (0.125, 0.375, 0.625, 0.875)
+
+
+class Counted(Protocol):
+    """An answer with a count of replicas, those that are starting among them."""
+
+    @property
+    def replicas(self) -> int: ...
+
+
+class Scaler(Protocol):
+    """What decides: ``workloadplane.autoscaling.PolicyScaler``, or another policy to compare it with."""
+
+    def step(self, seen: Seen) -> Counted: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What a part of a run comes to."""
+
+    replica_hours: float
+    within_slo: float
+    launches: int
+    hours: float
+
+    @property
+    def launches_per_day(self) -> float:
+        return self.launches / self.hours * 24.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FluidOutcome:
+    """A run, bin by bin: replicas ready and starting, the count wanted, the load in replicas, who was late."""
+
+    series: LoadSeries
+    ready: FloatArray
+    starting: FloatArray
+    wanted: FloatArray
+    launched: FloatArray
+    late: FloatArray
+
+    @property
+    def demand(self) -> FloatArray:
+        """The load that arrived, in replicas."""
+        return self.series.work_s / self.series.bin_s
+
+    @property
+    def replica_hours(self) -> float:
+        return self.figures().replica_hours
+
+    @property
+    def within_slo(self) -> float:
+        """The share of requests that waited no longer than the SLO; 1 if there were none."""
+        return self.figures().within_slo
+
+    @property
+    def launches(self) -> int:
+        return self.figures().launches
+
+    def figures(self, begin_s: float = 0.0, end_s: float | None = None) -> Figures:
+        """The run's figures between two times; all of it if none are given."""
+        bin_s = self.series.bin_s
+        part = slice(round(begin_s / bin_s), None if end_s is None else round(end_s / bin_s))
+        requests = float(self.series.requests[part].sum())
+        return Figures(
+            replica_hours=float((self.ready[part] + self.starting[part]).sum()) * bin_s / 3600.0,
+            within_slo=1.0 - float(self.late[part].sum()) / requests if requests else 1.0,
+            launches=int(self.launched[part].sum()),
+            hours=self.ready[part].size * bin_s / 3600.0,
+        )
+
+
+@dataclass(slots=True)
+class _World:
+    """Replicas and queue as they are now."""
+
+    ready: int
+    queue_s: float = 0.0
+    starting: list[float] = field(default_factory=list)
+
+    def turn_to(self, wanted: int, now: float, cold_start_s: Callable[[], float]) -> int:
+        """Launch or end so that ``wanted`` are there; what was launched last goes first. How many were launched."""
+        lacking = wanted - self.ready - len(self.starting)
+        for _ in range(lacking):
+            heapq.heappush(self.starting, now + cold_start_s())
+        for _ in range(-lacking):
+            if self.starting:
+                self.starting.remove(max(self.starting))
+            elif self.ready:
+                self.ready -= 1
+        heapq.heapify(self.starting)
+        return max(0, lacking)
+
+
+def play(
+    series: LoadSeries,
+    scaler: Scaler,
+    *,
+    cold_start_s: float | Callable[[], float],
+    wait_slo_s: float,
+    decide_every_s: float,
+    first_replicas: int,
+    concurrency_target: float = 1.0,
+    service_s: float = 10.0,
+    learned_cold_start_s: float | None = None,
+    disturbed: Callable[[Seen], Seen] | None = None,
+) -> FluidOutcome:
+    """Play ``series`` against ``scaler``.
+
+    cold_start_s:         seconds of each launch, or a draw of them
+    wait_slo_s:           how long a request may wait for a replica
+    decide_every_s:       rounded to whole bins, at least one
+    first_replicas:       ready at the beginning
+    service_s:            how long a request takes at the concurrency target: what the requests at hand are of
+    learned_cold_start_s: what the scaler is told; ``cold_start_s`` where that is a number
+    disturbed:            what is left of what the scaler sees: metrics that are missing or noisy
+    """
+    draw = cold_start_s if callable(cold_start_s) else _constant(cold_start_s)
+    if learned_cold_start_s is None and not callable(cold_start_s):
+        learned_cold_start_s = cold_start_s
+    bin_s, work, requests = series.bin_s, series.work_s.tolist(), series.requests.tolist()
+    count, every = len(work), max(1, round(decide_every_s / bin_s))
+    world = _World(ready=first_replicas)
+    ready, starting, wanted, launched, served = ([0.0] * count for _ in range(5))
+    told = Seen(now=0.0, ready=first_replicas, cold_start_s=learned_cold_start_s)
+    goal = first_replicas
+    for begin in range(0, count, every):
+        now = begin * bin_s
+        if begin:
+            goal = scaler.step(disturbed(told) if disturbed else told).replicas
+        launched[begin] = world.turn_to(goal, now, draw)
+        end = min(begin + every, count)
+        arrived_s = outside = at_hand = 0.0
+        for i in range(begin, end):
+            while world.starting and world.starting[0] <= i * bin_s:
+                heapq.heappop(world.starting)
+                world.ready += 1
+            before_s, arrives_s = world.queue_s, work[i]
+            done_s = min(before_s + arrives_s, world.ready * bin_s)
+            after_s = world.queue_s = before_s + arrives_s - done_s
+            ready[i], starting[i], wanted[i], served[i] = world.ready, len(world.starting), goal, done_s
+            arrived_s += arrives_s
+            at_hand += done_s / bin_s + after_s / service_s
+            outside += requests[i] * _share_above(before_s, after_s, wait_slo_s * world.ready)
+        seen = sum(requests[begin:end])
+        told = Seen(
+            now=end * bin_s,
+            ready=world.ready,
+            starting=len(world.starting),
+            concurrency=concurrency_target * at_hand / (end - begin),
+            work=WorkSeen(arrived_s=arrived_s, over_s=(end - begin) * bin_s, waiting_s=world.queue_s),
+            slo=SloSeen(inside=seen - outside, outside=outside),
+            cold_start_s=learned_cold_start_s,
+        )
+    late = _late(series, np.array(served), wait_slo_s)
+    return FluidOutcome(
+        series=series,
+        ready=np.array(ready),
+        starting=np.array(starting),
+        wanted=np.array(wanted),
+        launched=np.array(launched),
+        late=late,
+    )
+
+
+def _constant(seconds: float) -> Callable[[], float]:
+    return lambda: seconds
+
+
+def _share_above(begin: float, end: float, bound: float) -> float:
+    """The share of a bin in which a queue that goes straight from ``begin`` to ``end`` is above ``bound``."""
+    if begin <= bound and end <= bound:
+        return 0.0
+    if begin > bound and end > bound:
+        return 1.0
+    return (max(begin, end) - bound) / abs(end - begin)
+
+
+def _late(series: LoadSeries, served_s: FloatArray, wait_slo_s: float) -> FloatArray:
+    """Requests of each bin that waited longer than the SLO."""
+    edges = np.arange(series.work_s.size + 1) * series.bin_s
+    arrived = np.concatenate(([0.0], np.cumsum(series.work_s)))
+    served = np.concatenate(([0.0], np.cumsum(served_s)))
+    queued = np.flatnonzero((arrived - served)[:-1] + (arrived - served)[1:] > 1e-6)
+    late = np.zeros(series.work_s.size)
+    for point in ARRIVAL_POINTS:
+        level = arrived[queued] + point * series.work_s[queued]
+        deadline = edges[queued] + point * series.bin_s + wait_slo_s
+        done = np.interp(deadline, edges, served)
+        beyond = deadline > edges[-1]  # the end of the series judges nobody
+        late[queued] += np.where((done < level - 1e-6) & ~beyond, series.requests[queued], 0.0)
+    return late / len(ARRIVAL_POINTS)
