@@ -1,6 +1,6 @@
 # One command to bring everything up, one to test everything. Needs make and Python 3.11 or newer.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status plane-away test test-fast fuzz chaos faults simulate lint format bench bench-gateway bench-placement openapi lock test-long
+.PHONY: help up down reset status plane-away test test-fast fuzz chaos faults simulate lint format bench bench-gateway bench-placement bench-scaling openapi lock test-long
 
 ENGINE ?=
 VENV := .venv
@@ -73,6 +73,9 @@ bench-gateway: environment  ## Measure the gateway beside its peers (BENCH=--qui
 
 bench-placement: environment  ## Measure placement beside other policies (BENCH=--quick: a few minutes)
 	@$(BIN)/python -m tests.benchmarks.placement $(BENCH)
+
+bench-scaling: environment  ## Measure scaling beside other policies (BENCH=--quick: a few minutes)
+	@$(BIN)/python -m tests.benchmarks.scaling $(BENCH)
 
 openapi: environment  ## Write docs/openapi.yaml from the code
 	@DJANGO_SETTINGS_MODULE=controlplane.settings.test $(BIN)/python manage.py spectacular \

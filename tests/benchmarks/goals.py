@@ -39,6 +39,11 @@ _UNITS = {
     "apply_ms": "apply ms",
     "whole_ms": "all ms",
     "cpu_ms": "CPU ms",
+    "replica_h": "replica-hours",
+    "replica_h_per_day": "replica-hours a day",
+    "within_pct": "inside the SLO %",
+    "launches_per_day": "launches a day",
+    "of_clairvoyant": "of the clairvoyant's",
 }
 
 
@@ -66,6 +71,7 @@ class Row:
     figures: dict[str, Figures] = field(default_factory=dict)
     goals: list[Goal] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def machine() -> dict[str, object]:
@@ -98,6 +104,7 @@ def table(row: Row) -> str:
         for goal in row.goals
     ]
     lines += [f"- failed: {fault}" for fault in row.faults]
+    lines += [f"- {note}" for note in row.notes]
     return "\n".join(lines) + "\n"
 
 

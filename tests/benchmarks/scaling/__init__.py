@@ -1,0 +1,1 @@
+"""Scaling beside other policies, on traces of production."""

@@ -1,0 +1,273 @@
+"""The measures of scaling, with the goals that each is held against."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from controlplane.simulation.serving import Figures as Run
+from controlplane.simulation.serving import LoadSeries
+from controlplane.simulation.serving.clairvoyant import clairvoyant
+from tests.benchmarks.goals import Figures, Goal, Row
+from tests.benchmarks.scaling import traces
+from tests.benchmarks.scaling.disturbances import missing, noisy
+from tests.benchmarks.scaling.kpa_cases import steps_that_differ
+from tests.benchmarks.scaling.policies import CONTENDERS, HPA, KPA, KPA_900, PREDICTIVE, Make, shifted
+from tests.benchmarks.scaling.timing import decide_row
+from tests.benchmarks.scaling.tuning import BISECTIONS, GOAL, World, best_static, tune
+from workloadplane.autoscaling import PredictiveTuning
+
+MODELS = ("m-mid", "m-small")
+COLD_STARTS_S = (60.0, 180.0, 480.0)
+COLUMNS = ("replica_h_per_day", "within_pct", "launches_per_day", "of_clairvoyant")
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured. ``tuned``, ``judged``: days of the trace; ``bounded``: days that are bounded too."""
+
+    data: Path
+    quick: bool
+    tuned: tuple[int, int] = (1, 4)
+    judged: tuple[int, int] = (4, 14)
+    bounded: tuple[int, ...] = (5, 11)
+    models: tuple[str, ...] = MODELS
+    cold_starts_s: tuple[float, ...] = COLD_STARTS_S
+    bisections: int = BISECTIONS
+
+    @classmethod
+    def of(cls, data: Path, *, quick: bool) -> "Extent":
+        if not quick:
+            return cls(data, quick=False)
+        return cls(
+            data,
+            quick=True,
+            tuned=(1, 2),
+            judged=(4, 7),
+            bounded=(5,),
+            models=("m-small",),
+            cold_starts_s=(180.0,),
+            bisections=4,
+        )
+
+
+def kpa_row(extent: Extent) -> list[Row]:
+    """Knative's own cases."""
+    path = extent.data / "misc" / "knative_kpa_cases.json"
+    steps, differing = steps_that_differ(json.loads(path.read_text()))
+    row = Row("kpa", "Knative's own cases", ("steps", "equal"))
+    row.figures["kpa"] = {"steps": steps, "equal": steps - len(differing)}
+    row.goals.append(Goal("steps exact of 48", steps - len(differing), 48, at_least=True))
+    row.faults += differing
+    return [row]
+
+
+def world_of(extent: Extent, model: str, cold_start_s: float, *, steps: bool = False) -> World:
+    series = traces.servegen(extent.data / "servegen", model, bin_s=5.0, seed=SEED, steps=steps)
+    last = extent.judged[1] * traces.DAY_S
+    tuned, judged = (
+        (begin * traces.DAY_S, end * traces.DAY_S) for begin, end in (extent.tuned, extent.judged)
+    )
+    return World(series.between(0.0, last), cold_start_s, tuned, judged)
+
+
+def servegen_rows(extent: Extent) -> Iterator[Row]:
+    """Each model and cold start: every policy, tuned on some days, on the others."""
+    for model in extent.models:
+        for cold_start_s in extent.cold_starts_s:
+            yield _servegen(extent, model, cold_start_s)
+
+
+def _servegen(extent: Extent, model: str, cold_start_s: float) -> Row:
+    world = world_of(extent, model, cold_start_s)
+    row = Row("servegen", f"ServeGen {model}, cold start {cold_start_s:g} s", COLUMNS)
+    hours_on_bounded: dict[str, float] = {}
+    for contender in CONTENDERS:
+        tuned = tune(contender, world, bisections=extent.bisections)
+        outcome = world.run(tuned.make)
+        figures = outcome.figures(*world.judged_on)
+        row.figures[contender.name] = _told(figures)
+        row.notes.append(f"{contender.name}: {tuned.variant}, utilisation {tuned.utilisation:.2f}")
+        hours_on_bounded[contender.name] = sum(
+            outcome.figures(day * traces.DAY_S, (day + 1) * traces.DAY_S).replica_hours
+            for day in extent.bounded
+        )
+    count, static = best_static(world)
+    row.figures[f"best static ({count})"] = _told(static)
+    least_h = _bound_h(world, extent.bounded, cold_start_s)
+    row.figures["clairvoyant bound"] = {
+        "replica_h_per_day": least_h / len(extent.bounded),
+        "of_clairvoyant": 1.0,
+        "within_pct": 100.0 * GOAL,
+    }
+    for name, hours in hours_on_bounded.items():
+        row.figures[name]["of_clairvoyant"] = hours / least_h
+    row.goals += _goals(row.figures)
+    return row
+
+
+def _bound_h(world: World, days: tuple[int, ...], cold_start_s: float) -> float:
+    """The clairvoyant's replica-hours of these days, each on its own."""
+    total = 0.0
+    prices = (0.3, 300.0)
+    for day in days:
+        part = world.series.between(day * traces.DAY_S, (day + 1) * traces.DAY_S)
+        bound = clairvoyant(part, cold_start_s=cold_start_s, slo_attainment=GOAL, prices_s=prices, tries=7)
+        total += bound.replica_hours
+        prices = (bound.price_s / 6.0, bound.price_s * 6.0)
+    return total
+
+
+def _told(figures: Run) -> Figures:
+    return {
+        "replica_h_per_day": figures.replica_hours / figures.hours * 24.0,
+        "within_pct": 100.0 * figures.within_slo,
+        "launches_per_day": figures.launches_per_day,
+    }
+
+
+def _goals(figures: dict[str, Figures]) -> list[Goal]:
+    own, kpa, delayed = (figures[c.name] for c in (PREDICTIVE, KPA, KPA_900))
+    hours = own["replica_h_per_day"]
+    return [
+        Goal("predictive inside the SLO ≥ 99.9 %", own["within_pct"], 99.9, at_least=True),
+        Goal("replica-hours ≤ 0.80 × KPA", hours / kpa["replica_h_per_day"], 0.80),
+        Goal("replica-hours ≤ 0.90 × KPA + 900 s", hours / delayed["replica_h_per_day"], 0.90),
+        Goal("replica-hours ≤ 1.10 × clairvoyant", own["of_clairvoyant"], 1.10),
+        Goal("launches a day ≤ KPA + 900 s", own["launches_per_day"], delayed["launches_per_day"]),
+    ]
+
+
+def steps_row(extent: Extent) -> list[Row]:
+    """Ten-minute steps as they were recorded: the load jumps at every full ten minutes."""
+    model = extent.models[-1]
+    world = world_of(extent, model, 180.0, steps=True)
+    row = Row("steps", f"Steps that nobody can foresee (ServeGen {model}, 180 s)", COLUMNS[:3])
+    for contender in CONTENDERS:
+        tuned = tune(contender, world, bisections=extent.bisections)
+        row.figures[contender.name] = _told(world.run(tuned.make).figures(*world.judged_on))
+        row.notes.append(f"{contender.name}: {tuned.variant}, utilisation {tuned.utilisation:.2f}")
+    own, delayed = row.figures[PREDICTIVE.name], row.figures[KPA_900.name]
+    row.goals += [
+        Goal(
+            "inside the SLO ≥ 0.9 × KPA + 900 s's",
+            own["within_pct"] / delayed["within_pct"],
+            0.9,
+            at_least=True,
+        ),
+        Goal(
+            "replica-hours ≤ 0.85 × KPA + 900 s",
+            own["replica_h_per_day"] / delayed["replica_h_per_day"],
+            0.85,
+        ),
+    ]
+    return [row]
+
+
+def azure_row(extent: Extent) -> list[Row]:
+    """An hour of bursts, seen once before it is judged."""
+    path = extent.data / "azure2023" / "AzureLLMInferenceTrace_code.csv"
+    return [_hour("azure", "Azure 2023 code × 4, cold start 180 s", traces.azure(path, bin_s=1.0, times=4))]
+
+
+def mooncake_row(extent: Extent) -> list[Row]:
+    """An hour of long prompts, seen once before it is judged."""
+    path = extent.data / "mooncake" / "synthetic_trace.jsonl"
+    return [_hour("mooncake", "Mooncake's hour, cold start 180 s", traces.mooncake(path, bin_s=1.0))]
+
+
+def _hour(name: str, title: str, hour: LoadSeries) -> Row:
+    series = traces.twice(hour)
+    world = World(series, 180.0, (0.0, hour.seconds), (hour.seconds, series.seconds))
+    row = Row(name, title, ("replica_h", "within_pct", "launches"))
+    count, static = best_static(world)
+    row.figures[f"best static ({count})"] = _hourly(static)
+    for contender in CONTENDERS:
+        tuned = tune(contender, world)
+        figures = world.run(tuned.make, first_replicas=count).figures(*world.judged_on)
+        row.figures[contender.name] = _hourly(figures)
+        row.notes.append(f"{contender.name}: {tuned.variant}, utilisation {tuned.utilisation:.2f}")
+    own, fixed = row.figures[PREDICTIVE.name], row.figures[f"best static ({count})"]
+    ratio = own["replica_h"] / fixed["replica_h"]
+    if name == "azure":
+        row.goals += [
+            Goal("inside the SLO ≥ 99.9 %", own["within_pct"], 99.9, at_least=True),
+            Goal("replica-hours ≤ 1.35 × best static", ratio, 1.35),
+        ]
+    else:
+        row.goals += [
+            Goal(
+                "inside the SLO ≥ best static's − 0.5 points",
+                own["within_pct"],
+                fixed["within_pct"] - 0.5,
+                at_least=True,
+            ),
+            Goal("replica-hours ≤ 1.0 × best static", ratio, 1.0),
+        ]
+    return row
+
+
+def _hourly(figures: Run) -> Figures:
+    return {
+        "replica_h": figures.replica_hours,
+        "within_pct": 100.0 * figures.within_slo,
+        "launches": figures.launches,
+    }
+
+
+def sensitivity_row(extent: Extent) -> list[Row]:
+    """What happens to the predictive policy when its constants or what it is told are wrong."""
+    model = extent.models[-1]
+    world = world_of(extent, model, 180.0)
+    plain = PredictiveTuning()
+    row = Row("sensitivity", f"Sensitivity of predictive (ServeGen {model}, cold start 180 s)", COLUMNS[:3])
+    cases: dict[str, tuple[Make, dict[str, Any]]] = {"as it comes": (shifted(plain), {})}
+    for factor in (0.5, 2.0):
+        cases[f"horizon (learned cold start) × {factor:g}"] = (
+            shifted(plain),
+            {"learned_cold_start_s": 180.0 * factor},
+        )
+    for utilisation in (0.9, 1.1):
+        cases[f"utilisation {utilisation:g}"] = (shifted(plain, target_utilisation=utilisation), {})
+    for quantile in (0.9, 0.99):
+        cases[f"quantile {quantile:g}"] = (shifted(replace(plain, quantile=quantile)), {})
+    cases["no head-room by the SLO"] = (shifted(plain), {"disturbed": partial(replace, slo=None)})
+    cases["one report in five is missing"] = (shifted(plain), {"disturbed": missing(0.2, SEED)})
+    cases["no reports for 10 minutes of each hour"] = (shifted(plain), {"disturbed": missing(None, SEED)})
+    cases["every report wrong by a factor of e^±0.2"] = (shifted(plain), {"disturbed": noisy(0.2, SEED)})
+    for name, (make, changes) in cases.items():
+        row.figures[name] = _told(world.run(make, **changes).figures(*world.judged_on))
+    return [row]
+
+
+def speed_row(extent: Extent) -> list[Row]:
+    """The fluid mode's own speed: fourteen days of one deployment."""
+    series = traces.servegen(extent.data / "servegen", MODELS[-1], bin_s=5.0, seed=SEED)
+    world = World(series, 180.0, (0.0, series.seconds), (0.0, series.seconds))
+    row = Row("speed", "Fourteen days of one deployment in five-second bins", ("requests", "took_s"))
+    for contender in (KPA, HPA, PREDICTIVE):
+        began_s = time.monotonic()
+        world.run(contender.variants[0].make(0.9))
+        row.figures[contender.name] = {
+            "requests": float(series.requests.sum()),
+            "took_s": time.monotonic() - began_s,
+        }
+    took_s = max(figures["took_s"] for figures in row.figures.values())
+    row.goals.append(Goal("≤ 60 s for each policy", took_s, 60.0))
+    return [row]
+
+
+ROWS: dict[str, Callable[[Extent], Iterable[Row]]] = {
+    "kpa": kpa_row,
+    "servegen": servegen_rows,
+    "steps": steps_row,
+    "azure": azure_row,
+    "mooncake": mooncake_row,
+    "sensitivity": sensitivity_row,
+    "decide": lambda extent: [decide_row()],
+    "speed": speed_row,
+}
