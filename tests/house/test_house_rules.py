@@ -16,6 +16,7 @@ PURE_ROOMS = (
     "controlplane/placement",
     "controlplane/costing",
     "controlplane/failover",
+    "controlplane/procurement",
     "controlplane/simulation",
     "workloadplane/routing",
     "workloadplane/gateway/queueing",
