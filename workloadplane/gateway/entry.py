@@ -5,6 +5,7 @@ turn. Before it is sent it is charged by estimate, and at its end by what it use
 """
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +14,7 @@ from workloadplane.gateway import errors
 from workloadplane.gateway.admission import Caller
 from workloadplane.gateway.body import InferenceBody
 from workloadplane.gateway.errors import Failure
+from workloadplane.gateway.loads import told_request_s
 from workloadplane.gateway.queueing import NoRoom, Place, Ticket
 from workloadplane.gateway.queueing.priority import NAMES, NORMAL, by_name, wished
 from workloadplane.gateway.queueing.rate_limits import Charge, Limited
@@ -37,6 +39,10 @@ _NEVER_S = math.inf
 
 class Held(Protocol):
     """A request that can wait."""
+
+    @property
+    def bound_to(self) -> Hashable | None:
+        """What the replicas that could take it have, and others lack; ``None``: any could."""
 
     def take_turn(self) -> bool:
         """It is its turn: go, if there is anywhere to go. Whether it waits no more."""
@@ -116,6 +122,8 @@ def rate_charge(context: "GatewayContext", inquiry: "Inquiry", now_s: float) -> 
 
 class _Nobody:
     """Holds the place of what has ended."""
+
+    bound_to = None
 
     def take_turn(self) -> bool:
         return True
@@ -206,6 +214,7 @@ class Entry:
             return errors.not_ready_here()
         seats = context.registry.seats(self._deployment_id) if wait.full else 0
         place = Place(self._deployment_id, inquiry.route.project_id, seats, wait.full)
+        self.ticket.is_bound = self.ticket.item.bound_to is not None
         if self._charged:
             self._charged = False
             context.room.give_back(place, self.ticket, now_s)
@@ -227,12 +236,20 @@ class Entry:
     def _join(self, inquiry: "Inquiry", place: Place, wait: Wait, now_s: float) -> Failure | None:
         context = self._context
         service = context.room.service(place.deployment_id)
+        request_s, told_s = service.request_s_mean if service is not None else None, None
+        if request_s is None:
+            revision_ids = {each.revision_id for each in inquiry.route.revisions}
+            request_s = told_s = told_request_s(context.registry.peer_facts.values(), revision_ids)
         # A stream's answer begins with its first token, any other one's when it is complete.
-        answer_s = (service.request_s_mean or 0.0) if service and not inquiry.body.stream else 0.0
-        if self.answer_by_s == _NEVER_S:
-            answer_s = 0.0
+        is_whole = not inquiry.body.stream and self.answer_by_s != _NEVER_S
         join = partial(
-            context.room.join, place, self.ticket, now_s=now_s, until_s=self.until_s, answer_s=answer_s
+            context.room.join,
+            place,
+            self.ticket,
+            now_s=now_s,
+            until_s=self.until_s,
+            answer_s=(request_s or 0.0) if is_whole else 0.0,
+            told_s=told_s,
         )
         joined = join()
         if isinstance(joined, NoRoom) and joined.rule == "deadline" and wait.full:
@@ -242,6 +259,8 @@ class Entry:
                 joined = join(has_seat=True)
         if isinstance(joined, NoRoom):
             context.counters.queue_refusals[place.deployment_id, joined.rule] += 1
+            if not place.ready:
+                context.waiting_traffic(inquiry.route).turn_away()
             return errors.no_room(joined)
         if joined.displaced is not None:
             context.counters.queue_refusals[place.deployment_id, "displaced"] += 1

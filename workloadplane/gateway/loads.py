@@ -1,11 +1,13 @@
 """What this cluster has of every revision, as its gateways tell it to one another and to their peers.
 
 Each process knows what it sends itself; what its siblings send they tell it (``handover``). How fast prompts are
-computed is measured on streams: bytes that no cache was believed to hold, by the time until the first token.
+computed is measured on streams: bytes that no cache was believed to hold, by the time until the first token. How long
+a request takes is what peers say, where nothing is measured here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from math import inf
+from statistics import fmean
 from time import monotonic
 from typing import Protocol
 
@@ -14,7 +16,7 @@ import msgspec
 from workloadplane.gateway.queueing.service import Service
 from workloadplane.gateway.registry import Registry
 from workloadplane.health.outlook import Sighting
-from workloadplane.routing.regions import RevisionLoad, together
+from workloadplane.routing.regions import PeerFacts, RevisionLoad, together
 
 REVISIONS_MAX = 4096
 PEERS_MAX = 1024
@@ -64,6 +66,13 @@ def decoded(told: bytes) -> dict[str, RevisionLoad] | None:
 
 def _are_sane(loads: Mapping[str, RevisionLoad]) -> bool:
     return len(loads) <= REVISIONS_MAX and all(load.is_sane for load in loads.values())
+
+
+def told_request_s(peers: Iterable[PeerFacts], revision_ids: Collection[str]) -> float | None:
+    """How long a request of one of these revisions takes, by what peers have measured; ``None``: nobody has."""
+    loads = (load for peer in peers for name, load in (peer.loads or {}).items() if name in revision_ids)
+    told = [load.request_s for load in loads if load.request_s]
+    return fmean(told) if told else None
 
 
 class Room(Protocol):

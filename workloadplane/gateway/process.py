@@ -32,6 +32,7 @@ from workloadplane.gateway.ejections import Ejections
 from workloadplane.gateway.entry import Held
 from workloadplane.gateway.explain import Explained
 from workloadplane.gateway.handover.neighbours import Neighbours
+from workloadplane.gateway.learned import LearnedFile
 from workloadplane.gateway.ledger import Ledger
 from workloadplane.gateway.limits import Limits
 from workloadplane.gateway.link import AgentLink
@@ -111,6 +112,8 @@ class GatewayProcess:
         )
         self._loop = asyncio.get_running_loop()
         self._context = _context(options, self._loop, self._client_tls, self._wake)
+        self._learned = LearnedFile(options.state_dir, options.process_index)
+        self._context.room.remember(self._learned.read(time.time()))
         self._stop: asyncio.Event | None = None
         self._neighbours = Neighbours(
             options.state_dir,
@@ -189,7 +192,8 @@ class GatewayProcess:
             (_TLS_FILES_S, self._look_at_tls_files),
             (_HELD_RETRY_S, self._context.turns.soon_for_all),
         ]
-        return [asyncio.create_task(self._every(interval_s, act)) for interval_s, act in ticks]
+        timers = [asyncio.create_task(self._every(interval_s, act)) for interval_s, act in ticks]
+        return [*timers, asyncio.create_task(self._keep_learned())]
 
     async def _hear_agent(self, stop: asyncio.Event) -> None:
         """A successor serves what only the agent's word allows (the lease), too: wait for it, but not for ever."""
@@ -209,6 +213,7 @@ class GatewayProcess:
         self._context.pool.close()
         self._close_windows()
         self._flush()
+        self._learned.write(self._context.room.learned(time.time()), time.time())
         try:
             self._context.spool.close(monotonic())
         except OSError as error:
@@ -234,6 +239,13 @@ class GatewayProcess:
                 act()
             except Exception:
                 _log.exception("tick failed")
+
+    async def _keep_learned(self) -> None:
+        """In a thread: requests must not wait for the disk."""
+        while True:
+            await asyncio.sleep(WINDOW_S)
+            now_at = time.time()
+            await asyncio.to_thread(self._learned.write, self._context.room.learned(now_at), now_at)
 
     def _sweep(self) -> None:
         now_s = monotonic()

@@ -65,12 +65,16 @@ class Tally:
 
 @dataclass(slots=True)
 class RevisionTraffic:
-    """One revision of one deployment: what runs now, this window and all before it, by priority."""
+    """One revision of one deployment: what runs now, this window and all before it, by priority.
+
+    turned_away: since the last report, as no replica would have been ready in time: whoever comes again will want one
+    """
 
     deployment_id: str
     revision_id: str
     in_flight: int = 0
     waiting: int = 0
+    turned_away: int = 0
     in_flight_max: int = 0
     waiting_max: int = 0
     window: dict[str, Tally] = field(default_factory=dict)
@@ -89,6 +93,21 @@ class RevisionTraffic:
 
     def end_waiting(self) -> None:
         self.waiting -= 1
+
+    def turn_away(self) -> None:
+        self.turned_away += 1
+
+    def load(self) -> DeploymentLoad | None:
+        """What is at hand, and was turned away since this was asked last; ``None``: nothing."""
+        turned_away, self.turned_away = self.turned_away, 0
+        if not (self.in_flight or self.waiting or turned_away):
+            return None
+        return DeploymentLoad(
+            deployment_id=self.deployment_id,
+            revision_id=self.revision_id,
+            in_flight=self.in_flight,
+            waiting=self.waiting + turned_away,
+        )
 
     def tally(self, priority: str) -> Tally:
         """This window's of requests of one priority."""
@@ -139,16 +158,7 @@ class TrafficBook:
         """What runs and waits now, who is avoided and why, and how peers look, for the agent."""
         return LoadReport(
             gateway_instance=self._spool.gateway_instance,
-            deployments=tuple(
-                DeploymentLoad(
-                    deployment_id=traffic.deployment_id,
-                    revision_id=traffic.revision_id,
-                    in_flight=traffic.in_flight,
-                    waiting=traffic.waiting,
-                )
-                for traffic in self.revisions.values()
-                if traffic.in_flight or traffic.waiting
-            ),
+            deployments=tuple(filter(None, (traffic.load() for traffic in self.revisions.values()))),
             in_flight_by_replica={name: count for name, count in in_flight_by_replica.items() if count},
             ejected=ejected,
             peers=peers,

@@ -10,11 +10,13 @@ meanwhile that it asked for (``PeerStatement.hold_mark``) and that no engine can
 stream that waits. One of whose answer nothing has begun keeps its seat, as that gateway might find a sooner one.
 """
 
+from collections.abc import Hashable
 from time import monotonic
 
 from workloadplane.gateway.answer import KEEP_ALIVE
 from workloadplane.gateway.attempt import Attempt, Inquiry
 from workloadplane.gateway.choosing import NOBODY
+from workloadplane.gateway.modalities import ONLY_TEXT
 from workloadplane.gateway.peers import hold_comment
 from workloadplane.gateway.queueing import Seat
 from workloadplane.gateway.recovering import Recovering
@@ -101,6 +103,14 @@ class Yielding(Recovering):
             self._leave_seat()
             self._stays = True
         return None
+
+    @property
+    def bound_to(self) -> Hashable | None:
+        """The revision that its answer has begun with, its adapter, what it holds beside text; ``None``: nothing."""
+        inquiry = self._inquiry
+        beside_text = inquiry.prompt.modalities - ONLY_TEXT
+        bound_to = self._asked.revision_id, inquiry.adapter, beside_text or None
+        return bound_to if any(bound_to) else None
 
     @property
     def _tokens(self) -> int:

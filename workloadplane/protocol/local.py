@@ -126,7 +126,11 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, tag="acknowledg
 
 
 class DeploymentLoad(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gateway has at hand for one deployment revision; ``waiting`` counts held requests."""
+    """What a gateway has at hand for one deployment revision.
+
+    waiting: requests that are held, and those that were turned away since the last report because no replica would
+             have been ready in time
+    """
 
     deployment_id: str
     revision_id: str

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,8 @@ from tests.support.gateway import (
 )
 from tests.support.tables import api_key, endpoint
 from tests.support.waiting import eventually_async
+from workloadplane.gateway.learned import LearnedFile
+from workloadplane.gateway.queueing import Learned
 from workloadplane.protocol.local import Acknowledgement, EndpointSet, LoadReport, TablePush
 
 CHAT = {"model": "chat", "messages": []}
@@ -106,6 +109,33 @@ def test_holding_is_bounded_by_time_count_and_bytes(tmp_path: Path) -> None:
             assert codes == {"queue_full", "no_replica_ready"}
             records = await running.usage_of(4)
             assert {record.revision_id for record in records} == {"chat-1"}, "else nobody could book them"
+
+    run(scenario())
+
+
+def test_who_would_wait_in_vain_for_a_start_is_told_so_and_still_wakes_the_agent(tmp_path: Path) -> None:
+    """The replica is started for whoever comes again when it was said to: else nobody would ever be served."""
+
+    async def scenario() -> None:
+        state, directory = agent_state(tmp_path / "agent"), tmp_path / "gateway"
+        directory.mkdir()
+        began = Learned(measured_at=time.time(), start_s=60.0)
+        LearnedFile(directory, 0).write({"project-1-chat": began}, time.time())
+        async with (
+            agent(state.directory) as plane,
+            gateway(directory, state) as running,
+            httpx.AsyncClient(base_url=running.url, headers=AUTHORIZED) as client,
+        ):
+            await plane.hears(lambda message: isinstance(message, LoadReport), "the gateway's first report")
+            plane.heard.clear()
+            told = await client.post(URL, json=CHAT, headers={"x-meridian-deadline-ms": "5000"})
+            assert (told.status_code, told.json()["error"]["code"]) == (429, "deadline")
+            assert 40 <= int(told.headers["retry-after"]) <= 56
+            await plane.hears(
+                lambda m: isinstance(m, LoadReport) and any(d.waiting for d in m.deployments),
+                "that somebody would have waited",
+            )
+            await plane.hears(lambda m: isinstance(m, LoadReport) and not m.deployments, "and waits no more")
 
     run(scenario())
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.tables import endpoint
 from workloadplane.gateway.abroad import Abroad
-from workloadplane.gateway.loads import HOLDS_S, Loads, decoded, decoded_word
+from workloadplane.gateway.loads import HOLDS_S, Loads, decoded, decoded_word, told_request_s
 from workloadplane.gateway.queueing.service import Service
 from workloadplane.gateway.regions import _Known
 from workloadplane.gateway.registry import Registry
@@ -49,6 +49,20 @@ def test_a_sibling_counts_until_it_is_silent() -> None:
     both = loads.here(registry(), Room(), monotonic())
     assert both == {"chat-1": RevisionLoad(ready=2, seats=8, in_flight=10, waiting=14)}
     assert loads.here(registry(), Room(), monotonic() + HOLDS_S + 1)["chat-1"] == alone
+
+
+def test_what_peers_measured_is_told_of_the_revisions_asked_for() -> None:
+    """The mean of those that have measured; of another deployment's revisions, or of the silent, nothing."""
+    told = {"chat-1": RevisionLoad(ready=1, request_s=4.0), "other-1": RevisionLoad(ready=1, request_s=99.0)}
+    peers = [
+        *PEERS.values(),
+        PeerFacts("c-uk", "uk", "uk", 9.0, loads=told),
+        PeerFacts("c-fr", "fr", "eu", 9.0, loads={"chat-2": RevisionLoad(ready=1, request_s=2.0)}),
+        PeerFacts("c-de", "de", "eu", 9.0, loads={"chat-1": RevisionLoad(ready=1)}),
+    ]
+    assert told_request_s(peers, {"chat-1", "chat-2"}) == 3.0
+    assert told_request_s(peers, {"chat-3"}) is None
+    assert told_request_s(PEERS.values(), {"chat-1"}) is None
 
 
 def test_speed_is_measured_on_long_prompts_and_forgotten() -> None:

@@ -237,6 +237,26 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) -> Non
     run(scenario())
 
 
+def test_a_gateway_that_was_replaced_refuses_at_once_too(tmp_path: Path) -> None:
+    """It goes by what the one before it had measured, before it has answered anything itself."""
+
+    async def scenario() -> None:
+        seats, state = Seats(), agent_state(tmp_path / "agent")
+        async with full_gateway(tmp_path, state, seats) as running:
+            measured = await ask(running, "measured")
+            await seats.end("measured", taking_s=1.0)
+            await measured
+        async with full_gateway(tmp_path, state, seats) as running:
+            await ask(running, "at work")
+            told = await (await ask(running, "hasty", headers={"x-meridian-deadline-ms": "300"}))
+            assert (told.status_code, told.json()["error"]["code"]) == (429, "deadline")
+            assert 1 <= int(told.headers["retry-after"]) <= 4
+            assert "hasty" not in seats.order
+            await seats.end("at work")
+
+    run(scenario())
+
+
 def test_limits_of_a_key_as_openais_client_sees_them(tmp_path: Path) -> None:
     """Headers on every answer, 429 with OpenAI's body and the time to come again, corrected by what was used."""
 

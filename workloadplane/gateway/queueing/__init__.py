@@ -9,6 +9,7 @@ seconds on a monotonic clock. What waits is opaque, so the same code serves the 
 from workloadplane.gateway.queueing.fair_queue import FairQueue, Ticket
 from workloadplane.gateway.queueing.preemption import Holding, Seat, seat_to_take_back
 from workloadplane.gateway.queueing.priority import HIGH, LOW, NORMAL
+from workloadplane.gateway.queueing.service import Learned
 from workloadplane.gateway.queueing.waiting_room import Bounds, Joined, NoRoom, Place, WaitingRoom
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "FairQueue",
     "Holding",
     "Joined",
+    "Learned",
     "NoRoom",
     "Place",
     "Seat",

@@ -33,6 +33,7 @@ class Ticket(msgspec.Struct, Generic[T], eq=False):
     """One place. ``number`` is its rank by arrival; ``cost`` in weighted tokens, as ``FairQueue`` charges it.
 
     had_seat: it gave it up, or its stream broke: it never makes room for another
+    is_bound: only some of the replicas could take it
     """
 
     item: T
@@ -43,6 +44,7 @@ class Ticket(msgspec.Struct, Generic[T], eq=False):
     number: int = 0
     waits: bool = False
     had_seat: bool = False
+    is_bound: bool = False
 
 
 class _Tenant(Generic[T]):
@@ -115,6 +117,14 @@ class FairQueue(Generic[T]):
         """It waits no more and was not served."""
         if ticket.waits:
             self._remove(ticket)
+
+    def step_aside(self, ticket: Ticket[T]) -> None:
+        """It can't go though it is its turn: others may, until it steps back."""
+        self._remove(ticket)
+
+    def step_back(self, ticket: Ticket[T]) -> None:
+        """It waits again at its old rank, as if it had never been aside."""
+        self._add(ticket, first=True, anew=False)
 
     # Charging
 
@@ -230,15 +240,15 @@ class FairQueue(Generic[T]):
                 return tenant
             heappop(heap)
 
-    def _add(self, ticket: Ticket[T], *, first: bool) -> None:
+    def _add(self, ticket: Ticket[T], *, first: bool, anew: bool = True) -> None:
         tenant = self._tenant(ticket.tenant)
-        if not tenant.waiting:
+        if anew and not tenant.waiting:
             tenant.served = max(tenant.served, self._least())
         priority = ticket.priority
         line = tenant.lines[priority]
         if not line:
             self._active[priority] += 1
-            self._passed[priority] *= bool(self._classes[priority])
+            self._passed[priority] *= not anew or bool(self._classes[priority])
         everybody = self._classes[priority]
         if first:
             _put_back(line, ticket)

@@ -6,13 +6,13 @@ of a lower class or of the tenant that has most waiting, between projects the yo
 """
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from workloadplane.gateway.queueing.fair_queue import FairQueue, Ticket
 from workloadplane.gateway.queueing.preemption import Claim
-from workloadplane.gateway.queueing.service import Service
+from workloadplane.gateway.queueing.service import Learned, Service
 
 RETRY_AFTER_S_MAX = 600
 _RETRY_AFTER_S_UNKNOWN = 10
@@ -58,14 +58,15 @@ class NoRoom:
 
 
 class _Line(Generic[T]):
-    """One deployment's."""
+    """One deployment's. ``unbound``: of those that wait, how many any replica could take."""
 
-    __slots__ = ("project_id", "queue", "service")
+    __slots__ = ("project_id", "queue", "service", "unbound")
 
-    def __init__(self, project_id: str) -> None:
+    def __init__(self, project_id: str, service: Service) -> None:
         self.project_id = project_id
         self.queue: FairQueue[T] = FairQueue()
-        self.service = Service()
+        self.service = service
+        self.unbound = 0
 
 
 class _Held:
@@ -86,6 +87,7 @@ class WaitingRoom(Generic[T]):
         self._lines: dict[str, _Line[T]] = {}
         self._busy: dict[str, _Line[T]] = {}  # where somebody waits
         self._projects: dict[str, _Held] = {}
+        self._remembered: dict[str, Service] = {}  # of deployments that nothing was asked of yet
         self._all = _Held()
 
     def __len__(self) -> int:
@@ -102,6 +104,11 @@ class WaitingRoom(Generic[T]):
 
     def waits(self, deployment_id: str) -> bool:
         return deployment_id in self._busy
+
+    def waits_unbound(self, deployment_id: str) -> bool:
+        """Whether anybody waits there whom any replica could take."""
+        line = self._busy.get(deployment_id)
+        return line is not None and line.unbound > 0
 
     def waiting(self, deployment_id: str) -> int:
         line = self._busy.get(deployment_id)
@@ -122,18 +129,20 @@ class WaitingRoom(Generic[T]):
         now_s: float,
         until_s: float,
         answer_s: float = 0.0,
+        told_s: float | None = None,
         has_seat: bool = False,
     ) -> "Joined[T] | NoRoom":
         """Wait until ``until_s`` at most, if there is a chance and room.
 
         answer_s: what must be left of the time when the turn comes, for the answer
+        told_s:   see ``Service.wait_s``
         has_seat: another one's may be taken back for it, so that it need not wait for one to end
         """
-        line = self._line(place)
-        if not place.ready:
+        line = self._line(place.deployment_id, place.project_id)
+        if not place.ready and not ticket.is_bound:
             line.service.missing(now_s)
         ahead = line.queue.ahead_of(ticket.tenant, ticket.priority)
-        predicted_s = line.service.wait_s(ahead, place.seats, now_s)
+        predicted_s = line.service.wait_s(ahead, place.seats, now_s, told_s)
         late_s = 0.0 if predicted_s is None else now_s + predicted_s + answer_s - until_s
         if late_s > 0 and not has_seat:
             self._tidy(place.deployment_id, line)
@@ -168,8 +177,8 @@ class WaitingRoom(Generic[T]):
 
     def give_back(self, place: Place, ticket: Ticket[T], now_s: float) -> None:
         """It was sent for nothing: it waits again where it was. It has been let in, so bounds are not asked."""
-        line = self._line(place)
-        if not place.ready:
+        line = self._line(place.deployment_id, place.project_id)
+        if not place.ready and not ticket.is_bound:
             line.service.missing(now_s)
         line.queue.give_back(ticket)
         self._note(place.deployment_id, line, ticket, +1)
@@ -178,6 +187,18 @@ class WaitingRoom(Generic[T]):
         """It waits no more and was not sent."""
         if ticket.waits:
             self._drop(self._busy[deployment_id], ticket, deployment_id)
+
+    def step_aside(self, deployment_id: str, ticket: Ticket[T]) -> None:
+        """Its turn has come and it can't go, though others might: they come first until it steps back.
+
+        It holds its place meanwhile. All that steps aside must step back before anything else is done with it.
+        """
+        self._busy[deployment_id].queue.step_aside(ticket)
+
+    def step_back(self, deployment_id: str, ticket: Ticket[T]) -> None:
+        """It waits again where it was."""
+        line = self._busy[deployment_id] = self._lines[deployment_id]
+        line.queue.step_back(ticket)
 
     # Taking seats back
 
@@ -198,9 +219,7 @@ class WaitingRoom(Generic[T]):
 
     def pass_through(self, deployment_id: str, project_id: str, ticket: Ticket[T]) -> None:
         """It is sent at once."""
-        line = self._lines.get(deployment_id)
-        if line is None:
-            line = self._lines[deployment_id] = _Line(project_id)
+        line = self._lines.get(deployment_id) or self._line(deployment_id, project_id)
         line.queue.pass_through(ticket)
 
     def settle(
@@ -228,9 +247,18 @@ class WaitingRoom(Generic[T]):
             line.queue.settle(ticket.tenant, cost)
 
     def service(self, deployment_id: str) -> Service | None:
-        """What is measured there, if anything is."""
+        """What is measured there, or was learned before, if anything is."""
         line = self._lines.get(deployment_id)
-        return line.service if line is not None else None
+        return line.service if line is not None else self._remembered.get(deployment_id)
+
+    def remember(self, learned: Mapping[str, Learned]) -> None:
+        """What an earlier process had learned, by deployment: it counts where nothing is measured yet."""
+        self._remembered |= {name: Service(told) for name, told in learned.items()}
+
+    def learned(self, now_at: float) -> dict[str, Learned]:
+        """By deployment, for a later process. ``now_at``: seconds since 1970."""
+        services = self._remembered | {name: line.service for name, line in self._lines.items()}
+        return {name: service.learned(now_at) for name, service in services.items()}
 
     def forget(self, deployments: Container[str]) -> None:
         """Let go of what was measured for others than these, unless somebody waits there."""
@@ -240,10 +268,11 @@ class WaitingRoom(Generic[T]):
 
     # Inside
 
-    def _line(self, place: Place) -> _Line[T]:
-        line = self._lines.get(place.deployment_id)
+    def _line(self, deployment_id: str, project_id: str) -> _Line[T]:
+        line = self._lines.get(deployment_id)
         if line is None:
-            line = self._lines[place.deployment_id] = _Line(place.project_id)
+            service = self._remembered.pop(deployment_id, None) or Service()
+            line = self._lines[deployment_id] = _Line(project_id, service)
         return line
 
     def _fits(self, project_id: str, ticket: Ticket[T], less: int, less_bytes: int) -> bool:
@@ -301,6 +330,7 @@ class WaitingRoom(Generic[T]):
             each.size_bytes += change * ticket.size_bytes
         if not held.requests:
             del self._projects[line.project_id]
+        line.unbound += 0 if ticket.is_bound else change
         if line.queue:
             self._busy[deployment_id] = line
         else:

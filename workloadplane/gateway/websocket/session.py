@@ -110,6 +110,11 @@ class WebSocketSession:
 
     # The queue's calls
 
+    @property
+    def bound_to(self) -> str:
+        """A replica takes so many sessions, whatever seats it has."""
+        return "sessions"
+
     def take_turn(self) -> bool:
         """It waits and is the next: go, if there is anywhere to go now. Whether it waits no more."""
         step = self._choosing.turn()

@@ -105,6 +105,29 @@ def test_a_higher_class_goes_first_but_lets_no_lower_one_starve() -> None:
         assert max(later - sooner for sooner, later in pairwise(turns)) <= PASSES_MAX + 2
 
 
+def test_who_steps_aside_loses_nothing_by_it() -> None:
+    """Neither its rank, nor its tenant's count, nor how often its class was passed over: else it might starve."""
+    queue: FairQueue[int] = FairQueue()
+    low = [ticket("low", LOW, item=1), ticket("low", LOW, item=2)]
+    for each in low:
+        queue.join(each)
+    for _ in range(PASSES_MAX):
+        queue.join(ticket("high", HIGH))
+        due = queue.peek()
+        assert due is not None
+        assert due.tenant == "high"
+        queue.take(due)
+        served = queue.served("low")
+        for each in low:
+            queue.step_aside(each)
+        for each in reversed(low):
+            queue.step_back(each)
+        assert queue.served("low") == served
+    queue.join(ticket("high", HIGH))
+    assert queue.peek() is low[0], "it was passed over often enough"
+    assert [each.item for each in drained(queue) if each.tenant == "low"] == [1, 2]
+
+
 def test_the_youngest_of_the_lowest_class_makes_room_first() -> None:
     """Then the youngest of the tenant that has most waiting; a higher class never makes room for a lower one."""
     queue: FairQueue[int] = FairQueue()

@@ -9,6 +9,7 @@ from workloadplane.gateway.queueing import (
     NORMAL,
     Bounds,
     Joined,
+    Learned,
     NoRoom,
     Place,
     Ticket,
@@ -84,6 +85,54 @@ def test_the_time_that_a_start_takes_is_learned() -> None:
     assert on.ready
 
 
+def test_a_wait_for_some_of_the_replicas_is_no_start() -> None:
+    """What waits for its revision or its adapter while others are served says nothing of how long a start takes."""
+    rooms = room()
+    rest = ticket("rest")
+    rest.is_bound = True
+    rooms.join(place(seats=0, ready=False), rest, now_s=0, until_s=180)
+    other = ticket("other")
+    rooms.join(place(), other, now_s=50, until_s=180)
+    rooms.take("chat", other, now_s=51)
+    service = rooms.service("chat")
+    assert service is not None
+    assert service.start_s_mean is None
+
+
+def test_what_was_learned_before_counts_from_the_first_request_on() -> None:
+    """It predicts as if measured, gives way to what is measured, and goes on to the next process with its time."""
+    rooms, where, off = room(), place(seats=1), place("asleep", seats=0, ready=False)
+    rooms.remember(
+        {
+            "chat": Learned(measured_at=1000.0, request_s=8.0, output_tokens=40.0),
+            "asleep": Learned(measured_at=900.0, start_s=60.0),
+        }
+    )
+    hasty = rooms.join(where, ticket("hasty"), now_s=0, until_s=5.0)
+    assert hasty == NoRoom("deadline", retry_after_s=3, predicted_s=8.0)
+    assert rooms.join(off, ticket("asleep"), now_s=0, until_s=50.0) == NoRoom("deadline", 10, 60.0)
+    assert rooms.learned(5000.0)["chat"].measured_at == 1000.0
+    measured(3.0, rooms, where)
+    learned = rooms.learned(6000.0)
+    assert learned["chat"] == Learned(measured_at=6000.0, request_s=7.0, output_tokens=34.0)
+    assert learned["asleep"] == Learned(measured_at=900.0, start_s=60.0)
+    for _ in range(50):
+        measured(3.0, rooms, where)
+    service = rooms.service("chat")
+    assert service is not None
+    assert service.request_s_mean is not None
+    assert service.request_s_mean < 3.1
+
+
+def test_what_others_say_counts_where_nothing_is_measured() -> None:
+    """A peer's word refuses the hopeless too; the first measurement of our own outweighs it."""
+    rooms, where = room(), place(seats=1)
+    told = rooms.join(where, ticket("hasty"), now_s=0, until_s=5.0, told_s=8.0)
+    assert told == NoRoom("deadline", retry_after_s=3, predicted_s=8.0)
+    measured(1.0, rooms, where)
+    assert isinstance(rooms.join(where, ticket("in time"), now_s=0, until_s=5.0, told_s=8.0), Joined)
+
+
 def test_one_project_cannot_take_all_places() -> None:
     """Its own bound comes first; in a full room the project with the most gives its youngest for one with less."""
     rooms = room(requests=6, project=4)
@@ -119,7 +168,7 @@ def test_bytes_are_bounded_as_well() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["join", "take", "leave", "give_back"]),
+            st.sampled_from(["join", "take", "leave", "give_back", "aside"]),
             st.integers(0, 3),
             st.integers(0, 2),
             st.integers(1, 40),
@@ -147,6 +196,9 @@ def test_bounds_hold_and_everybody_is_somewhere(steps: list[tuple[str, int, int,
             rooms.take(f"d{number}", due, 0)
             waiting[number].remove(due)
             sent[number].append(due)
+        elif name == "aside" and (due := rooms.peek(f"d{number}")) is not None:
+            rooms.step_aside(f"d{number}", due)
+            rooms.step_back(f"d{number}", due)
         elif name == "leave" and waiting[number]:
             rooms.leave(f"d{number}", waiting[number].pop())
         elif name == "give_back" and sent[number]:
