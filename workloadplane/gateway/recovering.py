@@ -20,21 +20,29 @@ from workloadplane.gateway.evidence import may_send_again, note_lost
 from workloadplane.gateway.resume.resumption import Plan, Resumption
 from workloadplane.gateway.sending import Sending
 from workloadplane.gateway.upstream import ResponseHead
-from workloadplane.routing import Choice, Reasons
+from workloadplane.routing import Choice, Reasons, Wait
 
 _log = structlog.get_logger(__name__)
 _UNREADY_S = 1.0
 _RESENT_MAX = 3
-_RETRIED_STATUSES = frozenset({502, 503})
+#: An error of the replica's own may be the request's doing: it is tried once elsewhere, not on one after the other.
+_RETRIED_STATUSES = frozenset({500, 502, 503})
+_RETRIED_ONCE = 500
+#: Of whoever can't take the rest of an answer now, and may be able to soon.
+_NOT_NOW_STATUSES = frozenset({429, 502, 503})
+_REST_AGAIN_S = 1.0
+_REST_REFUSED = Wait(reasons=("the rest of its answer was refused just now",), full=True)
 
 
 class Recovering(ABC):
     """The part of a relayed request's life that begins when an attempt fails; ``relay`` has the rest.
 
     _asked: what is asked upstream: what the client asks, or the rest of a broken answer to it
+    _again_s: not before then is anybody asked once more for that rest
     """
 
     __slots__ = (
+        "_again_s",
         "_answer",
         "_asked",
         "_context",
@@ -61,6 +69,7 @@ class Recovering(ABC):
         self._resent = 0
         self._failure: Failure | None = None
         self._resumption: Resumption | None = None
+        self._again_s = 0.0
 
     # What ``relay`` does
 
@@ -130,7 +139,10 @@ class Recovering(ABC):
             self._end_attempt("unready")
             self._follow(self._choose(self._tried))
             return True
-        if head.status not in _RETRIED_STATUSES:
+        if self._answer.rewriter is not None and head.status in _NOT_NOW_STATUSES:
+            self._rest_refused(attempt)
+            return True
+        if head.status not in _RETRIED_STATUSES or (head.status == _RETRIED_ONCE and self._resent):
             return False
         choice = self._choose(self._tried | {attempt.name})
         if not isinstance(choice, GOES) or not self._may_resend(choice):
@@ -141,6 +153,16 @@ class Recovering(ABC):
         self._end_attempt("status")
         self._follow(choice)
         return True
+
+    def _rest_refused(self, attempt: Attempt) -> None:
+        """What has begun is worth waiting for: on to another, else it is held until one can, as a request would be."""
+        self._tried |= {attempt.name}
+        self._end_attempt("status")
+        choice = self._choose(self._tried)
+        if not isinstance(choice, GOES):
+            self._again_s = monotonic() + _REST_AGAIN_S
+            choice = _REST_REFUSED
+        self._follow(choice)
 
     def _broken(self, attempt: Attempt, failure: Failure) -> None:
         """The answer broke off in the middle: go on elsewhere, or end honestly."""

@@ -107,8 +107,9 @@ class Relay(TimeLimited):
         context.registry.ejections.budget(deployment_id, self._inquiry.request.began_s).request()
         choice = self._choose(NOBODY)
         goes = isinstance(choice, GOES) and self._inquiry.route_class.counts_usage
-        if goes and context.room.waits(deployment_id):
-            context.turns.soon(deployment_id)
+        turns = context.turns
+        if goes and context.room.waits(deployment_id) and not turns.lets_pass(deployment_id, self.bound_to):
+            turns.soon(deployment_id)
             if isinstance(choice, ToReplica):
                 choice = _BEHIND_OTHERS  # who goes to a peer takes nobody's seat here
         self._follow(choice)
@@ -124,6 +125,8 @@ class Relay(TimeLimited):
             return True
 
     def _take_turn(self) -> bool:
+        if monotonic() < self._again_s:
+            return False
         self._tried = NOBODY
         had_seat = self._entry.ticket.had_seat
         if not had_seat and is_revoked(self._context.registry, self._inquiry.caller, now=time.time()):
@@ -141,6 +144,8 @@ class Relay(TimeLimited):
 
     def spill(self) -> bool:
         """It waits at the line's end: go to another region if that is sooner. Whether it waits no more."""
+        if monotonic() < self._again_s:
+            return False
         choice = self._choose(NOBODY)
         if isinstance(choice, ToPeer):
             self._tried = NOBODY

@@ -189,10 +189,16 @@ def test_a_dead_replica_is_passed_over_and_avoided(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [b"", json_answer(b"busy", "503 Service Unavailable"), b"HTTP/1.1 200 OK\r\ncontent-le", b"junk\r\n\r\n"],
+    [
+        b"",
+        json_answer(b"busy", "503 Service Unavailable"),
+        json_answer(b"its core died", "500 Internal Server Error"),
+        b"HTTP/1.1 200 OK\r\ncontent-le",
+        b"junk\r\n\r\n",
+    ],
 )
 def test_one_retry_on_another_replica_before_the_first_byte(tmp_path: Path, bad: bytes) -> None:
-    """A replica that resets, answers 503 or talks nonsense is replaced once, unseen by the client."""
+    """A replica that resets, answers 503 or 500 or talks nonsense is replaced once, unseen by the client."""
 
     async def scenario() -> None:
         async def script(
@@ -235,6 +241,24 @@ def test_a_request_is_sent_to_four_replicas_at_most(tmp_path: Path) -> None:
                 assert response.status_code == 502
                 assert response.json()["error"]["code"] == "upstream_unreachable"
                 assert sorted(len(engine.received) for engine in engines) == [0, 0, 1, 1, 1, 1]
+
+    run(scenario())
+
+
+def test_an_error_that_two_replicas_make_of_a_request_is_its_answer(tmp_path: Path) -> None:
+    """What the first says may be its own fault; what the next one says too is not asked of all the others."""
+
+    async def scenario() -> None:
+        failed = sends(json_answer(b'{"error":"no"}', "500 Internal Server Error"))
+        async with upstream(failed) as one, upstream(failed) as two, upstream(failed) as three:
+            engines = (one, two, three)
+            state = agent_state(tmp_path / "agent", *(engine.port for engine in engines))
+            async with gateway(tmp_path / "gateway", state) as running, httpx.AsyncClient() as client:
+                response = await client.post(
+                    running.url + "/v1/chat/completions", json=CHAT, headers=AUTHORIZED
+                )
+                assert (response.status_code, response.content) == (500, b'{"error":"no"}')
+                assert sorted(len(engine.received) for engine in engines) == [0, 1, 1]
 
     run(scenario())
 

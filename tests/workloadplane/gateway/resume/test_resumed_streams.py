@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from tests.support.cutting_proxy import Cuts, cutting_proxy
@@ -15,17 +16,23 @@ from tests.support.gateway import (
     SSE_HEAD,
     Received,
     Running,
+    Script,
     agent_state,
     chunk,
     gateway,
+    json_answer,
     run,
     sends,
     upstream,
 )
 from tests.support.simulators import simulator
-from tests.support.tables import revision, route
+from tests.support.tables import endpoint, revision, route
 from tests.support.waiting import eventually_async
+from workloadplane.gateway import recovering
+from workloadplane.gateway.registry import Registry
 from workloadplane.gateway.resume.resumption import Resumption
+from workloadplane.protocol.local import EndpointSet
+from workloadplane.protocol.statefile import write_state
 
 CHAT = {
     "model": "chat",
@@ -212,6 +219,111 @@ def test_what_cannot_be_resumed_ends_with_an_error_event_that_says_why(tmp_path:
                 assert error["code"] == "stream_broken"
                 assert "a tool call" in error["message"]
                 assert len(one.received) + len(two.received) == 1
+
+    run(scenario())
+
+
+def _refuses(status: str, times: int) -> tuple[Script, list[bytes]]:
+    """An engine that dies in mid-stream, and refuses the rest that often; the rests that it was asked for."""
+    asked: list[bytes] = []
+
+    async def script(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if b"continue_final_message" not in received.body:
+            writer.write(SSE_HEAD + _numberless("Hel"))
+            await writer.drain()
+            writer.close()
+            return
+        asked.append(received.body)
+        if len(asked) <= times:
+            writer.write(json_answer(b'{"error":{"message":"busy"}}', status))
+        else:
+            writer.write(SSE_HEAD + _numberless("lo") + chunk(b"data: [DONE]\n\n") + chunk(b""))
+
+    return script, asked
+
+
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "502 Bad Gateway", "503 Service Unavailable"])
+def test_a_rest_that_is_refused_for_now_waits_for_who_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """The only other replica is busy: the stream waits as a held request does, and is one answer, counted once."""
+    monkeypatch.setattr(recovering, "_REST_AGAIN_S", 0.0)
+
+    async def scenario() -> None:
+        script, asked = _refuses(status, 3)
+        async with upstream(script) as one, upstream(script) as two:
+            state = agent_state(tmp_path / "agent", one.port, two.port)
+            async with gateway(tmp_path / "gateway", state) as running:
+                joined = await ask(running, "chat", CHAT)
+                assert text_of(joined) == "Hello"
+                assert joined.count(b": resumed\n") == 1
+                assert b"error" not in joined
+                assert joined.endswith(b"data: [DONE]\n\n")
+                assert len(asked) == 4
+                (record,) = await running.usage_of(1)
+                assert (record.outcome, record.output_tokens) == ("ok", 2)
+                assert not len(running.process._context.room)
+
+    run(scenario())
+
+
+def test_a_rest_that_nobody_takes_ends_with_an_error_event(tmp_path: Path) -> None:
+    """Within the time that a request may be held; it is asked for again and again, but not without a pause."""
+
+    async def scenario() -> None:
+        script, asked = _refuses("503 Service Unavailable", 999)
+        async with upstream(script) as one, upstream(script) as two:
+            state = agent_state(tmp_path / "agent", one.port, two.port)
+            async with gateway(tmp_path / "gateway", state, hold_timeout_s=1.5) as running:
+                broken = await ask(running, "chat", CHAT)
+                assert text_of(broken.split(b"event: error")[0]) == "Hel"
+                error = json.loads(broken.split(b"event: error\ndata: ")[1])["error"]
+                assert error["code"] == "no_replica_ready"
+                assert b"[DONE]" not in broken
+                assert b": resumed" not in broken
+                assert 1 <= len(asked) <= 6
+
+    run(scenario())
+
+
+def test_a_rest_that_waits_for_its_revision_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Its revision's only replica is gone: whoever the other revision can serve is served at once."""
+
+    async def scenario() -> None:
+        script, asked = _refuses("", 0)
+        left: list[Registry] = []
+
+        async def leaves(
+            received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        ) -> None:
+            if not asked and left:
+                left.pop().adopt_endpoints(EndpointSet(endpoint_generation=3, endpoints=(newer,)))
+            await script(received, reader, writer)
+
+        async with upstream(leaves) as old, upstream(sends(json_answer(b'{"choices":[]}'))) as new:
+            newer = endpoint(new.port, replica_id="replica-2", revision_id="chat-2")
+            revisions = (revision(("c-eu",)), revision(("c-eu",), revision_id="chat-2", number=2, weight=0))
+            state = agent_state(tmp_path / "agent", routes=[route(revisions=revisions)])
+            known = EndpointSet(endpoint_generation=2, endpoints=(endpoint(old.port), newer))
+            write_state(state.directory / "endpoints.json", msgspec.json.encode(known))
+            async with gateway(tmp_path / "gateway", state) as running:
+                context = running.process._context
+                left.append(context.registry)
+                rest = asyncio.create_task(ask(running, "chat", CHAT))
+                await eventually_async(lambda: len(context.room) == 1, what="the rest waits")
+                async with httpx.AsyncClient(timeout=25, headers=AUTHORIZED) as client:
+                    for _ in range(3):
+                        answer = await client.post(
+                            running.url + PATHS["chat"], json={**CHAT, "stream": False}
+                        )
+                        assert answer.status_code == 200
+                assert len(new.received) == 3
+                assert not asked
+                back = (endpoint(old.port, replica_id="replica-3"), newer)
+                context.registry.adopt_endpoints(EndpointSet(endpoint_generation=4, endpoints=back))
+                joined = await rest
+                assert text_of(joined) == "Hello"
+                assert joined.count(b": resumed\n") == 1
 
     run(scenario())
 
