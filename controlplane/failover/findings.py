@@ -56,6 +56,7 @@ class ClusterEvidence:
     unheard_s:  since its lease is over, 0 while it runs
     is_deaf:    the control plane can't tell: it did not listen
     gateways:   that its agent has, None where it does not say
+    unkept:     why its disk refuses its agent's state; empty while it does not
     words:      by others whose agents are heard
     """
 
@@ -67,6 +68,7 @@ class ClusterEvidence:
     is_deaf: bool = False
     fenced: bool = False
     gateways: int | None = None
+    unkept: str = ""
     words: tuple[Word, ...] = ()
 
 
@@ -129,7 +131,9 @@ def _cluster(row: ClusterEvidence, policy: JudgementPolicy, *, has_voice: bool) 
     lost_to = sum(word.has_lost for word in words) + (has_voice and unheard)
     health, state, cause = _judged(row, words, lost_to, observers, policy)
     said = [_WORDS[cause]] if cause is not None else []
-    if cause not in ("fenced", "no_gateway"):
+    if cause == "unkept":
+        said.append(row.unkept)
+    elif cause not in ("fenced", "no_gateway"):
         said.append(_told(row, words, lost_to, observers))
     since = [word.state_for_s for word in words if word.has_lost and word.state_for_s is not None]
     return Finding(
@@ -163,6 +167,7 @@ _WORDS: Final[Mapping[Cause, str]] = {
     "cut_off": "cut off from some",
     "fenced": "two agents speak for it: both are fenced",
     "no_gateway": "its agent has no gateway",
+    "unkept": "its agent's disk takes nothing",
     "replicas": "replicas fail",
 }
 
@@ -186,6 +191,8 @@ def _judged(
         return "unknown", "unknown", None
     if row.gateways == 0:
         return "failing", "suspect", "no_gateway"
+    if row.unkept:
+        return "failing", "suspect", "unkept"
     states = {word.state for word in words}
     if states <= {"healthy"}:
         return "sound", "healthy", None

@@ -25,7 +25,7 @@ from workloadplane.protocol.refusal import Refusal
 
 
 def _open_after_s() -> Mapping[Cause, float]:
-    return {"cut_off": 10.0, "no_gateway": 5.0, "replicas": 20.0}
+    return {"cut_off": 10.0, "no_gateway": 5.0, "unkept": 10.0, "replicas": 20.0}
 
 
 @dataclass(frozen=True, kw_only=True)

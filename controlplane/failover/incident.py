@@ -24,6 +24,7 @@ Cause = Literal[
     "cut_off",  # some that watch it have lost it, and no majority
     "fenced",  # two agents speak for it
     "no_gateway",  # its agent has no gateway
+    "unkept",  # its agent's disk takes nothing
     "replicas",  # its replicas fail
 ]
 IncidentState = Literal["open", "recovering", "resolved"]
@@ -44,13 +45,15 @@ TRANSITIONS: Final[dict[tuple[IncidentState, IncidentEvent], IncidentState]] = {
     ("recovering", "settled"): "resolved",
 }
 
-#: Severity by cause: of an error somebody is woken. One that is not heard by the control plane alone may serve on.
+#: Severity by cause: of an error somebody is woken. One that the control plane alone does not hear may serve on, and
+#: one whose disk takes nothing does.
 SEVERITY_BY_CAUSE: Final[dict[Cause, Severity]] = {
     "lost": "error",
     "unheard": "warning",
     "cut_off": "warning",
     "fenced": "error",
     "no_gateway": "error",
+    "unkept": "warning",
     "replicas": "warning",
 }
 

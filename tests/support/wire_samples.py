@@ -346,6 +346,9 @@ SAMPLES |= {
             ),
         ),
     ),
+    "cluster_facts_with_state_unkept": msgspec.structs.replace(
+        _DELTA.facts, state_unkept="No space left on device"
+    ),
     "endpoint_handed_over": msgspec.structs.replace(_ENDPOINT, state="draining", hand_over=True),
     "manifest_issued": tables.Manifest(
         header=msgspec.Raw(b'{"signing_keys":{}}'), entries={"entry-1": "ab" * 32}, issued_at=1790000000.125

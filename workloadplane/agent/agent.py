@@ -90,7 +90,7 @@ class Agent:
         self._tracker = ObservedTracker(0)
         self._conditions: tuple[ObservedCondition, ...] = ()
         self._endpoints = EndpointSet(endpoint_generation=0, endpoints=())
-        self._keeper = Keeper(disk)
+        self._keeper = Keeper(disk, self._tables, on_change=self._observe)
         self._home: Home | None = None
         self._courier: LogCourier | None = None
         self._pass_due = asyncio.Event()
@@ -150,6 +150,8 @@ class Agent:
         adoption = await asyncio.to_thread(self._tables.adopt_updates, response.tables, self.identity)
         for refusal in adoption.refusals:
             _log.warning("table not taken", reason=str(refusal))
+        if self._tables.has_unkept:
+            self._keeper.keep_tables()
         await self._take_epochs(response, keys_changed="keyset" in adoption.changed)
         for kind in adoption.changed:
             if kind in FOR_GATEWAYS:
@@ -168,10 +170,8 @@ class Agent:
 
     async def _keep_identity(self, identity: AgentIdentity) -> None:
         self._identity = identity
-        try:
-            await asyncio.to_thread(self._disk.write_identity, identity)
-        except OSError as error:
-            _log.error("identity can't be kept on the disk", reason=str(error))
+        self._keeper.keep_identity(identity)
+        await asyncio.to_thread(self._keeper.flush)
         self._publish_identity()
 
     async def _take_epochs(self, response: SyncResponse, *, keys_changed: bool) -> None:
@@ -356,6 +356,7 @@ class Agent:
             peers=self._hub.peers(),
             notices=self._notices.notices,
             nodes=self._conductor.nodes(),
+            state_unkept=self._keeper.unkept,
         )
         replicas = tuple(record.observed() for record in self._fleet.records.values())
         if not self._tracker.update(replicas, self._conditions, facts):

@@ -110,7 +110,15 @@ class StateDir:
         return key
 
     def read_identity(self) -> AgentIdentity | None:
-        return self._read("identity.json", AgentIdentity)
+        """None too where it is damaged: then the agent enrols anew, with the same key."""
+        found = self._read("identity.json", AgentIdentity)
+        if found is None and (self.path / "identity.json").exists():
+            _log.error(
+                "the identity is damaged: what runs serves on, and this agent enrols anew, with the same key",
+                file=str(self.path / "identity.json"),
+                remedy="nothing if the token file still holds the token of the last 24 h, else put a new one there",
+            )
+        return found
 
     def write_identity(self, identity: AgentIdentity) -> None:
         self._write("identity.json", identity)

@@ -53,7 +53,11 @@ class Enrolment:
             try:
                 return await self._enrol(await self._token())
             except ControlError as error:
-                _log.warning("not enrolled", reason=str(error))
+                _log.warning(
+                    "not enrolled",
+                    reason=str(error),
+                    remedy=f"if its token is refused, put a new enrolment token into {self._token_file}",
+                )
             failures += 1
             await asyncio.sleep(
                 pause_s(

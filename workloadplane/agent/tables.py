@@ -1,5 +1,11 @@
-"""The tables in force: verified, kept on disk before they are used, never replaced by an older one."""
+"""The tables in force: verified, kept on disk before they are used, never replaced by an older one.
 
+One that the disk refuses is used all the same, for others wait until it is: a hand-over for the cluster that stops
+serving, a client for its key. It is written as soon as the disk takes it (``keep``). An agent that restarts before that
+begins behind it, and is sent it again; what only one cluster may serve hangs on a lease that it then has to renew.
+"""
+
+import threading
 from dataclasses import dataclass
 
 import msgspec
@@ -41,6 +47,8 @@ class Tables:
         self._disk = disk
         self._held: dict[TableKind, Table] = {}
         self._refetch: set[TableKind] = set()
+        self._unkept: set[TableKind] = set()
+        self._writing = threading.Lock()
         self.desired: DesiredState | None = None
 
     @property
@@ -76,22 +84,32 @@ class Tables:
                 _log.warning("table on disk not used", kind=kind, reason=str(refusal))
 
     def adopt_updates(self, updates: dict[str, TableUpdate], identity: AgentIdentity) -> Adoption:
-        """Take what is newer, each table by itself; what is not taken comes back with its reason.
-
-        A table that the disk refuses to keep is not used either: a restart would go back behind it.
-        """
+        """Take what is newer, each table by itself; what is not taken comes back with its reason."""
         changed: list[TableKind] = []
         refusals: list[Refusal] = []
-        for kind in _ADOPTION_ORDER:
-            if kind not in updates:
-                continue
-            before = self._held.get(kind)
-            refusal = self._take(kind, updates[kind], identity, persist=True)
-            if refusal is not None:
-                refusals.append(refusal)
-            elif self._held.get(kind) is not before:
-                changed.append(kind)
+        with self._writing:
+            for kind in _ADOPTION_ORDER:
+                if kind not in updates:
+                    continue
+                before = self._held.get(kind)
+                refusal = self._take(kind, updates[kind], identity, persist=True)
+                if refusal is not None:
+                    refusals.append(refusal)
+                elif self._held.get(kind) is not before:
+                    changed.append(kind)
         return Adoption(changed=tuple(changed), refusals=tuple(refusals))
+
+    @property
+    def has_unkept(self) -> bool:
+        """Whether a table is in force that the disk has refused."""
+        return bool(self._unkept)
+
+    def keep(self) -> None:
+        """Write what the disk has refused. Raises OSError if it still does."""
+        with self._writing:
+            for kind in sorted(self._unkept):
+                self._disk.write_table(kind, self._held[kind])
+                self._unkept.discard(kind)
 
     def signing_keys(self) -> dict[str, bytes]:
         """The keys that the key set in force names; empty while there is none."""
@@ -102,10 +120,12 @@ class Tables:
 
     def forget(self) -> None:
         """Drop all tables: they are another cluster's."""
-        for kind in TABLE_KINDS:
-            self._disk.forget_table(kind)
-        self._held.clear()
-        self.desired = None
+        with self._writing:
+            for kind in TABLE_KINDS:
+                self._disk.forget_table(kind)
+            self._held.clear()
+            self._unkept.clear()
+            self.desired = None
 
     def _take(
         self, kind: TableKind, update: TableUpdate, identity: AgentIdentity, *, persist: bool
@@ -141,18 +161,19 @@ class Tables:
                 remedy="send entries of this wire version",
             )
         if persist:
-            try:
-                self._disk.write_table(kind, table)
-            except OSError as error:
-                return Refusal(
-                    rule="state_kept",
-                    subject=f"table {kind}",
-                    value=str(error),
-                    remedy="make room in the agent's state directory and let it write there",
-                )
+            self._keep(kind, table)
         self._held[kind] = table
         self.desired = desired
         return None
+
+    def _keep(self, kind: TableKind, table: Table) -> None:
+        try:
+            self._disk.write_table(kind, table)
+        except OSError as error:
+            self._unkept.add(kind)
+            _log.warning("table in force is not on the disk", kind=kind, reason=str(error))
+        else:
+            self._unkept.discard(kind)
 
 
 def _decoded(table: Table) -> DesiredState:

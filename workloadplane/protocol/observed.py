@@ -119,6 +119,7 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
                          those that none of them watches are left out
     notices:             capacity that vanishes, until the source of a notice says that it is there again
     nodes:               machines of its pools; of very many, those that hold something first
+    state_unkept:        why its disk refuses the agent's state, which is in force all the same; empty while it does not
     """
 
     agent_version: str
@@ -131,6 +132,7 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
     peers: tuple[PeerStanding, ...] = ()
     notices: tuple[Notice, ...] = ()
     nodes: tuple[ObservedNode, ...] = ()
+    state_unkept: str = ""
 
 
 class ObservedDelta(msgspec.Struct, frozen=True, kw_only=True):

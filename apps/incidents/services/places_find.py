@@ -66,7 +66,8 @@ def _session(cluster: Cluster) -> AgentSession | None:
 
 def _cluster(cluster: Cluster, words: Sequence[Word], now: datetime, *, is_deaf: bool) -> ClusterEvidence:
     session = _session(cluster)
-    gateways = session.facts.get("gateways_connected") if session is not None else None
+    facts = session.facts if session is not None else {}
+    gateways = facts.get("gateways_connected")
     return ClusterEvidence(
         name=cluster.name,
         region=cluster.region.name,
@@ -76,6 +77,7 @@ def _cluster(cluster: Cluster, words: Sequence[Word], now: datetime, *, is_deaf:
         is_deaf=is_deaf,
         fenced=session is not None and session.fenced_at is not None,
         gateways=gateways if isinstance(gateways, int) else None,
+        unkept=str(facts.get("state_unkept") or "")[:80],
         words=tuple(words),
     )
 

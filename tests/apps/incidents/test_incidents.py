@@ -212,6 +212,27 @@ def test_two_that_speak_for_one_cluster_and_a_missing_gateway_are_incidents(worl
     }
 
 
+def test_a_disk_that_takes_nothing_is_told_of(world: FleetWorld) -> None:
+    """By whose agent says so for a while; it serves on, so nobody is woken. It is over when it is well again."""
+    now = timezone.now()
+    watched(world, now)
+    for seconds, reason in (
+        (0, "No space left on device"),
+        (11, "No space left on device"),
+        (13, ""),
+        (74, ""),
+    ):
+        for name in world.clusters:
+            told = reason if name == "us-east" else ""
+            heard(world, name, later(now, seconds), state_unkept=told)
+        incidents_look(now=later(now, seconds))
+    row = Incident.objects.get()
+    assert (str(row), row.cause, row.severity) == ("cluster us-east", "unkept", "warning")
+    opened = row.entries.earliest("event_id")
+    assert opened.message == "cluster us-east: its agent's disk takes nothing, No space left on device"
+    assert row.state == "resolved"
+
+
 def test_what_is_drained_or_retired_is_no_incident(world: FleetWorld) -> None:
     """A retired cluster is no place any more: what was open of it ends."""
     now = timezone.now()

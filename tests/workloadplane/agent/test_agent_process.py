@@ -377,6 +377,31 @@ def test_damaged_state_files_cost_nothing_that_runs(cluster: Cluster) -> None:
     assert len(cluster.replica_pids()) == 1
 
 
+def test_a_damaged_identity_is_made_anew(cluster: Cluster) -> None:
+    """What runs serves on; the agent says in one line what is wrong and what helps, and is itself again by a token."""
+    cluster.want(assignment())
+    agent = cluster.start_agent(hasty=True)
+    (replica,) = cluster.until_ready(1)
+    cluster.until_kept([replica])
+    agent.kill()
+    agent.wait()
+    file = cluster.state_dir / "identity.json"
+    file.write_bytes(file.read_bytes()[:-9])
+
+    cluster.start_agent(hasty=True)
+
+    with cluster.gateway() as gateway:
+        eventually(lambda: gateway.heard_at)
+        assert [e.replica_id for e in gateway.heard_at[0][1].endpoints] == [replica]
+    cluster.until_log("the identity is damaged")
+    cluster.until_log("put a new enrolment token into")
+    cluster.plane.tokens.add("token-2")
+    (cluster.root / "token").write_text("token-2")
+    eventually(lambda: len(cluster.plane.former_instances) == 2, within_s=30, what="it is heard again")
+    assert cluster.until_ready(1) == [replica]
+    assert len(cluster.replica_pids()) == 1
+
+
 def test_a_very_long_state_directory_is_no_obstacle(cluster: Cluster) -> None:
     """A unix socket's name is short; a gateway finds it all the same."""
     cluster.long_name = "a" * 120

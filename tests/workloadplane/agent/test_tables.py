@@ -79,15 +79,26 @@ def test_a_table_is_on_the_disk_before_it_is_in_force(disk: StateDir) -> None:
     assert stranger.held_generations == {}
 
 
-def test_a_table_that_cannot_be_kept_is_not_used(disk: StateDir) -> None:
-    """Else a restart would go back behind it."""
+def test_a_table_that_cannot_be_kept_is_used_and_written_later(disk: StateDir) -> None:
+    """Who waits for it does not wait for the disk; nothing older is taken, and a restart finds it in the end."""
     signer = Signer()
     tables = Tables(disk)
-    (disk.path / "tables").rmdir()
-    assert rules(tables, identity(signer), desired=desired(signer, 3)) == ["state_kept"]
-    assert tables.desired is None
-    (disk.path / "tables").mkdir()
+    assert rules(tables, identity(signer), desired=desired(signer, 1)) == []
+    folder = disk.path / "tables"
+    folder.rename(disk.path / "away")
     assert rules(tables, identity(signer), desired=desired(signer, 3)) == []
+    assert tables.held_generations == {"desired": 3}
+    assert tables.has_unkept
+    assert rules(tables, identity(signer), desired=desired(signer, 2)) == ["generation_rises"]
+    with pytest.raises(OSError, match="tables"):
+        tables.keep()
+
+    (disk.path / "away").rename(folder)
+    tables.keep()
+    assert not tables.has_unkept
+    restarted = Tables(disk)
+    restarted.load(identity(signer))
+    assert restarted.held_generations == {"desired": 3}
 
 
 def test_epoch_and_generation_only_rise(disk: StateDir) -> None:
