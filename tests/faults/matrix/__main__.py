@@ -28,10 +28,8 @@ import uvloop
 from tests.faults.matrix import measures, peers, report
 from tests.faults.matrix.cells import Cell, Matrix, Runner, pairs, singles
 from tests.faults.matrix.clients import CLIENTS, Load
-from tests.faults.matrix.faults import (
-    Fault,
-    Maker,
-    Scene,
+from tests.faults.matrix.faults import Fault, Maker, Scene
+from tests.faults.matrix.faults.processes import (
     kill_control_plane,
     kill_gateway,
     kill_region,

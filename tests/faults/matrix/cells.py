@@ -106,7 +106,7 @@ class Runner:
             self.matrix.left_out.append(" and ".join(maker.__name__ for maker in makers))
             return None
         await asyncio.to_thread(self._world.replicas)  # who runs where
-        scene = Scene(self._world, self._rng, self.pair_home())
+        scene = Scene(self._world, self._rng, self.pair_home(), is_pair=len(makers) > 1)
         for maker in makers:
             scene.taken.append(maker(scene))
         faults = scene.taken
