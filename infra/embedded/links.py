@@ -31,10 +31,10 @@ from typing import Any
 
 from infra.embedded.layout import read_json
 from infra.embedded.ports import HOST
+from infra.embedded.proxy import Proxy, Rules, Way
 
 KINDS = ("latency", "partition-one-way", "partition-two-way")
 _LOOK_EVERY_S = 0.05
-_READ_BYTES = 65536
 _STATEMENT = re.compile(rb"\r\nx-meridian-peer: v1\.([A-Za-z0-9_-]+)\.", re.IGNORECASE)
 
 
@@ -64,123 +64,62 @@ def fault_read(document: Mapping[str, Any], now: float) -> LinkFault:
     return LinkFault(document["kind"], frozenset(document["clusters"]), document["delay_s"])
 
 
-@dataclass
-class _Call:
-    """One connection. ``sender_id``: empty until it has said whose it is."""
+class _Between(Rules):
+    """The ways to one gateway, under the fault that is in force. Who calls is known once it has said so."""
 
-    callee: str
-    sender_id: str = ""
+    def __init__(self, links: Links, callee: str) -> None:
+        self._links, self._callee = links, callee
+
+    def heard(self, way: Way, data: bytes) -> None:
+        """Whose call it is; and whom it is for, by which the ids of all clusters become known."""
+        found = _STATEMENT.search(data) if not way.caller else None
+        if found is None:
+            return
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            told = json.loads(base64.urlsafe_b64decode(found[1] + b"=" * (-len(found[1]) % 4)))
+            way.caller = str(told["sender"])
+            self._links.name_by_id[str(told["audience"])] = self._callee
+
+    def cuts(self, way: Way) -> bool:
+        return self._links.fault.cuts(self._links.name_by_id.get(way.caller, ""), self._callee)
+
+    def delay_s(self, way: Way, *, calls: bool) -> float:
+        return self._links.fault.delays_s(self._links.name_by_id.get(way.caller, ""), self._callee)
 
 
 class Links:
-    """All ways, under one fault."""
+    """All ways, under one fault. ``name_by_id``: clusters that have been called."""
 
     def __init__(self, fault_file: Path) -> None:
         self._fault_file = fault_file
-        self._name_by_id: dict[str, str] = {}
+        self._proxies: list[Proxy] = []
+        self.name_by_id: dict[str, str] = {}
         self.fault = LinkFault()
-        self._changed = asyncio.Event()
-        self._carrying: set[asyncio.Task[None]] = set()
 
-    async def listen(self, callee: str, port: int, target: int) -> asyncio.Server:
-        """Carry what comes to ``port`` to ``target``."""
+    async def listen(self, callee: str, port: int, target: int) -> Proxy:
+        """Carry what comes to ``port`` to ``target``. Raises OSError where that is taken."""
+        proxy = Proxy((HOST, target), _Between(self, callee), port)
+        await proxy.listen()
+        self._proxies.append(proxy)
+        return proxy
 
-        async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101
-            self._carrying.add(task)
-            try:
-                await self._carry(callee, target, reader, writer)
-            except (OSError, asyncio.CancelledError):
-                writer.transport.abort()
-            finally:
-                self._carrying.discard(task)
-
-        return await asyncio.start_server(carry, HOST, port)
-
-    async def end(self) -> None:
+    def close(self) -> None:
         """Break what is still carried."""
-        for task in self._carrying:
-            task.cancel()
-        await asyncio.gather(*self._carrying, return_exceptions=True)
+        for proxy in self._proxies:
+            proxy.close()
 
     def set(self, fault: LinkFault) -> None:
         """From now on this is wrong; who waited for the end of what was looks again."""
         if fault != self.fault:
             self.fault = fault
-            self._changed.set()
-            self._changed = asyncio.Event()
+            for proxy in self._proxies:
+                proxy.changed()
 
     async def look_for_ever(self) -> None:
         """Read the file again and again."""
         while True:
             self.set(fault_read(read_json(self._fault_file), time.time()))
             await asyncio.sleep(_LOOK_EVERY_S)
-
-    async def _carry(
-        self, callee: str, target: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        """Raises OSError where nobody takes it."""
-        far_reader, far_writer = await asyncio.open_connection(HOST, target)
-        call = _Call(callee)
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(call, reader, far_writer, calls=True))
-                group.create_task(self._pump(call, far_reader, writer, calls=False))
-        except* OSError:
-            far_writer.transport.abort()
-            writer.transport.abort()
-        finally:
-            for each in (far_writer, writer):
-                each.close()
-
-    async def _pump(
-        self, call: _Call, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, calls: bool
-    ) -> None:
-        """In order, late by the delay that was in force when they came, and not while the way is cut."""
-        late: asyncio.Queue[tuple[float, bytes | None]] = asyncio.Queue(maxsize=256)
-
-        async def read() -> None:
-            data: bytes | None = b"-"
-            while data:
-                try:
-                    data = await reader.read(_READ_BYTES)
-                except OSError:
-                    data = None
-                if calls and data and not call.sender_id:
-                    self._learn(call, data)
-                delay_s = self.fault.delays_s(self._caller(call), call.callee)
-                await late.put((time.monotonic() + delay_s, data))
-
-        reading = asyncio.create_task(read())
-        try:
-            while True:
-                due_s, data = await late.get()
-                await asyncio.sleep(max(0.0, due_s - time.monotonic()))
-                while self.fault.cuts(self._caller(call), call.callee):
-                    await self._changed.wait()
-                if data is None:
-                    raise ConnectionResetError
-                if not data:
-                    writer.write_eof()
-                    return
-                writer.write(data)
-                await writer.drain()
-        finally:
-            reading.cancel()
-
-    def _learn(self, call: _Call, data: bytes) -> None:
-        """Whose call it is; and whom it is for, by which the ids of all clusters become known."""
-        found = _STATEMENT.search(data)
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            if found is not None:
-                text = found[1]
-                told = json.loads(base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4)))
-                call.sender_id = told["sender"]
-                self._name_by_id[told["audience"]] = call.callee
-
-    def _caller(self, call: _Call) -> str:
-        return self._name_by_id.get(call.sender_id, "")
 
 
 async def _run(options: argparse.Namespace) -> None:
@@ -189,12 +128,11 @@ async def _run(options: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     links = Links(options.fault_file)
     looking = asyncio.create_task(links.look_for_ever())
-    servers = [await links.listen(*way) for way in options.way]
+    for way in options.way:
+        await links.listen(*way)
     await ended.wait()
     looking.cancel()
-    for server in servers:
-        server.close()
-    await links.end()
+    links.close()
 
 
 def _way(text: str) -> tuple[str, int, int]:

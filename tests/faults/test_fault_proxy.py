@@ -47,7 +47,7 @@ def test_what_was_silent_arrives_when_the_way_is_whole_again() -> None:
             assert await _say(proxy.port, b"before") == b"before"
             proxy.cut(None)
             waiting = asyncio.create_task(_say(proxy.port, b"meanwhile"))
-            await eventually_async(lambda: any(way.near.waiting for way in proxy.ways), what="it waits")
+            await eventually_async(lambda: any(way.waits for way in proxy.ways), what="it waits")
             assert not waiting.done()
             proxy.mend()
             assert await waiting == b"meanwhile"

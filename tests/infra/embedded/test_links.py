@@ -40,8 +40,7 @@ class World:
         for name in IDS:
             echo = await asyncio.start_server(self._echo, HOST, 0)
             target = echo.sockets[0].getsockname()[1]
-            server = await self.links.listen(name, 0, target)
-            self.ports[name] = server.sockets[0].getsockname()[1]
+            self.ports[name] = (await self.links.listen(name, 0, target)).port
         for name in IDS:  # who is who is learned from what they say
             await self.ask("eu-west" if name != "eu-west" else "us-east", name)
 
@@ -66,7 +65,7 @@ def run(directory: Path, scenario: Callable[[World], Awaitable[None]]) -> None:
         world = World(directory)
         await world.begin()
         await scenario(world)
-        await world.links.end()
+        world.links.close()
 
     async def bounded() -> None:
         async with asyncio.timeout(60):
