@@ -1,16 +1,19 @@
 """Reading drills and their schedules."""
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from apps.accounts.selectors import project_wanted
 from apps.api.actors import Actor
 from apps.api.problems import not_found
 from apps.drills.models import Drill, DrillSamples, DrillSchedule
-from controlplane.failover import DRILL_OPEN, DrillCourse, DrillLimits, DrillPromise, Sample
+from controlplane.failover import DRILL_OPEN, DrillCourse, DrillFault, DrillLimits, DrillPromise, Sample
+
+#: Of a drill that ended longer ago nothing new is to be seen.
+_LATELY = timedelta(minutes=5)
 
 
 def drills(
@@ -57,6 +60,28 @@ def clusters_withheld(*, organization_id: UUID) -> Mapping[UUID, frozenset[str]]
     for deployment_id, cluster_ids in rows.values_list("deployment_id", "lost_cluster_ids"):
         found[deployment_id] = found.get(deployment_id, frozenset()) | frozenset(cluster_ids)
     return found
+
+
+def faults_lately(
+    *, organization_id: UUID, cluster_names: Mapping[str, str], drill_ids: Collection[UUID], now: datetime
+) -> dict[UUID, DrillFault]:
+    """What drills have broken that are under way or have ended lately, and these; cluster ids get their names."""
+    lately = Q(ended_at=None) | Q(ended_at__gt=now - _LATELY) | Q(pk__in=drill_ids)
+    rows = Drill.objects.filter(
+        lately, organization_id=organization_id, method="faults", injected_at_s__isnull=False
+    )
+    return {
+        row.pk: DrillFault(
+            drill_id=str(row.pk),
+            kind=row.kind,  # type: ignore[arg-type]
+            clusters=frozenset(cluster_names.get(name, "") for name in row.lost_cluster_ids),
+            began_at=row.started_at + timedelta(seconds=row.injected_at_s or 0.0),
+            ended_at=None
+            if row.repaired_at_s is None
+            else row.started_at + timedelta(seconds=row.repaired_at_s),
+        )
+        for row in rows.order_by("started_at", "pk")
+    }
 
 
 def open_drills() -> list[Drill]:

@@ -8,8 +8,9 @@ from django.db.models import Q, Value
 from django.db.models.functions import Now
 
 from apps.accounts.models import Organization, Project
+from apps.drills.models import Drill
 from apps.incidents.record import detected_after_s
-from controlplane.failover import CAUSES, INCIDENT_STATES, PLACE_KINDS
+from controlplane.failover import CAUSES, INCIDENT_STATES, PLACE_KINDS, Place
 
 
 class IncidentWatch(models.Model):
@@ -37,6 +38,7 @@ class Incident(models.Model):
 
     kind, name:    the place that failed; of a replica's it is ``cluster/pool/deployment id``
     parent:        the incident that it is folded under
+    drill:         the one that has brought it about
     members:       ``[kind, name]`` of all places that failed in it
     evidence:      what observers say now; what they said when it was opened is in its first entry
     last_heard_at: when the place last gave a sign of life before it failed; None where it gives none
@@ -56,6 +58,7 @@ class Incident(models.Model):
     parent = models.ForeignKey(
         "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="folded"
     )
+    drill = models.ForeignKey(Drill, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     members = models.JSONField(default=list)
     evidence = models.TextField(blank=True, default="")
     last_heard_at = models.DateTimeField(null=True, blank=True)
@@ -90,7 +93,7 @@ class Incident(models.Model):
         indexes: ClassVar = [models.Index(fields=["organization", "opened_at", "id"])]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}"
+        return str(Place(self.kind, self.name))  # type: ignore[arg-type]
 
     @property
     def detected_after_s(self) -> float | None:

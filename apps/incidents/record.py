@@ -61,6 +61,7 @@ class RecordFacts:
     opened_at: datetime
     resolved_at: datetime | None
     parent: str | None
+    drill: str | None
     members: Sequence[str]
     entries: Sequence[EntryFacts]
     moves: Sequence[MoveFacts]
@@ -108,6 +109,7 @@ def _summary(facts: RecordFacts) -> str:
         f"What failed: {', '.join(facts.members)}." if facts.members else "",
         f"It touched {touched} deployment{'' if touched == 1 else 's'}"
         + (f", {facts.others} of them of other projects." if facts.others else "."),
+        f"It was brought about by drill {facts.drill}." if facts.drill else "",
         f"It was part of {facts.parent}, whose record tells what moved and what it cost."
         if facts.parent
         else "",

@@ -25,7 +25,7 @@ from apps.incidents.models import (
     WebhookDelivery,
 )
 from apps.incidents.record import CostFacts, EntryFacts, MoveFacts, RecordFacts
-from controlplane.failover import PLACE_KINDS
+from controlplane.failover import PLACE_KINDS, Place
 
 SEVERITIES = ("warning", "error")
 
@@ -45,7 +45,7 @@ def incidents(
     found = found if open is None else found.filter(resolved_at__isnull=open)
     found = found if kind is None else found.filter(kind=kind)
     found = found if severity is None else found.filter(severity=severity)
-    return found.select_related("parent").prefetch_related("deployments", "folded")
+    return found.select_related("parent", "drill").prefetch_related("deployments", "folded")
 
 
 def sees_all(actor: Actor) -> bool:
@@ -127,6 +127,7 @@ def record_facts(*, incident: Incident, project_id: UUID | None) -> RecordFacts:
         opened_at=incident.opened_at,
         resolved_at=incident.resolved_at,
         parent=str(incident.parent) if incident.parent else None,
+        drill=str(incident.drill) if incident.drill else None,
         members=members(incident),
         entries=[
             EntryFacts(at=row.at, severity=row.severity, reason=row.reason, message=row.message)
@@ -170,7 +171,7 @@ def members(incident: Incident) -> list[str]:
     named = sorted(
         (order.index(kind), name) for kind, name in incident.members if kind in order and kind != "replica"
     )
-    told = [f"{order[index]} {name}" for index, name in named]
+    told = [str(Place(order[index], name)) for index, name in named]
     replicas = sum(kind == "replica" for kind, _ in incident.members)
     return [*told, f"replicas of {replicas} deployment{'' if replicas == 1 else 's'}"] if replicas else told
 
@@ -193,12 +194,19 @@ def extra_micro_usd(
     )
 
 
-def incidents_open_by_kind() -> dict[tuple[str, str], int]:
-    """(kind, severity) -> incidents that are not resolved and under no other one, for the control plane's metrics."""
-    zero = {(kind, severity): 0 for kind in PLACE_KINDS for severity in SEVERITIES}
-    rows = Incident.objects.filter(resolved_at=None, parent=None).values_list("kind", "severity")
-    counted = rows.annotate(Count("pk")).order_by()
-    return zero | {(kind, severity): count for kind, severity, count in counted}
+def incidents_open_by_kind() -> dict[tuple[str, str, bool], int]:
+    """(kind, severity, is a drill's) -> incidents that are not resolved and under no other one, for metrics."""
+    found: dict[tuple[str, str, bool], int] = {
+        (kind, severity, drilled): 0
+        for kind in PLACE_KINDS
+        for severity in SEVERITIES
+        for drilled in (False, True)
+    }
+    rows = Incident.objects.filter(resolved_at=None, parent=None)
+    counted = rows.values_list("kind", "severity").annotate(Count("pk"), Count("drill")).order_by()
+    for kind, severity, count, drilled in counted:
+        found |= {(kind, severity, False): count - drilled, (kind, severity, True): drilled}
+    return found
 
 
 def incident_ids_open(*, organization_id: UUID) -> dict[tuple[str, str], UUID]:

@@ -7,6 +7,7 @@ from rest_framework import serializers
 from apps.api.actors import Actor
 from apps.api.money import usd
 from apps.api.validation import StrictCharField, StrictSerializer
+from apps.drills.models import Drill
 from apps.incidents import selectors
 from apps.incidents.destinations import URL_CHARS_MAX
 from apps.incidents.models import (
@@ -34,6 +35,11 @@ class IncidentDeploymentSerializer(serializers.Serializer[Any]):
         return usd(row.micro_usd_per_h)
 
 
+class IncidentDrillSerializer(serializers.Serializer[Drill]):
+    id = serializers.UUIDField()
+    title = serializers.CharField(source="__str__")
+
+
 class IncidentSerializer(serializers.Serializer[Incident]):
     id = serializers.UUIDField()
     kind = serializers.ChoiceField(choices=PLACE_KINDS)
@@ -54,6 +60,9 @@ class IncidentSerializer(serializers.Serializer[Incident]):
         allow_null=True, help_text="from the last sign of life until then; null where there was none"
     )
     parent_id = serializers.UUIDField(allow_null=True, help_text="the incident that tells of it")
+    drill = IncidentDrillSerializer(
+        allow_null=True, help_text="the drill that has brought it about; null where none has"
+    )
     folded = serializers.SerializerMethodField(help_text="ids of incidents that this one tells of")
     members = serializers.SerializerMethodField(help_text="all that failed in it")
     deployments = serializers.SerializerMethodField(

@@ -73,9 +73,9 @@ def _asked() -> bytes:
 
 def _incidents(registry: CollectorRegistry) -> None:
     help_text = "Incidents that are not resolved, those that are told of in another one left out"
-    gauge = Gauge("meridian_incidents_open", help_text, ["kind", "severity"], registry=registry)
-    for (kind, severity), count in incidents.incidents_open_by_kind().items():
-        gauge.labels(kind=kind, severity=severity).set(count)
+    gauge = Gauge("meridian_incidents_open", help_text, ["kind", "severity", "drill"], registry=registry)
+    for (kind, severity, drilled), count in incidents.incidents_open_by_kind().items():
+        gauge.labels(kind=kind, severity=severity, drill="yes" if drilled else "no").set(count)
     _by_state(
         registry,
         "meridian_webhook_deliveries",

@@ -8,6 +8,7 @@
 limits)`` what it has shown;
 ``findings(clusters, replicas, policy) -> findings`` how every place is, by all who watch it;
 ``fold(held, suspected, findings, now, policy) -> folded`` which incidents there are: one for each cause;
+``drill_behind(incident, drills)`` which of them a drill has brought about;
 ``losses(incidents, findings, now) -> losses`` whose replicas are to be replaced for them.
 
 Pure: frozen dataclasses in and out, no clock, no randomness, no I/O. Never imports Django, ``apps`` or the rooms that
@@ -50,12 +51,14 @@ from controlplane.failover.drill_report import (
     drill_report,
 )
 from controlplane.failover.drill_schedule import next_window
+from controlplane.failover.drilled import DrillFault, drill_behind, is_drill_still
 from controlplane.failover.findings import (
     ClusterEvidence,
     Finding,
     Health,
     JudgementPolicy,
     PlaceState,
+    PlaneEvidence,
     ReplicaEvidence,
     Word,
     findings,
@@ -64,6 +67,7 @@ from controlplane.failover.folding import Folded, FoldPolicy, fold
 from controlplane.failover.handover import Seat, Standing, Yielding, has_yielded, seat_fenced, seat_settle
 from controlplane.failover.incident import (
     CAUSES,
+    CONTROL_PLANE,
     INCIDENT_STATES,
     PLACE_KINDS,
     Incident,
@@ -79,6 +83,7 @@ from controlplane.failover.silence import Heard, Listening, ListeningPolicy, lis
 
 __all__ = [
     "CAUSES",
+    "CONTROL_PLANE",
     "DRAIN_STATES",
     "DRILL_KINDS",
     "DRILL_METHODS",
@@ -99,6 +104,7 @@ __all__ = [
     "DrainState",
     "DrillCourse",
     "DrillEvent",
+    "DrillFault",
     "DrillKind",
     "DrillLimits",
     "DrillMethod",
@@ -119,6 +125,7 @@ __all__ = [
     "Place",
     "PlaceKind",
     "PlaceState",
+    "PlaneEvidence",
     "Promotion",
     "PromotionPolicy",
     "ReplicaEvidence",
@@ -130,6 +137,7 @@ __all__ = [
     "Yielding",
     "begins_at",
     "drain_step",
+    "drill_behind",
     "drill_report",
     "drill_step",
     "expected_s",
@@ -138,6 +146,7 @@ __all__ = [
     "guard",
     "has_yielded",
     "incident_step",
+    "is_drill_still",
     "listen",
     "losses",
     "next_event",

@@ -6,7 +6,7 @@ says so where others watch; where nobody else does, it waits longer. One that he
 while, distrusts itself: it has no voice. What only one of several has lost is not lost, but worth a look (``cut_off``).
 
 Regions and providers follow from their clusters, pools and replicas from what agents report. What no agent reports now
-is unknown: it is neither failing nor sound.
+is unknown: it is neither failing nor sound. Of itself the control plane can only say afterwards that it was away.
 """
 
 from collections import defaultdict
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from controlplane.failover.incident import Cause, Place
+from controlplane.failover.incident import CONTROL_PLANE, Cause, Place
 
 Health = Literal["failing", "unknown", "returning", "sound"]
 #: As gateways tell it (``workloadplane.health.domain``), and ``unknown`` where nobody does.
@@ -26,10 +26,23 @@ _AWAY: Final = frozenset({"lost", "unheard"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgementPolicy:
-    """Seconds. ``unheard_s``: past the end of its lease; ``alone_s``: the same, where nobody else watches."""
+    """Seconds.
+
+    unheard_s: past the end of its lease; alone_s: the same, where nobody else watches
+    away_s:    without a look of the control plane, which looks every two
+    """
 
     unheard_s: float = 10.0
     alone_s: float = 20.0
+    away_s: float = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaneEvidence:
+    """What the control plane knows of itself. ``unlooked_s``: since it looked last; ``is_deaf``: it is just back."""
+
+    unlooked_s: float
+    is_deaf: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +115,12 @@ class Finding:
 
 
 def findings(
-    clusters: Iterable[ClusterEvidence], replicas: Iterable[ReplicaEvidence], policy: JudgementPolicy
+    clusters: Iterable[ClusterEvidence],
+    replicas: Iterable[ReplicaEvidence],
+    policy: JudgementPolicy,
+    plane: PlaneEvidence | None = None,
 ) -> tuple[Finding, ...]:
-    """Of every place, in their order."""
+    """Of every place, in their order; of the control plane where it has looked before."""
     known = sorted(clusters, key=lambda row: row.name)
     enrolled = [row for row in known if row.heard_s is not None]
     heard_none = len(enrolled) > 1 and all(row.unheard_s > 0 for row in enrolled)
@@ -121,7 +137,30 @@ def findings(
         found.append(_provider(provider, rows))
     heard = {row.name for row in known if row.unheard_s <= 0 and row.heard_s is not None and not row.fenced}
     found += _replicas(replicas, heard)
+    if plane is not None:
+        found.append(_plane(plane, len(heard), len(enrolled), policy))
     return tuple(sorted(found, key=lambda row: row.place))
+
+
+def _plane(plane: PlaneEvidence, heard: int, enrolled: int, policy: JudgementPolicy) -> Finding:
+    """It is away as a whole, or who looks is: web, worker or beat, PostgreSQL or Valkey."""
+    health: Health = "sound"
+    told = "it looks every 2 s"
+    if plane.unlooked_s >= policy.away_s:
+        health = "failing"
+        told = (
+            f"it looked at nothing for {plane.unlooked_s:.0f} s, {heard} of {enrolled} agents are heard now"
+        )
+    elif plane.is_deaf:
+        health, told = "returning", "it is back, and waits for agents to be heard"
+    return Finding(
+        place=CONTROL_PLANE,
+        within=None,
+        health=health,
+        state=_STATE_BY_HEALTH[health],
+        evidence=told,
+        cause="away" if health == "failing" else None,
+    )
 
 
 def _cluster(row: ClusterEvidence, policy: JudgementPolicy, *, has_voice: bool) -> Finding:

@@ -16,7 +16,7 @@ from typing import Final, Literal, get_args
 
 from workloadplane.protocol.refusal import Refusal
 
-PlaceKind = Literal["replica", "pool", "cluster", "region", "provider"]
+PlaceKind = Literal["replica", "pool", "cluster", "region", "provider", "control_plane"]
 Severity = Literal["warning", "error"]
 Cause = Literal[
     "lost",  # a majority of all that watch it has lost it
@@ -25,6 +25,7 @@ Cause = Literal[
     "fenced",  # two agents speak for it
     "no_gateway",  # its agent has no gateway
     "unkept",  # its agent's disk takes nothing
+    "away",  # the control plane looked at nothing for a while
     "replicas",  # its replicas fail
 ]
 IncidentState = Literal["open", "recovering", "resolved"]
@@ -46,7 +47,7 @@ TRANSITIONS: Final[dict[tuple[IncidentState, IncidentEvent], IncidentState]] = {
 }
 
 #: Severity by cause: of an error somebody is woken. One that the control plane alone does not hear may serve on, and
-#: one whose disk takes nothing does.
+#: one whose disk takes nothing does; so did all while the control plane was away, when that can be told.
 SEVERITY_BY_CAUSE: Final[dict[Cause, Severity]] = {
     "lost": "error",
     "unheard": "warning",
@@ -54,19 +55,26 @@ SEVERITY_BY_CAUSE: Final[dict[Cause, Severity]] = {
     "fenced": "error",
     "no_gateway": "error",
     "unkept": "warning",
+    "away": "warning",
     "replicas": "warning",
 }
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """What may fail. ``name``: of a provider, region or cluster, ``cluster/pool``, ``cluster/pool/deployment id``."""
+    """What may fail.
+
+    name: of a provider, region or cluster, ``cluster/pool``, ``cluster/pool/deployment id``, of ``CONTROL_PLANE``
+    """
 
     kind: PlaceKind
     name: str
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}"
+        return self.name if self.kind == "control_plane" else f"{self.kind} {self.name}"
+
+
+CONTROL_PLANE: Final = Place("control_plane", "control plane")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ class PlaceKind(StrEnum):
     CLUSTER = "cluster"
     POOL = "pool"
     REPLICA = "replica"
+    CONTROL_PLANE = "control_plane"
 
 
 def incidents(
@@ -66,16 +67,25 @@ def open_said(client: Client) -> list[str]:
     """One line for each incident that is open and no part of another one."""
     found = [row for row in client.items("incidents", open="true") if row["parent_id"] is None]
     return [
-        f"{row['severity']}: {row['title']} is {row['state']}, {row['evidence']} (`meridian incidents {row['id'][:8]}`)"
+        f"{row['severity']}: {row['title']} is {row['state']}, {row['evidence']}{_drilled(row)}"
+        f" (`meridian incidents {row['id'][:8]}`)"
         for row in found
     ]
 
 
+def _drilled(incident: Document) -> str:
+    drill = incident["drill"]
+    return f"; brought about by drill {drill['title']}" if drill else ""
+
+
 def _list(client: Client, output: Format, *, only_open: bool) -> None:
     columns = ("id", "severity", "state", "title", "cause", "opened_at", "resolved_at", "detected_after_s",
-               "extra_usd", "evidence")  # fmt: skip
+               "extra_usd", "drill", "evidence")  # fmt: skip
     found = client.items("incidents", open="true" if only_open else None)
-    rows = [row for row in found if output is not Format.TABLE or row["parent_id"] is None]
+    rows = list(found)
+    if output is Format.TABLE:
+        told = [row for row in rows if row["parent_id"] is None]
+        rows = [row | {"drill": row["drill"]["title"] if row["drill"] else None} for row in told]
     print_list(rows, columns, output, empty="no incident is open" if only_open else "no incidents")
 
 
@@ -109,7 +119,7 @@ def _head(incident: Document) -> list[str]:
     return [
         f"{incident['title']}: {incident['state']} ({incident['severity']}, {incident['cause']})",
         f"{incident['evidence']}{detected}",
-        f"opened {incident['opened_at']}{ended}",
+        f"opened {incident['opened_at']}{ended}{_drilled(incident)}",
         f"failed: {', '.join(incident['members'])}",
         f"touched: {', '.join(touched) or 'no deployment'}; {incident['extra_usd']} USD more than before it",
     ]

@@ -33,6 +33,7 @@ def incident(**fields: Any) -> dict[str, Any]:
         "resolved_at": None,
         "detected_after_s": 1.62,
         "parent_id": None,
+        "drill": None,
         "members": ["region us-east4", "cluster us-east"],
         "deployments": [{"deployment": "chat", "usd_per_h_before": "2.00", "usd_per_h": "4.00"}],
         "other_deployments": 1,
@@ -75,8 +76,10 @@ def test_incidents_are_listed_without_those_told_of_elsewhere(
 def test_status_names_what_is_open_and_no_part_of_another(server: Callable[[Answers], str]) -> None:
     """One line each, with the command that tells more."""
     child = incident(id=ID.replace("1", "2"), parent_id=ID, title="cluster us-east")
-    with Client(server({"/api/v1/incidents": (200, page(incident(), child))}), "mrd_test") as client:
-        (line,) = open_said(client)
+    drilled = incident(title="cluster eu-west", drill={"id": ID, "title": "lose-region eu-west-1"})
+    with Client(server({"/api/v1/incidents": (200, page(incident(), child, drilled))}), "mrd_test") as client:
+        line, second = open_said(client)
+    assert "; brought about by drill lose-region eu-west-1 (`meridian" in second
     assert line.startswith("error: region us-east4 is open, ejected, lost to 3 of 3 observers")
     assert "`meridian incidents 8b6a7d0e`" in line
 

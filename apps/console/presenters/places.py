@@ -12,7 +12,8 @@ from apps.incidents.services import PlaceShown
 STATE_TONES: Final[Mapping[str, str]] = {
     "healthy": "ok", "suspect": "warn", "ejected": "bad", "probation": "busy", "unknown": "idle",
 }  # fmt: skip
-_TITLES: Final = {"region": "Regions", "cluster": "Clusters", "pool": "Pools", "provider": "Providers"}
+_TITLES: Final = {"region": "Regions", "cluster": "Clusters", "pool": "Pools", "provider": "Providers",
+           "control_plane": "Control plane"}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from apps.telemetry.services.event_record import Severity
 from controlplane.failover import Place
 
 #: What became of an incident -> the event's reason, and the type of the message.
-Turn = Literal["opened", "worse", "reopened", "recovering", "folded", "unfolded", "resolved"]
+Turn = Literal["opened", "worse", "outlived", "reopened", "recovering", "folded", "unfolded", "resolved"]
 _REASONS: Final[dict[Turn, tuple[str, str]]] = {
     "opened": ("IncidentOpened", "incident.opened"),
     "worse": ("IncidentWorse", "incident.updated"),
+    "outlived": ("IncidentOutlivesDrill", "incident.updated"),
     "reopened": ("IncidentReopened", "incident.updated"),
     "recovering": ("IncidentRecovering", "incident.updated"),
     "folded": ("IncidentFolded", "incident.folded"),
@@ -34,7 +35,7 @@ def incident_enter(incident: Incident, turn: Turn, *, now: datetime) -> None:
     deployment_id = deployment_of(incident)
     project_id = project_of(incident)
     severity: Severity = "info"
-    if turn in ("opened", "worse", "reopened", "unfolded"):
+    if turn in ("opened", "worse", "outlived", "reopened", "unfolded"):
         severity = "error" if incident.severity == "error" else "warning"
     event = event_record(
         organization_id=incident.organization_id,
@@ -85,7 +86,7 @@ def project_of(incident: Incident) -> UUID | None:
 def title_of(incident: Incident) -> str:
     """As its readers know the place; a deployment is named only to those who may know it."""
     if incident.kind != "replica":
-        return f"{incident.kind} {incident.name}"
+        return str(incident)
     return f"replicas in {incident.name.rpartition('/')[0]}"
 
 
@@ -95,9 +96,11 @@ def _message(incident: Incident, turn: Turn) -> str:
         return f"{title} is part of {title_of(incident.parent)}: it is told of there"
     if turn == "unfolded":
         return f"{title} is told of by itself again: {incident.evidence}"
+    drilled = f" (brought about by drill {incident.drill})" if incident.drill is not None else ""
     said: dict[Turn, str] = {
-        "opened": f"{title}: {incident.evidence}",
+        "opened": f"{title}: {incident.evidence}{drilled}",
         "worse": f"{title} is worse than it was: {incident.evidence}",
+        "outlived": f"{title} is no drill any more, it fails beyond it: {incident.evidence}",
         "reopened": f"{title} fails again: {incident.evidence}",
         "recovering": f"{title} is coming back: {incident.evidence}",
         "resolved": f"{title} has been sound since {incident.sound_since:%H:%M:%S} UTC; it is over"

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -9,6 +10,7 @@ from uuid import UUID
 from django.db import transaction
 
 from apps.drains.services import losses_take
+from apps.drills import selectors as drills
 from apps.fleet import selectors as fleet
 from apps.incidents.models import Incident, IncidentWatch
 from apps.incidents.services.incident_close import incident_close
@@ -18,7 +20,17 @@ from apps.incidents.services.places_find import Places, places_find
 from apps.placements import selectors as placements
 from apps.placements.services.advisory_lock import advisory_lock
 from apps.telemetry.selectors import event_id_newest
-from controlplane.failover import Finding, FoldPolicy, Place, fold, losses
+from controlplane.failover import (
+    CONTROL_PLANE,
+    DrillFault,
+    Finding,
+    FoldPolicy,
+    Place,
+    drill_behind,
+    fold,
+    is_drill_still,
+    losses,
+)
 from controlplane.failover import Incident as Known
 
 logger = logging.getLogger(__name__)
@@ -48,6 +60,16 @@ def incidents_look(*, now: datetime, folding: FoldPolicy = FOLDING) -> int:
     return steps
 
 
+@dataclass(frozen=True)
+class _Look:
+    """One look at one organization. ``faults``: what drills break, where that is asked for."""
+
+    organization_id: UUID
+    places: Places
+    faults: Mapping[UUID, DrillFault]
+    now: datetime
+
+
 @transaction.atomic
 def _look(organization_id: UUID, now: datetime, folding: FoldPolicy) -> int:
     watch = _watch(organization_id, now)
@@ -55,14 +77,15 @@ def _look(organization_id: UUID, now: datetime, folding: FoldPolicy) -> int:
     rows = {
         place_of(row): row
         for row in Incident.objects.filter(organization_id=organization_id, resolved_at=None).select_related(
-            "parent"
+            "parent", "drill"
         )
     }
     by_id = {row.pk: place for place, row in rows.items()}
     held = [_known(row, by_id) for row in rows.values()]
     suspected = {Place(kind, name): datetime.fromisoformat(since) for kind, name, since in watch.suspected}
     folded = fold(held, suspected, places.findings, now=now, policy=folding)
-    turns = _store(organization_id, rows, folded.incidents, places, now)
+    faults = _faults(organization_id, rows, folded.incidents, places, now)
+    turns = _store(_Look(organization_id, places, faults, now), rows, folded.incidents)
     for incident, turn in turns:
         incident_enter(incident, turn, now=now)
     open_rows = [row for row in rows.values() if row.resolved_at is None]
@@ -75,6 +98,23 @@ def _look(organization_id: UUID, now: datetime, folding: FoldPolicy) -> int:
     watch.looked_at = now
     watch.save()
     return len(turns)
+
+
+def _faults(
+    organization_id: UUID,
+    rows: Mapping[Place, Incident],
+    incidents: Sequence[Known],
+    places: Places,
+    now: datetime,
+) -> Mapping[UUID, DrillFault]:
+    """What drills break, where an incident is new or is a drill's."""
+    marked = {row.drill_id for row in rows.values() if row.drill_id is not None}
+    if not marked and all(known.place in rows for known in incidents):
+        return {}
+    names = {str(cluster_id): name for name, cluster_id in places.cluster_id_by_name.items()}
+    return drills.faults_lately(
+        organization_id=organization_id, cluster_names=names, drill_ids=marked, now=now
+    )
 
 
 def _replace(organization_id: UUID, incidents: Iterable[Known], places: Places, now: datetime) -> None:
@@ -133,27 +173,24 @@ def _known(row: Incident, by_id: Mapping[UUID, Place]) -> Known:
 
 
 def _store(
-    organization_id: UUID,
-    rows: dict[Place, Incident],
-    incidents: Sequence[Known],
-    places: Places,
-    now: datetime,
+    look: _Look, rows: dict[Place, Incident], incidents: Sequence[Known]
 ) -> list[tuple[Incident, Turn]]:
     """Write what changed; ``rows`` gets those that are new. Parents first, so that others can lie under them."""
-    found = {row.place: row for row in places.findings}
+    found = {row.place: row for row in look.places.findings}
     turns: list[tuple[Incident, Turn]] = []
     for known in sorted(incidents, key=lambda row: (row.parent is not None, row.place)):
         row = rows.get(known.place)
         is_new = row is None
         if row is None:
-            row = rows[known.place] = _new(organization_id, known, found[known.place], places, now)
-        before = (row.state, row.severity, row.parent_id)
+            row = rows[known.place] = _new(look, known, found[known.place])
+        before = (row.state, row.severity, row.parent_id, row.drill_id)
         held = _image(row)
         row.parent = rows[known.parent] if known.parent is not None else None
         row.state, row.severity, row.cause = known.state, known.severity, known.cause
         row.since, row.sound_since = known.since, known.sound_since
         row.members = [[place.kind, place.name] for place in sorted(known.members)]
-        row.resolved_at = now if known.state == "resolved" else None
+        row.resolved_at = look.now if known.state == "resolved" else None
+        _mark(look, row, known, is_new=is_new)
         if known.place in found and row.evidence != found[known.place].evidence:
             row.evidence = found[known.place].evidence
         if is_new or _image(row) != held:
@@ -162,15 +199,26 @@ def _store(
     return turns
 
 
+def _mark(look: _Look, row: Incident, known: Known, *, is_new: bool) -> None:
+    """As a drill's, when it is opened; and no more, once the drill is no reason for it."""
+    if is_new:
+        behind = drill_behind(known, look.faults.values())
+        row.drill_id = UUID(behind.drill_id) if behind is not None else None
+    elif row.drill_id is not None:
+        fault = look.faults.get(row.drill_id)
+        if fault is None or not is_drill_still(known, fault, now=look.now):
+            row.drill = None
+
+
 def _image(row: Incident) -> tuple[object, ...]:
     return (
         *(row.state, row.severity, row.cause, row.parent_id, row.since, row.sound_since),
-        *(row.resolved_at, tuple(map(tuple, row.members)), row.evidence),
+        *(row.drill_id, row.resolved_at, tuple(map(tuple, row.members)), row.evidence),
     )
 
 
-def _turns(row: Incident, before: tuple[str, str, UUID | None], *, is_new: bool) -> list[Turn]:
-    state, severity, parent_id = before
+def _turns(row: Incident, before: tuple[str, str, UUID | None, UUID | None], *, is_new: bool) -> list[Turn]:
+    state, severity, parent_id, drill_id = before
     if is_new:
         return ["opened"]
     turns: list[Turn] = []
@@ -178,23 +226,28 @@ def _turns(row: Incident, before: tuple[str, str, UUID | None], *, is_new: bool)
         turns.append("folded" if row.parent_id is not None else "unfolded")
     if row.severity != severity:
         turns.append("worse")
+    if row.drill_id != drill_id:
+        turns.append("outlived")
     if row.state != state:
         by_state: dict[str, Turn] = {"open": "reopened", "recovering": "recovering", "resolved": "resolved"}
         turns.append(by_state[row.state])
     return turns
 
 
-def _new(organization_id: UUID, known: Known, finding: Finding, places: Places, now: datetime) -> Incident:
+def _new(look: _Look, known: Known, finding: Finding) -> Incident:
     """With when it was last heard, and when what was seen of it was enough."""
+    places, now = look.places, look.now
     clusters = [place.name for place in known.members if place.kind == "cluster"]
     heard = [places.heard_at[name] for name in clusters if name in places.heard_at]
     evidence_at = now - timedelta(seconds=finding.for_s) if finding.for_s is not None else now
     last_heard_at = max(heard, default=None)
+    if known.place == CONTROL_PLANE:
+        last_heard_at = places.looked_at
     if last_heard_at is not None and known.cause == "lost" and last_heard_at < now:
         evidence_at = max(evidence_at, last_heard_at)
-    before = placements.plan_generation_at(organization_id=organization_id, moment=evidence_at)
+    before = placements.plan_generation_at(organization_id=look.organization_id, moment=evidence_at)
     return Incident(
-        organization_id=organization_id,
+        organization_id=look.organization_id,
         kind=known.place.kind,
         name=known.place.name,
         state=known.state,
@@ -202,7 +255,7 @@ def _new(organization_id: UUID, known: Known, finding: Finding, places: Places, 
         cause=known.cause,
         members=[],
         evidence=finding.evidence,
-        last_heard_at=last_heard_at if known.cause in ("lost", "unheard") else None,
+        last_heard_at=last_heard_at if known.cause in ("lost", "unheard", "away") else None,
         evidence_at=evidence_at,
         opened_at=now,
         since=known.since,

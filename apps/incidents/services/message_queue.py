@@ -34,16 +34,18 @@ def message_test(*, webhook: Webhook, now: datetime) -> WebhookDelivery:
 def incident_told(incident: Incident) -> dict[str, Any]:
     """What a pager is told: it names no deployment, for a webhook belongs to no project."""
     where = incident.name.rpartition("/")[0] if incident.kind == "replica" else incident.name
+    drill = incident.drill
     return {
         "id": str(incident.pk),
         "kind": incident.kind,
         "name": where,
-        "title": f"replicas in {where}" if incident.kind == "replica" else f"{incident.kind} {where}",
+        "title": f"replicas in {where}" if incident.kind == "replica" else str(incident),
         "state": incident.state,
         "severity": incident.severity,
         "cause": incident.cause,
         "evidence": incident.evidence,
         "parent_id": str(incident.parent_id) if incident.parent_id else None,
+        "drill": {"id": str(drill.pk), "title": str(drill)} if drill is not None else None,
         "opened_at": incident.opened_at.isoformat(),
         "resolved_at": incident.resolved_at.isoformat() if incident.resolved_at else None,
         "detected_after_s": incident.detected_after_s,

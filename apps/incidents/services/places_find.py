@@ -16,7 +16,15 @@ from apps.agents.models import AgentSession, Replica, ReplicaState
 from apps.fleet.models import Cluster
 from apps.incidents.models import IncidentWatch
 from apps.placements.models import Assignment
-from controlplane.failover import ClusterEvidence, Finding, JudgementPolicy, ReplicaEvidence, Word, findings
+from controlplane.failover import (
+    ClusterEvidence,
+    Finding,
+    JudgementPolicy,
+    PlaneEvidence,
+    ReplicaEvidence,
+    Word,
+    findings,
+)
 
 POLICY: Final = JudgementPolicy()
 #: More peers than this no gateway has.
@@ -29,12 +37,14 @@ _FAILING: Final = frozenset({ReplicaState.UNHEALTHY.value, ReplicaState.FAILED.v
 class Places:
     """Findings of all places, and what names in them stand for.
 
-    heard_at: cluster -> when its agent was last heard
+    heard_at:  cluster -> when its agent was last heard
+    looked_at: when somebody looked last
     """
 
     findings: tuple[Finding, ...]
     cluster_id_by_name: Mapping[str, UUID]
     heard_at: Mapping[str, datetime]
+    looked_at: datetime | None
 
 
 def places_find(*, organization_id: UUID, now: datetime) -> Places:
@@ -50,14 +60,21 @@ def places_find(*, organization_id: UUID, now: datetime) -> Places:
     evidence = [_cluster(row, words[str(row.pk)], now, is_deaf=is_deaf) for row in clusters]
     reports = _reports(organization_id, clusters)
     return Places(
-        findings=findings(evidence, reports, POLICY),
+        findings=findings(evidence, reports, POLICY, _plane(watch, now, is_deaf=is_deaf)),
         cluster_id_by_name={row.name: row.pk for row in clusters},
         heard_at={
             row.name: session.last_sync_at
             for row in clusters
             if (session := _session(row)) is not None and session.last_sync_at is not None
         },
+        looked_at=watch.looked_at if watch is not None else None,
     )
+
+
+def _plane(watch: IncidentWatch | None, now: datetime, *, is_deaf: bool) -> PlaneEvidence | None:
+    if watch is None or watch.looked_at is None:
+        return None
+    return PlaneEvidence(unlooked_s=max(0.0, (now - watch.looked_at).total_seconds()), is_deaf=is_deaf)
 
 
 def _session(cluster: Cluster) -> AgentSession | None:

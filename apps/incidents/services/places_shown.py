@@ -53,7 +53,7 @@ def places_shown(*, actor: Actor, now: datetime, kind: str | None = None) -> lis
     return shown
 
 
-_KINDS = ("provider", "region", "cluster", "pool", "replica")
+_KINDS = ("control_plane", "provider", "region", "cluster", "pool", "replica")
 
 
 def _order(row: Finding) -> tuple[int, str]:

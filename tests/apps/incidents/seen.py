@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from apps.agents.models import AgentSession
+from apps.incidents.models import IncidentWatch
 from tests.support.fleet_world import FleetWorld
 
 
@@ -14,7 +15,10 @@ def all_sound(world: FleetWorld, now: datetime) -> None:
 
 
 def heard(world: FleetWorld, name: str, now: datetime, *, lost: tuple[str, ...] = (), **facts: Any) -> None:
-    """One agent calls home, and tells which others its gateways have lost."""
+    """One agent calls home, and tells which others its gateways have lost. Somebody looked a moment before."""
+    IncidentWatch.objects.filter(organization=world.organization, looked_at__lt=now).update(
+        looked_at=now - timedelta(seconds=2)
+    )
     peers = [
         {
             "cluster_id": str(cluster.pk),

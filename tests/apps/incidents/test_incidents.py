@@ -1,7 +1,9 @@
 """Incidents from what agents tell: opened, followed, resolved and written down."""
 
+import json
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.utils import timezone
@@ -11,7 +13,8 @@ from apps.agents.services import agents_reconcile
 from apps.deployments.models import Deployment
 from apps.deployments.services import deployment_create
 from apps.drains.services import drain_start
-from apps.incidents.models import Incident, IncidentRecord, IncidentWatch
+from apps.drills.models import Drill
+from apps.incidents.models import Incident, IncidentRecord, IncidentWatch, Webhook
 from apps.incidents.services import incidents_look, places_find
 from apps.incidents.tasks import incidents_look as incidents_look_task
 from apps.placements.models import PlacementClock, PlacementPlan
@@ -56,6 +59,11 @@ def watched(world: FleetWorld, now: datetime) -> None:
 
 def later(now: datetime, seconds: float) -> datetime:
     return now + timedelta(seconds=seconds)
+
+
+def places_failing(world: FleetWorld) -> list[str]:
+    """Of which there is an incident."""
+    return sorted(map(str, Incident.objects.filter(organization=world.organization)))
 
 
 def only() -> Incident:
@@ -188,12 +196,12 @@ def test_an_agent_that_is_not_heard_is_a_warning_while_its_gateways_answer(world
     all_sound(other, an_hour_ago)
     incidents_look(now=an_hour_ago)
     incidents_look(now=now)
-    assert not Incident.objects.filter(organization=other.organization).exists()
+    assert places_failing(other) == ["control plane"]
     incidents_look(now=later(now, 2))
-    assert not Incident.objects.filter(organization=other.organization).exists()
+    assert places_failing(other) == ["control plane"]
     for seconds in (5, 9, 13, 17):
         incidents_look(now=later(now, seconds))
-    assert Incident.objects.filter(organization=other.organization).exists(), "nobody came back"
+    assert len(places_failing(other)) > 1, "nobody came back"
 
 
 def test_two_that_speak_for_one_cluster_and_a_missing_gateway_are_incidents(world: FleetWorld) -> None:
@@ -231,6 +239,81 @@ def test_a_disk_that_takes_nothing_is_told_of(world: FleetWorld) -> None:
     opened = row.entries.earliest("event_id")
     assert opened.message == "cluster us-east: its agent's disk takes nothing, No space left on device"
     assert row.state == "resolved"
+
+
+def test_a_control_plane_that_was_away_says_so_when_it_is_back(world: FleetWorld) -> None:
+    """From when it looked last until now; nobody is blamed meanwhile, and it is over once it has looked for a while."""
+    now = timezone.now()
+    watched(world, now)
+    back = later(now, 40)
+    incidents_look(now=back)
+    row = only()
+    assert (str(row), row.cause, row.severity, row.state) == ("control plane", "away", "warning", "open")
+    assert row.evidence == "it looked at nothing for 44 s, 0 of 3 agents are heard now"
+    assert row.detected_after_s == 44.0
+    for seconds in (2, 10, 20, 81):
+        all_sound(world, later(back, seconds))
+        incidents_look(now=later(back, seconds))
+    row = only()
+    assert (row.state, row.deployments.count(), row.members) == (
+        "resolved",
+        0,
+        [["control_plane", "control plane"]],
+    )
+    assert reasons() == ["IncidentOpened", "IncidentRecovering", "IncidentResolved"]
+    assert "control plane" in IncidentRecord.objects.get(project=None).markdown
+
+
+def drill_of(world: FleetWorld, name: str, **fields: Any) -> Drill:
+    """By faults, of the region of this cluster, injected just before ``started_at`` and a second."""
+    values: dict[str, Any] = {
+        "kind": "lose-region", "target": "us-east4", "method": "faults", "driver": "client", "state": "during",
+        "deployment_id": uuid4(), "deployment": "chat", "created_by": "tests", "plan_generation": 0,
+        "blast": {}, "promise": {}, "limits": {}, "fault_s": 20.0, "injected_at_s": 1.0,
+        "lost_cluster_ids": [str(world.clusters[name].pk)],
+    }  # fmt: skip
+    started_at = fields.pop("started_at")
+    return Drill.objects.create(
+        organization=world.organization,
+        project=world.project,
+        started_at=started_at,
+        deadline_at=later(started_at, 300),
+        **(values | fields),
+    )
+
+
+def test_what_a_drill_brings_about_is_marked_until_it_is_more_than_that(world: FleetWorld) -> None:
+    """The pager learns of it with the message; what still fails a minute after the fault is a drill no more."""
+    now = timezone.now()
+    watched(world, now)
+    webhook = Webhook.objects.create(
+        organization=world.organization,
+        url="https://x.example",
+        salt=b"s",
+        secret_sha256=b"h",
+        created_by="t",
+    )
+    drill = drill_of(world, "us-east", started_at=later(now, -4))
+    died(world, "us-east", now, heard_ago_s=3)
+    incidents_look(now=now)
+    assert only().drill == drill
+    told = json.loads(webhook.deliveries.latest("created_at").body)["data"]
+    assert told["drill"] == {"id": str(drill.pk), "title": "lose-region us-east4"}
+    assert (
+        "(brought about by drill lose-region us-east4)" in Event.objects.get(reason="IncidentOpened").message
+    )
+
+    Drill.objects.update(state="after", repaired_at_s=24.0)
+    for seconds in (70, 79):
+        died(world, "us-east", later(now, seconds), heard_ago_s=3 + seconds)
+        incidents_look(now=later(now, seconds))
+    assert only().drill == drill
+    died(world, "us-east", later(now, 82), heard_ago_s=85)
+    incidents_look(now=later(now, 82))
+    assert only().drill is None
+    assert reasons()[-1] == "IncidentOutlivesDrill"
+    told = json.loads(webhook.deliveries.latest("created_at").body)
+    assert (told["type"], told["data"]["drill"]) == ("incident.updated", None)
 
 
 def test_what_is_drained_or_retired_is_no_incident(world: FleetWorld) -> None:

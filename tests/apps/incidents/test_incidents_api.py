@@ -181,7 +181,7 @@ def test_open_incidents_are_counted_for_the_pager(world: FleetWorld, rf: object)
     incident(world, kind="cluster", name="eu-west", severity="warning", cause="unheard")
     request = rf.get("/metrics")  # type: ignore[attr-defined]
     text = metrics(request).content.decode()
-    assert 'meridian_incidents_open{kind="provider",severity="error"} 1.0' in text
-    assert 'meridian_incidents_open{kind="region",severity="error"} 0.0' in text
-    assert 'meridian_incidents_open{kind="cluster",severity="warning"} 1.0' in text
+    assert 'meridian_incidents_open{drill="no",kind="provider",severity="error"} 1.0' in text
+    assert 'meridian_incidents_open{drill="no",kind="region",severity="error"} 0.0' in text
+    assert 'meridian_incidents_open{drill="no",kind="cluster",severity="warning"} 1.0' in text
     assert 'meridian_webhook_deliveries{state="abandoned"} 0.0' in text
