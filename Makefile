@@ -43,7 +43,7 @@ chaos: environment  ## Kill gateways, replicas and the agent at random under loa
 	@$(BIN)/python -m tests.faults $(CHAOS_S)
 
 FAULTS ?=
-faults: environment  ## Break parts of a running system under load, and tell what clients notice (FAULTS=--quick)
+faults: environment  ## Break parts of a running system under load, and tell what clients notice (FAULTS=--quick; a quarter of an hour)
 	@$(BIN)/python -m tests.faults.matrix $(FAULTS)
 
 SCHEDULES ?= 100000

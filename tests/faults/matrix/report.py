@@ -40,6 +40,7 @@ def cell_row(cell: Cell) -> str:
         seen.failed_first,
         last,
         seen.nowhere,
+        seen.fenced,
         seen.resumed,
         seen.error_events,
         seen.cut,
