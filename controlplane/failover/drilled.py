@@ -32,8 +32,8 @@ class DrillFault:
 
 
 def drill_behind(incident: Incident, drills: Iterable[DrillFault]) -> DrillFault | None:
-    """The drill that has brought a new incident about, of several the last that began; None where none has."""
-    found = (one for one in drills if _lasts(one, incident.opened_at) and _explains(one, incident))
+    """The drill that has opened an incident, or opened it again; of several the last, None where none has."""
+    found = (one for one in drills if _lasts(one, incident.since) and _explains(one, incident))
     return max(found, key=lambda one: one.began_at, default=None)
 
 

@@ -200,14 +200,14 @@ def _store(
 
 
 def _mark(look: _Look, row: Incident, known: Known, *, is_new: bool) -> None:
-    """As a drill's, when it is opened; and no more, once the drill is no reason for it."""
-    if is_new:
+    """As a drill's, when it is opened; as the next one's or no more, once that drill is no reason for it."""
+    if not is_new and row.drill_id is None:
+        return
+    fault = look.faults.get(row.drill_id) if row.drill_id is not None else None
+    if fault is None or not is_drill_still(known, fault, now=look.now):
         behind = drill_behind(known, look.faults.values())
-        row.drill_id = UUID(behind.drill_id) if behind is not None else None
-    elif row.drill_id is not None:
-        fault = look.faults.get(row.drill_id)
-        if fault is None or not is_drill_still(known, fault, now=look.now):
-            row.drill = None
+        is_one = behind is not None and is_drill_still(known, behind, now=look.now)
+        row.drill_id = UUID(behind.drill_id) if behind is not None and is_one else None
 
 
 def _image(row: Incident) -> tuple[object, ...]:
@@ -226,7 +226,7 @@ def _turns(row: Incident, before: tuple[str, str, UUID | None, UUID | None], *, 
         turns.append("folded" if row.parent_id is not None else "unfolded")
     if row.severity != severity:
         turns.append("worse")
-    if row.drill_id != drill_id:
+    if row.drill_id is None and drill_id is not None:
         turns.append("outlived")
     if row.state != state:
         by_state: dict[str, Turn] = {"open": "reopened", "recovering": "recovering", "resolved": "resolved"}

@@ -316,6 +316,29 @@ def test_what_a_drill_brings_about_is_marked_until_it_is_more_than_that(world: F
     assert (told["type"], told["data"]["drill"]) == ("incident.updated", None)
 
 
+def test_what_the_next_drill_opens_again_is_the_next_ones(world: FleetWorld) -> None:
+    """Nobody is told that it is a drill no more."""
+    now = timezone.now()
+    watched(world, now)
+    drill_of(
+        world,
+        "us-east",
+        started_at=later(now, -4),
+        state="passed",
+        ended_at=later(now, 30),
+        repaired_at_s=10.0,
+    )
+    died(world, "us-east", now, heard_ago_s=3)
+    incidents_look(now=now)
+    all_sound(world, later(now, 20))
+    incidents_look(now=later(now, 20))
+    second = drill_of(world, "us-east", started_at=later(now, 65))
+    died(world, "us-east", later(now, 70), heard_ago_s=3)
+    incidents_look(now=later(now, 70))
+    assert (only().state, only().drill) == ("open", second)
+    assert reasons() == ["IncidentOpened", "IncidentRecovering", "IncidentReopened"]
+
+
 def test_what_is_drained_or_retired_is_no_incident(world: FleetWorld) -> None:
     """A retired cluster is no place any more: what was open of it ends."""
     now = timezone.now()

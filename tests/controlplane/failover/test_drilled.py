@@ -27,8 +27,8 @@ OTHER = Place("replica", "eu-west/main/chat")
 
 def incident(*members: Place, **fields: object) -> Incident:
     values = {
-        "place": members[0], "state": "open", "severity": "error", "cause": "lost", "opened_at": NOON + 2 * SECOND,
-        "since": NOON, "members": frozenset(members),
+        "place": members[0], "state": "open", "severity": "error", "cause": "lost", "opened_at": NOON,
+        "since": NOON + 2 * SECOND, "members": frozenset(members),
     }  # fmt: skip
     return Incident(**(values | fields))  # type: ignore[arg-type]
 
@@ -40,10 +40,10 @@ def incident(*members: Place, **fields: object) -> Incident:
         (LOST, incident(POOL), True),
         (LOST, incident(REGION, CLUSTER, OTHER), False),
         (LOST, incident(OTHER), False),
-        (LOST, incident(CLUSTER, opened_at=NOON - SECOND), False),
-        (LOST, incident(CLUSTER, opened_at=NOON + 20 * SECOND + TRACES), True),
-        (LOST, incident(CLUSTER, opened_at=NOON + 21 * SECOND + TRACES), False),
-        (replace(LOST, ended_at=None), incident(CLUSTER, opened_at=NOON + timedelta(hours=1)), True),
+        (LOST, incident(CLUSTER, since=NOON - SECOND), False),
+        (LOST, incident(CLUSTER, since=NOON + 20 * SECOND + TRACES), True),
+        (LOST, incident(CLUSTER, since=NOON + 21 * SECOND + TRACES), False),
+        (replace(LOST, ended_at=None), incident(CLUSTER, since=NOON + timedelta(hours=1)), True),
         (LOST, incident(CONTROL_PLANE, cause="away"), False),
         (replace(LOST, kind="lose-control-plane", clusters=frozenset()), incident(CONTROL_PLANE), True),
         (replace(LOST, kind="lose-control-plane", clusters=frozenset()), incident(CLUSTER), False),
@@ -65,7 +65,7 @@ def test_a_drill_explains_what_fails_where_it_is_while_it_lasts(
 def test_traces_of_one_drill_are_not_taken_for_the_next_one() -> None:
     """The last that began is the reason."""
     later = replace(LOST, drill_id="2", began_at=NOON + 30 * SECOND, ended_at=None)
-    seen = incident(CLUSTER, opened_at=NOON + 32 * SECOND)
+    seen = incident(CLUSTER, since=NOON + 32 * SECOND)
     assert drill_behind(seen, [later, LOST]) == drill_behind(seen, [LOST, later]) == later
 
 
