@@ -87,6 +87,7 @@ def decide(
         work=work,
         slo=slo,
         supply=ready_replicas + starting_replicas,
+        last=state.replicas,
         state=state.predictive,
         policy=policy,
         cold_start_s=horizon_s,

@@ -1,11 +1,9 @@
 """The load to come, learned from the load that came: level, damped slope, and the quantile of its own past errors.
 
-*Level.* An exponentially weighted mean, faster while the errors stay on one side (the tracking signal of Trigg and
-Leach, 1967). *Slope.* The difference of two means, one of the other (Brown's double smoothing), damped with the
-horizon (Gardner and McKenzie, 1985): no slope goes on for ever. *Head-room.* Forecasts are kept until their time has
-come; the quantile of their errors is tracked online without any assumption on how they are distributed (Gibbs and
-Candès, 2021; Angelopoulos, Candès and Tibshirani, 2023). Errors are told in square roots of the load, as they grow
-for a sum of many independent requests.
+*Level.* An exponentially weighted mean. *Slope.* The difference of two means, one of the other (Brown's double
+smoothing), damped with the horizon (Gardner and McKenzie, 1985): no slope goes on for ever. *Head-room.* Forecasts
+are kept until their time has come; the quantile of their errors, as shares of the load, is tracked online without any
+assumption on how they are distributed (Gibbs and Candès, 2021; Angelopoulos, Candès and Tibshirani, 2023).
 
 Frozen and of bounded size; ``observed`` is the one step. Loads are in replicas, times in seconds.
 """
@@ -23,8 +21,11 @@ BURST_SLOT_S = 300.0
 BURST_SLOTS = 12
 #: One step of the quantile, in mean absolute errors or in itself, whichever is more.
 QUANTILE_STEP = 0.05
-#: What head-room an empty past has, in square roots of replicas.
-FIRST_QUANTILE = 0.5
+#: What head-room an empty past has, as a share of the load, and between what it is kept.
+FIRST_QUANTILE = 0.2
+LEAST_QUANTILE, MOST_QUANTILE = -0.3, 2.0
+#: One jump, however high, says no more than this of how large errors commonly are.
+MOST_ERROR = 0.5
 #: Errors of very small loads are told in units of this much.
 LEAST_LOAD = 0.1
 
@@ -34,9 +35,8 @@ class Forecast:
     """What was learned so far.
 
     at, seen_s:       when the last load was seen, and for how long any was
-    level, fast:      the load's mean over ``level_s`` and over ``fast_s``
+    level:            the load's mean over ``level_s``
     first, second:    the two means of the slope
-    error, spread:    means of the errors, signed and absolute, of one step ahead
     quantile, scale:  the tracked quantile of the errors at the horizon, and their mean absolute value
     pending:          (time, load) of forecasts whose time has not come, in order
     bursts:           (slot, highest excess over the level) of the last hour
@@ -45,11 +45,8 @@ class Forecast:
     at: float | None = None
     seen_s: float = 0.0
     level: float = 0.0
-    fast: float = 0.0
     first: float = 0.0
     second: float = 0.0
-    error: float = 0.0
-    spread: float = 0.0
     quantile: float = FIRST_QUANTILE
     scale: float = FIRST_QUANTILE
     pending: tuple[tuple[float, float], ...] = ()
@@ -65,14 +62,10 @@ class Forecast:
         """The load ``horizon_s`` from now, not below 0."""
         slope = self.slope(tuning)
         reach_s = tuning.damping_s * (1.0 - math.exp(-horizon_s / tuning.damping_s))
-        change = slope * reach_s
+        change = slope * reach_s * (tuning.rise_gain if slope > 0 else 1.0)
         if self.at is not None and self.season.trusted:
             change = self.season.change(self.at, horizon_s)
         return max(0.0, self.level + slope * min(tuning.level_s, self.seen_s) + change)
-
-    def head_room(self, load: float) -> float:
-        """How much more than ``load`` the tracked quantile of the errors asks for."""
-        return max(0.0, self.quantile) * math.sqrt(max(load, LEAST_LOAD))
 
     def burst(self) -> float:
         """The second highest excess over the level in the last hour: what came twice will come again."""
@@ -86,14 +79,12 @@ def observed(
 ) -> Forecast:
     """The state after ``load`` (finite, >= 0) was seen; forecasts for ``horizon_s`` ahead are kept to be judged."""
     if state.at is None:
-        return replace(
-            state, at=now, level=load, fast=load, first=load, second=load, pending=((now + horizon_s, load),)
-        )
+        return replace(state, at=now, level=load, first=load, second=load, pending=((now + horizon_s, load),))
     step_s = now - state.at
     if step_s <= 0:
         return state
     seen_s = state.seen_s + step_s
-    level, error, spread = _level(state, load, step_s, seen_s, tuning)
+    level = state.level + _weight(step_s, seen_s, tuning.level_s) * (load - state.level)
     first = state.first + _weight(step_s, seen_s, tuning.trend_s) * (load - state.first)
     second = state.second + _weight(step_s, seen_s, tuning.trend_s) * (first - state.second)
     quantile, scale, pending = _judged(state, load, now, tuning)
@@ -101,11 +92,8 @@ def observed(
         at=now,
         seen_s=seen_s,
         level=level,
-        fast=state.fast + _weight(step_s, seen_s, tuning.fast_s) * (load - state.fast),
         first=first,
         second=second,
-        error=error,
-        spread=spread,
         quantile=quantile,
         scale=scale,
         pending=_promised(state, pending, now, horizon_s, tuning),
@@ -132,22 +120,6 @@ def _weight(step_s: float, seen_s: float, over_s: float) -> float:
     return max(1.0 - math.exp(-step_s / over_s), min(1.0, step_s / seen_s) if seen_s < over_s else 0.0)
 
 
-def _level(
-    state: Forecast, load: float, step_s: float, seen_s: float, tuning: PredictiveTuning
-) -> tuple[float, float, float]:
-    gone = (load - state.level) / math.sqrt(max(state.level, LEAST_LOAD))
-    weight = _weight(step_s, seen_s, tuning.level_s)
-    error = state.error + weight * (gone - state.error)
-    spread = state.spread + weight * (abs(gone) - state.spread)
-    one_sided = min(1.0, abs(error) / spread) if spread > 0 else 0.0
-    if (
-        one_sided > 0.5 and gone * error > 0
-    ):  # half of all noise cancels out; what does not is a level that has moved
-        over_s = tuning.level_s + (tuning.fast_s - tuning.level_s) * (2.0 * one_sided - 1.0)
-        weight = _weight(step_s, seen_s, min(over_s, tuning.level_s))
-    return state.level + weight * (load - state.level), error, spread
-
-
 def _judged(
     state: Forecast, load: float, now: float, tuning: PredictiveTuning
 ) -> tuple[float, float, tuple[tuple[float, float], ...]]:
@@ -157,10 +129,11 @@ def _judged(
         if at > now:
             break
         due += 1
-        error = (load - ahead) / math.sqrt(max(ahead, LEAST_LOAD))
-        scale += 0.01 * (abs(error) - scale)
+        error = (load - ahead) / max(ahead, LEAST_LOAD)
+        scale += 0.01 * (min(abs(error), MOST_ERROR) - scale)
         above = 1.0 if error > quantile else 0.0
         quantile += QUANTILE_STEP * max(scale, abs(quantile)) * (above - (1.0 - tuning.quantile))
+    quantile = min(max(quantile, LEAST_QUANTILE), MOST_QUANTILE)
     return quantile, scale, pending[due:] if due else pending
 
 

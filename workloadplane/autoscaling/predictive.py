@@ -16,9 +16,11 @@ from workloadplane.autoscaling.tuning import PredictiveTuning
 
 #: Until cold starts were measured.
 DEFAULT_COLD_START_S = 180.0
-#: Bounds of what the SLO makes of the head-room, and the most that one decision changes it, as logarithm.
-LEAST_CORRECTION, MOST_CORRECTION = 0.1, 6.0
-MOST_CORRECTION_STEP = 0.05
+#: Bounds of what the SLO adds to the head-room, and the most that one decision adds, in shares of the load.
+LEAST_CORRECTION, MOST_CORRECTION = -0.15, 0.5
+MOST_CORRECTION_STEP = 0.01
+#: The margin of a launch is at most this share of the need: small counts are met to the full.
+MARGIN_SHARE = 0.03
 #: The share of the SLO's budget that the head-room aims at: a finite window should keep the SLO too.
 BUDGET_AIM = 0.8
 #: Over how long the mean number of requests is taken that the budget is a share of.
@@ -29,13 +31,13 @@ REQUESTS_MEAN_S = 6 * 3600.0
 class PredictiveState:
     """What the policy has learned and holds.
 
-    correction:   what the SLO has made of the head-room, a factor
+    correction:   what the SLO has added to the head-room, a share of the load
     requests_per_s, slo_seen_s: the mean rate of requests, and over how long it was seen
     wanted:       (time, count) of the hold, those no later one exceeds
     """
 
     forecast: Forecast = field(default_factory=Forecast)
-    correction: float = 1.0
+    correction: float = 0.0
     requests_per_s: float = 0.0
     slo_seen_s: float = 0.0
     wanted: tuple[tuple[float, int], ...] = ()
@@ -53,7 +55,7 @@ class Need:
 
     @property
     def replicas(self) -> float:
-        return max(self.now, self.ahead + self.head_room, self.bursts) + self.queue
+        return max(self.ahead + self.head_room, self.bursts) + self.queue
 
 
 def predictive(
@@ -62,6 +64,7 @@ def predictive(
     work: WorkSeen | None,
     slo: SloSeen | None,
     supply: int,
+    last: int,
     state: PredictiveState,
     policy: AutoscalingPolicy,
     cold_start_s: float,
@@ -69,7 +72,8 @@ def predictive(
 ) -> tuple[int, Need, PredictiveState]:
     """The count wanted, why, and the state for the next call.
 
-    ``demand`` is the load in replicas (finite, >= 0), ``supply`` the replicas that are ready or starting.
+    ``demand`` is the load in replicas (finite, >= 0), ``supply`` the replicas that are ready or
+    starting, ``last`` the count decided last.
     """
     tuning = policy.tuning
     forecast = observed(state.forecast, demand, now=now, horizon_s=cold_start_s, tuning=tuning)
@@ -82,8 +86,10 @@ def predictive(
         cold_start_s=cold_start_s,
         tuning=tuning,
     )
-    wanted = math.ceil(need.replicas / policy.target_utilisation - 1e-9)
-    hold_s = max(policy.scale_down_delay_s, tuning.hold_cold_starts * cold_start_s)
+    replicas = need.replicas / policy.target_utilisation
+    wanted = math.ceil(replicas - 1e-9)
+    launched = math.ceil(replicas - min(tuning.margin, MARGIN_SHARE * replicas) - 1e-9)
+    hold_s = max(policy.scale_down_delay_s, tuning.hold_s, cold_start_s)
     kept = tuple((at, count) for at, count in state.wanted if now - at < hold_s and count > wanted)
     kept = (*kept, (now, wanted))
     learned = PredictiveState(
@@ -93,7 +99,7 @@ def predictive(
         slo_seen_s=slo_seen_s,
         wanted=kept,
     )
-    return kept[0][1], need, learned
+    return max(launched, min(last, kept[0][1])), need, learned
 
 
 def _need(
@@ -110,9 +116,9 @@ def _need(
         0.0, waiting_s - max(0.0, supply - ahead) * cold_start_s
     )  # what is not served before one comes
     return Need(
-        now=forecast.fast,
+        now=forecast.level,
         ahead=ahead,
-        head_room=correction * forecast.head_room(ahead),
+        head_room=(forecast.quantile + correction) * ahead,
         bursts=forecast.level + tuning.burst_share * forecast.burst(),
         queue=left_s / max(cold_start_s, 60.0),
     )
@@ -136,7 +142,7 @@ def _corrected(
         budget = (1.0 - policy.slo_attainment) * BUDGET_AIM
         over_s = (slo.outside / budget - seen) / rate  # budget, in seconds, that this step took too much
         change = min(over_s / policy.tuning.feedback_s, MOST_CORRECTION_STEP)
-        correction = min(max(correction * math.exp(change), LEAST_CORRECTION), MOST_CORRECTION)
+        correction = min(max(correction + change, LEAST_CORRECTION), MOST_CORRECTION)
     return correction, rate, slo_seen_s
 
 
@@ -144,14 +150,12 @@ def why(need: Need, count: int, state: PredictiveState, cold_start_s: float) -> 
     """Why ``count``: the parts of the need, and what holds the count above it."""
     told = [
         f"{need.now:.2f} replicas' worth of load now, {need.ahead:.2f} foreseen for {cold_start_s:.0f} s from now, "
-        f"head-room {need.head_room:.2f} (errors so far, corrected {state.correction:.2f}-fold by the SLO): {count}"
+        f"head-room {need.head_room:+.2f} (of which the SLO {state.correction * need.ahead:+.2f}): {count}"
     ]
     if need.bursts > need.ahead + need.head_room:
         told.append(f"bursts of the last hour ask for {need.bursts:.2f}")
     if need.queue > 0:
         told.append(f"{need.queue:.2f} more to drain the queue")
     if state.wanted[-1][1] < count:
-        told.append(
-            f"{state.wanted[-1][1]} would do, but {count} were wanted within the time that it takes to get one back"
-        )
+        told.append(f"{state.wanted[-1][1]} would do, but {count} were wanted too short a time ago")
     return tuple(told)

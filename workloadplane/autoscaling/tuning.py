@@ -7,22 +7,23 @@ from dataclasses import dataclass
 class PredictiveTuning:
     """Times in seconds, loads in replicas.
 
-    level_s:         time constant of the level; what deviates to one side is followed faster, down to ``fast_s``
-    fast_s:          time constant of the load that counts as now: never fewer replicas are wanted
-    trend_s:         time constant of the slope
-    damping_s:       a slope is believed for about this long
-    quantile:        the share of past errors that the head-room covers, before the SLO corrects it
-    hold_cold_starts: a replica is kept for as many cold starts after it was wanted last; the delay if that is longer
-    feedback_s:      requests outside the SLO change the head-room by a factor of e when they persist for so long at
-                     twice their budget
-    burst_share:     how much of the second highest burst of the last hour is kept as a floor
+    level_s:     time constant of the level
+    trend_s:     time constant of the slope
+    damping_s:   a slope is believed for about this long
+    rise_gain:   how much more than it was measured a rise counts: to be late costs more than to be early
+    quantile:    the share of past errors that the head-room covers, before the SLO corrects it
+    hold_s:      a replica is kept so long after it was wanted last; the delay or a cold start if that is longer
+    margin:      a replica is launched when the need exceeds the count by this much; at most 3 % of the need
+    feedback_s:  so many seconds' budget of requests outside the SLO raise the head-room by the whole load
+    burst_share: how much of the second highest burst of the last hour is kept as a floor
     """
 
-    level_s: float = 120.0
-    fast_s: float = 20.0
-    trend_s: float = 600.0
-    damping_s: float = 900.0
-    quantile: float = 0.95
-    hold_cold_starts: float = 1.0
-    feedback_s: float = 86_400.0
+    level_s: float = 30.0
+    trend_s: float = 75.0
+    damping_s: float = 600.0
+    rise_gain: float = 2.0
+    quantile: float = 0.9
+    hold_s: float = 900.0
+    margin: float = 0.3
+    feedback_s: float = 2_592_000.0
     burst_share: float = 0.5

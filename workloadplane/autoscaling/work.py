@@ -13,6 +13,8 @@ from dataclasses import dataclass
 FORGETTING = 0.995
 #: The costs stay within this factor of the first guess.
 MOST_FACTOR = 100.0
+#: No interval has more tokens or seconds; what says so is broken.
+MOST_SEEN = 1e9
 #: The covariance is kept below this multiple of its first value, or it would grow while nothing is learned.
 MOST_COVARIANCE = 1.0
 
@@ -40,7 +42,7 @@ class TokenWork:
 def work_seen(state: TokenWork, *, prefill_tokens: float, decode_tokens: float, busy_s: float) -> TokenWork:
     """The costs after one interval of one replica; one without tokens or with impossible numbers teaches nothing."""
     numbers = (prefill_tokens, decode_tokens, busy_s)
-    if not all(math.isfinite(number) and number >= 0 for number in numbers) or busy_s == 0:
+    if not all(0 <= number <= MOST_SEEN for number in numbers) or busy_s == 0:
         return state
     if prefill_tokens + decode_tokens <= 0:
         return state

@@ -259,15 +259,11 @@ class Demanders:
         with ThreadPoolExecutor(_THREADS) as threads:
             return [one for one in threads.map(solved, offers) if one is not None]
 
-    def program(self, offer: Offer) -> Program:
-        """The program of one of these offers."""
+    def _solved(self, offer: Offer, prices: Prices, *, whole: bool) -> Found:
         program = self._programs.get(id(offer))
         if program is None:
             program = self._programs[id(offer)] = Program(offer, self.offers.pools)
-        return program
-
-    def _solved(self, offer: Offer, prices: Prices, *, whole: bool) -> Found:
-        solved = self.program(offer).solve(prices, self._budget(offer, prices), whole=whole)
+        solved = program.solve(prices, self._budget(offer, prices), whole=whole)
         return Found(offer, solved.bound, solved.replicas, solved.standby)
 
 

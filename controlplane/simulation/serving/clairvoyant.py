@@ -21,9 +21,9 @@ from controlplane.simulation.serving.series import FloatArray, LoadSeries
 IntArray = NDArray[np.int64]
 
 #: Grid of the queue, in shares of what the mean load's replicas do in a bin.
-GRID_SHARE = 0.01
+GRID_SHARE = 0.03
 #: The queue is followed up to this many bins of the most replicas' work.
-MOST_QUEUE_BINS = 2.0
+MOST_QUEUE_BINS = 1.5
 #: Prices that are tried, by golden section over the logarithm.
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 

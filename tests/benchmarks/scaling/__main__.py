@@ -26,6 +26,8 @@ def main() -> int:
     parser.add_argument("--rows", default=",".join(ROWS), help=f"which of {', '.join(ROWS)} (default all)")
     parser.add_argument("--data", type=Path, default=DATA, help=f"folder of the traces (default {DATA})")
     parser.add_argument("--json", type=Path, help="write everything that was measured here too")
+    parser.add_argument("--models", help="which of ServeGen's models, m-mid or m-small (default both)")
+    parser.add_argument("--cold-starts", help="seconds, by commas (default 60,180,480)")
     options = parser.parse_args()
     wanted = options.rows.split(",")
     unknown = sorted(set(wanted) - set(ROWS))
@@ -34,6 +36,11 @@ def main() -> int:
     if not options.data.is_dir():
         sys.exit(f"--data: no folder {options.data}; give the one with servegen/, azure2023/ and mooncake/")
     extent = Extent.of(options.data, quick=options.quick)
+    if options.models:
+        extent = dataclasses.replace(extent, models=tuple(options.models.split(",")))
+    if options.cold_starts:
+        seconds = tuple(float(value) for value in options.cold_starts.split(","))
+        extent = dataclasses.replace(extent, cold_starts_s=seconds)
     began = machine()
     sys.stdout.write(f"{began['cpu']}, {began['cores']} cores, load average {began['load_average']:.2f}\n")
     sys.stdout.flush()

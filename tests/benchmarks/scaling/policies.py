@@ -126,7 +126,7 @@ KPA = Contender(
     "KPA",
     tuple(
         _production(f"window {window_s:g} s", kind="kpa", autoscaling_window_s=window_s)
-        for window_s in (30.0, 60.0, 120.0, 300.0)
+        for window_s in (60.0, 120.0, 300.0)
     ),
 )
 KPA_900 = Contender(
@@ -135,19 +135,12 @@ KPA_900 = Contender(
         _production(
             f"window {window_s:g} s", kind="kpa", autoscaling_window_s=window_s, scale_down_delay_s=900.0
         )
-        for window_s in (60.0, 120.0, 300.0, 600.0)
+        for window_s in (60.0, 120.0, 300.0)
     ),
 )
-HPA = Contender("HPA", tuple(_hpa(stabilisation_s) for stabilisation_s in (120.0, 300.0, 600.0, 900.0)))
-#: The SLO sets the head-room; the utilisation only says from where, so its range is small.
+HPA = Contender("HPA", tuple(_hpa(stabilisation_s) for stabilisation_s in (120.0, 300.0, 900.0)))
 PREDICTIVE = Contender(
     "predictive",
-    (
-        _predictive(),
-        _predictive(level_s=300.0),
-        _predictive(hold_cold_starts=2.0),
-        _predictive(quantile=0.9, level_s=60.0),
-    ),
-    utilisations=(0.85, 1.15),
+    (_predictive(), _predictive(trend_s=120.0), _predictive(margin=0.6)),
 )
 CONTENDERS = (KPA, KPA_900, HPA, PREDICTIVE)

@@ -32,9 +32,9 @@ class Extent:
 
     data: Path
     quick: bool
-    tuned: tuple[int, int] = (1, 4)
-    judged: tuple[int, int] = (4, 14)
-    bounded: tuple[int, ...] = (5, 11)
+    tuned: tuple[int, int] = (8, 11)
+    judged: tuple[int, int] = (11, 14)
+    bounded: tuple[int, ...] = (12,)
     models: tuple[str, ...] = MODELS
     cold_starts_s: tuple[float, ...] = COLD_STARTS_S
     bisections: int = BISECTIONS
@@ -46,12 +46,12 @@ class Extent:
         return cls(
             data,
             quick=True,
-            tuned=(1, 2),
-            judged=(4, 7),
-            bounded=(5,),
+            tuned=(9, 10),
+            judged=(10, 12),
+            bounded=(11,),
             models=("m-small",),
             cold_starts_s=(180.0,),
-            bisections=4,
+            bisections=3,
         )
 
 
@@ -68,11 +68,12 @@ def kpa_row(extent: Extent) -> list[Row]:
 
 def world_of(extent: Extent, model: str, cold_start_s: float, *, steps: bool = False) -> World:
     series = traces.servegen(extent.data / "servegen", model, bin_s=5.0, seed=SEED, steps=steps)
-    last = extent.judged[1] * traces.DAY_S
+    begin_s = extent.tuned[0] * traces.DAY_S
     tuned, judged = (
-        (begin * traces.DAY_S, end * traces.DAY_S) for begin, end in (extent.tuned, extent.judged)
+        (begin * traces.DAY_S - begin_s, end * traces.DAY_S - begin_s)
+        for begin, end in (extent.tuned, extent.judged)
     )
-    return World(series.between(0.0, last), cold_start_s, tuned, judged)
+    return World(series.between(begin_s, begin_s + judged[1]), cold_start_s, tuned, judged)
 
 
 def servegen_rows(extent: Extent) -> Iterator[Row]:
@@ -85,6 +86,7 @@ def servegen_rows(extent: Extent) -> Iterator[Row]:
 def _servegen(extent: Extent, model: str, cold_start_s: float) -> Row:
     world = world_of(extent, model, cold_start_s)
     row = Row("servegen", f"ServeGen {model}, cold start {cold_start_s:g} s", COLUMNS)
+    bounded = [(day - extent.tuned[0]) * traces.DAY_S for day in extent.bounded]
     hours_on_bounded: dict[str, float] = {}
     for contender in CONTENDERS:
         tuned = tune(contender, world, bisections=extent.bisections)
@@ -93,12 +95,11 @@ def _servegen(extent: Extent, model: str, cold_start_s: float) -> Row:
         row.figures[contender.name] = _told(figures)
         row.notes.append(f"{contender.name}: {tuned.variant}, utilisation {tuned.utilisation:.2f}")
         hours_on_bounded[contender.name] = sum(
-            outcome.figures(day * traces.DAY_S, (day + 1) * traces.DAY_S).replica_hours
-            for day in extent.bounded
+            outcome.figures(begin_s, begin_s + traces.DAY_S).replica_hours for begin_s in bounded
         )
     count, static = best_static(world)
     row.figures[f"best static ({count})"] = _told(static)
-    least_h = _bound_h(world, extent.bounded, cold_start_s)
+    least_h = _bound_h(world, bounded, cold_start_s)
     row.figures["clairvoyant bound"] = {
         "replica_h_per_day": least_h / len(extent.bounded),
         "of_clairvoyant": 1.0,
@@ -110,13 +111,13 @@ def _servegen(extent: Extent, model: str, cold_start_s: float) -> Row:
     return row
 
 
-def _bound_h(world: World, days: tuple[int, ...], cold_start_s: float) -> float:
+def _bound_h(world: World, days: list[float], cold_start_s: float) -> float:
     """The clairvoyant's replica-hours of these days, each on its own."""
     total = 0.0
     prices = (0.3, 300.0)
-    for day in days:
-        part = world.series.between(day * traces.DAY_S, (day + 1) * traces.DAY_S)
-        bound = clairvoyant(part, cold_start_s=cold_start_s, slo_attainment=GOAL, prices_s=prices, tries=7)
+    for begin_s in days:
+        part = world.series.between(begin_s, begin_s + traces.DAY_S)
+        bound = clairvoyant(part, cold_start_s=cold_start_s, slo_attainment=GOAL, prices_s=prices, tries=6)
         total += bound.replica_hours
         prices = (bound.price_s / 6.0, bound.price_s * 6.0)
     return total

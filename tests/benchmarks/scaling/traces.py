@@ -27,16 +27,21 @@ WORK = TokenWork()
 
 @dataclass(frozen=True)
 class Deployment:
-    """How much of a trace one deployment gets, and how many replicas its mean load keeps busy."""
+    """How much of a trace one deployment gets, and how many replicas its mean load keeps busy.
+
+    Its clients are like the trace's, with smaller rates and the same coefficients of variation. ``thinned``: each
+    request of the trace's own clients comes here by chance instead, which evens bursts out.
+    """
 
     requests_per_s: float = 175.0
     replicas: float = 12.0
+    thinned: bool = False
 
 
 def servegen(
     folder: Path, model: str, *, bin_s: float, seed: int, steps: bool = False, size: Deployment | None = None
 ) -> LoadSeries:
-    """Two weeks of one model's clients, of which a deployment gets a random share of every client's requests.
+    """Two weeks of one deployment with one model's clients.
 
     Each client is a gamma renewal process with its typical coefficient of variation, its rate interpolated between the
     middles of the ten-minute windows (``steps``: constant within them). Its counts in bins are a negative binomial's of
@@ -57,7 +62,8 @@ def servegen(
         if not rate.any():
             continue
         at = rate[window] if steps else np.interp(middles, (np.arange(WINDOWS) + 0.5) * WINDOW_S, rate)
-        dispersion = 1.0 + share * (_typical(cv, rate) ** 2 - 1.0)
+        thinned = share if size.thinned else 1.0
+        dispersion = 1.0 + thinned * (_typical(cv, rate) ** 2 - 1.0)
         arrived = _dispersed(at * bin_s * share, dispersion, rng)
         mean, variance = means[client, day], variances[client, day]
         drawn = arrived * mean + np.sqrt(arrived * variance) * rng.standard_normal(count)
@@ -130,11 +136,15 @@ def _typical(values: FloatArray, weights: FloatArray) -> float:
 
 
 def _dispersed(means: FloatArray, dispersion: float, rng: np.random.Generator) -> FloatArray:
-    """Counts with these means whose variance is ``dispersion`` times the mean (Poisson's where that is not above 1)."""
+    """Negative binomial counts with these means whose variance is ``dispersion`` times the mean.
+
+    The shape is at least 1: some clients send a batch in a quarter of an hour and nothing in the rest of the day; their
+    coefficient of variation, taken for all bins, would put the batch into one of them.
+    """
     if dispersion <= 1.001:
         return rng.poisson(means).astype(np.float64)
-    over = dispersion - 1.0
-    return rng.poisson(rng.standard_gamma(means / over) * over).astype(np.float64)
+    shape = np.maximum(means / (dispersion - 1.0), 1.0)
+    return rng.poisson(rng.standard_gamma(shape) * means / shape).astype(np.float64)
 
 
 def azure(path: Path, *, bin_s: float, times: int) -> LoadSeries:

@@ -9,7 +9,7 @@ from tests.benchmarks.scaling.policies import Contender, Make, Static
 WAIT_SLO_S = 5.0
 DECIDE_EVERY_S = 10.0
 GOAL = 0.999
-BISECTIONS = 5
+BISECTIONS = 4
 
 
 @dataclass

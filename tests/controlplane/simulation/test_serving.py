@@ -145,8 +145,8 @@ def test_a_short_gap_is_bridged_and_a_long_one_is_not() -> None:
         bound = clairvoyant(series, cold_start_s=cold_start_s, slo_attainment=0.9999)
         costs.append(bound.replica_hours * 3600 - 10 * 300)
     # the last bin's work may wait beyond the end: 50 replica-seconds that the bound need not pay
-    assert costs[0] == pytest.approx(10 * 30 - 50, abs=5)
-    assert costs[1] == pytest.approx(10 * 120 - 50, abs=5)
+    assert costs[0] == pytest.approx(10 * 30 - 50, abs=15)
+    assert costs[1] == pytest.approx(10 * 120 - 50, abs=15)
 
 
 def test_no_static_count_that_keeps_the_slo_is_cheaper_than_the_bound() -> None:

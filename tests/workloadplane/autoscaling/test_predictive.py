@@ -76,11 +76,11 @@ def test_noise_gets_more_head_room_than_calm() -> None:
     assert noisy[-1] > calm[-1] + 2
 
 
-def test_a_jump_is_answered_at_once_and_held_for_a_cold_start() -> None:
-    """What jumps is wanted at the next look, and stays as long as it would take to get it back."""
-    counts = run(policy(), [3.0] * 120 + [30.0] * 30 + [3.0] * 60, alive=4)
-    assert counts[125] > 10
-    assert min(counts[150:160]) >= 30
+def test_a_jump_is_answered_at_once_and_held_for_a_while() -> None:
+    """What jumps is wanted within a minute, and stays for a quarter of an hour: what dips often comes back."""
+    counts = run(policy(), [3.0] * 120 + [30.0] * 30 + [3.0] * 180, alive=4)
+    assert counts[126] > 10
+    assert min(counts[150:235]) >= 30
     assert counts[-1] < 10
 
 
@@ -102,8 +102,8 @@ def test_misses_of_the_slo_raise_the_head_room_and_their_absence_lowers_it() -> 
             scaler.step(seen(index * STEP_S, load, 12, slo=slo))
         return scaler.state.predictive.correction
 
-    assert last(5.0, 120) > 1.2
-    assert last(0.0, 120) < 1.0
+    assert last(5.0, 120) > 0.02
+    assert last(0.0, 120) < 0.0
 
 
 def test_a_queue_asks_for_more_until_it_is_drained() -> None:
