@@ -23,6 +23,7 @@ from apps.console.views.overview import OverviewLive, OverviewPage
 from apps.console.views.plan_changes import PlanDiffPage, WhatIfPage
 from apps.console.views.plans import PlannedDeploymentPage, PlanPage, PlansPage
 from apps.console.views.pools import PoolPage, ReservationPage
+from apps.console.views.replay import ReplayPage
 from apps.console.views.session import LoginPage, Logout, ProjectChoice
 
 app_name = "console"
@@ -44,6 +45,7 @@ urlpatterns = [
     path("deployments/<str:name>/delete", DeploymentDelete.as_view(), name="deployment-delete"),
     path("plans", PlansPage.as_view(), name="plans"),
     path("plans/what-if", WhatIfPage.as_view(), name="what-if"),
+    path("plans/replay", ReplayPage.as_view(), name="replay"),
     path("plans/<str:generation>", PlanPage.as_view(), name="plan"),
     path(
         "plans/<str:generation>/deployments/<str:name>",

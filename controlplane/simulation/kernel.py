@@ -1,6 +1,7 @@
 """Virtual time: what is to happen, in order. Equal times keep the order in which they were put in."""
 
 import heapq
+import math
 from typing import Generic, TypeVar
 
 Event = TypeVar("Event")
@@ -20,6 +21,11 @@ class Queue(Generic[Event]):
             raise ValueError(f"at_s is {at_s}, and it is {self.now_s} already; give a time to come")
         heapq.heappush(self._heap, (at_s, self._put, event))
         self._put += 1
+
+    @property
+    def next_s(self) -> float:
+        """When the next one happens; infinite where there is none."""
+        return self._heap[0][0] if self._heap else math.inf
 
     def take(self, until_s: float) -> Event | None:
         """The next event up to ``until_s``; None, and the time is ``until_s``, where there is no more."""

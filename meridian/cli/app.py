@@ -28,6 +28,7 @@ from meridian.cli.load import load
 from meridian.cli.local import down, reset, restart, status, up
 from meridian.cli.logs import logs
 from meridian.cli.output import errors
+from meridian.cli.simulate import simulate
 from meridian.cli.top import top
 from meridian.errors import ExitCode, MeridianError
 
@@ -47,7 +48,7 @@ HERE = "This machine"
 WORK = "Deployments"
 FLEET = "Fleet and access"
 
-for verb in (up, down, status, restart, reset):
+for verb in (up, down, status, restart, reset, simulate):
     app.command(rich_help_panel=HERE)(verb)
 app.command(rich_help_panel=FLEET)(session.login)
 app.command(rich_help_panel=WORK)(deploy.deploy)

@@ -14,10 +14,13 @@ from meridian.errors import UsageError
 MAX_BYTES = 1024 * 1024
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """The one YAML or JSON document in a file (``-``: standard input). Raises UsageError naming file and line."""
+def read_document(path: Path, what: str = "deployment") -> dict[str, Any]:
+    """The one YAML or JSON document in a file (``-``: standard input). Raises UsageError naming file and line.
+
+    ``what``: it should hold.
+    """
     try:
-        text = sys.stdin.read(MAX_BYTES + 1) if str(path) == "-" else _read(path)
+        text = sys.stdin.read(MAX_BYTES + 1) if str(path) == "-" else _read(path, what)
         document = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
@@ -28,7 +31,7 @@ def read_document(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise UsageError(f"{path} is nested too deeply") from error
     if not isinstance(document, Mapping):
-        raise UsageError(f"{path} holds no deployment; it must be a mapping that begins with `name:`")
+        raise UsageError(f"{path} holds no {what}; it must be a mapping that begins with `name:`")
     for place, number in _numbers(document):
         if not math.isfinite(number):
             raise UsageError(f"{path}: {place} is {number}; give a finite number")
@@ -47,9 +50,9 @@ def _numbers(part: Any, place: str = "") -> Iterator[tuple[str, float]]:
             yield from _numbers(value, f"{place}/{index}")
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, what: str) -> str:
     with path.open(encoding="utf-8") as file:
         text = file.read(MAX_BYTES + 1)
     if len(text) > MAX_BYTES:
-        raise UsageError(f"{path} is larger than {MAX_BYTES} bytes, so it is no deployment's document")
+        raise UsageError(f"{path} is larger than {MAX_BYTES} bytes, so it is no {what}'s document")
     return text

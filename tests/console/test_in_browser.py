@@ -30,6 +30,7 @@ PAGES = (
     "/plans/1/deployments/chat",
     "/plans/1/diff",
     "/plans/what-if",
+    "/plans/replay",
     "/events",
     "/clusters",
     "/clusters/us-east",

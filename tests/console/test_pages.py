@@ -44,6 +44,7 @@ PAGES = (
     "/plans/1/deployments/chat",
     "/plans/1/diff",
     "/plans/what-if",
+    "/plans/replay",
     "/events",
     "/events?severity=warning",
     "/events?deployment=chat",

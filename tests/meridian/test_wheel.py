@@ -92,6 +92,10 @@ def test_base_is_the_command_without_django(wheel: Path, tmp_path: Path) -> None
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "meridian-serving[local]" in done.stderr
+    command: list[str | Path] = [python.with_name("meridian"), "simulate", "--trace", "a.csv"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "meridian-serving[simulation]" in done.stderr
 
 
 def test_workload_extra_runs_agent_and_gateway_without_django(wheel: Path, tmp_path: Path) -> None:

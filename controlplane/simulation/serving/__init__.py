@@ -1,7 +1,14 @@
-"""Would these replicas have served this traffic? Series of load, played against the scalers that run in production.
+"""What would serving have cost, and who would have waited? Requests on virtual time, decided by what decides for real.
 
-``play(series, scaler, ...)`` is the fluid mode: load flows bin by bin into a queue that the ready replicas drain.
-``clairvoyant`` bounds from below what any schedule could have cost.
+Where requests come from: ``trace`` (files, row by row), ``arrivals`` (made from a seed) and ``servegen`` (tables of a
+producer's clients). What they meet: ``service`` (how long a replica takes), ``cold_start`` and ``pools`` (what there
+is, and what breaks). ``request_mode`` plays each request through the gateway's picker and queue; ``fluid`` plays
+their sum, bin by bin, and ``clairvoyant`` bounds from below what any schedule could have cost. All ask the autoscaler
+that an agent asks. ``world_document`` reads a document of all that, ``playing`` plays it for one policy after the
+other, ``report`` shows them side by side. ``fleet_world`` and ``fleet_mode`` are a day of many clusters and
+deployments.
+
+No clock, no I/O, no randomness but streams of a seed: the same world gives the same figures to the last digit.
 """
 
 from controlplane.simulation.serving.fluid import Figures, FluidOutcome, Scaler, play

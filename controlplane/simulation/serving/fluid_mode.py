@@ -1,0 +1,116 @@
+"""The sum of all requests through ``fluid``: what two weeks of a busy deployment are played by."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from controlplane.simulation.serving.cold_start import LaunchTimes
+from controlplane.simulation.serving.fluid import FluidOutcome, play
+from controlplane.simulation.serving.outcome import Moment, Outcome
+from controlplane.simulation.serving.pools import S_PER_H, ServingPool
+from controlplane.simulation.serving.series import FloatArray
+from controlplane.simulation.serving.streams import Streams
+from controlplane.simulation.serving.world import MOMENTS, ServingWorld, Survey
+from workloadplane.autoscaling import (
+    AutoscalingPolicy,
+    PolicyScaler,
+    ScalingPlan,
+    Seen,
+    cold_start_seen,
+    p90_s,
+)
+
+_TELL_EVERY = 1024
+
+
+class _Watched:
+    """The scaler; it tells how far the play is, and learns cold starts as an agent does."""
+
+    def __init__(
+        self, scaler: PolicyScaler, launches: LaunchTimes, end_s: float, progress: Callable[[float], None]
+    ) -> None:
+        self._scaler, self._launches = scaler, launches
+        self._end_s, self._progress = end_s, progress
+        self._learned: tuple[float, ...] = ()
+        self._steps = 0
+
+    def launch_s(self) -> float:
+        took_s = self._launches.next_s()
+        self._learned = cold_start_seen(self._learned, took_s)
+        return took_s
+
+    def step(self, seen: Seen) -> ScalingPlan:
+        self._steps += 1
+        if self._steps % _TELL_EVERY == 0:
+            self._progress(min(1.0, seen.now / self._end_s))
+        return self._scaler.step(
+            Seen(
+                now=seen.now,
+                ready=seen.ready,
+                starting=seen.starting,
+                concurrency=seen.concurrency,
+                work=seen.work,
+                slo=seen.slo,
+                cold_start_s=p90_s(self._learned),
+            )
+        )
+
+
+def play_fluid(
+    world: ServingWorld,
+    seen: Survey,
+    policy: AutoscalingPolicy,
+    name: str,
+    progress: Callable[[float], None],
+) -> Outcome:
+    """One policy. Its least replicas are ready at the beginning."""
+    launches = LaunchTimes(world.cold_start, Streams(world.seed))
+    scaler = PolicyScaler(policy, replicas=policy.min_replicas, now=0.0)
+    watched = _Watched(scaler, launches, seen.end_s, progress)
+    mean_s = float(seen.work_s_by_step.sum()) * world.service.seats / max(1, seen.requests)
+    played = play(
+        seen.series,
+        watched,
+        cold_start_s=watched.launch_s,
+        wait_slo_s=world.wait_slo_s,
+        decide_every_s=world.decide_every_s,
+        first_replicas=policy.min_replicas,
+        concurrency_target=float(world.service.seats),
+        service_s=max(mean_s, 0.001),
+    )
+    progress(1.0)
+    return Outcome(
+        policy=name,
+        mode="fluid",
+        requests=seen.requests,
+        within_slo=played.within_slo,
+        replica_hours=played.replica_hours,
+        usd=_usd(world.pools, played.ready + played.starting, seen.step_s),
+        launches=played.launches,
+        moments=_moments(played, seen),
+    )
+
+
+def _usd(pools: Sequence[ServingPool], replicas: FloatArray, step_s: float) -> float:
+    """The pools filled in their order; reserved ones are paid for whether they are used or not."""
+    usd, before = 0.0, 0
+    for pool in pools:
+        used = np.full_like(replicas, pool.replicas)
+        if pool.procurement != "reserved":
+            used = np.clip(replicas - before, 0, pool.replicas)
+        usd += pool.usd_per_replica_h * float(used.sum()) * step_s / S_PER_H
+        before += pool.replicas
+    return usd
+
+
+def _moments(played: FluidOutcome, seen: Survey) -> list[Moment]:
+    steps = len(played.ready)
+    places = np.unique(np.linspace(0, steps, MOMENTS, endpoint=False).astype(np.int64))
+    demand = seen.demand(len(places))
+    rows = zip(
+        (places * seen.step_s).tolist(),
+        demand.tolist(),
+        *(array[places].tolist() for array in (played.wanted, played.ready, played.starting)),
+        strict=True,
+    )
+    return [Moment(*row) for row in rows]

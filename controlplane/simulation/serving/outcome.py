@@ -1,0 +1,72 @@
+"""What came of a world: figures that policies are set against each other by, and what happened over time."""
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+#: Upper bounds of what is counted, in seconds: from 1 ms to three hours, each 5 % above the one before.
+BOUNDS_S = tuple(0.001 * 1.05**n for n in range(332))
+
+
+class Durations:
+    """Counts by length: percentiles to 5 % without keeping each."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS_S) + 1)
+        self.count = 0
+
+    def add(self, seconds: float) -> None:
+        """One more."""
+        self.counts[bisect_right(BOUNDS_S, seconds)] += 1
+        self.count += 1
+
+    def percentile_s(self, share: float) -> float | None:
+        """So many are not longer (its bucket's upper bound); None where nothing was counted."""
+        left = share * self.count
+        for bound_s, count in zip((*BOUNDS_S, BOUNDS_S[-1]), self.counts, strict=True):
+            left -= count
+            if count and left <= 0:
+                return bound_s
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """How it stood. ``demand``: replicas that what arrived then keeps busy; ``waiting``: requests, if it is known."""
+
+    at_s: float
+    demand: float
+    wanted: float
+    ready: float
+    starting: float
+    waiting: float | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """Of one policy in one world.
+
+    mode:              what was played (``request`` or ``fluid``)
+    within_slo:        share of requests that waited no longer than the SLO allows
+    waited_s_p99, ttft_s_*: seconds; None where the mode does not know
+    launches:          replicas started; ``failed_launches``: those for which there was no room
+    lost_replicas:     by failures; ``resumed``: requests that went on elsewhere
+    not_served:        refused, or given up after waiting as long as the gateway holds them
+    broken:            rules that did not hold, each as it was seen first
+    """
+
+    policy: str
+    mode: str
+    requests: int = 0
+    within_slo: float = 1.0
+    replica_hours: float = 0.0
+    usd: float = 0.0
+    launches: int = 0
+    failed_launches: int = 0
+    lost_replicas: int = 0
+    resumed: int = 0
+    not_served: int = 0
+    waited_s_p99: float | None = None
+    ttft_s_p50: float | None = None
+    ttft_s_p99: float | None = None
+    moments: list[Moment] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)

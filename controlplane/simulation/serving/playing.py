@@ -1,0 +1,56 @@
+"""A world for one policy after the other: which mode plays it, and what that mode runs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from controlplane.simulation.serving.fluid_mode import play_fluid
+from controlplane.simulation.serving.outcome import Outcome
+from controlplane.simulation.serving.request_mode import RequestMode
+from controlplane.simulation.serving.world import OpenLines, ServingWorld, Survey, requests_in
+from controlplane.simulation.serving.world_document import policy_of
+
+#: With more requests than this the sum of them is played, unless the world says otherwise.
+REQUESTS_ONE_BY_ONE_MAX = 2_000_000
+#: What each mode runs, in words that stand in every report.
+RUNS: Mapping[str, str] = {
+    "request": (
+        "Each request is played by itself: the gateway's picker chooses its replica, the gateway's waiting room "
+        "orders, bounds and refuses those that wait, the agent's autoscaler counts replicas. Replicas, launches and "
+        "failures are models; networks and processes take no time; caches are not modelled."
+    ),
+    "fluid": (
+        "The sum of all requests is played, as work that flows: the agent's autoscaler counts replicas. Picker and "
+        "waiting room are not run: whoever waits is served in the order of arrival, by all replicas alike. "
+        "Replicas and launches are models; failures and stock-outs are not played."
+    ),
+}
+
+
+@dataclass(slots=True)
+class Play:
+    """One policy's. ``run`` it; ``mode`` says how."""
+
+    world: ServingWorld
+    seen: Survey
+    policy: str
+    open_lines: OpenLines
+
+    @property
+    def mode(self) -> str:
+        """``request`` or ``fluid``."""
+        if self.world.mode != "auto":
+            return self.world.mode
+        return "request" if self.seen.requests <= REQUESTS_ONE_BY_ONE_MAX else "fluid"
+
+    def run(self, progress: Callable[[float], None] = lambda share: None) -> Outcome:
+        """What came of it. ``progress`` hears the share that is done.
+
+        Raises WorldError for a policy that there is not, TraceError for a file that has changed.
+        """
+        policy = policy_of(self.world, self.policy)
+        if self.mode == "fluid":
+            return play_fluid(self.world, self.seen, policy, self.policy, progress)
+        mode = RequestMode(self.world, self.seen, policy, self.policy)
+        for now_s in mode.play(requests_in(self.world, self.open_lines)):
+            progress(min(1.0, now_s / self.seen.end_s))
+        return mode.outcome

@@ -1,0 +1,133 @@
+"""The report: one HTML page that needs nothing else, policies side by side."""
+
+from collections.abc import Callable, Sequence
+from html import escape
+
+from controlplane.simulation.serving.outcome import Outcome
+from controlplane.simulation.serving.pictures import bars, replicas_against_demand
+from controlplane.simulation.serving.playing import RUNS
+from controlplane.simulation.serving.results import COLUMNS
+from controlplane.simulation.serving.world import ServingWorld, Survey
+
+_STYLE = """
+:root{color-scheme:light dark;--ink:#1c2330;--muted:#5b6678;--paper:#fff;--panel:#f6f7f9;--line:#dfe3ea;
+--a:#2456c9;--b:#c2410c;--area:#c7d6f7}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e9ef;--muted:#9aa5b8;--paper:#12161d;--panel:#1a202a;--line:#2d3644;
+--a:#7fa7ff;--b:#fb923c;--area:#2a3f6e}}
+body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);
+max-width:60rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .5rem}p,li{color:var(--muted)}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}.wide{overflow-x:auto}
+th,td{padding:.35rem .6rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
+th:first-child,td:first-child{text-align:left}th{font-weight:600;color:var(--muted)}
+.three{display:grid;grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:1rem}
+figure{margin:0 0 1rem;padding:.75rem 1rem;background:var(--panel);border:1px solid var(--line);border-radius:8px}
+figcaption{font-weight:600;margin-bottom:.4rem}figcaption span{font-weight:400;color:var(--muted)}
+svg{width:100%;height:auto}svg text{font-size:11px;fill:var(--muted)}svg .name{fill:var(--ink)}
+.grid{stroke:var(--line)}.demand{fill:var(--area);stroke:none}.ready{fill:none;stroke:var(--a);stroke-width:1.8}
+.wanted{fill:none;stroke:var(--b);stroke-width:1.2;stroke-dasharray:4 3}.bars rect{fill:var(--a)}
+.legend{display:flex;gap:1.2rem;list-style:none;padding:0;margin:.2rem 0 0;font-size:.85rem}
+.legend i{display:inline-block;width:1rem;height:.6rem;margin-right:.35rem;vertical-align:middle}
+.legend .l-demand{background:var(--area)}.legend .l-ready,.legend .l-wanted{background:var(--a);height:2px}
+.legend .l-wanted{background:var(--b)}
+"""
+_LEGEND = (
+    '<ul class="legend"><li><i class="l-demand"></i>replicas that the work keeps busy</li>'
+    '<li><i class="l-ready"></i>ready</li><li><i class="l-wanted"></i>wanted</li></ul>'
+)
+
+
+def html_report(world: ServingWorld, seen: Survey, outcomes: Sequence[Outcome], digest: str) -> str:
+    """The whole page."""
+    modes = sorted({outcome.mode for outcome in outcomes})
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(world.name)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{escape(world.name)}</h1>",
+        f"<p>{seen.requests:,} requests in {seen.end_s / 3600:,.2f} h, {seen.input_tokens:,} tokens read and "
+        f"{seen.output_tokens:,} written; seed {world.seed}. A request is within its SLO if it waits no longer than "
+        f"{world.wait_slo_s:g} s for its seat.</p>",
+        _table(outcomes),
+        _side_by_side(outcomes),
+        "<h2>Replicas against demand</h2>",
+        *_timelines(seen, outcomes),
+        "<h2>What was played</h2>",
+        *(f"<p><b>{mode}</b>: {escape(RUNS[mode])}</p>" for mode in modes),
+    ]
+    if seen.notes:
+        parts += [
+            "<h2>What was mended or is odd</h2><ul>",
+            *(f"<li>{escape(each)}</li>" for each in seen.notes),
+            "</ul>",
+        ]
+    broken = [f"{outcome.policy}: {rule}" for outcome in outcomes for rule in outcome.broken]
+    if broken:
+        parts += [
+            "<h2>Rules that did not hold</h2><ul>",
+            *(f"<li>{escape(each)}</li>" for each in broken),
+            "</ul>",
+        ]
+    parts.append(
+        f"<p>World {escape(digest[:16])}. The same world, code and seed give the same page.</p></body></html>"
+    )
+    return "\n".join(parts) + "\n"
+
+
+def printed(name: str, value: object) -> str:
+    """A figure of an outcome for people."""
+    if value is None:
+        return "–"
+    if name == "within_slo" and isinstance(value, float):
+        return f"{100 * value:.3f} %"
+    if isinstance(value, float):
+        return f"{value:,.3f}" if name.endswith(("_p50", "_p99")) else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _table(outcomes: Sequence[Outcome]) -> str:
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for _, title in COLUMNS)
+    rows = "".join(
+        "<tr>"
+        + "".join(f"<td>{escape(printed(name, getattr(outcome, name)))}</td>" for name, _ in COLUMNS)
+        + "</tr>"
+        for outcome in outcomes
+    )
+    return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _side_by_side(outcomes: Sequence[Outcome]) -> str:
+    measures: tuple[tuple[str, str, Callable[[Outcome], float]], ...] = (
+        ("Cost", "usd", lambda each: each.usd),
+        ("Outside the SLO", "outside", lambda each: 1 - each.within_slo),
+        ("Launches", "launches", lambda each: float(each.launches)),
+    )
+    figures = []
+    for title, name, value in measures:
+        rows = [(each.policy, value(each), _bar_label(name, value(each))) for each in outcomes]
+        figures.append(f"<figure><figcaption>{title}</figcaption>{bars(rows, title=title)}</figure>")
+    return f'<div class="three">{"".join(figures)}</div>'
+
+
+def _bar_label(name: str, value: float) -> str:
+    if name == "outside":
+        return f"{100 * value:.3f} %"
+    return f"{value:,.1f} USD" if name == "usd" else f"{value:,.0f}"
+
+
+def _timelines(seen: Survey, outcomes: Sequence[Outcome]) -> list[str]:
+    ceiling = max(
+        (max(moment.demand, moment.wanted, moment.ready) for each in outcomes for moment in each.moments),
+        default=1.0,
+    )
+    found = []
+    for each in outcomes:
+        title = f"{each.policy}: replicas against demand"
+        drawn = replicas_against_demand(each.moments, end_s=seen.end_s, ceiling=ceiling, title=title)
+        found.append(
+            f"<figure><figcaption>{escape(each.policy)} <span>{printed('within_slo', each.within_slo)} within SLO, "
+            f"{each.replica_hours:,.1f} replica-hours, {each.launches:,} launches</span></figcaption>"
+            f"{drawn}{_LEGEND}</figure>"
+        )
+    return found

@@ -1,0 +1,92 @@
+"""Results as files: the same bytes for the same world, code and seed."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from controlplane.simulation.serving.outcome import Outcome
+from controlplane.simulation.serving.playing import RUNS
+from controlplane.simulation.serving.world import ServingWorld, Survey
+
+#: Figures of an outcome in the order in which they are shown, with their titles and units.
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("policy", "policy"),
+    ("mode", "mode"),
+    ("within_slo", "within SLO"),
+    ("usd", "cost, USD"),
+    ("replica_hours", "replica-hours"),
+    ("launches", "launches"),
+    ("failed_launches", "failed launches"),
+    ("not_served", "not served"),
+    ("resumed", "resumed"),
+    ("lost_replicas", "replicas lost"),
+    ("waited_s_p99", "waited p99, s"),
+    ("ttft_s_p50", "TTFT p50, s"),
+    ("ttft_s_p99", "TTFT p99, s"),
+)
+
+
+class _Stored(msgspec.Struct):
+    """What a later run needs of a results file."""
+
+    digest: str
+    policies: list[Outcome]
+
+
+def as_json(world: ServingWorld, seen: Survey, outcomes: Sequence[Outcome], digest: str) -> str:
+    """The whole: what was played, and every figure."""
+    document: dict[str, Any] = {
+        "world": world.name,
+        "digest": digest,
+        "seed": world.seed,
+        "hours": seen.end_s / 3600.0,
+        "wait_slo_s": world.wait_slo_s,
+        "requests": seen.requests,
+        "input_tokens": seen.input_tokens,
+        "output_tokens": seen.output_tokens,
+        "notes": list(seen.notes),
+        "runs": {mode: RUNS[mode] for mode in sorted({outcome.mode for outcome in outcomes})},
+        "policies": [msgspec.to_builtins(outcome) for outcome in outcomes],
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+
+
+def summary_csv(outcomes: Sequence[Outcome]) -> str:
+    """One row a policy."""
+    names = [name for name, _ in COLUMNS]
+    return _csv(names, [[getattr(outcome, name) for name in names] for outcome in outcomes])
+
+
+def timeline_csv(outcomes: Sequence[Outcome]) -> str:
+    """One row for each moment of each policy."""
+    names = ("at_s", "demand", "wanted", "ready", "starting", "waiting")
+    rows = [
+        [outcome.policy, *(_cell(getattr(moment, name)) for name in names)]
+        for outcome in outcomes
+        for moment in outcome.moments
+    ]
+    return _csv(("policy", *names), rows)
+
+
+def outcomes_in(data: bytes, digest: str) -> dict[str, Outcome]:
+    """The outcomes in ``as_json``'s bytes by policy; none where they are of another world, or no results at all."""
+    try:
+        document = msgspec.json.decode(data, type=_Stored)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return {outcome.policy: outcome for outcome in document.policies} if document.digest == digest else {}
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue()

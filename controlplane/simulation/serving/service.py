@@ -1,0 +1,89 @@
+"""How long a replica takes: prompts by their tokens, answers by how many it computes side by side.
+
+A step of a continuous batch gives each request in it one token; it takes ``itl_base_s`` and ``itl_s_per_request`` more
+for each request. A prompt takes ``prefill_base_s`` and ``prefill_s_per_token`` more for each token while all seats are
+taken, and less in the proportion of the steps where they are not. What is not in it: contexts that grow while an answer
+is made, and prompts that hit a cache.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from controlplane.simulation.serving.batch import Batch
+from controlplane.simulation.serving.series import FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceModel:
+    """Times in seconds. ``seats``: requests that a replica computes side by side; the rest waits in the gateway."""
+
+    seats: int
+    prefill_base_s: float
+    prefill_s_per_token: float
+    itl_base_s: float
+    itl_s_per_request: float
+
+    def __post_init__(self) -> None:
+        if self.itl_s(self.seats) <= 0:
+            raise ValueError(
+                f"itl_base_s {self.itl_base_s}, itl_s_per_request {self.itl_s_per_request}: "
+                "one of them must be above 0"
+            )
+
+    def itl_s(self, concurrency: int) -> float:
+        """Between two tokens of one answer while ``concurrency`` are made."""
+        return self.itl_base_s + self.itl_s_per_request * concurrency
+
+    def prefill_s(self, input_tokens: float) -> float:
+        """A prompt's, with all seats taken."""
+        return self.prefill_base_s + self.prefill_s_per_token * input_tokens
+
+    def prefill_steps(self, input_tokens: float) -> float:
+        """As many steps of the batch as a prompt takes; an answer takes one for each token."""
+        return self.prefill_s(input_tokens) / self.itl_s(self.seats)
+
+    def prefill_steps_of(self, batch: Batch) -> FloatArray:
+        """Of each prompt."""
+        prefill_s = self.prefill_base_s + self.prefill_s_per_token * batch.input_tokens
+        return np.asarray(prefill_s / self.itl_s(self.seats), dtype=np.float64)
+
+    def request_s(self, batch: Batch) -> FloatArray:
+        """How long each takes where all seats are taken."""
+        steps = self.prefill_steps_of(batch) + batch.output_tokens
+        return np.asarray(self.itl_s(self.seats) * steps, dtype=np.float64)
+
+    def work_s(self, batch: Batch) -> FloatArray:
+        """Replica-seconds that each asks for: its time on one of the seats."""
+        return self.request_s(batch) / self.seats
+
+
+def fitted(
+    *, seats: int, prefill: Sequence[tuple[float, float]], decode: Sequence[tuple[float, float]]
+) -> ServiceModel:
+    """From what was measured: (prompt tokens, seconds) and (requests side by side, seconds between tokens).
+
+    Least squares on a straight line each, neither part of it below 0. Raises ValueError for fewer than two points.
+    """
+    prefill_base_s, prefill_s_per_token = _line(prefill, "prefill")
+    itl_base_s, itl_s_per_request = _line(decode, "decode")
+    return ServiceModel(
+        seats=seats,
+        prefill_base_s=prefill_base_s,
+        prefill_s_per_token=prefill_s_per_token,
+        itl_base_s=itl_base_s,
+        itl_s_per_request=itl_s_per_request,
+    )
+
+
+def _line(points: Sequence[tuple[float, float]], name: str) -> tuple[float, float]:
+    if len({x for x, _ in points}) < 2:
+        raise ValueError(f"{name} has {len(points)} points: give at least two different ones")
+    x, y = np.array(points, dtype=np.float64).T
+    slope, base = np.polyfit(x, y, 1)
+    if slope < 0:
+        return float(y.mean()), 0.0
+    if base < 0:
+        return 0.0, float((x @ y) / (x @ x))
+    return float(base), float(slope)

@@ -1,0 +1,213 @@
+"""One deployment's world as the modes play it: who asks, what it runs on, what decides, what is asked of it."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from controlplane.simulation.serving.arrivals import RatePath, overlaid, renewals
+from controlplane.simulation.serving.batch import Batch, faster, until
+from controlplane.simulation.serving.cold_start import Phase
+from controlplane.simulation.serving.lengths import Lengths
+from controlplane.simulation.serving.pools import Failures, ServingPool
+from controlplane.simulation.serving.series import FloatArray, LoadSeries
+from controlplane.simulation.serving.servegen import clients_of, requests_of
+from controlplane.simulation.serving.service import ServiceModel
+from controlplane.simulation.serving.streams import Streams
+from controlplane.simulation.serving.trace import Trace
+from controlplane.simulation.serving.trace_rows import TraceError
+from workloadplane.autoscaling import AutoscalingPolicy
+
+#: No world lasts longer.
+DAYS_MAX = 100
+S_PER_DAY = 86_400.0
+#: The line over time has so many points.
+MOMENTS = 720
+#: A file's lines, by the name that the world has for it.
+OpenLines = Callable[[str], Iterable[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """Requests along a rate, made from the seed. ``path`` is for a world's end and its streams."""
+
+    path: Callable[[float, Streams], RatePath]
+    cv: float
+    inputs: Lengths
+    outputs: Lengths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromTrace:
+    """Requests of a file. ``rows_max``: more is an error."""
+
+    file: str
+    form: str
+    speed: float = 1.0
+    deployment: str | None = None
+    rows_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromServeGen:
+    """Requests of ServeGen's clients, of two tables."""
+
+    clients: str
+    lengths: str
+    requests_per_s: float | None = None
+
+
+Source = Made | FromTrace | FromServeGen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingWorld:
+    """``end_s`` None: until the last request of the traces.
+
+    policies:       what may be asked for, by name
+    wait_slo_s:     a request that waits longer for its seat is outside of the SLO
+    wait_max_s:     so long a gateway holds a request, and so many of one project (``waiting_max``)
+    decide_every_s: an agent's
+    mode:           ``request``, ``fluid`` or ``auto`` (by the number of requests)
+    """
+
+    name: str
+    seed: int
+    end_s: float | None
+    sources: tuple[Source, ...]
+    service: ServiceModel
+    cold_start: tuple[Phase, ...]
+    pools: tuple[ServingPool, ...]
+    policies: Mapping[str, AutoscalingPolicy]
+    failures: Failures
+    wait_slo_s: float = 5.0
+    wait_max_s: float = 180.0
+    waiting_max: int = 1_000
+    decide_every_s: float = 2.0
+    mode: str = "auto"
+
+
+@dataclass(slots=True)
+class Survey:
+    """What arrives in all, seen before anything is played. Arrays by steps of ``step_s``."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    end_s: float = 0.0
+    step_s: float = 2.0
+    requests_by_step: FloatArray = field(default_factory=lambda: np.zeros(0))
+    work_s_by_step: FloatArray = field(default_factory=lambda: np.zeros(0))
+    notes: tuple[str, ...] = ()
+
+    @property
+    def series(self) -> LoadSeries:
+        """As the fluid mode plays it."""
+        return LoadSeries(bin_s=self.step_s, requests=self.requests_by_step, work_s=self.work_s_by_step)
+
+    def demand(self, steps: int) -> FloatArray:
+        """Replicas that the work keeps busy, on so many parts of the whole time."""
+        edges = np.linspace(0, len(self.work_s_by_step), steps + 1)
+        done_s = np.concatenate(([0.0], np.cumsum(self.work_s_by_step)))
+        return np.diff(np.interp(edges, np.arange(len(done_s)), done_s)) / (self.end_s / steps)
+
+
+def files_of(world: ServingWorld) -> tuple[str, ...]:
+    """The names of all files that its requests come from."""
+    names: list[str] = []
+    for source in world.sources:
+        if isinstance(source, FromTrace):
+            names.append(source.file)
+        elif isinstance(source, FromServeGen):
+            names += (source.clients, source.lengths)
+    return tuple(names)
+
+
+def requests_in(
+    world: ServingWorld, open_lines: OpenLines, notes: list[str] | None = None
+) -> Iterator[Batch]:
+    """All requests of the world in order of time, the same each time. Raises TraceError.
+
+    ``notes`` gets what was mended in traces, once they are read.
+    """
+    streams = Streams(world.seed)
+    end_s = math.inf if world.end_s is None else world.end_s
+    sources = [
+        _made(source, f"{number}", streams, end_s)
+        if isinstance(source, Made)
+        else _read(source, streams, end_s, open_lines=open_lines, notes=notes)
+        for number, source in enumerate(world.sources)
+    ]
+    return until(sources[0] if len(sources) == 1 else overlaid(sources), end_s)
+
+
+def survey(world: ServingWorld, open_lines: OpenLines) -> Iterator[Survey]:
+    """Look at all requests; what is seen so far after each batch, the last one whole. Raises TraceError."""
+    notes: list[str] = []
+    seen = Survey(step_s=world.decide_every_s)
+    requests, work_s = np.zeros(4096), np.zeros(4096)
+    for batch in requests_in(world, open_lines, notes):
+        last_s = float(batch.at_s[-1])
+        if last_s > DAYS_MAX * S_PER_DAY:
+            raise TraceError(
+                f"requests come {last_s / S_PER_DAY:,.0f} days after the first one: give at most {DAYS_MAX} days, "
+                "or set hours"
+            )
+        step = (batch.at_s // world.decide_every_s).astype(np.int64)
+        requests, work_s = (_longer(array, int(step[-1]) + 1) for array in (requests, work_s))
+        first = int(step[0])
+        counts = np.bincount(step - first)
+        requests[first : first + len(counts)] += counts
+        work_s[first : first + len(counts)] += np.bincount(step - first, weights=world.service.work_s(batch))
+        seen.requests += len(batch)
+        seen.input_tokens += int(batch.input_tokens.sum())
+        seen.output_tokens += int(batch.output_tokens.sum())
+        seen.end_s = last_s
+        yield seen
+    seen.end_s = seen.end_s + world.decide_every_s if world.end_s is None else world.end_s
+    steps = math.ceil(seen.end_s / world.decide_every_s)
+    seen.requests_by_step, seen.work_s_by_step = (
+        _longer(array, steps)[:steps] for array in (requests, work_s)
+    )
+    seen.notes = tuple(dict.fromkeys(notes))
+    yield seen
+
+
+def _made(source: Made, name: str, streams: Streams, end_s: float) -> Iterator[Batch]:
+    return renewals(
+        source.path(end_s, streams),
+        cv=source.cv,
+        inputs=source.inputs,
+        outputs=source.outputs,
+        streams=streams,
+        name=name,
+    )
+
+
+def _read(
+    source: FromTrace | FromServeGen,
+    streams: Streams,
+    end_s: float,
+    *,
+    open_lines: OpenLines,
+    notes: list[str] | None,
+) -> Iterator[Batch]:
+    if isinstance(source, FromServeGen):
+        clients = clients_of(open_lines(source.clients), open_lines(source.lengths), end_s=end_s)
+        yield from requests_of(clients, streams, requests_per_s=source.requests_per_s)
+        return
+    trace = Trace(
+        open_lines(source.file), form=source.form, deployment=source.deployment, rows_max=source.rows_max
+    )
+    try:
+        yield from faster(trace, source.speed)
+    finally:
+        if notes is not None:
+            notes += trace.notes
+
+
+def _longer(array: FloatArray, least: int) -> FloatArray:
+    if least <= len(array):
+        return array
+    return np.concatenate((array, np.zeros(max(least, 2 * len(array)) - len(array))))

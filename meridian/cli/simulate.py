@@ -1,0 +1,237 @@
+"""``meridian simulate``: a world of requests played for several policies, on this machine, with no server.
+
+What plays (the extra ``simulation``) is imported only when the verb runs: the command also installs without it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.util
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from meridian.cli.documents import read_document
+from meridian.cli.output import Format, FormatOption, errors, print_list
+from meridian.errors import UsageError
+
+if TYPE_CHECKING:
+    from controlplane.simulation.serving.outcome import Outcome
+    from controlplane.simulation.serving.world import ServingWorld, Survey
+
+_NEEDS = ("highspy", "msgspec", "numpy", "xxhash")
+_SHOWN = (
+    "policy",
+    "mode",
+    "within_slo_percent",
+    "usd",
+    "replica_hours",
+    "launches",
+    "not_served",
+    "waited_s_p99",
+)
+
+
+def simulate(  # noqa: PLR0917  (a command line's options)
+    world: Annotated[
+        Path | None, typer.Option(help="The world: a YAML or JSON document (docs/simulation.md).")
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="Requests to replay, .csv or .jsonl (.gz); in place of the world's own."),
+    ] = None,
+    policy: Annotated[
+        str, typer.Option(help="Policies, by commas: predictive, kpa, static:N, or the world's own.")
+    ] = "predictive,kpa",
+    out: Annotated[
+        Path, typer.Option(help="The folder for report.html, results.json and two CSV files.")
+    ] = Path("simulation"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep the policies that an interrupted run has finished.")
+    ] = False,
+    write_trace: Annotated[
+        Path | None, typer.Option(help="Write the world's requests as a CSV trace, and play nothing.")
+    ] = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Play a world's requests for several autoscaling policies, and set their cost, SLO and launches side by side."""
+    missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"this needs {missing[0]}: pip install 'meridian-serving[simulation]'")
+    if world is None and trace is None:
+        raise UsageError("there is nothing to play: give --world FILE, --trace FILE or both")
+    with _errors():
+        files = _Files(world.parent if world is not None else Path())
+        played, document = _world(world, trace)
+        if write_trace is not None:
+            _write_trace(played, files, write_trace)
+            return
+        run = _Run(played, files, out, _digest(document, played, files))
+        outcomes = run.all([name.strip() for name in policy.split(",") if name.strip()], resume=resume)
+    print_list([_row(each) for each in outcomes], _SHOWN, output, empty="")
+    if output is Format.TABLE:
+        typer.echo(f"Report: {out / 'report.html'}")
+
+
+class _Files:
+    """A world's files, beside its document."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, name: str) -> Path:
+        return self._folder / name
+
+    def lines(self, name: str) -> Iterator[str]:
+        """One after the other, each bounded."""
+        from controlplane.simulation.serving.trace_rows import LINE_CHARACTERS_MAX
+
+        path = self.path(name)
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8", errors="replace", newline="") as file:
+            try:
+                yield from iter(partial(file.readline, LINE_CHARACTERS_MAX + 1), "")
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise UsageError(f"{path} is damaged ({error}): pack it again") from None
+
+
+def _world(world: Path | None, trace: Path | None) -> tuple[ServingWorld, Any]:
+    from controlplane.simulation.serving.world_document import USUAL, world_of
+
+    document: Any = read_document(world, "world") if world is not None else USUAL
+    file = str(trace.resolve()) if trace is not None else None
+    return world_of(document, trace=file), document
+
+
+def _digest(document: Any, played: ServingWorld, files: _Files) -> str:
+    """Of all that decides the figures: the document, the files and this version."""
+    from controlplane.simulation.serving.world import files_of
+
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode())
+    digest.update(version("meridian-serving").encode())
+    for name in files_of(played):
+        with files.path(name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+class _Run:
+    """One world, played policy by policy; what is finished is on the disk."""
+
+    def __init__(self, world: ServingWorld, files: _Files, out: Path, digest: str) -> None:
+        self._world, self._files, self._out, self._digest = world, files, out, digest
+
+    def all(self, names: list[str], *, resume: bool) -> list[Outcome]:
+        """In this order. Every name is looked at before the first one is played."""
+        from controlplane.simulation.serving.playing import Play
+        from controlplane.simulation.serving.world_document import policy_of
+
+        if not names or len(set(names)) < len(names):
+            raise UsageError("--policy: give each policy once, by commas")
+        for name in names:
+            policy_of(self._world, name)
+        finished = self._finished() if resume else {}
+        outcomes: list[Outcome] = []
+        with _progress() as bar:
+            seen = self._survey(bar)
+            for name in names:
+                task = bar.add_task(name, total=1.0)
+                outcome = finished.get(name)
+                if outcome is None:
+                    play = Play(self._world, seen, name, self._files.lines)
+                    outcome = play.run(partial(_tell, bar, task))
+                bar.update(task, completed=1.0)
+                outcomes.append(outcome)
+                self._write(seen, outcomes)
+        return outcomes
+
+    def _survey(self, bar: Progress) -> Survey:
+        from controlplane.simulation.serving.world import survey
+
+        task = bar.add_task("reading", total=None)
+        seen = None
+        for seen in survey(self._world, self._files.lines):
+            bar.update(task, description=f"reading {seen.requests:,} requests")
+        if seen is None or not seen.requests:
+            raise UsageError(f"{self._world.name}: no request comes in all its time; give arrivals")
+        bar.update(task, total=1.0, completed=1.0)
+        return seen
+
+    def _finished(self) -> dict[str, Outcome]:
+        from controlplane.simulation.serving.results import outcomes_in
+
+        try:
+            return outcomes_in((self._out / "results.json").read_bytes(), self._digest)
+        except FileNotFoundError:
+            return {}
+
+    def _write(self, seen: Survey, outcomes: list[Outcome]) -> None:
+        from controlplane.simulation.serving.report import html_report
+        from controlplane.simulation.serving.results import as_json, summary_csv, timeline_csv
+
+        self._out.mkdir(parents=True, exist_ok=True)
+        for name, text in (
+            ("report.html", html_report(self._world, seen, outcomes, self._digest)),
+            ("summary.csv", summary_csv(outcomes)),
+            ("timeline.csv", timeline_csv(outcomes)),
+            ("results.json", as_json(self._world, seen, outcomes, self._digest)),
+        ):
+            part = self._out / f".{name}.part"
+            part.write_text(text, encoding="utf-8")
+            part.replace(self._out / name)
+
+
+def _write_trace(world: ServingWorld, files: _Files, path: Path) -> None:
+    from controlplane.simulation.serving.world import requests_in
+
+    rows = 0
+    with path.open("w", encoding="utf-8") as file:
+        file.write("timestamp,input_tokens,output_tokens\n")
+        for batch in requests_in(world, files.lines):
+            columns = (batch.at_s, batch.input_tokens, batch.output_tokens)
+            file.writelines(f"{at:.3f},{read},{said}\n" for at, read, said in zip(*columns, strict=True))
+            rows += len(batch)
+    typer.echo(f"{path}: {rows:,} requests")
+
+
+def _progress() -> Progress:
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    return Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal)
+
+
+def _tell(bar: Progress, task: Any, share: float) -> None:
+    bar.update(task, completed=share)
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    figures: Iterable[str] = (name for name in outcome.__slots__ if name != "moments")
+    row = {name: getattr(outcome, name) for name in figures}
+    return {**row, "within_slo_percent": f"{100 * outcome.within_slo:.3f}", "usd": round(outcome.usd, 2)}
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """What is wrong with a world or a trace is a wrong argument."""
+    from controlplane.simulation.serving.fields import WorldError
+    from controlplane.simulation.serving.trace_rows import TraceError
+
+    try:
+        yield
+    except (WorldError, TraceError) as error:
+        raise UsageError(str(error)) from None
+    except OSError as error:
+        raise UsageError(f"{error.filename or 'a file'}: {error.strerror or error}") from None

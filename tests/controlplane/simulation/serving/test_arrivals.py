@@ -1,0 +1,176 @@
+"""Arrivals that are made: as many as the rate says, as bursty as asked, the same for the same seed and cause."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from controlplane.simulation.serving.arrivals import (
+    RatePath,
+    constant,
+    daily,
+    flash_crowd,
+    mmpp,
+    overlaid,
+    renewals,
+    steps,
+)
+from controlplane.simulation.serving.batch import Batch, faster, until
+from controlplane.simulation.serving.lengths import Lognormal, Quantiles
+from controlplane.simulation.serving.servegen import clients_of, requests_of
+from controlplane.simulation.serving.streams import Streams
+from controlplane.simulation.serving.trace_rows import TraceError
+
+HOUR_S = 3600.0
+
+
+def made(path: RatePath, *, cv: float = 1.0, seed: int = 1, name: str = "", at_once: int = 65_536) -> Batch:
+    """All requests along a path."""
+    found = list(
+        renewals(
+            path,
+            cv=cv,
+            inputs=Lognormal(500, 1.0),
+            outputs=Lognormal(100, 0.5),
+            streams=Streams(seed),
+            name=name,
+            at_once=at_once,
+        )
+    )
+    for one, two in pairwise(found):
+        assert one.at_s[-1] <= two.at_s[0]
+    columns = (
+        np.concatenate([getattr(batch, field) for batch in found])
+        for field in ("at_s", "input_tokens", "output_tokens")
+    )
+    return Batch(*columns)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        constant(5.0, HOUR_S),
+        steps([(0.0, 2.0), (1200.0, 0.0), (2400.0, 12.0)], HOUR_S),
+        flash_crowd(3.0, 30.0, at_s=600, rise_s=60, hold_s=300, fall_s=600, end_s=HOUR_S),
+        daily(6.0, 0.8, peak_s=900.0, end_s=HOUR_S, day_s=HOUR_S),
+    ],
+    ids=["constant", "steps", "flash crowd", "daily"],
+)
+def test_each_part_of_the_time_has_as_many_as_its_rate_says(path: RatePath) -> None:
+    """Within five standard deviations of a Poisson process, in all and in every ten minutes."""
+    at_s = made(path).at_s
+    assert np.all(np.diff(at_s) >= 0)
+    assert at_s[0] >= 0
+    assert at_s[-1] < HOUR_S
+    fine = np.linspace(0, HOUR_S, 36_001)
+    rate = path.per_s_at((fine[1:] + fine[:-1]) / 2)
+    for begin in range(0, 3600, 600):
+        expected = float(rate[begin * 10 : (begin + 600) * 10].sum()) * 0.1
+        found = int(((at_s >= begin) & (at_s < begin + 600)).sum())
+        assert abs(found - expected) <= 5 * math.sqrt(expected) + 1, begin
+    assert path.requests == pytest.approx(float(rate.sum()) * 0.1, rel=0.01)
+
+
+@pytest.mark.parametrize("cv", [0.3, 1.0, 4.0])
+def test_gaps_vary_as_much_as_asked(cv: float) -> None:
+    """Below 1 regularly, above in bursts; the mean stays."""
+    gaps = np.diff(made(constant(20.0, 4 * HOUR_S), cv=cv).at_s)
+    assert gaps.std() / gaps.mean() == pytest.approx(cv, rel=0.1)
+    assert gaps.mean() == pytest.approx(1 / 20, rel=0.1)
+
+
+def test_lengths_have_their_mean_and_spread() -> None:
+    """Also those given by quantiles."""
+    drawn = Lognormal(800, 1.5).draw(200_000, Streams(3).of("a"))
+    assert drawn.mean() == pytest.approx(800, rel=0.03)
+    assert drawn.std() / drawn.mean() == pytest.approx(1.5, rel=0.1)
+    table = Quantiles(np.array([0.0, 0.5, 1.0]), np.array([10.0, 20.0, 100.0]))
+    assert table.draw(100_000, Streams(3).of("b")).mean() == pytest.approx(table.mean, rel=0.02)
+    assert set(Lognormal(7).draw(10, Streams(1).of("c")).tolist()) == {7}
+
+
+def test_a_seed_gives_the_same_and_a_cause_its_own() -> None:
+    """However it is cut into batches; another seed or another source's name is another stream."""
+    path = constant(5.0, 600.0)
+    whole = made(path)
+    in_parts = made(path, at_once=64)
+    assert np.allclose(whole.at_s, in_parts.at_s)
+    assert np.array_equal(whole.input_tokens, in_parts.input_tokens)
+    for other in (made(path, seed=2), made(path, name="b")):
+        assert not np.array_equal(whole.at_s[:50], other.at_s[:50])
+    one, two = Streams(1), Streams(1)
+    one.of("another cause").random(1000)
+    assert one.of("arrivals").random() == two.of("arrivals").random()
+
+
+def test_states_of_a_modulated_process_are_stayed_in() -> None:
+    """A share of the time as long as their mean stay says."""
+    path = mmpp([(1.0, 300.0), (10.0, 100.0)], 400_000.0, Streams(5).of("rates"))
+    high_s = float(np.diff(path.at_s)[path.per_s[:-1] == 10.0].sum())
+    assert high_s / 400_000.0 == pytest.approx(0.25, abs=0.03)
+
+
+def test_several_sources_are_one_in_order() -> None:
+    """Nothing is lost, and whoever is played first is not all of one before another."""
+    one, two = made(constant(5.0, 600.0), name="a"), made(constant(1.0, 600.0), name="b")
+
+    def parts(batch: Batch, size: int):
+        return (batch.part(first, first + size) for first in range(0, len(batch), size))
+
+    found = list(overlaid([parts(one, 7), parts(two, 50)]))
+    at_s = np.concatenate([batch.at_s for batch in found])
+    assert np.array_equal(at_s, np.sort(np.concatenate([one.at_s, two.at_s])))
+    assert (
+        sum(int(batch.input_tokens.sum()) for batch in found)
+        == one.input_tokens.sum() + two.input_tokens.sum()
+    )
+    assert [len(batch) for batch in until([one], float(one.at_s[10]))] == [10]
+    assert next(faster([one], 4.0)).at_s[5] == one.at_s[5] / 4
+
+
+CLIENTS = """client,t,rate,cv,pattern,p1,p2
+7,0,2.0,1.0,G,1.0,0.5
+7,600,4.0,1.0,G,1.0,0.25
+7,6000,1.0,1.0,G,1.0,1.0
+8,0,1.0,3.0,W,0.4,0.3
+9,0,1.0,1.0,G,1,1
+"""
+LENGTHS = """client,t,field,q0,q0.5,q1
+7,0,input_tokens,100,100,100
+7,0,output_tokens,10,10,10
+8,0,input_tokens,200,300,400
+8,0,output_tokens,20,20,20
+"""
+
+
+def test_servegens_clients_ask_as_their_tables_say() -> None:
+    """At their rates and with their lengths; one without lengths is left away, a gap is a gap."""
+    clients = clients_of(CLIENTS.splitlines(), LENGTHS.splitlines(), end_s=7200.0)
+    assert [client.name for client in clients] == ["7", "8"]
+    found = list(requests_of(clients, Streams(1)))
+    at_s = np.concatenate([batch.at_s for batch in found])
+    lengths = np.concatenate([batch.input_tokens for batch in found])
+    assert np.all(np.diff(at_s) >= 0)
+    assert not ((at_s > 1300) & (at_s < 5900)).any()
+    of_seven = int((lengths == 100).sum())
+    expected = 600 * (0.5 * 2 / 2 + 0.5 * 3 * 2 / 2 + 0.5 * 4 / 2 + 0.5) + 0
+    assert of_seven == pytest.approx(clients[0].path.requests, abs=5 * math.sqrt(expected))
+    assert set(lengths.tolist()) - set(range(200, 401)) == {100}
+    scaled = requests_of(clients, Streams(1), requests_per_s=10.0)
+    assert sum(map(len, scaled)) == pytest.approx(72_000, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("clients", "said"),
+    [
+        ("client,t,rate\n", "table of clients has no column cv"),
+        ("client,t,rate,cv\n7,0,-1,1\n", "clients, row 1, rate '-1'"),
+        ("client,t,rate,cv\n7,0,x,1\n", "clients, row 1, rate 'x'"),
+        ("client,t,rate,cv\n1,0,1,1\n", "no client has both"),
+    ],
+)
+def test_tables_that_are_none_say_so(clients: str, said: str) -> None:
+    """With row and column."""
+    with pytest.raises(TraceError, match=said):
+        clients_of(clients.splitlines(), LENGTHS.splitlines(), end_s=7200.0)
