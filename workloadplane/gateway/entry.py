@@ -236,10 +236,11 @@ class Entry:
     def _join(self, inquiry: "Inquiry", place: Place, wait: Wait, now_s: float) -> Failure | None:
         context = self._context
         service = context.room.service(place.deployment_id)
-        request_s, told_s = service.request_s_mean if service is not None else None, None
-        if request_s is None:
+        told_s = None
+        answer_s = service.answer_s(inquiry.body.output_tokens_max) if service is not None else None
+        if answer_s is None:
             revision_ids = {each.revision_id for each in inquiry.route.revisions}
-            request_s = told_s = told_request_s(context.registry.peer_facts.values(), revision_ids)
+            answer_s = told_s = told_request_s(context.registry.peer_facts.values(), revision_ids)
         # A stream's answer begins with its first token, any other one's when it is complete.
         is_whole = not inquiry.body.stream and self.answer_by_s != _NEVER_S
         join = partial(
@@ -248,7 +249,7 @@ class Entry:
             self.ticket,
             now_s=now_s,
             until_s=self.until_s,
-            answer_s=(request_s or 0.0) if is_whole else 0.0,
+            answer_s=(answer_s or 0.0) if is_whole else 0.0,
             told_s=told_s,
         )
         joined = join()

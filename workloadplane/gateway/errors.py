@@ -258,12 +258,12 @@ def no_room(told: NoRoom) -> Failure:
     """The queue took it not, or there is no hope that its turn comes in time."""
     if told.rule == "queue_full":
         return displaced(told.retry_after_s)
-    wait_s = told.predicted_s or 0.0
+    due_s = told.predicted_s or 0.0
     return Failure(
         429,
         _LIMITED,
         "deadline",
-        f"The request would wait for about {wait_s:.1f} s, longer than it may; try again in {told.retry_after_s} s.",
+        f"Its answer would come in about {due_s:.1f} s, later than it may; try again in {told.retry_after_s} s.",
         retry_after_s=told.retry_after_s,
     )
 

@@ -80,6 +80,13 @@ class Service:
         """Nobody waits any more, so the start is not measured to its end."""
         self._missing_since_s = None
 
+    def answer_s(self, output_tokens_max: float | None) -> float | None:
+        """How long an answer takes until it is whole, of so many tokens at most; ``None`` = nothing is known."""
+        request_s, usual = self.request_s_mean, self.output_tokens_mean
+        if request_s is None or output_tokens_max is None or not usual or output_tokens_max >= usual:
+            return request_s
+        return request_s * output_tokens_max / usual
+
     def wait_s(self, ahead: int, seats: int, now_s: float, told_s: float | None = None) -> float | None:
         """Until a newcomer is sent that ``ahead`` others precede; ``None`` = nothing is known.
 

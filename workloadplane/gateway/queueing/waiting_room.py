@@ -50,7 +50,7 @@ class Joined(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class NoRoom:
-    """It can't wait. ``rule``: ``queue_full`` | ``deadline``; ``predicted_s``: the wait, if it is known."""
+    """It can't wait. ``rule``: ``queue_full`` | ``deadline``; ``predicted_s``: until its answer, if it is known."""
 
     rule: str
     retry_after_s: int
@@ -143,10 +143,10 @@ class WaitingRoom(Generic[T]):
             line.service.missing(now_s)
         ahead = line.queue.ahead_of(ticket.tenant, ticket.priority)
         predicted_s = line.service.wait_s(ahead, place.seats, now_s, told_s)
-        late_s = 0.0 if predicted_s is None else now_s + predicted_s + answer_s - until_s
-        if late_s > 0 and not has_seat:
+        if predicted_s is not None and now_s + predicted_s + answer_s > until_s and not has_seat:
             self._tidy(place.deployment_id, line)
-            return NoRoom("deadline", _retry_after(late_s), predicted_s)
+            due_s = predicted_s + answer_s
+            return NoRoom("deadline", _retry_after(now_s + due_s - until_s), due_s)
         displaced = None
         if not self._fits(place.project_id, ticket, 0, 0):
             displaced = self._displaceable(place, line, ticket)

@@ -15,6 +15,7 @@ from workloadplane.gateway.queueing import (
     Ticket,
     WaitingRoom,
 )
+from workloadplane.gateway.queueing.service import Service
 
 
 def room(requests: int = 10, size_bytes: int = 1000, project: int = 10) -> WaitingRoom[str]:
@@ -51,11 +52,23 @@ def test_who_cannot_be_served_in_time_is_told_at_once_and_when_to_come() -> None
         assert isinstance(rooms.join(where, ticket(str(number)), now_s=0, until_s=180), Joined)
     told = rooms.join(where, ticket("hasty"), now_s=0, until_s=3.0)
     assert told == NoRoom("deadline", retry_after_s=2, predicted_s=5.0)
-    assert isinstance(rooms.join(where, ticket("whole"), now_s=0, until_s=6.0, answer_s=2.0), NoRoom)
+    whole = rooms.join(where, ticket("whole"), now_s=0, until_s=6.0, answer_s=2.0)
+    assert whole == NoRoom("deadline", retry_after_s=1, predicted_s=7.0)
     assert isinstance(rooms.join(where, ticket("patient"), now_s=0, until_s=5.0), Joined)
     assert isinstance(rooms.join(where, ticket("urgent", priority=HIGH), now_s=0, until_s=1.0), Joined)
     assert isinstance(rooms.join(where, ticket("other", "b"), now_s=0, until_s=2.0), Joined)
     assert len(rooms) == 12
+
+
+def test_a_short_answer_is_due_sooner_than_the_usual_one() -> None:
+    """By its share of the usual tokens, where it asks for fewer; without a bound of its own it is a usual one."""
+    service = Service(Learned(measured_at=0.0, request_s=6.0, output_tokens=300.0))
+    assert service.answer_s(None) == service.answer_s(300) == service.answer_s(9999) == 6.0
+    assert service.answer_s(100) == 2.0
+    assert service.answer_s(0) == 0.0
+    service = Service(Learned(measured_at=0.0, request_s=6.0, output_tokens=0.0))
+    assert service.answer_s(100) == 6.0, "embeddings make none"
+    assert Service().answer_s(100) is None
 
 
 def test_nothing_measured_refuses_nobody() -> None:
