@@ -74,15 +74,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
-    """Django empties tables between transactional tests with TRUNCATE, which the audit trail refuses by design.
-
-    At the end, asgiref's thread for synchronous code lets go: the database is not dropped under a session.
-    """
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """At the end, asgiref's thread for synchronous code lets go: the database is not dropped under a session."""
     from asgiref.sync import SyncToAsync
-    from django.db import connection, connections
+    from django.db import connections
 
-    with django_db_blocker.unblock(), connection.cursor() as cursor:  # type: ignore[attr-defined]
-        cursor.execute("ALTER TABLE api_auditevent DISABLE TRIGGER audit_no_truncate")
+    from tests.support.emptying import empty_quickly
+
+    empty_quickly()
     yield
     SyncToAsync.single_thread_executor.submit(connections.close_all).result()

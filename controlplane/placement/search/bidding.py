@@ -16,8 +16,13 @@ from controlplane.placement.search.market import Demanders, Round
 from controlplane.placement.search.master import Master, Relaxed
 from controlplane.placement.search.offers import Floats
 
-#: So few deployments are priced exactly in every round.
+#: So few deployments are priced as exactly as matters in every round: integer programs are solved until no more stays
+#: undecided than this part of what the master's answer is above the bound.
 FEW = 12
+_OPEN_FEW = 0.6
+
+#: With so few a round is in vain where nothing new is named and it takes no more than this from that distance.
+_VAIN = 0.1
 
 #: So many integer programs in each round else, and one more for so many deployments: where most seems to be open.
 _PROGRAMS, _DEPLOYMENTS_PER_PROGRAM = 12, 50
@@ -30,6 +35,9 @@ _SETTLING, _SETTLING_AGAIN = 0.5, 0.3
 
 #: Prices have settled where no others could bring more than this, as a part of what is spent.
 _SETTLED = 2e-4
+
+#: The same where few are priced: all ways near the bound are listed then, and the last rounds are the dearest.
+_SETTLED_FEW = 1e-3
 
 #: What may stay open when a bound is proven, as a part of what is spent.
 _OPEN = 1e-4
@@ -65,6 +73,10 @@ class Bidding:
     def few(self) -> bool:
         return len(self.demanders.numbers) <= FEW
 
+    @property
+    def _near(self) -> float:
+        return _SETTLED_FEW if self.few else _SETTLED
+
     def run(self, rounds: int, clock: Clock) -> None:
         """Until nothing cheaper can be had at other prices, and that is shown, or rounds or time end."""
         left = rounds
@@ -83,16 +95,28 @@ class Bidding:
             self.relaxed = self.master.relax()
             if self.relaxed is None or (self.rounds and clock.late()):
                 break
-            over = self.relaxed.over
+            over, before = self.relaxed.over, self.bound
             fresh = self._named(self._next_prices(self.relaxed.prices), self.relaxed, clock)
             if over and (not fresh or turn % 4 == 0):
                 self.master.forbid_more()
-            if not over and (self._closed(self._lowest(self.center)) or (self.pure and not fresh)):
+            if not over and self._ends(self.relaxed, before, fresh):
                 self.settled = self.few
                 break
             self.pure = not fresh
         self.relaxed = self.master.relax()
         return turn
+
+    def _ends(self, answer: Relaxed, before: float, fresh: int) -> bool:
+        """Whether other prices would bring no more: by what is proven where few are priced, else by what is named.
+
+        before: the bound before the round; fresh: so many columns were new
+        """
+        vain = self.pure and not fresh
+        if self.few:
+            return self._closed(self.bound) or (
+                vain and self.bound - before <= _VAIN * (answer.value - before)
+            )
+        return self._closed(self._lowest(self.center)) or vain
 
     def _prove(self, clock: Clock) -> None:
         """Show that at the best prices nobody could do with less, as far as there is time."""
@@ -107,13 +131,14 @@ class Bidding:
         self.settled = self._closed(self.bound)
 
     def _closed(self, bound: float) -> bool:
-        return self.relaxed is not None and self.relaxed.value - bound <= _SETTLED * self.relaxed.spent
+        return self.relaxed is not None and self.relaxed.value - bound <= self._near * self.relaxed.spent
 
     def _named(self, prices: Prices, answer: Relaxed, clock: Clock) -> int:
         """How many of the plans that deployments name are new."""
         every = len(self.demanders.every())
         programs = every if self.few else _PROGRAMS + every // _DEPLOYMENTS_PER_PROGRAM
-        found = self._price(prices, answer, clock, programs=programs if self.rounds else 0, open_=0.0)
+        open_ = _OPEN_FEW * (answer.value - self.bound) if self.few else 0.0
+        found = self._price(prices, answer, clock, programs=programs if self.rounds else 0, open_=open_)
         self.rounds += 1
         fresh = self.master.add(found.columns)
         if self.center is None or self._lowest(prices) > self._lowest(self.center):

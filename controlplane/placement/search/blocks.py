@@ -11,6 +11,9 @@ from controlplane.placement.search.offers import Bools, Floats, Ints, Offer, Poo
 #: What a row may fall short by; half of what a plan may, so that no solution is turned down for rounding.
 _SHORT = TOLERANCE / 2
 
+#: By more than any lawful plan may break a row.
+_LOOSE = 8 * TOLERANCE
+
 
 class Block:
     """Columns: replicas that stay, replicas that are new (both by pool), then traffic by origin and region.
@@ -106,6 +109,21 @@ class Block:
             standing = values[2 * self.count + len(self.places) : 2 * self.count + 2 * len(self.places)]
             aside = (standing > 0.5)[self.at] & (replicas > 0)
         return replicas, aside
+
+    def relaxed(self, duals: Floats, cost: Floats) -> tuple[float, Floats]:
+        """(what all costs at least beside replicas, what a replica on each pool is worth), if rows are worth so much.
+
+        Whatever the ``duals``: no plan costs less than this and its replicas, less what they are worth. ``cost`` of
+        columns.
+        """
+        paid = np.where(np.isfinite(self.low), duals, np.minimum(duals, 0.0))
+        paid = np.where(np.isfinite(self.high), paid, np.maximum(paid, 0.0))
+        worth = paid @ self.lines
+        asked = np.where(paid > 0, self.low, np.where(paid < 0, self.high, 0.0))
+        rest = slice(2 * self.count, None)
+        others = np.minimum((cost - worth)[rest] * self.upper[rest], 0.0).sum()
+        least = float(paid @ asked + others - _LOOSE * np.abs(paid).sum())
+        return least, worth[: self.count]
 
     def _replicas(
         self, part: Floats, low: float, high: float, missing: float = 0.0

@@ -129,7 +129,7 @@ class Search:
     def run(self) -> None:
         """Prices first, then choice, repair and better prices in turn, until effort or time ends or nothing is open."""
         clock, rounds = Clock(self.effort.left_s), self.effort.rounds
-        self.bidding.run(max(1, rounds // 2), clock.part(0.5))
+        self.bidding.run(max(1, rounds // 2), clock.part(0.8 if self.bidding.few else 0.5))
         self.choose(_FREED, clock.part(0.4))
         if self.bidding.few:
             self._finish(clock)
@@ -233,7 +233,8 @@ class Search:
     def _ways(self, offer: Offer, proven: Sequence[Proven], total: float) -> Ways:
         number = offer.number
         spare = total - proven[0].bound + proven[0].bounds[number]
-        found = ways(self.offers, offer, proven[0].prices, spare, most=_MOST_STATES)
+        program = self.demanders.program(offer)
+        found = ways(self.offers, offer, program, proven[0].prices, spare, most=_MOST_STATES)
         for one in proven[1:]:
             found = within(self.offers, found, one.prices, total - one.bound + one.bounds[number])
         if len(found.own) > _MOST_WAYS:

@@ -259,11 +259,15 @@ class Demanders:
         with ThreadPoolExecutor(_THREADS) as threads:
             return [one for one in threads.map(solved, offers) if one is not None]
 
-    def _solved(self, offer: Offer, prices: Prices, *, whole: bool) -> Found:
+    def program(self, offer: Offer) -> Program:
+        """The program of one of these offers."""
         program = self._programs.get(id(offer))
         if program is None:
             program = self._programs[id(offer)] = Program(offer, self.offers.pools)
-        solved = program.solve(prices, self._budget(offer, prices), whole=whole)
+        return program
+
+    def _solved(self, offer: Offer, prices: Prices, *, whole: bool) -> Found:
+        solved = self.program(offer).solve(prices, self._budget(offer, prices), whole=whole)
         return Found(offer, solved.bound, solved.replicas, solved.standby)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from controlplane.placement.search.batches import Prices
 from controlplane.placement.search.blocks import Block
 from controlplane.placement.search.highs import Model, has_solution, is_infeasible, is_optimal, silent
-from controlplane.placement.search.offers import Bools, Ints, Offer, Pools
+from controlplane.placement.search.offers import Bools, Floats, Ints, Offer, Pools
 
 #: Of HiGHS' ways those that cost more than they give on programs of so few columns: half the time is spent without.
 _PLAIN = {
@@ -63,6 +63,14 @@ class Program:
         if not has_solution(highs):
             return Solved(bound, None)
         return Solved(bound, *self.block.plan(np.array(highs.getSolution().col_value)))
+
+    def relaxed(self, prices: Prices, budget: float) -> tuple[float, Floats] | None:
+        """``Block.relaxed`` for what rows are worth in parts of replicas; None where there is no such answer."""
+        self.solve(prices, budget, whole=False)
+        if not is_optimal(self._linear):
+            return None
+        duals = np.array(self._linear.getSolution().row_dual)
+        return self.block.relaxed(duals, self.block.cost(np.zeros(self.block.count)))
 
     def _integer(self) -> Any:
         if self._whole is None:

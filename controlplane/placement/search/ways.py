@@ -16,6 +16,7 @@ from controlplane.placement.rules.needs import TOLERANCE
 from controlplane.placement.rules.traffic import transported
 from controlplane.placement.search.batches import Prices
 from controlplane.placement.search.offers import Bools, Floats, Ints, Offer, Offers
+from controlplane.placement.search.programs import Program
 from controlplane.placement.search.reach import Reach, reaches
 
 #: What a need may fall short by: more than any lawful plan's, so that none is left out.
@@ -39,16 +40,17 @@ class TooManyError(Exception):
     """There are more ways than were allowed."""
 
 
-def ways(offers: Offers, offer: Offer, prices: Prices, spare: float, *, most: int) -> Ways:
-    """Every way of an offer that costs ``spare`` at most at these prices, all included.
+def ways(offers: Offers, offer: Offer, program: Program, prices: Prices, spare: float, *, most: int) -> Ways:
+    """Every way of an offer that costs ``spare`` at most at these prices, all included. ``program``: the offer's.
 
     Raises ``TooManyError`` where more than ``most`` come up on the way.
     """
-    listed = _Listed(offers, offer, prices, most)
+    listed = _Listed(offers, offer, program, prices, most)
     replicas, standby = listed.in_clusters(spare) if offer.passive else listed.anywhere(spare)
     own = offer.fixed + _moved(offer, replicas) + listed.lacking(replicas)
-    own += _traffic(offers, offer, np.where(standby, 0, replicas))
-    return _taut(within(offers, Ways(offer, replicas, standby, own), prices, spare))
+    own += _at_nearest(offers, offer, np.where(standby, 0, replicas))
+    found = within(offers, Ways(offer, replicas, standby, own), prices, spare)
+    return _taut(within(offers, _carried(offers, found), prices, spare))
 
 
 def within(offers: Offers, found: Ways, prices: Prices, spare: float) -> Ways:
@@ -60,11 +62,16 @@ def within(offers: Offers, found: Ways, prices: Prices, spare: float) -> Ways:
 
 def _units(offers: Offers, offer: Offer, prices: Prices) -> tuple[Floats, Floats]:
     """What a replica costs on each pool: rent and budget, and beyond the room that its own outgoing ones leave."""
-    project = offers.project.get(offer.deployment.project_id, -1)
-    budget = float(prices.budget[project]) if project >= 0 else 0.0
+    budget = _budget_price(offers, offer, prices)
     used: Floats = prices.used[offer.pools] * offer.gpus + budget * offer.budgeted
     scarce: Floats = prices.scarce[offer.pools] * offer.gpus
     return used, scarce
+
+
+def _budget_price(offers: Offers, offer: Offer, prices: Prices) -> float:
+    """Of a micro-dollar of its project's."""
+    project = offers.project.get(offer.deployment.project_id, -1)
+    return float(prices.budget[project]) if project >= 0 else 0.0
 
 
 def _some(found: Ways, keep: Bools) -> Ways:
@@ -78,11 +85,19 @@ def _moved(offer: Offer, replicas: Ints) -> Floats:
     return found
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waste:
+    """What a number of replicas costs at least beyond what it is worth, by pool, and how much of that there may be."""
+
+    by_pool: Sequence[Floats]
+    most: float
+
+
 class _Listed:
     """One offer at some prices. ``costs`` by pool and number of replicas."""
 
-    def __init__(self, offers: Offers, offer: Offer, prices: Prices, most: int) -> None:
-        self.offers, self.offer, self.most = offers, offer, most
+    def __init__(self, offers: Offers, offer: Offer, program: Program, prices: Prices, most: int) -> None:
+        self.offers, self.offer, self.program, self.prices, self.most = offers, offer, program, prices, most
         self.used, self.scarce = _units(offers, offer, prices)
         survival = offer.survival if offer.level != "none" else np.ones(len(offer.pools))
         self.parts = np.array([offer.share * survival, survival / offer.needs.replicas])
@@ -126,7 +141,9 @@ class _Listed:
     def anywhere(self, spare: float) -> tuple[Ints, Bools]:
         """Ways of who may serve from several places."""
         offer = self.offer
-        found = self._grown(np.arange(len(offer.pools)), list(offer.losses.values()), spare - offer.fixed)
+        spare -= offer.fixed
+        places, losses = np.arange(len(offer.pools)), list(offer.losses.values())
+        found = self._grown(places, losses, spare, self._waste(spare))
         return found, np.zeros(found.shape, dtype=bool)
 
     def in_clusters(self, spare: float) -> tuple[Ints, Bools]:
@@ -136,7 +153,7 @@ class _Listed:
         alone: dict[int, tuple[Ints, Floats]] = {}
         for one in map(int, np.unique(cluster)):
             places = np.flatnonzero(cluster == one)
-            replicas = self._grown(places, [], spare)
+            replicas = self._grown(places, [], spare, None)
             costs = np.sum([self.costs[place][replicas[:, place]] for place in places], axis=0)
             alone[one] = replicas, costs + self.lacking(replicas)
         made = [
@@ -155,6 +172,17 @@ class _Listed:
                     made.append((serving[way] + standing[other_way], standing[other_way] > 0))
         return np.vstack([replicas for replicas, _ in made]), np.vstack([standby for _, standby in made])
 
+    def _waste(self, spare: float) -> _Waste | None:
+        """By the linear program: much is told of large numbers that rounded needs do not tell, and of traffic."""
+        found = self.program.relaxed(self.prices, _budget_price(self.offers, self.offer, self.prices))
+        if found is None:
+            return None
+        least, worth = found
+        beyond = [cost - worth[place] * np.arange(len(cost)) for place, cost in enumerate(self.costs)]
+        fewest = [float(one.min()) for one in beyond]
+        wasted = [one - few for one, few in zip(beyond, fewest, strict=True)]
+        return _Waste(wasted, spare - least - sum(fewest) + _SAFE)
+
     def _lost_together(self, cluster: Ints, first: int, second: int) -> bool:
         return any(
             bool(np.any(taken[cluster == first]) and np.any(taken[cluster == second]))
@@ -165,7 +193,7 @@ class _Listed:
         if count > self.most:
             raise TooManyError
 
-    def _grown(self, places: Ints, losses: Sequence[Bools], spare: float) -> Ints:
+    def _grown(self, places: Ints, losses: Sequence[Bools], spare: float, waste: _Waste | None) -> Ints:
         """Replicas on these places (all pools wide) that suffice whatever is lost and cost no more."""
         offer = self.offer
         late = offer.late[:, :0] if offer.passive else offer.late
@@ -175,60 +203,89 @@ class _Listed:
             if reach.least <= spare + _SAFE
         ]
         none = np.zeros((0, len(offer.pools)), dtype=np.int64)
-        replicas = np.vstack([none, *(self._reaching(reach, spare, late) for reach in kinds)])
+        replicas = np.vstack([none, *(self._reaching(reach, spare, late, waste) for reach in kinds)])
         keep = replicas.sum(axis=1) <= offer.deployment.max_replicas
         if not offer.short:
-            for lost in losses or [np.zeros(len(offer.pools), dtype=bool)]:
-                keep &= np.all((replicas * ~lost) @ self.parts.T >= 1 - _SHORT, axis=1)
+            left = ~np.array(losses or [np.zeros(len(offer.pools), dtype=bool)])
+            parts = (left[:, None, :] * self.parts[None]).reshape(-1, len(offer.pools))
+            keep &= np.all(replicas.astype(float) @ parts.T >= 1 - _SHORT, axis=1)
         lawful: Ints = replicas[keep]
         return lawful
 
-    def _reaching(self, reach: Reach, spare: float, late: Floats) -> Ints:
+    def _reaching(self, reach: Reach, spare: float, late: Floats, waste: _Waste | None) -> Ints:
         """Those of one kind, pool by pool. ``late``: none where traffic is decided already."""
         offer, order = self.offer, reach.places
         origins = len(late) if late.shape[1] else 0
         replicas = np.zeros((1, len(offer.pools)), dtype=np.int64)
         spent, seen, states = np.zeros(1), np.full((1, origins), np.inf), reach.begin()
+        wasted = np.zeros(1)
         for turn, place in enumerate(order):
             sums = spent[:, None] + self.costs[place][None, :]
             following, left = reach.follow(turn, states)
             fits = sums + left <= spare + _SAFE
+            if waste is not None:
+                fits &= wasted[:, None] + waste.by_pool[place][None, :] <= waste.most
             row, number = np.nonzero(fits)
             self._check(len(row))
             replicas, spent = replicas[row], sums[row, number]
             states = following[row, number]
             replicas[:, place] = number
+            if waste is not None:
+                wasted = wasted[row] + waste.by_pool[place][number]
             if origins:
                 here = np.minimum(seen[row], late[:, place])
                 seen = np.where((number > 0)[:, None], here, seen[row])
                 nearest = np.minimum(seen, late[:, order[turn + 1 :]].min(axis=1, initial=np.inf))
                 least = np.where(np.isfinite(nearest), nearest, 0.0).sum(axis=1)
-                alive = spent + left[row, number] + least <= spare + _SAFE
+                alive = np.flatnonzero(spent + left[row, number] + least <= spare + _SAFE)
                 replicas, spent, seen, states = replicas[alive], spent[alive], seen[alive], states[alive]
+                wasted = wasted[alive] if waste is not None else wasted
         return replicas[reach.ends(states)]
 
 
-def _traffic(offers: Offers, offer: Offer, serving: Ints) -> Floats:
-    """Lateness and network, each region serving no more than it can: as ``columns.column`` counts them."""
+def _at_nearest(offers: Offers, offer: Offer, serving: Ints) -> Floats:
+    """Lateness and network, if each region that is used could serve all: so much at least."""
     if not len(offer.load) or not len(serving):
         return np.zeros(len(serving))
-    regions, at = np.unique(offers.pools.region_number[offer.pools], return_inverse=True)
-    first = np.array([np.flatnonzero(at == number)[0] for number in range(len(regions))])
-    of_region = np.eye(len(regions))[at]
-    late = offer.late[:, first]
-    used = serving @ of_region > 0
-    room = (serving * offer.share * offer.needs.served) @ of_region
-    seen = np.where(used[:, None, :], late[None], np.inf)
-    best = np.argmin(seen, axis=2)
-    found = np.where(used.any(axis=1), np.min(seen, axis=2, initial=np.inf).sum(axis=1), 0.0)
-    asked = (np.eye(len(regions))[best] * offer.load[:, None]).sum(axis=1)
-    over = (used.sum(axis=1) > 1) & np.any(asked > room + TOLERANCE, axis=1)
-    for way in np.flatnonzero(over):
-        found[way] = _carried(offer, late[:, used[way]], room[way, used[way]])
-    return found
+    regions = _Regions(offers, offer)
+    seen = np.where(regions.used(serving)[:, None, :], regions.late[None], np.inf)
+    return np.where(serving.any(axis=1), np.min(seen, axis=2, initial=np.inf).sum(axis=1), 0.0)
 
 
-def _carried(offer: Offer, late: Floats, room: Floats) -> float:
+def _carried(offers: Offers, found: Ways) -> Ways:
+    """The same, each region serving no more than it can: as ``columns.column`` counts traffic."""
+    offer, serving = found.offer, np.where(found.standby, 0, found.replicas)
+    if not len(offer.load) or not len(serving):
+        return found
+    regions = _Regions(offers, offer)
+    used = regions.used(serving)
+    room = (serving * offer.share * offer.needs.served) @ regions.of_pool
+    seen = np.where(used[:, None, :], regions.late[None], np.inf)
+    asked = (np.eye(used.shape[1])[np.argmin(seen, axis=2)] * offer.load[:, None]).sum(axis=1)
+    own = found.own.copy()
+    for way in np.flatnonzero((used.sum(axis=1) > 1) & np.any(asked > room + TOLERANCE, axis=1)):
+        own[way] += _flow(offer, regions.late[:, used[way]], room[way, used[way]])
+        own[way] -= seen[way].min(axis=1).sum()
+    return Ways(offer, found.replicas, found.standby, own)
+
+
+class _Regions:
+    """An offer's pools by region. ``of_pool``: pools x regions; ``late``: origins x regions."""
+
+    def __init__(self, offers: Offers, offer: Offer) -> None:
+        numbers, first, at = np.unique(
+            offers.pools.region_number[offer.pools], return_index=True, return_inverse=True
+        )
+        self.of_pool: Floats = np.eye(len(numbers))[at]
+        self.late: Floats = offer.late[:, first]
+
+    def used(self, serving: Ints) -> Bools:
+        """Ways x regions: where something serves."""
+        found: Bools = serving @ self.of_pool > 0
+        return found
+
+
+def _flow(offer: Offer, late: Floats, room: Floats) -> float:
     total = room.sum()
     if total < 1:
         room = room / total if total > 0 else np.ones_like(room)

@@ -29,6 +29,7 @@ from tests.apps.agents.world import (
     placed,
     scenario,
 )
+from tests.support.emptying import empty
 from tests.support.waiting import eventually
 from workloadplane.protocol.observed import ObservedCondition, ObservedReplica, ReplicaLoad
 from workloadplane.protocol.refusal import Refusal
@@ -273,9 +274,8 @@ def test_deltas_always_end_in_the_state_that_the_agent_has(
     history: list[dict[int, str]], lost: set[int], transactional_db: None
 ) -> None:
     """Whatever is lost on the way, what is stored is what the agent has after the last full exchange."""
-    from django.core.management import call_command
 
-    call_command("flush", interactive=False, verbosity=0)
+    empty()
     project = fleet()
     assignment = placed(project, "chat", "eu-west")
     known = {number: observed_replica(assignment) for number in range(6)}

@@ -1,6 +1,5 @@
 """One answer to one problem, measured from outside: how long it took, what it costs by ``plan_cost``, what is wrong."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,11 +37,11 @@ class Answer:
         return 100 * (total - bound_micro_usd_per_h) / max(1, spent)
 
 
-def timed(solver: Solver) -> tuple[PlacementPlan, float]:
-    """A plan, and the seconds that it took."""
-    began_s = time.perf_counter()
+def timed(solver: Solver, now: Callable[[], float]) -> tuple[PlacementPlan, float]:
+    """A plan, and the seconds that it took by ``now``."""
+    began_s = now()
     plan = solver()
-    return plan, time.perf_counter() - began_s
+    return plan, now() - began_s
 
 
 def judged(problem: PlacementProblem, plan: PlacementPlan, took_s: float) -> Answer:

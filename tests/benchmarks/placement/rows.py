@@ -1,5 +1,6 @@
 """The rows of the placement table: what is measured, and the goals that it is held against."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -15,10 +16,20 @@ SMALL, HUNDRED, FLEET, LARGE = Size(10, 12, 4), Size(100, 40, 8), Size(1000, 40,
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is measured. ``quick``: fewer seeds, and no search longer than 20 s."""
+    """How much is measured.
+
+    quick:       fewer seeds, and no search longer than 20 s
+    in_cpu_time: deadlines are seconds of the process, for a machine that does other work
+    """
 
     seeds: int
     quick: bool
+    in_cpu_time: bool = False
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """The clock of deadlines."""
+        return time.process_time if self.in_cpu_time else time.perf_counter
 
     def of(self, seeds: int) -> range:
         """Seeds for a row that takes ``seeds`` where all takes three."""
@@ -30,15 +41,22 @@ class Extent:
 
 
 def small(extent: Extent) -> Row:
-    """At most 10 deployments on 12 pools: proven optimal."""
-    row = solving.row("small", "10 deployments, 12 pools", SMALL, (2.0,), extent.of(15))
-    _goal(row, "2 s", "proven within 0.1 % in 2 s (worst of all seeds)", "gap_pct_worst", 0.1)
+    """At most 10 deployments on 12 pools: proven optimal.
+
+    In CPU time the search may go on to its end, and it is told when that was: HiGHS counts by the wall, where a machine
+    that does other work has little of 2 s left for it.
+    """
+    limit_s = 20.0 if extent.in_cpu_time else 2.0
+    title = "10 deployments, 12 pools"
+    row = solving.row("small", title, SMALL, (limit_s,), extent.of(15), now=extent.now)
+    _goal(row, f"{limit_s:g} s", "proven within 0.1 % (worst of all seeds)", "gap_pct_worst", 0.1)
+    _goal(row, f"{limit_s:g} s", "that in 2 s (the longest)", "took_s_worst", 2.1)
     return row
 
 
 def hundred(extent: Extent) -> Row:
     """100 deployments on 40 pools."""
-    row = solving.row("hundred", "100 deployments, 40 pools", HUNDRED, (20.0,), extent.of(3))
+    row = solving.row("hundred", "100 deployments, 40 pools", HUNDRED, (20.0,), extent.of(3), now=extent.now)
     _goal(row, "20 s", "at most 2 % above the bound in 20 s", "gap_pct", 2.0)
     return row
 
@@ -46,7 +64,9 @@ def hundred(extent: Extent) -> Row:
 def fleet(extent: Extent) -> Row:
     """1,000 deployments on 40 pools in 8 regions."""
     seconds = extent.seconds(60.0, 300.0)
-    row = solving.row("fleet", "1,000 deployments, 40 pools, 8 regions", FLEET, seconds, extent.of(3))
+    row = solving.row(
+        "fleet", "1,000 deployments, 40 pools, 8 regions", FLEET, seconds, extent.of(3), now=extent.now
+    )
     _goal(row, FIRST, "a feasible plan in 3 s", "took_s", 3.0)
     _goal(row, "60 s", "at most 1 % above the best bound in 60 s", "gap_pct", 1.0)
     _goal(row, "300 s", "at most 0.4 % above the best bound in 5 min", "gap_pct", 0.4)
@@ -57,7 +77,12 @@ def large(extent: Extent) -> Row:
     """More than 100,000 GPUs."""
     seconds = extent.seconds(300.0)
     row = solving.row(
-        "large", "100,000 GPUs: 5,000 deployments, 200 pools, 24 regions", LARGE, seconds, extent.of(1)
+        "large",
+        "100,000 GPUs: 5,000 deployments, 200 pools, 24 regions",
+        LARGE,
+        seconds,
+        extent.of(1),
+        now=extent.now,
     )
     _goal(row, FIRST, "a feasible plan in 30 s", "took_s", 30.0)
     _goal(row, "300 s", "at most 1.5 % above the best bound in 5 min", "gap_pct", 1.5)
@@ -75,7 +100,8 @@ def single_events(extent: Extent) -> Row:
     """One event each, of five kinds, at 1,000 x 40."""
     row = Row("events", "one event at 1,000 deployments, 40 pools", ("p50_ms", "p99_ms", "touched"))
     problem = FLEET.made(1)
-    plan = solving.within(problem, *extent.seconds(60.0))
+    (limit_s,) = extent.seconds(60.0)
+    plan = solving.within(problem, limit_s, extent.now)
     row.figures["re-solve"], row.faults = events.measured(problem, plan, 50 if extent.quick else 200, seed=1)
     row.goals.append(Goal("p99 ≤ 250 ms", row.figures["re-solve"]["p99_ms"], 250.0))
     return row
@@ -106,7 +132,7 @@ def _beside(extent: Extent, *, survive: bool) -> Row:
     for size, seed, limit_s in sizes:
 
         def ours(problem: PlacementProblem, limit_s: float = limit_s) -> PlacementPlan:
-            return solving.within(problem, limit_s)
+            return solving.within(problem, limit_s, extent.now)
 
         for name, match in rivals.matches(size.made(seed), ours, survive=survive).items():
             found[name].append(match)

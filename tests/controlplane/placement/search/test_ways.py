@@ -45,7 +45,7 @@ def _compare(search: Search, offer: Offer) -> None:
     if not costs:
         return
     spare = sorted(costs.values())[len(costs) // 2]
-    found = ways(search.offers, offer, prices, spare, most=10**6)
+    found = ways(search.offers, offer, search.demanders.program(offer), prices, spare, most=10**6)
     listed = {tuple(map(int, one)) for one in found.replicas}
     for replicas, cost in costs.items():
         if cost <= spare and replicas not in listed:
@@ -69,7 +69,19 @@ def test_too_many_ways_are_an_error() -> None:
     proven = search.bidding.proven[-1]
     offer = max(search.demanders.every(), key=lambda one: one.needs.size)
     with pytest.raises(TooManyError):
-        ways(search.offers, offer, proven.prices, 100 * proven.bounds[offer.number], most=10)
+        program = search.demanders.program(offer)
+        ways(search.offers, offer, program, proven.prices, 100 * proven.bounds[offer.number], most=10)
+
+
+def test_large_deployments_have_few_ways_near_their_least_too() -> None:
+    """Eight replicas on eleven pools, one loss of five to be survived."""
+    asked = instance(deployments=10, pools=12, regions=4, seed=11)
+    search = Search(asked, priced(asked, solve(asked)), Effort(), np.random.default_rng(0))
+    search.bidding.run(12, Clock(None))
+    proven = max(search.bidding.proven, key=lambda one: one.bound)
+    offer = max(search.demanders.every(), key=lambda one: one.needs.size)
+    program, spare = search.demanders.program(offer), 1.01 * proven.bounds[offer.number]
+    assert len(ways(search.offers, offer, program, proven.prices, spare, most=40_000).own) < 500
 
 
 @pytest.mark.parametrize("number", range(24))
