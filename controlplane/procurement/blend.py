@@ -4,8 +4,8 @@
   that costs). A loss costs more where more stands already: one zone's capacity of a type is taken back together.
 - Some more than wanted, as many as are worth their price (``cover``).
 - On demand what spot lacks, and never fewer than the floor; it leaves when as much spot has been ready for a while.
-- Markets that refuse, or take back, are left alone for longer and longer (``door``). Only what is lacking tries them
-  again soon; what is more than wanted, or would only be cheaper, waits until they have rested.
+- Markets that refuse, or take back, are left alone for longer and longer (``door``), and beyond that the longer the
+  less of what is wanted is lacking; what is more than wanted, or would only be cheaper, waits until they have rested.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ from controlplane.procurement.rates import S_PER_H, FadingRate, FadingShare
 #: zone goes within three minutes (arXiv:2604.16457, 2,635 interruptions on AWS and Azure).
 TOGETHER_S = 180.0
 
-SPOT_DOOR = DoorPolicy()
+SPOT_DOOR = DoorPolicy(first_s=1800.0, most_s=43_200.0, window_most=2)
 #: On demand is short for minutes, not for hours.
 ON_DEMAND_DOOR = DoorPolicy(first_s=30.0, most_s=600.0, window_most=64)
 
@@ -52,30 +52,34 @@ class BlendPolicy:
     spread_h:       ... and so many more for each other instance in the same domain
     refusal_h:      a launch that is refused costs so many hours of the price, as in placement's weights
     held_refusal_share: where an instance is held more are likely to be had: a refusal counts as so much less likely
+    unproven_most:  so many launches at once, and not more, where nothing is held
     move_share:     a running spot instance is moved where another market is cheaper by this share; None: never
-    rest_s:         a market that has refused is tried for what is not lacking so long after it is open again
+    rest_s, rest_power: a market that has refused rests so long after it is open again where nothing is lacking; where a
+                    share of what is wanted is, for (1 - share) ** rest_power of that
     prior_per_h, prior_h, half_life_h: of the hazard of a domain
     obtained_prior, obtained_trials, obtained_half_life_h: of the share of its launches that succeed
     spot, on_demand: when markets are asked again
     """
 
     floor: int = 0
-    extra_most: int = 4
-    short_worth: float = 10.0
+    extra_most: int = 6
+    short_worth: float = 60.0
     replace_s: float = 300.0
-    hold_s: float = 900.0
-    interruption_h: float = 1.0
-    spread_h: float = 1.0
+    hold_s: float = 120.0
+    interruption_h: float = 0.5
+    spread_h: float = 0.1
     refusal_h: float = 0.25
-    held_refusal_share: float = 0.3
-    move_share: float | None = 0.25
+    held_refusal_share: float = 0.0
+    unproven_most: int = 1
+    move_share: float | None = 0.5
     rest_s: float = 21_600.0
-    prior_per_h: float = 0.05
-    prior_h: float = 24.0
-    half_life_h: float = 72.0
+    rest_power: float = 1.0
+    prior_per_h: float = 0.02
+    prior_h: float = 3.0
+    half_life_h: float = 168.0
     obtained_prior: float = 0.8
     obtained_trials: float = 2.0
-    obtained_half_life_h: float = 12.0
+    obtained_half_life_h: float = 24.0
     spot: DoorPolicy = SPOT_DOOR
     on_demand: DoorPolicy = ON_DEMAND_DOOR
 
@@ -264,7 +268,8 @@ class _Decision:
         counts = {key: self.counts.get(key, 0) + asked.get(key, 0) for key in self.state.domains}
         lacking = missing - max(0, spot_wanted - max(0, self.wanted - self.policy.floor))
         for index in range(missing):
-            if not self._launch_cheapest(counts, asked, below=None, rested=index >= lacking):
+            share = max(0, lacking - index) / max(1, self.wanted)
+            if not self._launch_cheapest(counts, asked, below=None, lacking_share=share):
                 break
         if (
             missing == 0
@@ -275,13 +280,20 @@ class _Decision:
             dearest = max((self._worth(row) for row in self.spot if row.ready_s is not None), default=None)
             if dearest is not None:
                 below = dearest / (1 + self.policy.move_share)
-                self._launch_cheapest(counts, asked, below=below, rested=True)
+                self._launch_cheapest(counts, asked, below=below, lacking_share=0.0)
 
     def _launch_cheapest(
-        self, counts: dict[str, int], asked: dict[str, int], *, below: float | None, rested: bool
+        self, counts: dict[str, int], asked: dict[str, int], *, below: float | None, lacking_share: float
     ) -> bool:
+        rest_s = self.policy.rest_s * (1 - lacking_share) ** self.policy.rest_power
+        unproven = sum(count for key, count in asked.items() if not self.counts.get(key))
         found = min(
-            ((price, key) for key, price in self._open_markets(counts, asked, rested=rested)), default=None
+            (
+                (price, key)
+                for key, price in self._open_markets(counts, asked, rest_s=rest_s)
+                if self.counts.get(key) or unproven < self.policy.unproven_most
+            ),
+            default=None,
         )
         if found is None or (below is not None and found[0] >= below):
             return False
@@ -297,11 +309,11 @@ class _Decision:
         return True
 
     def _open_markets(
-        self, counts: Mapping[str, int], asked: Mapping[str, int], *, rested: bool = False
+        self, counts: Mapping[str, int], asked: Mapping[str, int], *, rest_s: float = 0.0
     ) -> Iterator[tuple[str, float]]:
         """Markets that may be asked for one more spot instance and are worth it, with what that costs in all.
 
-        ``rested``: only those that have not refused lately.
+        ``rest_s``: only those that have been open again for so long, if they have refused.
         """
         on_demand = self._on_demand_price()
         for key, domain in self.state.domains.items():
@@ -310,7 +322,7 @@ class _Decision:
             door = domain.spot
             if not door.room(asked.get(key, 0), self.now_s):
                 continue
-            if rested and door.refusals and self.now_s < door.closed_until_s + self.policy.rest_s:
+            if door.refusals and self.now_s < door.closed_until_s + rest_s:
                 continue
             refused = 1 - domain.obtained.share(self.now_s)
             if counts.get(key, 0):

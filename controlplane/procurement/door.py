@@ -47,5 +47,6 @@ class Door:
         return Door(refusals=self.refusals + 1, window=1, closed_until_s=now_s + wait_s)
 
     def lost(self, policy: DoorPolicy, now_s: float) -> "Door":
-        """What was had is taken back: there is hardly more of it just now."""
-        return replace(self, window=1, closed_until_s=max(self.closed_until_s, now_s + policy.first_s))
+        """What was had is taken back: there is hardly more of it just now, as after a first refusal."""
+        until_s = max(self.closed_until_s, now_s + policy.first_s)
+        return Door(refusals=max(1, self.refusals), window=1, closed_until_s=until_s)

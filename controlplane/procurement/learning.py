@@ -9,12 +9,32 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from controlplane.procurement.blend import TOGETHER_S, BlendPolicy
+from controlplane.procurement.blend import TOGETHER_S
 from controlplane.procurement.rates import S_PER_H, FadingShare
 
-#: A stated obtainability counts as so many launches.
-PRIOR_LAUNCHES = 10.0
-DEFAULT_POLICY = BlendPolicy()
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearningPolicy:
+    """How firmly what is stated is believed, and how long what was seen counts. Slower than the blend itself believes:
+    plans are made for hours.
+
+    prior_h, prior_launches: a stated hazard counts as so many hours of watching, an obtainability as so many launches
+    half_life_h:             after so long evidence counts half
+    """
+
+    prior_h: float = 24.0
+    prior_launches: float = 10.0
+    half_life_h: float = 72.0
+
+    def __post_init__(self) -> None:
+        if not (self.prior_h > 0 and self.prior_launches > 0 and self.half_life_h > 0):
+            raise ValueError(
+                f"prior_h {self.prior_h}, prior_launches {self.prior_launches}, half_life_h {self.half_life_h};"
+                " give all of them above 0"
+            )
+
+
+DEFAULT_POLICY = LearningPolicy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +90,7 @@ def learn(
     taken_back: Iterable[TakenBack],
     launched: Iterable[Launched],
     now_s: float,
-    policy: BlendPolicy = DEFAULT_POLICY,
+    policy: LearningPolicy = DEFAULT_POLICY,
 ) -> Mapping[str, Learned]:
     """Pool id -> what is believed now. What speaks of a pool that is not among ``pools`` is left out."""
     group_of = {pool.pool_id: pool.group for pool in pools}
@@ -99,24 +119,26 @@ def learn(
     }
 
 
-def _hazard_per_h(pool: PoolStated, exposure_h: float, events: float, policy: BlendPolicy) -> float | None:
+def _hazard_per_h(pool: PoolStated, exposure_h: float, events: float, policy: LearningPolicy) -> float | None:
     if not exposure_h:
         return None
     return (pool.hazard_per_h * policy.prior_h + events) / (policy.prior_h + exposure_h)
 
 
 def _obtainability(
-    pool: PoolStated, launches: Sequence[Launched], now_s: float, policy: BlendPolicy
+    pool: PoolStated, launches: Sequence[Launched], now_s: float, policy: LearningPolicy
 ) -> float | None:
     if not launches:
         return None
-    share = FadingShare(prior=pool.obtainability, prior_trials=PRIOR_LAUNCHES, half_life_h=policy.half_life_h)
+    share = FadingShare(
+        prior=pool.obtainability, prior_trials=policy.prior_launches, half_life_h=policy.half_life_h
+    )
     for launch in sorted(launches, key=lambda row: row.at_s):
         share = share.seen(now_s=launch.at_s, had=float(launch.had), asked=1.0)
     return share.share(now_s)
 
 
-def _exposure_h(spans: Sequence[HeldSpan], now_s: float, policy: BlendPolicy) -> float:
+def _exposure_h(spans: Sequence[HeldSpan], now_s: float, policy: LearningPolicy) -> float:
     """Hours in which anything was held in the domain, each as much as it still counts."""
     total, begun_s, ended_s = 0.0, 0.0, float("-inf")
     for since_s, until_s in sorted((span.since_s, _until(span, now_s)) for span in spans):
@@ -132,7 +154,7 @@ def _until(span: HeldSpan, now_s: float) -> float:
     return now_s if span.until_s is None else min(span.until_s, now_s)
 
 
-def _fading_h(since_s: float, until_s: float, now_s: float, policy: BlendPolicy) -> float:
+def _fading_h(since_s: float, until_s: float, now_s: float, policy: LearningPolicy) -> float:
     """The integral of what an hour counts, which halves every ``half_life_h``."""
     if until_s <= since_s:
         return 0.0
@@ -143,7 +165,7 @@ def _fading_h(since_s: float, until_s: float, now_s: float, policy: BlendPolicy)
 
 
 def _events(
-    losses: Sequence[TakenBack], spans: Sequence[HeldSpan], now_s: float, policy: BlendPolicy
+    losses: Sequence[TakenBack], spans: Sequence[HeldSpan], now_s: float, policy: LearningPolicy
 ) -> float:
     """Losses as shares of what was held at their bunch's begin, each as much as it still counts."""
     total, begun_s, held, left = 0.0, float("-inf"), 0.0, 0.0

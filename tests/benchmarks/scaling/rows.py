@@ -12,7 +12,7 @@ from controlplane.simulation.serving import Figures as Run
 from controlplane.simulation.serving import LoadSeries
 from controlplane.simulation.serving.clairvoyant import clairvoyant
 from tests.benchmarks.goals import Figures, Goal, Row
-from tests.benchmarks.scaling import traces
+from tests.benchmarks.scaling import blend, traces
 from tests.benchmarks.scaling.disturbances import missing, noisy
 from tests.benchmarks.scaling.kpa_cases import steps_that_differ
 from tests.benchmarks.scaling.policies import CONTENDERS, HPA, KPA, KPA_900, PREDICTIVE, Make, shifted
@@ -271,4 +271,5 @@ ROWS: dict[str, Callable[[Extent], Iterable[Row]]] = {
     "sensitivity": sensitivity_row,
     "decide": lambda extent: [decide_row()],
     "speed": speed_row,
+    "blend": lambda extent: blend.rows(quick=extent.quick),
 }

@@ -149,7 +149,7 @@ def test_spot_returns_and_on_demand_leaves_after_the_hold():
 
 
 def test_a_zone_that_takes_back_is_believed_to_be_risky_and_one_bunch_is_one_event():
-    policy = fixed()
+    policy = fixed(prior_h=24.0, half_life_h=1e6)
     state = policy.start()
     for name in ("s1", "s2", "s3"):
         state, _, _ = policy.step(state, Obtained(name, "g@a1", "spot"), 0.0)

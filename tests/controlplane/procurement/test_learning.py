@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.procurement.blend import BlendPolicy
 from controlplane.procurement.learning import (
     HeldSpan,
     Launched,
     Learned,
+    LearningPolicy,
     PoolStated,
     TakenBack,
     instances_by_h,
@@ -18,7 +18,7 @@ from controlplane.procurement.learning import (
 )
 
 H = 3600.0
-POLICY = BlendPolicy(prior_h=24, half_life_h=1e9)
+POLICY = LearningPolicy(prior_h=24, half_life_h=1e9)
 
 
 def pool(name: str = "p", group: str = "g@a", hazard: float = 0.05, obtainability: float = 0.8) -> PoolStated:
@@ -41,7 +41,7 @@ def learned(
     launched: Iterable[Launched] = (),
     *,
     now_h: float = 100.0,
-    policy: BlendPolicy = POLICY,
+    policy: LearningPolicy = POLICY,
 ) -> Mapping[str, Learned]:
     return learn(pools, held=held, taken_back=taken_back, launched=launched, now_s=now_h * H, policy=policy)
 
@@ -52,7 +52,7 @@ def hazard(
     taken_back: Iterable[TakenBack] = (),
     *,
     now_h: float = 100.0,
-    policy: BlendPolicy = POLICY,
+    policy: LearningPolicy = POLICY,
 ) -> float:
     found = learned(pools, held, taken_back, now_h=now_h, policy=policy)["p"].hazard_per_h
     assert found is not None
@@ -89,7 +89,7 @@ def test_pools_of_one_zone_and_type_learn_from_each_other():
 
 
 def test_old_evidence_fades():
-    policy = BlendPolicy(prior_h=24, half_life_h=10)
+    policy = LearningPolicy(prior_h=24, half_life_h=10)
     now = hazard([pool()], [span(0, 100)], [taken(99.9)], policy=policy)
     later = hazard([pool()], [span(0, 100)], [taken(99.9)], now_h=500, policy=policy)
     assert now > later == pytest.approx(0.05, rel=0.01)
