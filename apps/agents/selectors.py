@@ -172,6 +172,8 @@ def replica_counts(*, deployment_ids: Collection[UUID]) -> list[ReplicaCount]:
 
 #: So many starts, the newest, are looked at to learn how long one takes.
 STARTS_LOOKED_AT = 200
+#: Of what was held in the past; a fleet that changes more in a few weeks is looked at for less.
+SPANS_LOOKED_AT = 200_000
 
 
 def cold_starts_learned(*, model_version_ids: Collection[UUID]) -> Mapping[tuple[UUID, UUID], float]:
@@ -293,6 +295,45 @@ def gpus_held(*, organization_id: UUID, deployment_id: UUID | None = None) -> li
         found = found.filter(deployment_id=deployment_id)
     rows = found.values_list("pool_id", "gpus").annotate(Count("pk")).order_by("pool_id", "gpus")
     return [GpusHeld(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class GpusSpan:
+    """So many GPUs of a pool were held; ``ended_at`` None: they still are."""
+
+    pool_id: UUID
+    gpus: int
+    started_at: datetime
+    ended_at: datetime | None
+
+
+def gpus_spans(*, pool_ids: Collection[UUID], since: datetime) -> list[GpusSpan]:
+    """What replicas held in these pools since then, ``SPANS_LOOKED_AT`` at most: the newest."""
+    lasting = Q(ended_at=None) | Q(ended_at__gt=since)
+    rows = ReplicaInterval.objects.filter(lasting, pool_id__in=pool_ids).order_by("-started_at")
+    return [
+        GpusSpan(*row)
+        for row in rows.values_list("pool_id", "gpus", "started_at", "ended_at")[:SPANS_LOOKED_AT]
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRow:
+    """A replica for which machines were asked for, and whether they were had."""
+
+    pool_id: UUID
+    at: datetime
+    had: bool
+
+
+def launches(*, pool_ids: Collection[UUID], since: datetime) -> list[LaunchRow]:
+    """Of these pools since then, where their runtime procures machines, ``SPANS_LOOKED_AT`` at most: the newest."""
+    had = Q(gpu_procurement_s__isnull=False)
+    ended = Q(state__in=("stopped", "failed")) | Q(gone_at__isnull=False)
+    refused = Q(phase="gpu_procurement", ready_at=None) & ended
+    rows = Replica.objects.filter(had | refused, pool_id__in=pool_ids, started_at__gte=since)
+    found = rows.order_by("-started_at").values_list("pool_id", "started_at", "gpu_procurement_s")
+    return [LaunchRow(pool_id, at, seconds is not None) for pool_id, at, seconds in found[:SPANS_LOOKED_AT]]
 
 
 @dataclass(frozen=True)

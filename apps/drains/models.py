@@ -9,6 +9,7 @@ from django.db.models import F, Q, Value
 from django.db.models.functions import Now
 
 from apps.accounts.models import Organization
+from apps.fleet.models import GpuPool
 from controlplane.failover import DRAIN_STATES, ENDED, IN_FORCE, begins_at
 
 
@@ -26,6 +27,7 @@ class Drain(models.Model):
 
     name:        of the region or cluster, or ``cluster/pool``, or ``cluster/node``
     deadline_at: when its provider takes it back, by a notice that the agent has; None: no notice orders it
+    pool:        of which a notice takes back all or one node; nodes are forgotten when they are gone
     lost_at:     since when it is lost, by an incident; None: no incident orders it
     starts_at:   when all shall have moved; None: as soon as possible
     ends_at:     when it is open again by itself; None: when somebody says so
@@ -45,6 +47,7 @@ class Drain(models.Model):
     accepted_by = models.CharField(max_length=200, blank=True, default="")
     created_by = models.CharField(max_length=200)
     deadline_at = models.DateTimeField(null=True, blank=True)
+    pool = models.ForeignKey(GpuPool, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     lost_at = models.DateTimeField(null=True, blank=True)
     starts_at = models.DateTimeField(null=True, blank=True)
     ends_at = models.DateTimeField(null=True, blank=True)

@@ -143,6 +143,27 @@ def drains_by_notice() -> list[Drain]:
     return list(Drain.objects.filter(deadline_at__isnull=False, ended_at=None).order_by("created_at", "pk"))
 
 
+@dataclass(frozen=True, slots=True)
+class TakenBackRow:
+    """A notice by which a pool lost capacity: one node of it, or all."""
+
+    pool_id: UUID
+    at: datetime
+    whole: bool
+
+
+def taken_back(*, pool_ids: Collection[UUID], since: datetime) -> list[TakenBackRow]:
+    """What providers took back of these pools since then, the oldest first."""
+    rows = Drain.objects.filter(pool_id__in=pool_ids, deadline_at__isnull=False, created_at__gte=since)
+    return [
+        TakenBackRow(pool_id, at, whole=kind == DrainKind.POOL)
+        for pool_id, at, kind in rows.order_by("created_at", "pk").values_list(
+            "pool_id", "created_at", "kind"
+        )
+        if pool_id is not None
+    ]
+
+
 def drains_by_incident(*, organization_id: UUID) -> list[Drain]:
     """Those of an organization that incidents ordered, and that have not ended."""
     return list(

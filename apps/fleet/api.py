@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -31,6 +32,7 @@ from apps.fleet.serializers import (
     ReservationPatchSerializer,
     ReservationSerializer,
 )
+from apps.fleet.serializers_advice import AdviceFilters, AdviceListSerializer, AdviceSerializer
 
 ROOT = "/api/v1"
 
@@ -239,6 +241,28 @@ class ReservationsView(MeridianView):
             actor=self.actor, pool=pool, price_micro_usd_per_h=price, **document
         )
         return created(ReservationSerializer(made).data, location=f"{ROOT}/reservations/{made.pk}")
+
+
+@extend_schema(tags=["fleet"])
+class ReservationAdviceView(MeridianView):
+    """How many instances of each type in each region are worth reserving.
+
+    By what was in use, hour by hour, and against the spot and on-demand instances that are rented instead.
+    """
+
+    rights: ClassVar[Rights] = {"GET": "read"}
+    tenancy = Tenancy.ORGANIZATION
+    asking = True
+    filters = AdviceFilters
+
+    @extend_schema(operation_id="reservation_advice_list", responses=AdviceListSerializer)
+    def get(self, request: Request) -> Response:
+        given = dict(self.filter_values)
+        price = given.pop("price_usd_per_h", None)
+        advice = services.reservation_advise(
+            actor=self.actor, now=timezone.now(), price_micro_usd_per_h=price, **given
+        )
+        return Response({"items": AdviceSerializer(advice, many=True).data})
 
 
 @extend_schema(tags=["fleet"])

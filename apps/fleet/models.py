@@ -178,7 +178,11 @@ class Procurement(models.TextChoices):
 
 
 class GpuPool(models.Model):
-    """A cluster's machines of one type, procured one way. ``generation`` rises with every change of the row."""
+    """A cluster's machines of one type, procured one way. ``generation`` rises with every change of the row.
+
+    hazard_learned_per_h, obtainability_learned: what recorded losses and launches teach, with what is stated as the
+    prior (``controlplane.procurement.learning``); None: nothing was seen
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="pools")
@@ -190,6 +194,8 @@ class GpuPool(models.Model):
     obtainability = models.FloatField(
         default=1.0, db_default=1.0, help_text="of the instances that were asked for, the share that was had"
     )
+    hazard_learned_per_h = models.FloatField(null=True, blank=True)
+    obtainability_learned = models.FloatField(null=True, blank=True)
     schedulable = models.BooleanField(default=True)
     generation = models.BigIntegerField(default=1)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -212,11 +218,30 @@ class GpuPool(models.Model):
             models.CheckConstraint(
                 condition=Q(capacity_instances__lte=100_000), name="pool_capacity_bounded"
             ),
+            models.CheckConstraint(
+                condition=Q(hazard_learned_per_h=None) | Q(hazard_learned_per_h__gte=0),
+                name="pool_hazard_learned_not_negative",
+            ),
+            models.CheckConstraint(
+                condition=Q(obtainability_learned=None)
+                | Q(obtainability_learned__gt=0, obtainability_learned__lte=1),
+                name="pool_obtainability_learned_is_a_share",
+            ),
         ]
         indexes: ClassVar = [models.Index(fields=["cluster", "created_at", "id"])]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def hazard_believed_per_h(self) -> float:
+        """What placement reckons with: learned, or as stated where nothing was."""
+        return self.hazard_per_h if self.hazard_learned_per_h is None else self.hazard_learned_per_h
+
+    @property
+    def obtainability_believed(self) -> float:
+        """As ``hazard_believed_per_h``."""
+        return self.obtainability if self.obtainability_learned is None else self.obtainability_learned
 
 
 class PoolPrice(models.Model):

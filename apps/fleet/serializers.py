@@ -269,6 +269,12 @@ class PoolSerializer(serializers.Serializer[Any]):
     obtainability = serializers.FloatField(
         help_text="of the instances that were asked for, the share that was had"
     )
+    hazard_learned_per_h = serializers.FloatField(
+        allow_null=True, help_text="by recorded losses, hazard_per_h as the prior; null: nothing was seen"
+    )
+    obtainability_learned = serializers.FloatField(
+        allow_null=True, help_text="by recorded launches, obtainability as the prior; null: nothing was seen"
+    )
     schedulable = serializers.BooleanField()
     generation = serializers.IntegerField()
     created_at = serializers.DateTimeField()

@@ -25,5 +25,6 @@ urlpatterns = [
     path("pools/<str:pool_id>", api.PoolView.as_view()),
     path("pools/<str:pool_id>/prices", api.PoolPricesView.as_view()),
     path("reservations", api.ReservationsView.as_view()),
+    path("reservations/advice", api.ReservationAdviceView.as_view()),
     path("reservations/<str:reservation_id>", api.ReservationView.as_view()),
 ]

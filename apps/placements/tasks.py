@@ -7,6 +7,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from apps.placements.services.demand_notice import demand_notice as notice
+from apps.placements.services.hazards_learn import hazards_learn as learn
 from apps.placements.services.placements_improve import placement_improve as improve_one
 from apps.placements.services.placements_improve import placements_improve as improve
 from apps.placements.services.placements_reconcile import placements_reconcile as reconcile
@@ -29,6 +30,12 @@ def placements_reconcile() -> None:
 def demand_notice() -> None:
     """Plan for the demand that usage shows, where it has moved."""
     notice(now=timezone.now())
+
+
+@shared_task(name="apps.placements.tasks.hazards_learn")
+def hazards_learn() -> None:
+    """Reckon with the hazard and obtainability that losses and launches show, where they have moved."""
+    learn(now=timezone.now())
 
 
 @shared_task(name="apps.placements.tasks.placements_improve", time_limit=900)

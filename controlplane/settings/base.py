@@ -196,6 +196,7 @@ CELERY_BEAT_SCHEDULE = {
     "placements-reconcile": {"task": "apps.placements.tasks.placements_reconcile", "schedule": 5.0},
     "placements-improve": {"task": "apps.placements.tasks.placements_improve", "schedule": 180.0},
     "demand-notice": {"task": "apps.placements.tasks.demand_notice", "schedule": 60.0},
+    "hazards-learn": {"task": "apps.placements.tasks.hazards_learn", "schedule": 300.0},
     "deployments-reconcile": {"task": "apps.deployments.tasks.deployments_reconcile", "schedule": 5.0},
     "answers-purge": {"task": "apps.api.tasks.idempotent_answers_purge", "schedule": 3600.0},
     "agents-reconcile": {"task": "apps.agents.tasks.agents_reconcile", "schedule": 5.0},

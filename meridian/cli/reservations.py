@@ -43,6 +43,42 @@ def list_(output: FormatOption = Format.TABLE) -> None:
 
 
 @app.command()
+def advise(
+    *,
+    region: Annotated[str | None, typer.Option(help="Only in this region.")] = None,
+    instance_type: Annotated[str | None, typer.Option(help="Only instances of this type.")] = None,
+    price: Annotated[
+        str | None, typer.Option(help="USD for an instance and hour as offered; else as last reserved.")
+    ] = None,
+    term_days: Annotated[
+        int | None, typer.Option(min=1, max=1826, help="How long it would last (365).")
+    ] = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Say how many instances are worth reserving, by what was in use and what is rented instead."""
+    given = {
+        "region": region,
+        "instance_type": instance_type,
+        "price_usd_per_h": price,
+        "term_days": term_days,
+    }
+    with context.client() as client:
+        rows = client.request("GET", "reservations/advice", query=given)[0]["items"]
+    columns = (
+        "region", "instance_type", "known_h", "instances_mean", "instances_most", "reserved_instances",
+        "advised_instances", "price_usd_per_h", "usd_per_h_now", "usd_per_h",
+    )  # fmt: skip
+    print_list(rows, columns, output, empty="no pools")
+    if output is Format.TABLE:
+        for row in rows:
+            console.print(
+                f"{row['instance_type']} in {row['region']}: {'; '.join(row['reasons'])}",
+                markup=False,
+                highlight=False,
+            )
+
+
+@app.command()
 def create(place: Place, *, instances: Instances, price: Price, starts: Starts, ends: Ends) -> None:
     """Note a reservation of a reserved pool."""
     with context.client() as client:

@@ -541,7 +541,10 @@ def test_a_pool_and_its_reservation_are_changed_by_form(client: Client, world: W
     page = f"/clusters/eu-west/pools/{pool.name}"
     form = {"capacity_instances": "3", "price_micro_usd_per_h": "30.5", "hazard_per_h": "0",
             "obtainability": "0.9", "schedulable": "on", "etag": f'"{pool.generation}"'}  # fmt: skip
-    assert b"To empty it for a time, drain it" in client.get(page).content
+    html = client.get(page).content
+    assert b"To empty it for a time, drain it" in html
+    assert b"How many are worth reserving can" in html
+    assert b"no price of a reserved instance is known" in html
     for wrong in ({"price_micro_usd_per_h": "much"}, {"obtainability": "0"}, {"capacity_instances": "-1"}):
         response = client.post(page, {**form, **wrong})
         assert response.status_code == 422

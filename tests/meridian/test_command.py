@@ -92,6 +92,20 @@ def test_pools_and_reservations_are_changed_by_name_and_id(
     assert said("reservations", "change", "9", "--instances", "3")[0] == ExitCode.USAGE
 
 
+def test_advice_on_reservations_is_a_table_with_its_reasons(
+    server: Callable[[Answers], str], tmp_path: Path
+) -> None:
+    """What it rests on stands below; programs get the whole document."""
+    row = {"region": "eu-west-1", "instance_type": "p4d.24xlarge", "known_h": 336, "advised_instances": 2,
+           "reserved_instances": 1, "price_usd_per_h": "21.24", "reasons": ["by 336 hours of demand"]}  # fmt: skip
+    url = server({"/api/v1/reservations/advice": (200, {"items": [row]})})
+    told = run_meridian(url, "reservations", "advise", "--price", "21.24", home=tmp_path)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "p4d.24xlarge in eu-west-1: by 336 hours of demand" in told.stdout
+    asked = run_meridian(url, "reservations", "advise", "-o", "json", home=tmp_path)
+    assert json.loads(asked.stdout) == [row]
+
+
 def test_limits_of_a_key_are_set_and_taken_away(server: Callable[[Answers], str], tmp_path: Path) -> None:
     """Only what is given is sent; 0 takes a limit away."""
     api_url = server({"/api/v1/api-keys/app": (200, ECHO)})

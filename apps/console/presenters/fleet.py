@@ -150,7 +150,7 @@ def _cluster_view(
             gpus=gpus_of(pool),
             used_gpus=used_by_pool.get(pool.pk, 0),
             price_micro_usd_per_h=getattr(pool, "micro_usd_per_h", None),
-            hazard_percent_per_h=pool.hazard_per_h * 100,
+            hazard_percent_per_h=pool.hazard_believed_per_h * 100,
         )
         for pool in sorted(pools, key=_pool_order)
     )

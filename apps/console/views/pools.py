@@ -6,15 +6,16 @@ from typing import Any, ClassVar
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils import timezone
 
 from apps.api.actors import Right
 from apps.api.etags import etag_of_generation
 from apps.api.problems import Problem, not_found
 from apps.console.forms.fleet import PoolForm, ReservationForm, pool_values, reservation_values
 from apps.console.views.base import ConsolePage
-from apps.fleet.models import GpuPool, Reservation
+from apps.fleet.models import GpuPool, Procurement, Reservation
 from apps.fleet.selectors import pool_by_name, reservation_get, reservations
-from apps.fleet.services import pool_patch, reservation_patch
+from apps.fleet.services import Advice, pool_patch, reservation_advise, reservation_patch
 
 RESERVATIONS_SHOWN = 100
 
@@ -55,8 +56,27 @@ class PoolPage(ConsolePage):
         held = reservations(actor=self.actor, pool=row.pk).order_by("-starts_at", "pk")[:RESERVATIONS_SHOWN]
         etag = self.request.POST.get("etag") or etag_of_generation(row.generation)
         return self.page(
-            "pool.html", status=status, pool=row, form=form, etag=etag, reservations=held, **context
+            "pool.html",
+            status=status,
+            pool=row,
+            form=form,
+            etag=etag,
+            reservations=held,
+            advice=self._advice(row),
+            **context,
         )
+
+    def _advice(self, row: GpuPool) -> Advice | None:
+        """How many instances of its type are worth reserving in its region."""
+        if row.procurement != Procurement.RESERVED:
+            return None
+        found = reservation_advise(
+            actor=self.actor,
+            now=timezone.now(),
+            region=row.cluster.region.name,
+            instance_type=row.instance_type.name,
+        )
+        return found[0] if found else None
 
 
 class ReservationPage(ConsolePage):

@@ -72,8 +72,10 @@ def _begin(place: _Place, notice: Notice, now: datetime) -> bool:
         created_by=text_for(f"notice:{notice.provider}", 200),
         deadline_at=moment(notice.deadline_at),
     )
-    if not selectors.pool_ids(drain=drain):
+    pool_ids = selectors.pool_ids(drain=drain)
+    if not pool_ids:
         return False  # a name that is none here; its agent logs it
+    drain.pool_id = next(iter(pool_ids))  # a pool, or the one that a node is of
     if selectors.drain_held(organization_id=place.organization_id, kind=place.kind, name=place.name):
         return False
     begin(drain, now)

@@ -14,10 +14,13 @@ from apps.fleet.services.facts_create import (
 from apps.fleet.services.facts_delete import fact_delete
 from apps.fleet.services.pool_change import pool_delete, pool_patch
 from apps.fleet.services.pool_create import pool_create
+from apps.fleet.services.pools_learned import pools_learned_store
 from apps.fleet.services.pools_touch import pools_touch
 from apps.fleet.services.reservation import reservation_create, reservation_delete, reservation_patch
+from apps.fleet.services.reservation_advise import Advice, reservation_advise
 
 __all__ = [
+    "Advice",
     "cluster_create",
     "cluster_delete",
     "cluster_patch",
@@ -32,9 +35,11 @@ __all__ = [
     "pool_create",
     "pool_delete",
     "pool_patch",
+    "pools_learned_store",
     "pools_touch",
     "provider_create",
     "region_create",
+    "reservation_advise",
     "reservation_create",
     "reservation_delete",
     "reservation_patch",

@@ -4,6 +4,7 @@ from apps.placements.comparisons import Comparison
 from apps.placements.services.assignments_end import assignments_end
 from apps.placements.services.assignments_settle import assignments_drain, assignments_settle
 from apps.placements.services.demand_notice import demand_notice, demand_refresh
+from apps.placements.services.hazards_learn import hazards_learn
 from apps.placements.services.placement_apply import Adoption, placement_apply
 from apps.placements.services.placement_decide import Decision, placement_decide
 from apps.placements.services.placement_load import placement_load
@@ -27,6 +28,7 @@ __all__ = [
     "assignments_settle",
     "demand_notice",
     "demand_refresh",
+    "hazards_learn",
     "placement_apply",
     "placement_decide",
     "placement_load",

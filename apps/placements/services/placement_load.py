@@ -194,8 +194,8 @@ def _pool_fields(row: Any) -> dict[str, Any]:
         "gpus_per_instance": row.instance_type.gpus,
         "capacity_instances": row.capacity_instances,
         "instance_micro_usd_per_h": row.micro_usd_per_h,
-        "hazard_per_h": row.hazard_per_h,
-        "obtainability": row.obtainability,
+        "hazard_per_h": row.hazard_believed_per_h,
+        "obtainability": row.obtainability_believed,
         "closed": "" if row.schedulable else "it is not schedulable",
     }
 

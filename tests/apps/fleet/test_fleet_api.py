@@ -239,3 +239,17 @@ def test_network_prices_are_facts_for_all(acme: Tenant, admin: APIClient, cluste
     assert listed == [{**document, "price_usd_per_gib": "0.12"}]
     wrong = admin.put("/api/v1/network-prices", {**document, "origin": "mars"}, format="json")
     assert (wrong.status_code, pointers(wrong)) == (400, {"/origin"})
+
+
+def test_advice_on_reservations_says_what_it_is_missing(acme: Tenant, cluster: dict[str, object]) -> None:
+    """Of a fleet in which nothing ran yet; an amount that is none and an unknown parameter are refused."""
+    acme.client.post("/api/v1/pools", POOL, format="json")
+    asked = acme.client.get("/api/v1/reservations/advice?price_usd_per_h=0.12&term_days=30")
+    assert asked.status_code == 200, asked.content
+    (row,) = asked.json()["items"]
+    assert (row["region"], row["instance_type"], row["advised_instances"]) == ("eu-1", "g6.xlarge", None)
+    assert row["spot_usd_per_h"] is not None
+    assert row["on_demand_usd_per_h"] is None
+    assert "0 hours of demand are known" in row["reasons"][0]
+    for wrong in ("price_usd_per_h=cheap", "term_days=0", "month=1"):
+        assert acme.client.get(f"/api/v1/reservations/advice?{wrong}").status_code == 400
