@@ -31,8 +31,9 @@ test-fast: environment  ## Run pure rooms, services and API: what starts no serv
 	@$(BIN)/python -m pytest -n 2 -m "not slow and not e2e" \
 		tests/apps tests/controlplane tests/house tests/workloadplane
 
-test-long: environment engines  ## Break fifty streams of real vLLM (a quarter of an hour)
-	@MERIDIAN_LONG_TESTS=1 $(BIN)/python -m pytest -n 0 -m e2e tests/workloadplane/engines/test_resume_for_real.py
+test-long: environment engines  ## Break fifty streams of real vLLM, and the engines in every way (20 minutes)
+	@MERIDIAN_LONG_TESTS=1 $(BIN)/python -m pytest -n 0 -m e2e \
+		tests/workloadplane/engines/test_resume_for_real.py tests/workloadplane/engines/test_faults_for_real.py
 
 FUZZ_RUNS ?= 10000000
 fuzz: environment  ## Try bytes that nobody thought of on the gateway (FUZZ_RUNS=10000000; a quarter of an hour)

@@ -10,30 +10,21 @@ import contextlib
 import json
 import os
 import random
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 
-from infra.embedded import example_model
 from tests.support.cutting_proxy import Cuts, cutting_proxy
-from tests.support.gateway import SECRET, Running, agent_state, endpoints, gateway
-from tests.support.tables import AgentState, api_key
+from tests.support.gateway import SECRET, Running, agent_state, gateway
+from tests.support.real_vllm import IS_MISSING, Engines, speak_vllm
+from tests.support.tables import api_key
 from tests.support.waiting import eventually_async
-from workloadplane.engines.base import EngineReplica
 from workloadplane.engines.vllm import ENGINE
-from workloadplane.protocol.local import EndpointSet
-from workloadplane.protocol.refusal import Refusal
-from workloadplane.protocol.statefile import write_state
-from workloadplane.runtimes.base import ReplicaSpec, RunningReplica
-from workloadplane.runtimes.process import ProcessRuntime
+from workloadplane.runtimes.base import RunningReplica
 
-ENGINES_DIR = Path(__file__).parents[3] / ".engines"
-VERSION = "0.32.0"
 #: ``make test-long`` breaks fifty streams, ``make test`` some.
 LONG = bool(os.environ.get("MERIDIAN_LONG_TESTS"))
 CUTS = 47 if LONG else 10
@@ -62,9 +53,10 @@ def body(kind: str, prompt: str, tokens: int) -> dict[str, Any]:
 
 @dataclass
 class Told:
-    """A stream as its client saw it."""
+    """A stream as its client saw it. ``replica``: that began it."""
 
     raw: bytes = b""
+    replica: str = ""
     events: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -85,122 +77,69 @@ class Told:
 
 @pytest.mark.slow
 @pytest.mark.e2e
-@pytest.mark.skipif(
-    isinstance(ENGINE.interpreter(ENGINES_DIR, VERSION), Refusal), reason="vLLM's environment was not made"
-)
+@pytest.mark.skipif(IS_MISSING, reason="vLLM's environment was not made")
 def test_streams_that_break_at_random_tokens_are_the_unbroken_ones(
     tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     """Cuts, kills and seats taken back, chats and completions: the same bytes, one id, usage counted once."""
     assert pytestconfig.cache is not None
-    world = _World(tmp_path, pytestconfig.cache.mkdir("vllm"))
+    world = Engines(tmp_path, pytestconfig.cache.mkdir("vllm"), max_num_seqs=str(SEATS))
     asyncio.run(asyncio.wait_for(_break_them(world), 4 * ENGINE.start_timeout_s + 300))
 
 
-class _World:
-    """Engines behind proxies at fixed ports, so that one that was killed comes back where it was."""
-
-    def __init__(self, directory: Path, cache_dir: Path) -> None:
-        self.directory = directory
-        self._cache_dir = cache_dir
-        self._started = 0
-        self.cuts = Cuts()
-        self.runtime: ProcessRuntime
-        self.client: httpx.AsyncClient
-
-    @contextlib.asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        async with (
-            ProcessRuntime(
-                state_dir=self.directory / "runtime", engines_dir=ENGINES_DIR, cache_dir=self._cache_dir
-            ) as self.runtime,
-            httpx.AsyncClient(headers={"authorization": "Bearer engine-secret"}) as self.client,
-        ):
-            yield
-
-    async def start(self) -> RunningReplica:
-        self._started += 1
-        model = example_model.ensure(self.directory)
-        replica = EngineReplica(
-            served_model="chat",
-            source_uri=model.source_uri,
-            precision="float32",
-            max_context_tokens=512,
-            engine_version=VERSION,
-            arguments={"max_num_seqs": str(SEATS)},
-            engine_key="engine-secret",
-            shutdown_timeout_s=5.0,
-        )
-        spec = ReplicaSpec(replica_id=f"real-{self._started}", engine="vllm", replica=replica)
-        running = await self.runtime.start(spec)
-        assert isinstance(running, RunningReplica), running
-        ended = asyncio.create_task(self.runtime.wait(running.runtime_ref))
-        while not (await ENGINE.probe(self.client, running.endpoint, timeout_s=30)).ready:
-            await asyncio.wait({ended}, timeout=0.5)
-            assert not ended.done(), await self.runtime.log_tail(running.runtime_ref)
-        ended.cancel()
-        return running
-
-
-async def _break_them(world: _World) -> None:
+async def _break_them(world: Engines) -> None:
     rng = random.Random(7)
     async with world.opened():
         engine = await world.start()
-        try:
-            await _cut_them(world, engine, rng)
-            await _take_seats_back(world, engine)
-            await _kill_them(world, engine, rng)
-        finally:
-            for replica in await world.runtime.adopt():
-                await world.runtime.stop(replica.runtime_ref, grace_s=0)
+        await _cut_them(world, engine, rng)
+        await _take_seats_back(world, engine)
+        await _kill_them(world, engine, rng)
 
 
-async def _cut_them(world: _World, engine: RunningReplica, rng: random.Random) -> None:
-    port, cuts = engine.endpoint.port, world.cuts
+async def _cut_them(world: Engines, engine: RunningReplica, rng: random.Random) -> None:
+    port, cuts = engine.endpoint.port, Cuts()
     async with cutting_proxy(port, cuts) as one, cutting_proxy(port, cuts) as two:
         state = agent_state(world.directory / "cut-agent", one, two)
-        _speak_vllm(state, one, two)
+        speak_vllm(state, one, two)
         async with gateway(world.directory / "cut", state, ejection_s=0.01) as running:
-            whole = {
-                (kind, prompt): await _ask(running, kind, prompt) for kind in PATHS for prompt in PROMPTS
-            }
+            whole = {(kind, prompt): await ask(running, kind, prompt) for kind in PATHS for prompt in PROMPTS}
             resumed = 0
             for number in range(CUTS):
                 kind, prompt = ("chat", "completions")[number % 2], PROMPTS[number // 2 % len(PROMPTS)]
                 after = rng.randrange(1, TOKENS)
                 cuts.after_events, cuts.half = [after], rng.randrange(40)
-                joined = await _ask(running, kind, prompt)
-                _is_unbroken(joined, whole[kind, prompt], f"{kind} {prompt!r} cut after {after}")
+                joined = await ask(running, kind, prompt)
+                is_unbroken(joined, whole[kind, prompt], f"{kind} {prompt!r} cut after {after}")
                 resumed += joined.raw.count(b": resumed\n")
             # Where an engine puts several tokens into one event, a late cut meets an answer that is complete.
             assert resumed > CUTS // 2
 
 
-async def _take_seats_back(world: _World, engine: RunningReplica) -> None:
+async def _take_seats_back(world: Engines, engine: RunningReplica) -> None:
     """A greedy key has all seats; a modest one gets each of its answers in one of them, and nobody loses a byte."""
     keys = [api_key(SECRET), api_key(MODEST, api_key_id="key-2")]
     state = agent_state(world.directory / "seats-agent", engine.endpoint.port, keys=keys)
-    _speak_vllm(state, engine.endpoint.port, seats=SEATS)
+    speak_vllm(state, engine.endpoint.port, seats=SEATS)
     asked = list(zip(PATHS, PROMPTS[1:], strict=False))
     async with gateway(world.directory / "seats", state) as running:
-        whole = await asyncio.gather(*(_ask(running, *each, LONG_TOKENS) for each in asked))
+        whole = await asyncio.gather(*(ask(running, *each, LONG_TOKENS) for each in asked))
         greedy = [Told() for _ in asked]
         streams = [
-            asyncio.create_task(_ask(running, *each, LONG_TOKENS, told=told))
+            asyncio.create_task(ask(running, *each, LONG_TOKENS, told=told))
             for each, told in zip(asked, greedy, strict=True)
         ]
         await eventually_async(lambda: all(told.text for told in greedy))
         for _ in asked:
-            await _ask(running, "chat", PROMPTS[0], 4, secret=MODEST)
+            await ask(running, "chat", PROMPTS[0], 4, secret=MODEST)
         await asyncio.gather(*streams)
         taken_back = sum(running.process._context.counters.preemptions.values())
     assert taken_back >= 1
     assert sum(told.raw.count(b": resumed\n") for told in greedy) == taken_back
     for told, unbroken in zip(greedy, whole, strict=True):
-        _is_unbroken(told, unbroken, f"{taken_back} seats taken back")
+        is_unbroken(told, unbroken, f"{taken_back} seats taken back")
 
 
-async def _kill_them(world: _World, engine: RunningReplica, rng: random.Random) -> None:
+async def _kill_them(world: Engines, engine: RunningReplica, rng: random.Random) -> None:
     """A proxy holds back what an engine says while it is killed: else a quick one is through before it dies."""
     living = [engine, await world.start()]
     cuts = Cuts()
@@ -208,7 +147,7 @@ async def _kill_them(world: _World, engine: RunningReplica, rng: random.Random) 
     async def kill(port: int) -> None:
         victim = next(each for each in living if each.endpoint.port == port)
         living.remove(victim)
-        await world.runtime.stop(victim.runtime_ref, grace_s=0)
+        await world.kill(victim)
 
     for number in range(KILLS):
         kind, prompt = ("chat", "completions", "chat")[number], PROMPTS[number]
@@ -217,30 +156,20 @@ async def _kill_them(world: _World, engine: RunningReplica, rng: random.Random) 
                 await stack.enter_async_context(cutting_proxy(each.endpoint.port, cuts)) for each in living
             ]
             state = agent_state(world.directory / f"kill-agent-{number}", *ports)
-            _speak_vllm(state, *ports)
+            speak_vllm(state, *ports)
             running = await stack.enter_async_context(gateway(world.directory / f"kill-{number}", state))
-            whole = await _ask(running, kind, prompt)
+            whole = await ask(running, kind, prompt)
             after = rng.randrange(2, TOKENS // 4)
             cuts.after_events, cuts.first = [after], kill
-            joined = await _ask(running, kind, prompt)
+            joined = await ask(running, kind, prompt)
             assert len(living) == 1
-            _is_unbroken(joined, whole, f"{kind} {prompt!r} killed after {after}")
+            is_unbroken(joined, whole, f"{kind} {prompt!r} killed after {after}")
             assert joined.raw.count(b": resumed\n") == 1
         if number < KILLS - 1:
             living.append(await world.start())
 
 
-def _speak_vllm(state: AgentState, *ports: int, seats: int = 0) -> None:
-    """The endpoints as the agent would write them for this engine. ``seats``: none but where they matter."""
-    known = endpoints(2, *ports)
-    engines = tuple(
-        msgspec.structs.replace(each, engine="vllm", max_in_flight=seats) for each in known.endpoints
-    )
-    known = EndpointSet(endpoint_generation=2, endpoints=engines)
-    write_state(state.directory / "endpoints.json", msgspec.json.encode(known))
-
-
-async def _ask(
+async def ask(
     running: Running,
     kind: str,
     prompt: str,
@@ -259,6 +188,7 @@ async def _ask(
         ) as answer,
     ):
         assert answer.status_code == 200, await answer.aread()
+        told.replica = answer.headers.get("x-meridian-replica", "")
         async for line in answer.aiter_lines():
             told.raw += line.encode() + b"\n"
             if line.startswith("data: {"):
@@ -266,7 +196,7 @@ async def _ask(
     return told
 
 
-def _is_unbroken(joined: Told, whole: Told, what: str) -> None:
+def is_unbroken(joined: Told, whole: Told, what: str) -> None:
     assert joined.text == whole.text, what
     assert joined.raw.rstrip().endswith(b"data: [DONE]"), what
     assert len({event["id"] for event in joined.events}) == 1, what
