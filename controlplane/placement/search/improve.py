@@ -66,6 +66,9 @@ _TURNS = 2
 #: part of the gap at least.
 _SPARE, _WIDER, _STEPS = 3e-3, 4.0, 30
 
+#: Until then a plan need be no nearer to its bound than this part of what it costs beyond what is looked at.
+_ENOUGH = 0.3
+
 #: So many ways of one deployment are listed at most, so many states looked at on the way to them.
 _MOST_WAYS, _MOST_STATES = 1_000, 40_000
 
@@ -204,7 +207,10 @@ class Search:
             for place, number in enumerate(self.demanders.numbers)
         ]
         loose = self._joint(parties, (), strict=False)
-        answer = loose.solve(self._limits(clock), self._now())
+        limits = self._limits(clock)
+        beyond = _ENOUGH * (self.master.value(self.chosen) - total)
+        limits = replace(limits, gap_micro_usd_per_h=max(limits.gap_micro_usd_per_h, beyond))
+        answer = loose.solve(limits, self._now())
         if not self._take(answer.columns, ()) and not clock.late():
             strict = [replace(party, floor=math.inf) for party in parties]
             self._take(
