@@ -3,7 +3,8 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -126,23 +127,91 @@ def deployments_wanted(*, organization_id: UUID) -> QuerySet[Deployment]:
     )
 
 
-#: What placement sees of a deployment; of a thousand of them nothing else is read.
-_PLACED_BY = (
-    "name", "project_id", "generation", "posture", "survivability", "residency", "residency_ingress", "priority",
-    "providers_allowed", "providers_denied", "demand", "slo_ttft_s_p95", "slo_inter_token_latency_s_p95", "created_at",
-    "autoscaling__min_replicas", "autoscaling__max_replicas", "autoscaling__concurrency_target",
-    "current_revision__number", "current_revision__engine_image__engine",
-    "current_revision__model_version__precision", "current_revision__model_version__size_bytes",
-    "current_revision__model_version__gpus_per_replica",
-)  # fmt: skip
+class DeploymentHeld(NamedTuple):
+    """What placement needs of a deployment and the revision that it is to run."""
+
+    deployment_id: UUID
+    name: str
+    project_id: UUID
+    generation: int
+    revision_id: UUID
+    revision: int
+    model_version_id: UUID
+    engine: str
+    precision: str
+    weights_bytes: int
+    gpus_per_replica: int
+    min_replicas: int
+    max_replicas: int
+    concurrency_target: float
+    posture: str
+    survivability: str
+    priority: int
+    created_at: datetime
+    ttft_s_p95: float | None
+    inter_token_latency_s_p95: float | None
+    residency: tuple[str, ...]
+    providers_allowed: tuple[str, ...]
+    providers_denied: tuple[str, ...]
 
 
-def deployments_to_place(*, organization_id: UUID) -> QuerySet[Deployment]:
-    """As ``deployments_wanted``, with only what placement looks at."""
-    wanted = deployments_wanted(organization_id=organization_id).select_related(None)
-    return wanted.select_related(
-        "autoscaling", "current_revision__model_version", "current_revision__engine_image"
-    ).only(*_PLACED_BY)
+class DeploymentToPlace(NamedTuple):
+    """``demand``: as its owner states it; ``residency_ingress``: who lets its clients in."""
+
+    held: DeploymentHeld
+    residency_ingress: str
+    demand: list[Any]
+
+
+def deployment_held(row: Deployment, revision: Revision) -> DeploymentHeld:
+    """Of a deployment that may not be stored, with its autoscaling, model version and image."""
+    version, policy = revision.model_version, row.autoscaling
+    ttft_s, inter_token_s = row.slo_ttft_s_p95, row.slo_inter_token_latency_s_p95
+    return DeploymentHeld(
+        deployment_id=row.pk,
+        name=row.name,
+        project_id=row.project_id,
+        generation=row.generation,
+        revision_id=revision.pk,
+        revision=revision.number,
+        model_version_id=version.pk,
+        engine=revision.engine_image.engine,
+        precision=version.precision,
+        weights_bytes=version.size_bytes,
+        gpus_per_replica=version.gpus_per_replica,
+        min_replicas=policy.min_replicas,
+        max_replicas=policy.max_replicas,
+        concurrency_target=float(policy.concurrency_target),
+        posture=row.posture,
+        survivability=row.survivability,
+        priority=row.priority,
+        created_at=row.created_at,
+        ttft_s_p95=None if ttft_s is None else float(ttft_s),
+        inter_token_latency_s_p95=None if inter_token_s is None else float(inter_token_s),
+        residency=tuple(row.residency),
+        providers_allowed=tuple(row.providers_allowed),
+        providers_denied=tuple(row.providers_denied),
+    )
+
+
+def deployments_to_place(*, organization_id: UUID) -> list[DeploymentToPlace]:
+    """What an organization wants placed, with only what placement looks at: no rows are made of a thousand of them."""
+    revision, version = "current_revision__", "current_revision__model_version__"
+    found = deployments_wanted(organization_id=organization_id).select_related(None)
+    rows = found.values_list(
+        *("residency_ingress", "demand"),
+        *("pk", "name", "project_id", "generation", "current_revision_id", f"{revision}number"),
+        *(f"{revision}model_version_id", f"{revision}engine_image__engine", f"{version}precision"),
+        *(f"{version}size_bytes", f"{version}gpus_per_replica", "autoscaling__min_replicas"),
+        *("autoscaling__max_replicas", "autoscaling__concurrency_target", "posture", "survivability"),
+        *("priority", "created_at", "slo_ttft_s_p95", "slo_inter_token_latency_s_p95"),
+        *("residency", "providers_allowed", "providers_denied"),
+    )
+    to_place = []
+    for ingress, demand, *held, residency, allowed, denied in rows:
+        lists = map(tuple, (residency, allowed, denied))
+        to_place.append(DeploymentToPlace(DeploymentHeld(*held, *lists), ingress, demand))
+    return to_place
 
 
 def deployment_ids_of_cluster(*, cluster_id: UUID) -> set[UUID]:

@@ -8,6 +8,7 @@ parted evenly over the regions where gateways meet clients and let them in. Pure
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from controlplane.placement import Demand
@@ -66,8 +67,12 @@ def _stated(stated: Iterable[Mapping[str, Any]], everywhere: Sequence[str]) -> d
     return found
 
 
+@lru_cache(maxsize=40_000)
 def _demand(deployment_id: str, origin: str, rates: Rates) -> Demand:
-    """Next to no tokens count as none, as where answers are vectors; next to no requests as none for the tokens."""
+    """Equal rates give the same value, checked once.
+
+    Next to no tokens count as none, as where answers are vectors; next to no requests as none for the tokens.
+    """
     requests_p50, requests_p95, tokens_p50, tokens_p95 = rates
     if requests_p95 < RATE_LEAST:
         requests_p50 = requests_p95 = 0.0

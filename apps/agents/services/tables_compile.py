@@ -10,6 +10,7 @@ lets one compile follow another, so each sees what the one before it stored and 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -116,7 +117,11 @@ class _Part:
 
     def route_stays(self, key: str) -> bool:
         """Whether a stored route of a deployment stays."""
-        return self.deployment_ids is not None and UUID(key) not in self.deployment_ids
+        return key not in self._keys
+
+    @cached_property
+    def _keys(self) -> frozenset[str]:
+        return frozenset(map(str, self.deployment_ids or ()))
 
 
 def _part(organization_id: UUID, clusters: Collection[Cluster], only: frozenset[UUID] | None) -> _Part:

@@ -81,6 +81,8 @@ def _placed(
         )
     row.current_revision = current
     preview = placement_preview(
-        organization_id=organization_wanted(actor), wanted=wanted_of(row, current), now=now
+        organization_id=organization_wanted(actor),
+        wanted=wanted_of(selectors.deployment_held(row, current)),
+        now=now,
     )
     return DryRun(document=document_of(row), preview=preview)

@@ -15,7 +15,8 @@ from apps.agents import selectors as agents
 from apps.api.actors import system_actor
 from apps.catalog import selectors as catalog
 from apps.deployments import selectors as deployments
-from apps.deployments.models import Deployment, ResidencyIngress, Revision
+from apps.deployments.models import ResidencyIngress
+from apps.deployments.selectors import DeploymentHeld, DeploymentToPlace
 from apps.drains import selectors as drains
 from apps.fleet import selectors as fleet
 from apps.fleet.models import Region
@@ -38,10 +39,8 @@ from controlplane.placement import (
     PerformanceProfile,
     PlacementProblem,
     Pool,
-    Posture,
     Reservation,
     Slo,
-    Survivability,
     WantedDeployment,
 )
 from controlplane.placement.questions.drain import drained
@@ -62,11 +61,7 @@ def placement_load_sound(*, organization_id: UUID, now: datetime) -> tuple[Place
         cluster_rows = list(fleet.clusters(actor=actor, now=now))
         clusters = [cluster_of(row) for row in cluster_rows]
         pools = list(fleet.pools(actor=actor, now=now))
-        wanted = [
-            (row, row.current_revision)
-            for row in deployments.deployments_to_place(organization_id=organization_id)
-            if row.current_revision is not None
-        ]
+        wanted = deployments.deployments_to_place(organization_id=organization_id)
         assignments = selectors.assignments_held(organization_id=organization_id)
         regions = {row.region for row in cluster_rows if row.ended_at is None}
         demands = _demands(organization_id, wanted, regions, now, unsound)
@@ -103,9 +98,9 @@ def placement_load_sound(*, organization_id: UUID, now: datetime) -> tuple[Place
         return drained(promised_first(problem), in_force), unsound
 
 
-def _wanted(rows: Iterable[tuple[Deployment, Revision]], unsound: Unsound) -> Iterator[WantedDeployment]:
-    for row, revision in rows:
-        wanted = unsound.read(partial(wanted_of, row, revision), deployment_ids=(row.pk,))
+def _wanted(rows: Iterable[DeploymentToPlace], unsound: Unsound) -> Iterator[WantedDeployment]:
+    for row in rows:
+        wanted = unsound.read(partial(wanted_of, row.held), deployment_ids=(row.held.deployment_id,))
         if wanted is not None:
             yield wanted
 
@@ -200,35 +195,22 @@ def _pool_fields(row: Any) -> dict[str, Any]:
     }
 
 
-def wanted_of(row: Deployment, revision: Revision) -> WantedDeployment:
-    """A deployment as placement sees it, running ``revision``; autoscaling, model version and image are loaded."""
-    version, policy = revision.model_version, row.autoscaling
-    return WantedDeployment(
-        deployment_id=str(row.pk),
-        name=row.name,
-        project_id=str(row.project_id),
-        generation=row.generation,
-        revision_id=str(revision.pk),
-        revision=revision.number,
-        model_version_id=str(version.pk),
-        engine=revision.engine_image.engine,
-        precision=version.precision,
-        weights_bytes=version.size_bytes,
-        gpus_per_replica=version.gpus_per_replica,
-        min_replicas=policy.min_replicas,
-        max_replicas=policy.max_replicas,
-        concurrency_target=policy.concurrency_target,
-        posture=cast(Posture, row.posture),
-        survivability=cast(Survivability, row.survivability),
-        residency=tuple(sorted(row.residency)),
-        priority=row.priority,
-        created_at_s=row.created_at.timestamp(),
-        providers_allowed=tuple(sorted(row.providers_allowed)),
-        providers_denied=tuple(sorted(row.providers_denied)),
-        slo=Slo(ttft_s_p95=row.slo_ttft_s_p95, inter_token_latency_s_p95=row.slo_inter_token_latency_s_p95),
-    )
+@lru_cache(maxsize=20_000)
+def wanted_of(held: DeploymentHeld) -> WantedDeployment:
+    """A deployment as placement sees it. Equal rows give the same value, here as below: most are as they were before,
+    are checked once, and are quickly told to be equal.
+    """
+    fields = held._asdict()
+    for name in ("deployment_id", "project_id", "revision_id", "model_version_id"):
+        fields[name] = str(fields[name])
+    for name in ("residency", "providers_allowed", "providers_denied"):
+        fields[name] = tuple(sorted(fields[name]))
+    slo = {name: fields.pop(name) for name in ("ttft_s_p95", "inter_token_latency_s_p95")}
+    created_at = fields.pop("created_at")
+    return WantedDeployment(**fields, created_at_s=created_at.timestamp(), slo=Slo(**slo))
 
 
+@lru_cache(maxsize=40_000)
 def _current_of(row: AssignmentHeld) -> CurrentAssignment:
     return CurrentAssignment(
         assignment_id=str(row.assignment_id),
@@ -298,13 +280,11 @@ def _reservations(organization_id: UUID, now: datetime, unsound: Unsound) -> Ite
             yield reservation
 
 
-def _profiles(
-    wanted: Iterable[tuple[Deployment, Revision]], unsound: Unsound
-) -> Iterator[PerformanceProfile]:
+def _profiles(wanted: Iterable[DeploymentToPlace], unsound: Unsound) -> Iterator[PerformanceProfile]:
     """What nobody could be planned by leaves those out whose model it is."""
     deployment_ids: dict[UUID, list[UUID]] = defaultdict(list)
-    for row, revision in wanted:
-        deployment_ids[revision.model_version_id].append(row.pk)
+    for row in wanted:
+        deployment_ids[row.held.model_version_id].append(row.held.deployment_id)
     for held in catalog.profiles_held(model_version_ids=set(deployment_ids)):
         profile = unsound.read(partial(_profile, held), deployment_ids=deployment_ids[held.model_version_id])
         if profile is not None:
@@ -322,7 +302,7 @@ def _profile(row: catalog.ProfileHeld) -> PerformanceProfile:
 
 def _demands(
     organization_id: UUID,
-    wanted: Iterable[tuple[Deployment, Revision]],
+    wanted: Iterable[DeploymentToPlace],
     regions: set[Region],
     now: datetime,
     unsound: Unsound,
@@ -332,24 +312,24 @@ def _demands(
     for deployment_id, origin, *rates, known_since in selectors.demands_held(organization_id=organization_id):
         usage[deployment_id].append(Usage(origin, Rates(*rates), known_since))
     found: list[Demand] = []
-    for deployment, _ in wanted:
-        lets_in = [
-            region.name
-            for region in regions
-            if deployment.residency_ingress != ResidencyIngress.REFUSE
-            or not deployment.residency
-            or region.jurisdiction in deployment.residency
-        ]
+    for row in wanted:
+        deployment_id = row.held.deployment_id
         make = partial(
             demand_planned,
-            str(deployment.pk),
-            usage=usage[deployment.pk],
-            stated=deployment.demand,
-            everywhere=sorted(lets_in),
+            str(deployment_id),
+            usage=usage[deployment_id],
+            stated=row.demand,
+            everywhere=_lets_in(row, regions) if row.demand else (),
             now=now,
         )
-        found += unsound.read(make, deployment_ids=(deployment.pk,)) or ()
+        found += unsound.read(make, deployment_ids=(deployment_id,)) or ()
     return found
+
+
+def _lets_in(row: DeploymentToPlace, regions: set[Region]) -> list[str]:
+    """Regions whose gateways let clients of a deployment in."""
+    allowed = row.held.residency if row.residency_ingress == ResidencyIngress.REFUSE else ()
+    return sorted(region.name for region in regions if not allowed or region.jurisdiction in allowed)
 
 
 def _elsewhere(demands: Iterable[Demand], regions: set[Region]) -> set[Region]:
@@ -382,12 +362,14 @@ def _network_prices(targets: set[Region], unsound: Unsound) -> Iterator[NetworkP
 
 
 def _budgets(
-    organization_id: UUID, wanted: Iterable[tuple[Deployment, Revision]], unsound: Unsound
+    organization_id: UUID, wanted: Iterable[DeploymentToPlace], unsound: Unsound
 ) -> Iterator[Budget]:
     """Without one that can be planned with, its project's deployments are left out: a budget never gives way."""
+    deployment_ids: dict[UUID, list[UUID]] = defaultdict(list)
+    for row in wanted:
+        deployment_ids[row.held.project_id].append(row.held.deployment_id)
     for project_id, micro_usd_per_h in sorted(accounts.budgets(organization_id=organization_id).items()):
-        own = [row.pk for row, _ in wanted if row.project_id == project_id]
         make = partial(Budget, project_id=str(project_id), micro_usd_per_h=micro_usd_per_h)
-        budget = unsound.read(make, deployment_ids=own)
+        budget = unsound.read(make, deployment_ids=deployment_ids[project_id])
         if budget is not None:
             yield budget
