@@ -17,7 +17,7 @@ from workloadplane.autoscaling.tuning import PredictiveTuning
 #: Until cold starts were measured.
 DEFAULT_COLD_START_S = 180.0
 #: Bounds of what the SLO adds to the head-room, and the most that one decision adds, in shares of the load.
-LEAST_CORRECTION, MOST_CORRECTION = -0.15, 0.5
+LEAST_CORRECTION, MOST_CORRECTION = -0.1, 0.1
 MOST_CORRECTION_STEP = 0.01
 #: The margin of a launch is at most this share of the need: small counts are met to the full.
 MARGIN_SHARE = 0.03

@@ -22,7 +22,7 @@ class PredictiveTuning:
     trend_s: float = 75.0
     damping_s: float = 600.0
     rise_gain: float = 2.0
-    quantile: float = 0.9
+    quantile: float = 0.7
     hold_s: float = 900.0
     margin: float = 0.3
     feedback_s: float = 2_592_000.0

@@ -24,11 +24,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class Contender:
-    """A policy, its variants, and the range of the utilisation to search in."""
+    """A policy and its variants."""
 
     name: str
     variants: tuple[Variant, ...]
-    utilisations: tuple[float, float] = (0.4, 1.2)
 
 
 @dataclass(frozen=True)
@@ -141,6 +140,6 @@ KPA_900 = Contender(
 HPA = Contender("HPA", tuple(_hpa(stabilisation_s) for stabilisation_s in (120.0, 300.0, 900.0)))
 PREDICTIVE = Contender(
     "predictive",
-    (_predictive(), _predictive(trend_s=120.0), _predictive(margin=0.6)),
+    (_predictive(), _predictive(quantile=0.9), _predictive(margin=0.6)),
 )
 CONTENDERS = (KPA, KPA_900, HPA, PREDICTIVE)

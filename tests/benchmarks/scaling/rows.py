@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ MODELS = ("m-mid", "m-small")
 COLD_STARTS_S = (60.0, 180.0, 480.0)
 COLUMNS = ("replica_h_per_day", "within_pct", "launches_per_day", "of_clairvoyant")
 SEED = 1
+BLEND = "tests.benchmarks.scaling.blend"
 
 
 @dataclass(frozen=True)
@@ -170,26 +173,30 @@ def steps_row(extent: Extent) -> list[Row]:
 
 
 def azure_row(extent: Extent) -> list[Row]:
-    """An hour of bursts, seen once before it is judged."""
+    """An hour of bursts, seen once; then tuned on its first half and judged by the second."""
     path = extent.data / "azure2023" / "AzureLLMInferenceTrace_code.csv"
     return [_hour("azure", "Azure 2023 code × 4, cold start 180 s", traces.azure(path, bin_s=1.0, times=4))]
 
 
 def mooncake_row(extent: Extent) -> list[Row]:
-    """An hour of long prompts, seen once before it is judged."""
+    """An hour of long prompts, seen once; then tuned on its first half and judged by the second."""
     path = extent.data / "mooncake" / "synthetic_trace.jsonl"
     return [_hour("mooncake", "Mooncake's hour, cold start 180 s", traces.mooncake(path, bin_s=1.0))]
 
 
 def _hour(name: str, title: str, hour: LoadSeries) -> Row:
     series = traces.twice(hour)
-    world = World(series, 180.0, (0.0, hour.seconds), (hour.seconds, series.seconds))
+    half_s = hour.seconds / 2.0
+    world = World(
+        series, 180.0, (hour.seconds, hour.seconds + half_s), (hour.seconds + half_s, series.seconds)
+    )
     row = Row(name, title, ("replica_h", "within_pct", "launches"))
     count, static = best_static(world)
+    world.first_replicas = count
     row.figures[f"best static ({count})"] = _hourly(static)
     for contender in CONTENDERS:
-        tuned = tune(contender, world)
-        figures = world.run(tuned.make, first_replicas=count).figures(*world.judged_on)
+        tuned = tune(contender, world, bisections=7, utilisations=(0.2, 3.0))
+        figures = world.run(tuned.make).figures(*world.judged_on)
         row.figures[contender.name] = _hourly(figures)
         row.notes.append(f"{contender.name}: {tuned.variant}, utilisation {tuned.utilisation:.2f}")
     own, fixed = row.figures[PREDICTIVE.name], row.figures[f"best static ({count})"]
@@ -262,6 +269,12 @@ def speed_row(extent: Extent) -> list[Row]:
     return [row]
 
 
+def blend_rows(extent: Extent) -> Iterable[Row]:
+    """What capacity is bought for what autoscaling wants."""
+    found: Iterable[Row] = import_module(BLEND).rows(quick=extent.quick)
+    return found
+
+
 ROWS: dict[str, Callable[[Extent], Iterable[Row]]] = {
     "kpa": kpa_row,
     "servegen": servegen_rows,
@@ -273,3 +286,5 @@ ROWS: dict[str, Callable[[Extent], Iterable[Row]]] = {
     "speed": speed_row,
     "blend": lambda extent: blend.rows(quick=extent.quick),
 }
+if find_spec(BLEND):
+    ROWS["blend"] = blend_rows

@@ -1,7 +1,7 @@
 """The same search for every policy: all its variants, a bisection of the utilisation for each, on days of their own."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from controlplane.simulation.serving import Figures, FluidOutcome, LoadSeries, play
 from tests.benchmarks.scaling.policies import Contender, Make, Static
@@ -10,6 +10,7 @@ WAIT_SLO_S = 5.0
 DECIDE_EVERY_S = 10.0
 GOAL = 0.999
 BISECTIONS = 4
+UTILISATIONS = (0.5, 1.2)
 
 
 @dataclass
@@ -20,13 +21,15 @@ class World:
     cold_start_s: float
     tuned_on: tuple[float, float]
     judged_on: tuple[float, float]
-    searched: dict[str, "Tuned"] = field(default_factory=dict)
+    first_replicas: int | None = None
 
     def run(self, make: Make, *, end_s: float | None = None, **changes: object) -> FluidOutcome:
-        """The series up to ``end_s`` against a scaler that begins with what the first ten minutes need."""
+        """The series up to ``end_s`` against a scaler that begins with what the first ten minutes need, or is told."""
         series = self.series if end_s is None else self.series.between(0.0, end_s)
         bins = max(1, round(600.0 / series.bin_s))
-        first = max(1, math.ceil(float(series.work_s[:bins].mean()) / series.bin_s * 1.3))
+        first = self.first_replicas or max(
+            1, math.ceil(float(series.work_s[:bins].mean()) / series.bin_s * 1.3)
+        )
         arguments: dict[str, object] = {
             "cold_start_s": self.cold_start_s,
             "wait_slo_s": WAIT_SLO_S,
@@ -48,12 +51,18 @@ class Tuned:
     runs: int
 
 
-def tune(contender: Contender, world: World, *, bisections: int = BISECTIONS) -> Tuned:
+def tune(
+    contender: Contender,
+    world: World,
+    *,
+    bisections: int = BISECTIONS,
+    utilisations: tuple[float, float] = UTILISATIONS,
+) -> Tuned:
     """Search: for each variant the highest utilisation that keeps the SLO, of those the cheapest."""
     begin_s, end_s = world.tuned_on
     found: list[Tuned] = []
     for variant in contender.variants:
-        low, high = contender.utilisations
+        low, high = utilisations
         for _ in range(bisections):
             middle = (low + high) / 2.0
             make = variant.make(middle)
