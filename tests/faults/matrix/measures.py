@@ -1,10 +1,8 @@
 """What has to be measured often or for long: a region lost twenty times, one that returns, half an hour of bad luck."""
 
 import asyncio
-import os
 import signal
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from time import monotonic
 
 from tests.faults.lost_region import Figures, lose
 from tests.faults.matrix.clients import Asked, Load
+from tests.faults.matrix.pauser import pauser
 from tests.faults.matrix.peers import Loss, compare
 from tests.faults.matrix.report import Measure
 from tests.faults.matrix.small import US, Small, small
@@ -160,28 +159,21 @@ def _no_ejection(name: str, ejections: int, pauses_s: list[float], load: Load) -
     failed = sum(one.last.failed for one in load.asked if one.attempts)
     longest_ms = max(pauses_s, default=0.0) * 1e3
     pauses = f"{len(pauses_s)} pauses, {longest_ms:.0f} ms at most"
-    told = f"{ejections} ({len(load.asked):,} requests, {failed} failed; {pauses})"
+    late = f"measured late by {load.lag_s:.2f} s at most"
+    told = f"{ejections} ({len(load.asked):,} requests, {failed} failed; {pauses}; {late})"
     return Measure(f"{name} of 5 % slow requests and pauses ≤ 500 ms", "0", told, ejections == 0)
 
 
 async def _pause_at_random(made: Small, rng: Random, until_s: float) -> list[float]:
     """Gateways and engines, one at a time; how long each time."""
     pauses_s = []
-    while monotonic() < until_s:
-        await asyncio.sleep(rng.uniform(*_PAUSES_EVERY_S))
-        place = made.places[rng.choice(sorted(made.places))]
-        pid = rng.choice([place.gateway.process.pid, place.engine.process.pid])
-        pauses_s.append(await asyncio.to_thread(_pause, pid, rng.uniform(0.05, _PAUSE_S_MAX)))
+    async with pauser() as stops:
+        while monotonic() < until_s:
+            await asyncio.sleep(rng.uniform(*_PAUSES_EVERY_S))
+            place = made.places[rng.choice(sorted(made.places))]
+            pid = rng.choice([place.gateway.process.pid, place.engine.process.pid])
+            pauses_s.append(await stops.pause(pid, rng.uniform(0.05, _PAUSE_S_MAX)))
     return pauses_s
-
-
-def _pause(pid: int, seconds: float) -> float:
-    """A thread of its own wakes in time where the loop has much to do; how long it was in truth."""
-    os.kill(pid, signal.SIGSTOP)
-    began_s = monotonic()
-    time.sleep(seconds - 0.02)
-    os.kill(pid, signal.SIGCONT)
-    return monotonic() - began_s
 
 
 PEER_HEAD = (

@@ -32,6 +32,7 @@ ROWS = ("pairs", "single", "away", "lost", "return", "ejection", "peers")
 USUAL = tuple(row for row in ROWS if row != "single")
 QUICK: tuple[tuple[Maker, ...], ...] = ((kill_replica,), (kill_gateway,), (kill_region,))
 _PEERS_HOLD_S = 12.0
+_SYSTEM = "single, pairs, away"
 #: What a row takes beside what it is told to play, on the safe side for an idle machine of two cores.
 _AROUND_S = {"away": 30.0, "lost": 0.0, "return": 60.0, "ejection": 20.0, "peers": 200.0}
 _RUN_S, _DOWN_S = 17.0, 30.0
@@ -45,7 +46,7 @@ def say(text: str) -> None:
 
 @dataclass(frozen=True)
 class Options:
-    """What to play. ``deadline_s``: monotonic, after which no more cells are begun; what is left out is told."""
+    """What to play. ``deadline_s``: monotonic, when all has to be over; what is left out is told."""
 
     rows: tuple[str, ...]
     seed: int
@@ -79,23 +80,31 @@ class Options:
 
 async def measured(options: Options) -> list[Measure]:
     """All rows that are asked for, in their order."""
-    found: list[Measure] = []
+    rows: dict[str, Callable[[], Coroutine[Any, Any, list[Measure]]]] = {}
     if options.quick or {"single", "pairs", "away"} & set(options.rows):
-        found += await _guarded("single, pairs, away", lambda: _system(options))
-    if "lost" in options.rows:
-        found += await _guarded("lost", lambda: measures.lost_region(options.runs, say))
-    if "return" in options.rows:
-        found += await _guarded("return", measures.region_returns)
-    if "ejection" in options.rows:
-        found += await _guarded("ejection", lambda: measures.false_ejections(options.minutes, options.seed))
-    if "peers" in options.rows:
-        found += await _guarded("peers", _side_by_side)
-    return found
+        rows[_SYSTEM] = lambda: _system(options)
+    rows |= {
+        row: play
+        for row, play in {
+            "lost": lambda: measures.lost_region(options.runs, say),
+            "return": measures.region_returns,
+            "ejection": lambda: measures.false_ejections(options.minutes, options.seed),
+            "peers": _side_by_side,
+        }.items()
+        if row in options.rows
+    }
+    return [each for name, play in rows.items() for each in await _guarded(name, play, options.deadline_s)]
 
 
-async def _guarded(name: str, row: Callable[[], Coroutine[Any, Any, list[Measure]]]) -> list[Measure]:
+async def _guarded(
+    name: str, play: Callable[[], Coroutine[Any, Any, list[Measure]]], deadline_s: float
+) -> list[Measure]:
+    """Broken off at the deadline too."""
     try:
-        return await row()
+        async with asyncio.timeout(deadline_s - monotonic()):
+            return await play()
+    except TimeoutError:
+        return [Measure(f"row {name}", "played", "there was no time for it", met=False)]
     except Exception as error:
         say(traceback.format_exc())
         return [broke_off(name, error)]
@@ -132,7 +141,7 @@ async def _play(options: Options, state: Path) -> list[Measure]:
             found += await _cells(options, runner)
         except Exception as error:
             say(traceback.format_exc())
-            found.append(broke_off("single, pairs, away", error))
+            found.append(broke_off(_SYSTEM, error))
         finally:
             await load.stop()
             watching.cancel()
