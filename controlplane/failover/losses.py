@@ -34,12 +34,14 @@ def losses(
     found: Iterable[Finding],
     *,
     now: datetime,
+    looking_since: datetime | None = None,
     replace_after_s: float = REPLACE_AFTER_S,
 ) -> Losses:
     """Of the incidents that are not resolved, by how all places are now.
 
     Only a cluster that a majority of its observers has lost is replaced, as long as they have; one that the control
-    plane alone does not hear serves on.
+    plane alone does not hear serves on. ``looking_since``: the control plane was away before; what was lost then may
+    have been back meanwhile, so a loss counts from there.
     """
     gone = {row.place for row in found if row.place.kind == "cluster" and row.cause == "lost"}
     lost: dict[str, datetime] = {}
@@ -49,7 +51,8 @@ def losses(
             continue
         clusters = {place for place in incident.members if place.kind == "cluster"}
         unsound |= {place.name for place in clusters}
-        if incident.state == "open" and (now - incident.since).total_seconds() >= replace_after_s:
+        since = max(incident.since, looking_since or incident.since)
+        if incident.state == "open" and (now - since).total_seconds() >= replace_after_s:
             for place in clusters & gone:
                 lost[place.name] = min(incident.since, lost.get(place.name, incident.since))
     return Losses(lost=lost, unsound=frozenset(unsound))

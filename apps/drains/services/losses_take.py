@@ -1,7 +1,8 @@
 """Clusters that are lost and will not return soon: a drain of each, for as long as its incident stands.
 
-Nobody is asked whether promises break, for what it had is gone already: the incident accepts the risk. What is being
-emptied already is left as it is. May run twice, late or beside itself.
+Nobody is asked whether promises break, for what it had is gone already. But what finds no other place keeps the one it
+had, as in any drain whose risk nobody accepted: a cluster that is back serves that before it is trusted again. What is
+being emptied already is left as it is. May run twice, late or beside itself.
 """
 
 from collections.abc import Collection, Mapping
@@ -39,8 +40,6 @@ def _begin(organization_id: UUID, cluster: str, lost_at: datetime, now: datetime
         name=cluster,
         reason="it is lost",
         state="moving",
-        accept_risk=True,
-        accepted_by=_BY,
         created_by=_BY,
         lost_at=lost_at,
     )

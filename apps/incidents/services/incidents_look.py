@@ -90,7 +90,8 @@ def _look(organization_id: UUID, now: datetime, folding: FoldPolicy) -> int:
         incident_enter(incident, turn, now=now)
     open_rows = [row for row in rows.values() if row.resolved_at is None]
     closed = [row for row in rows.values() if row.resolved_at is not None]
-    _replace(organization_id, folded.incidents, places, now)
+    looking_since = watch.deaf_until - RETURN if watch.deaf_until is not None else None
+    _replace(organization_id, folded.incidents, places, looking_since, now)
     _follow(organization_id, watch, [*open_rows, *closed], places, now)
     watch.suspected = [
         [place.kind, place.name, since.isoformat()] for place, since in sorted(folded.suspected.items())
@@ -117,9 +118,15 @@ def _faults(
     )
 
 
-def _replace(organization_id: UUID, incidents: Iterable[Known], places: Places, now: datetime) -> None:
+def _replace(
+    organization_id: UUID,
+    incidents: Iterable[Known],
+    places: Places,
+    looking_since: datetime | None,
+    now: datetime,
+) -> None:
     """Have replaced elsewhere what is lost. What goes wrong with that keeps nobody from being told of the incident."""
-    told = losses(incidents, places.findings, now=now)
+    told = losses(incidents, places.findings, now=now, looking_since=looking_since)
     try:
         with transaction.atomic():
             losses_take(organization_id=organization_id, lost=told.lost, unsound=told.unsound, now=now)

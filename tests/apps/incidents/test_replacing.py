@@ -8,7 +8,7 @@ from django.utils import timezone
 from apps.api.problems import Problem
 from apps.drains.models import Drain
 from apps.drains.services import drain_lift
-from apps.incidents.models import Incident
+from apps.incidents.models import Incident, IncidentWatch
 from apps.incidents.services import incidents_look
 from apps.telemetry.models import Event
 from controlplane.failover import REPLACE_AFTER_S
@@ -57,6 +57,40 @@ def test_what_does_not_return_soon_is_replaced_until_it_has_been_sound(world: Fl
     assert Incident.objects.get().state == "resolved"
     assert Drain.objects.get().ended_at == later(now, 200)
     assert Event.objects.filter(reason="CapacityReturned").count() == 1
+
+
+def test_what_finds_no_other_place_keeps_its_own_and_serves_when_that_is_back(world: FleetWorld) -> None:
+    """Its residency leaves it one region; the loss ends nothing that others can't take over."""
+    here = deployed(world, "here", residency=["us"])
+    deployed(world)
+    now = timezone.now()
+    watched(world, now)
+    for seconds in (0.0, SOON, REPLACE_AFTER_S):
+        died(world, "us-east", later(now, seconds), heard_ago_s=3 + seconds)
+        incidents_look(now=later(now, seconds))
+    assert Drain.objects.get().lost_at == now
+    work(world)
+    assert ready_by_cluster(here) == {"us-east": 2}
+    assert not here.assignments.filter(ended_at__isnull=False).exists()
+
+
+def test_time_in_which_nobody_looked_is_no_time_of_loss(world: FleetWorld) -> None:
+    """A control plane that is back waits as long as ever: who was lost before may have been back meanwhile."""
+    deployed(world)
+    now = timezone.now()
+    watched(world, now)
+    died(world, "us-east", now, heard_ago_s=3)
+    incidents_look(now=now)
+    back = later(now, 60)
+    for seconds in (0.0, 2.0, SOON):
+        died(world, "us-east", later(back, seconds), heard_ago_s=63 + seconds)
+        if not seconds:
+            IncidentWatch.objects.update(looked_at=now)
+        incidents_look(now=later(back, seconds))
+    assert not Drain.objects.exists()
+    died(world, "us-east", later(back, REPLACE_AFTER_S), heard_ago_s=99)
+    incidents_look(now=later(back, REPLACE_AFTER_S))
+    assert Drain.objects.exists()
 
 
 def test_one_that_the_control_plane_alone_does_not_hear_keeps_what_it_has(world: FleetWorld) -> None:
