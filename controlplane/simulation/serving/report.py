@@ -20,7 +20,7 @@ h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .5rem}p,li{color:
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}.wide{overflow-x:auto}
 th,td{padding:.35rem .6rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
 th:first-child,td:first-child{text-align:left}th{font-weight:600;color:var(--muted)}
-.three{display:grid;grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:1rem}
+.three{margin-top:1rem;display:grid;grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:1rem}
 figure{margin:0 0 1rem;padding:.75rem 1rem;background:var(--panel);border:1px solid var(--line);border-radius:8px}
 figcaption{font-weight:600;margin-bottom:.4rem}figcaption span{font-weight:400;color:var(--muted)}
 svg{width:100%;height:auto}svg text{font-size:11px;fill:var(--muted)}svg .name{fill:var(--ink)}

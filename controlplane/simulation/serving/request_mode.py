@@ -14,6 +14,7 @@ from random import Random
 from controlplane.simulation.kernel import Queue
 from controlplane.simulation.serving.batch import Batch
 from controlplane.simulation.serving.cold_start import LaunchTimes
+from controlplane.simulation.serving.meter import Meter
 from controlplane.simulation.serving.outcome import Durations, Moment, Outcome
 from controlplane.simulation.serving.pools import Loss, Places, losses_of, stock_outs_of
 from controlplane.simulation.serving.replicas import DRAIN_LIMIT_S, Fleet, SimulatedReplica
@@ -25,7 +26,6 @@ from workloadplane.autoscaling import (
     PolicyScaler,
     Seen,
     SloSeen,
-    WorkSeen,
     cold_start_seen,
     p90_s,
 )
@@ -96,7 +96,7 @@ class RequestMode:
         self._waited, self._ttft = Durations(), Durations()
         self._late = 0
         self._told = _Told()
-        self._arrived_s = 0.0
+        self._meter = Meter(seen, world)
         self._waiting_s = 0.0
         self._learned: tuple[float, ...] = ()
         self._launched = 0
@@ -173,7 +173,7 @@ class RequestMode:
     # Requests
 
     def _arrive(self, request: Request, now_s: float) -> None:
-        self._arrived_s += request.work_s
+        self._meter.arrived += 1
         if not self._room.waits(_DEPLOYMENT):
             replica = self._choose(request, is_next=False)
             if replica is not None:
@@ -280,14 +280,12 @@ class RequestMode:
     def _seen_at(self, now_s: float, ready: int, starting: int, waiting: int) -> Seen:
         """What an agent can tell its autoscaler; it begins to count anew."""
         told, self._told = self._told, _Told()
-        arrived_s, self._arrived_s = self._arrived_s, 0.0
-        over_s = self._world.decide_every_s
         return Seen(
             now=now_s,
             ready=ready,
             starting=starting,
             concurrency=float(self._flying + waiting),
-            work=WorkSeen(arrived_s=arrived_s, over_s=over_s, waiting_s=max(0.0, self._waiting_s)),
+            work=self._meter.step(in_flight=self._flying, waiting_s=max(0.0, self._waiting_s)),
             slo=SloSeen(inside=told.inside, outside=told.outside),
             cold_start_s=p90_s(self._learned),
         )
