@@ -16,6 +16,7 @@ from apps.catalog.models import ModelVersion
 from apps.catalog.serializers import (
     AdapterCreateSerializer,
     AdapterSerializer,
+    CurveSerializer,
     EngineImageCreateSerializer,
     EngineImageFilters,
     EngineImageSerializer,
@@ -27,8 +28,11 @@ from apps.catalog.serializers import (
     ProfileCreateSerializer,
     ProfileFilters,
     ProfileSerializer,
+    SizingSerializer,
 )
+from apps.catalog.sizing import curve_of, curve_sized
 from apps.fleet.selectors import fact_get, instance_types
+from controlplane.sizing import Goals
 
 ROOT = "/api/v1"
 
@@ -229,6 +233,23 @@ class ProfilesView(MeridianView):
         )
         location = f"{ROOT}/performance-profiles/{made.pk}"
         return created(ProfileSerializer(made).data, location=location)
+
+
+@extend_schema(tags=["catalog"])
+class SizingView(MeridianView):
+    rights: ClassVar[Rights] = {"POST": "read"}
+    tenancy = Tenancy.SHARED
+    etagged = False
+
+    @extend_schema(
+        operation_id="performance_profiles_size", request=CurveSerializer, responses=SizingSerializer
+    )
+    def post(self, request: Request) -> Response:
+        """Reads a size from a curve; writes nothing."""
+        document = self.document(CurveSerializer)
+        goals = Goals(**document.get("slo", {}))
+        found = curve_sized(curve_of(document["curve"]), goals, document["input_tokens_mean"])
+        return Response(SizingSerializer(found).data)
 
 
 @extend_schema(tags=["catalog"])

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 from django.db.models.functions import Now
 
 from apps.accounts.models import Project
@@ -161,7 +161,11 @@ class EngineImage(models.Model):
 
 
 class PerformanceProfile(models.Model):
-    """What one replica of a model version was measured to do on an instance type, at its SLO."""
+    """What one replica of a model version was measured to do on an instance type, at its SLO.
+
+    curve:             what it does at rising concurrencies, {concurrency, requests_per_s, …} each; empty = not measured
+    input_tokens_mean: of the prompts with which the curve was measured
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     model_version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="profiles")
@@ -174,6 +178,10 @@ class PerformanceProfile(models.Model):
     image_pull_s = models.FloatField(null=True, blank=True)
     weight_load_s = models.FloatField(null=True, blank=True)
     engine_start_s = models.FloatField(null=True, blank=True)
+    curve = models.JSONField(default=list, db_default=Value([], models.JSONField()))
+    input_tokens_mean = models.FloatField(null=True, blank=True)
+    slo_ttft_s_p95 = models.FloatField(null=True, blank=True)
+    slo_inter_token_latency_s_p95 = models.FloatField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

@@ -1,7 +1,9 @@
 """Documents of the catalog."""
 
+from dataclasses import asdict
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
@@ -14,7 +16,16 @@ from apps.api.validation import (
     StrictSerializer,
     StrictUuidField,
 )
-from apps.catalog.models import DIGEST_PATTERN, MODEL_NAME_PATTERN, EngineName, Modality, Precision
+from apps.catalog.models import (
+    DIGEST_PATTERN,
+    MODEL_NAME_PATTERN,
+    EngineName,
+    Modality,
+    PerformanceProfile,
+    Precision,
+)
+from apps.catalog.sizing import profile_goals, profile_sizing
+from controlplane.sizing import Sizing
 
 _PHASE: dict[str, Any] = {"required": False, "allow_null": True, "default": None}
 #: A day: a phase that takes longer is a unit mistake.
@@ -144,17 +155,99 @@ class EngineImageFilters(serializers.Serializer[Any]):
     engine = serializers.ChoiceField(choices=EngineName.choices, required=False)
 
 
+_RATE: dict[str, Any] = {"min_value": 1e-6, "max_value": 1e6}
+_TOKEN_RATE: dict[str, Any] = {"min_value": 1e-6, "max_value": 1e9}
+_LATENCY: dict[str, Any] = {"min_value": 0, "max_value": 3600}
+_CONCURRENCY: dict[str, Any] = {"min_value": 1, "max_value": 100_000}
+
+
+class CurvePointSerializer(StrictSerializer):
+    """What one replica does with so many requests side by side; latencies in seconds."""
+
+    concurrency = StrictIntegerField(**_CONCURRENCY)
+    requests_per_s = StrictFloatField(**_RATE)
+    tokens_per_s = StrictFloatField(**_TOKEN_RATE)
+    ttft_s_p50 = StrictFloatField(**_LATENCY)
+    ttft_s_p95 = StrictFloatField(**_LATENCY)
+    inter_token_latency_s_p50 = StrictFloatField(**_LATENCY)
+    inter_token_latency_s_p95 = StrictFloatField(**_LATENCY)
+
+
+class ProfileGoalsSerializer(StrictSerializer):
+    """Seconds that 95 % shall not exceed."""
+
+    ttft_s_p95 = StrictFloatField(min_value=0.001, max_value=3600, required=False, allow_null=True)
+    inter_token_latency_s_p95 = StrictFloatField(
+        min_value=0.0001, max_value=3600, required=False, allow_null=True
+    )
+
+
+class CurveField(serializers.ListField):
+    """Each concurrency once, in any order."""
+
+    child = CurvePointSerializer()
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_length=1, max_length=64, **kwargs)
+
+    def run_child_validation(self, data: Any) -> list[dict[str, Any]]:
+        points: list[dict[str, Any]] = super().run_child_validation(data)
+        concurrencies = {point["concurrency"] for point in points}
+        if len(concurrencies) < len(points):
+            raise ValidationError("Has a concurrency twice: give each once.")
+        return points
+
+
+class CurveSerializer(StrictSerializer):
+    """A measured curve, and the goals that a replica is to keep."""
+
+    curve = CurveField()
+    slo = ProfileGoalsSerializer(required=False)
+    input_tokens_mean = StrictFloatField(min_value=1, max_value=10_000_000)
+
+
+class SizingSerializer(serializers.Serializer[Any]):
+    """How many requests one replica should compute side by side, and what to tell its engine."""
+
+    concurrency = serializers.IntegerField(help_text="for autoscaling.concurrency_target")
+    limited_by = serializers.ChoiceField(
+        choices=["ttft", "inter_token_latency", "throughput", "measured"],
+        help_text="measured: it may take more than was tried",
+    )
+    requests_per_s = serializers.FloatField()
+    tokens_per_s = serializers.FloatField()
+    ttft_s_p95 = serializers.FloatField()
+    inter_token_latency_s_p95 = serializers.FloatField()
+    max_num_seqs = serializers.IntegerField()
+    max_num_batched_tokens = serializers.IntegerField()
+    reasons = serializers.ListField(child=serializers.CharField())
+
+
 class ProfileCreateSerializer(StrictSerializer):
+    """Give the rates at the SLO, or a curve from which they are read."""
+
     model = StrictCharField(max_length=127, help_text="name, or name@version")
     instance_type = StrictUuidField()
     tensor_parallel = StrictIntegerField(min_value=1, max_value=1024, required=False, default=1)
-    requests_per_s = StrictFloatField(min_value=1e-6, max_value=1e6)
-    tokens_per_s = StrictFloatField(min_value=1e-6, max_value=1e9)
-    concurrency = StrictIntegerField(min_value=1, max_value=100_000)
+    requests_per_s = StrictFloatField(**_RATE, required=False)
+    tokens_per_s = StrictFloatField(**_TOKEN_RATE, required=False)
+    concurrency = StrictIntegerField(**_CONCURRENCY, required=False)
+    curve = CurveField(required=False)
+    slo = ProfileGoalsSerializer(required=False)
+    input_tokens_mean = StrictFloatField(min_value=1, max_value=10_000_000, required=False)
     gpu_procurement_s = StrictFloatField(min_value=0, max_value=_MAX_PHASE_S, **_PHASE)
     image_pull_s = StrictFloatField(min_value=0, max_value=_MAX_PHASE_S, **_PHASE)
     weight_load_s = StrictFloatField(min_value=0, max_value=_MAX_PHASE_S, **_PHASE)
     engine_start_s = StrictFloatField(min_value=0, max_value=_MAX_PHASE_S, **_PHASE)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        rates = ("requests_per_s", "tokens_per_s", "concurrency")
+        wanted = ("input_tokens_mean",) if "curve" in attrs else rates
+        said = "Is wanted with a curve." if "curve" in attrs else "Is wanted where no curve is given."
+        missing = {name: [said] for name in wanted if name not in attrs}
+        if missing:
+            raise ValidationError(missing)
+        return attrs
 
 
 class ProfileSerializer(serializers.Serializer[Any]):
@@ -171,7 +264,20 @@ class ProfileSerializer(serializers.Serializer[Any]):
     image_pull_s = serializers.FloatField(allow_null=True)
     weight_load_s = serializers.FloatField(allow_null=True)
     engine_start_s = serializers.FloatField(allow_null=True)
+    curve = CurvePointSerializer(many=True, help_text="empty: not measured")
+    slo = serializers.SerializerMethodField(help_text="the goals at which the rates were read")
+    input_tokens_mean = serializers.FloatField(allow_null=True, help_text="of the prompts of the curve")
+    sizing = serializers.SerializerMethodField(help_text="null without a curve, or where it keeps no goal")
     created_at = serializers.DateTimeField()
+
+    @extend_schema_field(ProfileGoalsSerializer)
+    def get_slo(self, profile: PerformanceProfile) -> dict[str, Any]:
+        return asdict(profile_goals(profile))
+
+    @extend_schema_field(SizingSerializer(allow_null=True))
+    def get_sizing(self, profile: PerformanceProfile) -> dict[str, Any] | None:
+        found = profile_sizing(profile)
+        return SizingSerializer(found).data if isinstance(found, Sizing) else None
 
 
 class ProfileFilters(serializers.Serializer[Any]):

@@ -16,5 +16,6 @@ urlpatterns = [
     path("engine-images", api.EngineImagesView.as_view()),
     path("engine-images/<str:image_id>", api.EngineImageView.as_view()),
     path("performance-profiles", api.ProfilesView.as_view()),
+    path("performance-profiles/sizing", api.SizingView.as_view()),
     path("performance-profiles/<str:profile_id>", api.ProfileView.as_view()),
 ]

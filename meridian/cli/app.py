@@ -17,6 +17,7 @@ from meridian.cli import (
     models,
     plan,
     pools,
+    profiles,
     reservations,
     session,
     webhooks,
@@ -74,6 +75,7 @@ app.command(rich_help_panel=FLEET)(regions)
 app.add_typer(webhooks.app, name="webhooks", rich_help_panel=FLEET)
 app.add_typer(reservations.app, name="reservations", rich_help_panel=FLEET)
 app.add_typer(models.app, name="models", rich_help_panel=WORK)
+app.add_typer(profiles.app, name="profile", rich_help_panel=WORK)
 app.add_typer(keys.app, name="keys", rich_help_panel=FLEET)
 app.add_typer(keys.app, name="tokens", hidden=True)  # what many other tools call them
 app.command(rich_help_panel=FLEET)(session.openapi)

@@ -15,6 +15,7 @@ from tests.house.source import dotted, sources
 PURE_ROOMS = (
     "controlplane/placement",
     "controlplane/costing",
+    "controlplane/sizing",
     "controlplane/failover",
     "controlplane/procurement",
     "controlplane/simulation",

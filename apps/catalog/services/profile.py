@@ -1,10 +1,15 @@
 """What a replica was measured to do. Placement reads it."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from apps.api.actors import Actor
 from apps.api.problems import field_problem
 from apps.api.services import audit_record, one_transaction
 from apps.catalog.models import ModelVersion, PerformanceProfile
+from apps.catalog.sizing import curve_of, curve_sized, curve_stored
 from apps.fleet.models import InstanceType
+from controlplane.sizing import Goals
 
 
 @one_transaction
@@ -13,9 +18,12 @@ def profile_create(
     actor: Actor,
     model_version: ModelVersion,
     instance_type: InstanceType,
-    requests_per_s: float,
-    tokens_per_s: float,
-    concurrency: int,
+    requests_per_s: float | None = None,
+    tokens_per_s: float | None = None,
+    concurrency: int | None = None,
+    curve: Sequence[Mapping[str, Any]] = (),
+    slo: Mapping[str, float | None] | None = None,
+    input_tokens_mean: float | None = None,
     tensor_parallel: int = 1,
     gpu_procurement_s: float | None = None,
     image_pull_s: float | None = None,
@@ -24,7 +32,8 @@ def profile_create(
 ) -> PerformanceProfile:
     """Rates of one replica at its SLO, and its cold start by phase (None: not measured).
 
-    Raises Problem ``already_exists``, ``invalid_document``.
+    With a curve, what is not given of the rates is read from it, at the most that keeps the goals of ``slo``.
+    Raises Problem ``already_exists``, ``invalid_document``, ``refused``.
     """
     from apps.placements.services import placement_request
 
@@ -33,6 +42,14 @@ def profile_create(
             f"{instance_type.name} has {instance_type.gpus} GPUs; a replica's group stays inside one instance"
         )
         raise field_problem("/tensor_parallel", "does not fit", value=tensor_parallel, remedy=remedy)
+    goals = Goals(**(slo or {}))
+    if curve:
+        sizing = curve_sized(curve_of(curve), goals, input_tokens_mean or 1.0)
+        requests_per_s = requests_per_s or sizing.requests_per_s
+        tokens_per_s = tokens_per_s or sizing.tokens_per_s
+        concurrency = concurrency or sizing.concurrency
+    if requests_per_s is None or tokens_per_s is None or concurrency is None:
+        raise field_problem("/curve", "is wanted where not all rates are given", value=None)
     profile = PerformanceProfile.objects.create(
         model_version=model_version,
         instance_type=instance_type,
@@ -44,6 +61,10 @@ def profile_create(
         image_pull_s=image_pull_s,
         weight_load_s=weight_load_s,
         engine_start_s=engine_start_s,
+        curve=curve_stored(curve_of(curve)),
+        input_tokens_mean=input_tokens_mean,
+        slo_ttft_s_p95=goals.ttft_s_p95,
+        slo_inter_token_latency_s_p95=goals.inter_token_latency_s_p95,
     )
     profile.refresh_from_db()
     after = {

@@ -171,6 +171,68 @@ def test_a_profile_says_what_a_replica_does_on_a_machine(acme: Tenant, versions:
     assert (too_wide.status_code, pointers(too_wide)) == (400, {"/tensor_parallel"})
 
 
+def curve_point(concurrency: int, tokens: float, ttft: float) -> dict[str, float]:
+    return {
+        "concurrency": concurrency,
+        "requests_per_s": tokens / 100,
+        "tokens_per_s": tokens,
+        "ttft_s_p50": ttft / 2,
+        "ttft_s_p95": ttft,
+        "inter_token_latency_s_p50": 0.02,
+        "inter_token_latency_s_p95": 0.03,
+    }
+
+
+CURVE = [curve_point(16, 640, 0.3), curve_point(1, 50, 0.1), curve_point(64, 1200, 1.3)]
+
+
+@pytest.mark.usefixtures("world")
+def test_a_curve_gives_the_rates_at_the_goals(acme: Tenant, versions: str) -> None:
+    """What is sized without being kept is what is kept: rates, concurrency, and what to tell the engine."""
+    acme.client.post(versions, VERSION, format="json")
+    machine = acme.client.get("/api/v1/instance-types").json()["items"][0]["id"]
+    measured = {"curve": CURVE, "slo": {"ttft_s_p95": 0.8}, "input_tokens_mean": 300}
+    sized = acme.client.post("/api/v1/performance-profiles/sizing", measured, format="json")
+    assert sized.status_code == 200, sized.content
+    assert (sized.json()["concurrency"], sized.json()["limited_by"]) == (40, "ttft")
+    made = acme.client.post(
+        "/api/v1/performance-profiles",
+        {"model": "llama", "instance_type": machine, **measured},
+        format="json",
+    )
+    assert made.status_code == 201, made.content
+    document = made.json()
+    assert document["sizing"] == sized.json()
+    assert (document["concurrency"], document["tokens_per_s"]) == (40, sized.json()["tokens_per_s"])
+    assert [point["concurrency"] for point in document["curve"]] == [1, 16, 64]
+    assert document["slo"] == {"ttft_s_p95": 0.8, "inter_token_latency_s_p95": None}
+
+
+@pytest.mark.usefixtures("world")
+def test_curves_that_cannot_be_are_refused(acme: Tenant, versions: str) -> None:
+    """At the field; a goal that nothing keeps with what was measured; and neither rates nor a curve."""
+    acme.client.post(versions, VERSION, format="json")
+    machine = acme.client.get("/api/v1/instance-types").json()["items"][0]["id"]
+    path, good = "/api/v1/performance-profiles/sizing", {"curve": CURVE, "input_tokens_mean": 300}
+    for wrong, pointer in (
+        ({"curve": []}, "/curve"),
+        ({"curve": [CURVE[0], CURVE[0]]}, "/curve"),
+        ({"curve": [{**CURVE[0], "tokens_per_s": -1}]}, "/curve/0/tokens_per_s"),
+        ({"input_tokens_mean": 0}, "/input_tokens_mean"),
+    ):
+        answer = acme.client.post(path, {**good, **wrong}, format="json")
+        assert (answer.status_code, pointers(answer)) == (400, {pointer})
+    unreachable = acme.client.post(path, {**good, "slo": {"ttft_s_p95": 0.01}}, format="json")
+    assert unreachable.status_code == 422
+    assert "0.1 s at 1 side by side" in unreachable.json()["detail"]
+    document = {"model": "llama", "instance_type": machine}
+    nothing = acme.client.post("/api/v1/performance-profiles", document, format="json")
+    assert (nothing.status_code, pointers(nothing)) == (
+        400,
+        {"/requests_per_s", "/tokens_per_s", "/concurrency"},
+    )
+
+
 def test_models_of_another_project_do_not_exist(acme: Tenant, rival: Tenant, versions: str) -> None:
     """Neither read, nor extended, nor deleted, nor named in a document."""
     acme.client.post(versions, VERSION, format="json")
