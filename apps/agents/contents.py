@@ -153,6 +153,8 @@ def _desired_assignment(row: Assignment, bounds: tuple[int, int]) -> DesiredAssi
             autoscaling_window_s=policy.autoscaling_window_s,
             scale_down_delay_s=policy.scale_down_delay_s,
             concurrency_target=policy.concurrency_target,
+            policy=policy.policy,
+            slo_ttft_s_p95=deployment.slo_ttft_s_p95,
         ),
         model=ModelSource(
             name=version.model.name,

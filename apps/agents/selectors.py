@@ -26,6 +26,7 @@ from apps.agents.models import (
     YieldingCluster,
 )
 from apps.api.actors import Actor
+from apps.deployments.models import Deployment
 from apps.fleet.models import Cluster
 from apps.telemetry.wire_values import uuid_or_none
 from workloadplane.protocol.observed import Notice
@@ -277,6 +278,17 @@ def replicas_of_project(
     """As ``replicas``, of the actor's project alone."""
     found = replicas(actor=actor, deployment=deployment, cluster=cluster, state=state, present=present)
     return found.filter(deployment__project_id=project_wanted(actor))
+
+
+def replica_lives(
+    *, deployment: Deployment, start: datetime, end: datetime
+) -> list[tuple[datetime, datetime | None]]:
+    """When each replica of that time became ready, and when it ended; None while it has not."""
+    rows = Replica.objects.filter(deployment=deployment, ready_at__lt=end)
+    rows = rows.filter(Q(stopped_at=None) | Q(stopped_at__gte=start))
+    rows = rows.filter(Q(gone_at=None) | Q(gone_at__gte=start))
+    lives = rows.values_list("ready_at", "stopped_at", "gone_at")
+    return [(ready_at, stopped_at or gone_at) for ready_at, stopped_at, gone_at in lives if ready_at]
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,9 @@ class Tick:
 
 @dataclass(frozen=True)
 class Row:
-    """A moment with the values of all series, printed: the chart for those who can't see it."""
+    """A position with the values of all series, printed: the chart for those who can't see it."""
 
-    at: datetime
+    label: str
     values: tuple[str, ...]
 
 
@@ -58,6 +58,7 @@ class LineChart:
     id: str
     title: str
     unit: str
+    across: str
     width: float
     height: float
     left: float
@@ -83,12 +84,38 @@ def line_chart(
     goal: float | None = None,
 ) -> LineChart:
     """A chart of up to three series over the same moments. ``goal`` adds a dashed line at that value."""
+    return chart(
+        chart_id=chart_id,
+        title=title,
+        unit=unit,
+        across="Time (UTC)",
+        labels=[moment.strftime("%H:%M:%S") for moment in moments],
+        x_ticks=_moments_told(moments),
+        series=series,
+        print_value=print_value,
+        goal=goal,
+    )
+
+
+def chart(
+    *,
+    chart_id: str,
+    title: str,
+    unit: str,
+    across: str,
+    labels: Sequence[str],
+    x_ticks: Sequence[tuple[int, str]],
+    series: Sequence[Series],
+    print_value: Callable[[float], str],
+    goal: float | None = None,
+) -> LineChart:
+    """A chart of up to three series over the same positions; ``x_ticks``: which of them are named, and how."""
     known = [value for line in series for value in line.values if value is not None]
     ceiling = nice_ceiling(max(known, default=0.0))
     plot_height = HEIGHT - TOP - BOTTOM
 
     def x(index: int) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (index / max(1, len(moments) - 1))
+        return LEFT + (WIDTH - LEFT - RIGHT) * (index / max(1, len(labels) - 1))
 
     def y(value: float) -> float:
         return TOP + plot_height * (1 - value / ceiling)
@@ -111,6 +138,7 @@ def line_chart(
         id=chart_id,
         title=title,
         unit=unit,
+        across=across,
         width=WIDTH,
         height=HEIGHT,
         left=LEFT,
@@ -118,11 +146,11 @@ def line_chart(
         middle=(LEFT + WIDTH - RIGHT) / 2,
         lines=lines,
         y_ticks=tuple(Tick(round(y(ceiling * i / 3), 1), print_value(ceiling * i / 3)) for i in range(4)),
-        x_ticks=_x_ticks(moments, x),
+        x_ticks=tuple(Tick(round(x(index), 1), said) for index, said in x_ticks),
         goal=round(y(goal), 1) if goal is not None and known and goal <= ceiling else None,
         rows=tuple(
-            Row(moment, tuple(printed(line.values[index]) for line in series))
-            for index, moment in enumerate(moments)
+            Row(label, tuple(printed(line.values[index]) for line in series))
+            for index, label in enumerate(labels)
             if any(line.values[index] is not None for line in series)
         ),
         summary=f"{title}, newest values: {latest}" if known else f"{title}: no data yet",
@@ -170,13 +198,14 @@ def _area(
     return "".join(commands)
 
 
-def _x_ticks(moments: Sequence[datetime], x: Callable[[int], float]) -> tuple[Tick, ...]:
+def _moments_told(moments: Sequence[datetime]) -> list[tuple[int, str]]:
+    """The first, the middle and the last."""
     if len(moments) < 2:
-        return ()
+        return []
     span_s = (moments[-1] - moments[0]).total_seconds()
     form = "%H:%M:%S" if span_s <= 900 else "%H:%M"
     picks = [0, (len(moments) - 1) // 2, len(moments) - 1]
-    return tuple(Tick(round(x(i), 1), moments[i].strftime(form)) for i in picks)
+    return [(index, moments[index].strftime(form)) for index in picks]
 
 
 @dataclass(frozen=True)

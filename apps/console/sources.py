@@ -23,6 +23,7 @@ from apps.console.forms.deployment import FormOptions
 from apps.console.forms.what_if import WhatIfOptions
 from apps.console.presenters.deployments import DeploymentRow, deployment_row
 from apps.console.presenters.fleet import ClusterView, agent_view, cluster_views
+from apps.console.presenters.profiles import ProfileView, live_of, profile_view
 from apps.console.presenters.traffic import Traffic, traffic_of
 from apps.deployments import selectors as deployments
 from apps.deployments.models import Deployment, Revision
@@ -36,7 +37,8 @@ from apps.incidents.services import PlaceShown, places_shown
 from apps.placements import selectors as placements
 from apps.telemetry import selectors as telemetry
 from apps.telemetry.models import Event
-from apps.telemetry.selectors import Point
+from apps.telemetry.selectors import Decided, Point, ScalingPoint
+from controlplane.sizing import Goals
 
 CHART_SPAN = timedelta(minutes=15)
 CHART_STEP_S = 15
@@ -48,6 +50,7 @@ EVENTS_SHOWN = 15
 REPLICAS_SHOWN = 200
 NODES_SHOWN = 256
 REVISIONS_SHOWN = 20
+PROFILES_SHOWN = 24
 ATTENTION_SHOWN = 6
 ATTENTION_LOOKED_AT = 200
 
@@ -218,6 +221,38 @@ def models_with_adapters(*, actor: Actor) -> QuerySet[Model]:
     return catalog.models(actor=actor).prefetch_related("versions__adapters")
 
 
+def profiles_of(*, actor: Actor, models: Sequence[Model]) -> dict[UUID, list[ProfileView]]:
+    """Model id -> what was measured of its versions, the newest first."""
+    ids = {model.pk for model in models}
+    found: dict[UUID, list[ProfileView]] = {}
+    rows = catalog.profiles(actor=actor).filter(model_version__model_id__in=ids).order_by("-created_at")
+    for profile in rows[:PROFILES_SHOWN]:
+        found.setdefault(profile.model_version.model_id, []).append(profile_view(profile))
+    return found
+
+
+#: What is seen live counts over so many of the newest steps: five minutes.
+_LIVE_STEPS = 20
+
+
+def sizing_of(
+    *, actor: Actor, deployment: Deployment, points: Sequence[Point], scaling: Sequence[ScalingPoint]
+) -> ProfileView | None:
+    """The newest profile of what it runs, sized for its goals, with latencies as they are now; None without one."""
+    revision = deployment.current_revision
+    if revision is None:
+        return None
+    found = catalog.profiles(actor=actor).filter(model_version_id=revision.model_version_id)
+    profile = found.exclude(curve=[]).order_by("-created_at").first()
+    if profile is None:
+        return None
+    goals = Goals(
+        ttft_s_p95=deployment.slo_ttft_s_p95,
+        inter_token_latency_s_p95=deployment.slo_inter_token_latency_s_p95,
+    )
+    return profile_view(profile, goals=goals, live=live_of(points[-_LIVE_STEPS:], scaling[-_LIVE_STEPS:]))
+
+
 def what_if_options(*, actor: Actor) -> WhatIfOptions:
     """What a question "what if" can name."""
     clusters = list(fleet_selectors.clusters(actor=actor).order_by("name"))
@@ -297,14 +332,28 @@ def traffic_points(*, deployment: Deployment) -> list[Point]:
     Steps lie on whole multiples of their length, so that a line moves on and never flickers; the newest one ends a
     little ago, because gateways' windows need a moment to arrive.
     """
-    settled = timezone.now() - ARRIVAL
-    end = datetime.fromtimestamp(settled.timestamp() // CHART_STEP_S * CHART_STEP_S, tz=UTC)
+    end = _settled()
     return telemetry.latency_series(
-        deployment=deployment,
-        start=end - CHART_SPAN,
-        end=end,
-        step=timedelta(seconds=CHART_STEP_S),
+        deployment=deployment, start=end - CHART_SPAN, end=end, step=timedelta(seconds=CHART_STEP_S)
     )
+
+
+def scaling_points(*, deployment: Deployment) -> list[ScalingPoint]:
+    """A deployment's replicas and its demand, in the same steps."""
+    end = _settled()
+    return telemetry.scaling_series(
+        deployment=deployment, start=end - CHART_SPAN, end=end, step=timedelta(seconds=CHART_STEP_S)
+    )
+
+
+def decisions(*, deployment: Deployment) -> list[Decided]:
+    """What agents decided last of a deployment's replicas."""
+    return telemetry.decisions_newest(deployment=deployment)
+
+
+def _settled() -> datetime:
+    settled = timezone.now() - ARRIVAL
+    return datetime.fromtimestamp(settled.timestamp() // CHART_STEP_S * CHART_STEP_S, tz=UTC)
 
 
 def recent(points: Sequence[Point]) -> Traffic:

@@ -15,13 +15,14 @@ from apps.deployments.models import AutoscalingPolicy, Deployment
 
 @dataclass(frozen=True, kw_only=True)
 class AutoscalingDocument:
-    """The five factors."""
+    """The five factors, and the policy that reads them."""
 
     min_replicas: int = 1
     max_replicas: int = 1
     autoscaling_window_s: float = 60.0
     scale_down_delay_s: float = 300.0
     concurrency_target: float = 8.0
+    policy: str = "predictive"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +162,7 @@ def document_of(deployment: Deployment) -> DeploymentDocument:
             autoscaling_window_s=policy.autoscaling_window_s,
             scale_down_delay_s=policy.scale_down_delay_s,
             concurrency_target=policy.concurrency_target,
+            policy=policy.policy,
         ),
         posture=deployment.posture,
         survivability=deployment.survivability,

@@ -33,6 +33,13 @@ class ResidencyIngress(models.TextChoices):
     REFUSE = "refuse"
 
 
+class ScalingPolicy(models.TextChoices):
+    """What decides how many replicas are wanted between the bounds."""
+
+    PREDICTIVE = "predictive"
+    KPA = "kpa"
+
+
 class Deployment(models.Model):
     """One endpoint that a project wants served."""
 
@@ -103,7 +110,7 @@ class Deployment(models.Model):
 
 
 class AutoscalingPolicy(models.Model):
-    """The five factors."""
+    """The five factors, and the policy that reads them."""
 
     deployment = models.OneToOneField(Deployment, on_delete=models.CASCADE, related_name="autoscaling")
     min_replicas = models.PositiveIntegerField(default=1)
@@ -111,6 +118,12 @@ class AutoscalingPolicy(models.Model):
     autoscaling_window_s = models.FloatField(default=60)
     scale_down_delay_s = models.FloatField(default=300)
     concurrency_target = models.FloatField(default=8)
+    policy = models.CharField(
+        max_length=16,
+        choices=ScalingPolicy.choices,
+        default=ScalingPolicy.PREDICTIVE,
+        db_default=ScalingPolicy.PREDICTIVE,
+    )
 
     class Meta:
         constraints: ClassVar = [
@@ -131,6 +144,9 @@ class AutoscalingPolicy(models.Model):
             models.CheckConstraint(
                 condition=Q(concurrency_target__gt=0, concurrency_target__lte=10_000),
                 name="autoscaling_concurrency_target_bounded",
+            ),
+            models.CheckConstraint(
+                condition=Q(policy__in=ScalingPolicy.values), name="autoscaling_policy_known"
             ),
         ]
 

@@ -55,7 +55,7 @@ _LISTED = (
     "providers_allowed", "providers_denied", "demand",
     "resume", "slo_ttft_s_p95", "slo_inter_token_latency_s_p95", "deletion_requested_at", "created_at", "updated_at",
     "autoscaling__min_replicas", "autoscaling__max_replicas", "autoscaling__autoscaling_window_s",
-    "autoscaling__scale_down_delay_s", "autoscaling__concurrency_target",
+    "autoscaling__scale_down_delay_s", "autoscaling__concurrency_target", "autoscaling__policy",
     "current_revision__number", "current_revision__model_version__version",
     "current_revision__model_version__model__name", "current_revision__engine_image__engine",
     "current_revision__adapters",
@@ -253,6 +253,11 @@ def revisions(*, deployment: Deployment) -> QuerySet[Revision]:
     return Revision.objects.filter(deployment=deployment).select_related(
         "deployment", "model_version__model", "engine_image", "rolled_back_from"
     )
+
+
+def revision_numbers(*, deployment: Deployment) -> dict[UUID, int]:
+    """Revision id -> number."""
+    return dict(Revision.objects.filter(deployment=deployment).values_list("pk", "number"))
 
 
 def revision_get(*, deployment: Deployment, number: int) -> Revision | None:

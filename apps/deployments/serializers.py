@@ -25,6 +25,7 @@ from apps.deployments.models import (
     Deployment,
     Posture,
     ResidencyIngress,
+    ScalingPolicy,
     Survivability,
 )
 from apps.deployments.selectors import CONDITION_FIELDS, condition_values, replica_summaries
@@ -37,7 +38,7 @@ JURISDICTION_PATTERN = r"^[a-z]{2,16}$"
 
 
 class AutoscalingSerializer(StrictSerializer):
-    """The five factors. Agents scale by themselves inside [min_replicas, max_replicas]."""
+    """The five factors and their policy. Agents scale by themselves inside [min_replicas, max_replicas]."""
 
     min_replicas = StrictIntegerField(
         max_value=10_000, required=False, help_text="Kept ready; 0 scales to zero when idle. Default 1."
@@ -53,6 +54,11 @@ class AutoscalingSerializer(StrictSerializer):
     )
     concurrency_target = StrictFloatField(
         min_value=0.01, max_value=10_000, required=False, help_text="Requests at once a replica. Default 8."
+    )
+    policy = StrictChoiceField(
+        choices=ScalingPolicy.choices,
+        required=False,
+        help_text="predictive: starts what will be needed once it is ready. kpa: Knative's. Default predictive.",
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

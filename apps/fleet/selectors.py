@@ -200,6 +200,11 @@ def cluster_ids_retired(*, before: datetime) -> list[UUID]:
     return list(found.order_by("pk").values_list("pk", flat=True))
 
 
+def cluster_names(*, cluster_ids: Collection[UUID]) -> dict[UUID, str]:
+    """Cluster id -> name, whoever's, also of those that are retired; for the control plane itself."""
+    return dict(Cluster.objects.filter(pk__in=cluster_ids).values_list("pk", "name"))
+
+
 def pool_names(*, organization_id: UUID) -> dict[UUID, str]:
     """Pool id -> ``cluster/pool``, of all pools of an organization."""
     rows = GpuPool.objects.filter(cluster__organization_id=organization_id)

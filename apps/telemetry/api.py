@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
@@ -14,6 +14,7 @@ from apps.api.problems import parameter_problem
 from apps.api.schema import page_of
 from apps.api.views import MeridianView, Rights, Tenancy
 from apps.deployments import selectors as deployments
+from apps.deployments.models import Deployment
 from apps.telemetry import selectors
 from apps.telemetry.serializers import (
     DeploymentEventFilters,
@@ -21,6 +22,7 @@ from apps.telemetry.serializers import (
     EventSerializer,
     MetricsFilters,
     MetricsSerializer,
+    ScalingSerializer,
     UsageFilters,
     UsageSerializer,
 )
@@ -28,6 +30,8 @@ from apps.telemetry.serializers import (
 NEWEST_FIRST = ("-id",)
 SPAN_DEFAULT = timedelta(days=1)
 POINTS_DEFAULT = 100
+
+P = TypeVar("P")
 
 
 @extend_schema(tags=["events"])
@@ -81,20 +85,42 @@ class DeploymentMetricsView(MeridianView):
     @extend_schema(operation_id="deployments_metrics", responses=MetricsSerializer)
     def get(self, request: Request, name: str) -> Response:
         deployment = deployments.deployment_get(actor=self.actor, name=name)
-        start, end = _span(self.filter_values)
-        span_s = (end - start).total_seconds()
-        step_s = self.filter_values.get("step_s") or max(1, -(-int(span_s) // POINTS_DEFAULT))
-        try:
-            points = selectors.latency_series(
-                deployment=deployment, start=start, end=end, step=timedelta(seconds=step_s)
-            )
-        except ValueError as error:
-            raise parameter_problem(
-                "step_s", str(error), value=step_s, remedy="take a longer step"
-            ) from error
+        step_s, points = _stepped(selectors.latency_series, deployment, self.filter_values)
         spend = selectors.spend_micro_usd_per_h(actor=self.actor, deployment_id=deployment.pk)
         document = {"step_s": step_s, "usd_per_h": usd(spend), "points": points}
         return Response(MetricsSerializer(document).data)
+
+
+@extend_schema(tags=["deployments"])
+class DeploymentScalingView(MeridianView):
+    rights: ClassVar[Rights] = {"GET": "read"}
+    tenancy = Tenancy.PROJECT
+    filters = MetricsFilters
+
+    @extend_schema(operation_id="deployments_scaling", responses=ScalingSerializer)
+    def get(self, request: Request, name: str) -> Response:
+        deployment = deployments.deployment_get(actor=self.actor, name=name)
+        step_s, points = _stepped(selectors.scaling_series, deployment, self.filter_values)
+        decisions = selectors.decisions_newest(deployment=deployment)
+        document = {"step_s": step_s, "points": points, "decisions": decisions}
+        return Response(ScalingSerializer(document).data)
+
+
+class _Series(Protocol[P]):
+    def __call__(
+        self, *, deployment: Deployment, start: datetime, end: datetime, step: timedelta
+    ) -> list[P]: ...
+
+
+def _stepped(series: _Series[P], deployment: Deployment, filters: Mapping[str, Any]) -> tuple[int, list[P]]:
+    """Seconds a step, and the series over the span that was asked for. Raises Problem ``invalid_parameter``."""
+    start, end = _span(filters)
+    span_s = (end - start).total_seconds()
+    step_s = filters.get("step_s") or max(1, -(-int(span_s) // POINTS_DEFAULT))
+    try:
+        return step_s, series(deployment=deployment, start=start, end=end, step=timedelta(seconds=step_s))
+    except ValueError as error:
+        raise parameter_problem("step_s", str(error), value=step_s, remedy="take a longer step") from error
 
 
 def _span(filters: Mapping[str, Any]) -> tuple[datetime, datetime]:

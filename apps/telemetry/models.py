@@ -172,6 +172,37 @@ class MetricWindow(models.Model):
         return f"{self.gateway_instance} {self.sequence}"
 
 
+class ScalingDecision(models.Model):
+    """How many replicas of a revision a cluster's agent began to want at a moment, and why; until its next decision.
+
+    at_hand: requests in flight and waiting there then; null = nobody could tell
+    """
+
+    cluster_id = models.UUIDField()
+    deployment_id = models.UUIDField()
+    revision_id = models.UUIDField()
+    decided_at = models.DateTimeField()
+    policy = models.CharField(max_length=16)
+    replicas = models.PositiveIntegerField()
+    ready = models.PositiveIntegerField()
+    at_hand = models.FloatField(null=True)
+    reasons = models.JSONField(default=list)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["cluster_id", "revision_id", "decided_at"], name="scaling_decision_once"
+            )
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["deployment_id", "-decided_at"]),
+            models.Index(fields=["decided_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.replicas} of {self.revision_id} from {self.decided_at}"
+
+
 class TrafficStep(models.Model):
     """What the gateways of one region took for one deployment in one step of time: the sum of their windows."""
 

@@ -15,22 +15,27 @@ from apps.api.actors import Actor
 from apps.deployments import selectors as deployments
 from apps.fleet import selectors as fleet
 from apps.telemetry.models import Event, MetricWindow, UsageRecord
+from apps.telemetry.scaling import Decided, ScalingPoint, decisions_newest, scaling_series
 from apps.telemetry.series import Point, latency_series
 from apps.telemetry.steps import TrafficQuantiles, traffic_quantiles
 from controlplane.costing import replica_micro_usd_per_h
 
 __all__ = [
+    "Decided",
     "Point",
     "RequestSeen",
+    "ScalingPoint",
     "Traffic",
     "TrafficQuantiles",
     "UsageTotal",
+    "decisions_newest",
     "event_id_newest",
     "event_lately",
     "events",
     "events_about",
     "latency_series",
     "requests_of_deployment",
+    "scaling_series",
     "spend_micro_usd_per_h",
     "traffic_quantiles",
     "traffic_recent",

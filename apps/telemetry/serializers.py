@@ -109,3 +109,33 @@ class MetricsSerializer(serializers.Serializer[Any]):
     step_s = serializers.IntegerField()
     usd_per_h = serializers.CharField(help_text="decimal string of dollars")
     points = PointSerializer(many=True)
+
+
+class ScalingPointSerializer(serializers.Serializer[Any]):
+    at = serializers.DateTimeField()
+    at_hand = serializers.FloatField(
+        allow_null=True, help_text="the most requests in flight and waiting; null where no gateway told"
+    )
+    wanted = serializers.IntegerField(
+        allow_null=True, help_text="the most replicas that agents wanted; null before their first decision"
+    )
+    ready = serializers.IntegerField(help_text="replicas that served at the step's end")
+
+
+class DecidedSerializer(serializers.Serializer[Any]):
+    cluster = serializers.CharField()
+    revision = serializers.IntegerField()
+    decided_at = serializers.DateTimeField()
+    policy = serializers.CharField(allow_blank=True)
+    replicas = serializers.IntegerField()
+    ready = serializers.IntegerField(help_text="that served then")
+    at_hand = serializers.FloatField(allow_null=True, help_text="requests in flight and waiting then")
+    reasons = serializers.ListField(child=serializers.CharField())
+
+
+class ScalingSerializer(serializers.Serializer[Any]):
+    """A deployment's replicas against its demand in equal steps, and the last decisions with their reasons."""
+
+    step_s = serializers.IntegerField()
+    points = ScalingPointSerializer(many=True)
+    decisions = DecidedSerializer(many=True)

@@ -64,12 +64,17 @@ class Point:
     inter_token_latency_s_p99: float | None
 
 
-def latency_series(*, deployment: Deployment, start: datetime, end: datetime, step: timedelta) -> list[Point]:
-    """The steps from ``start`` to ``end``, also those without traffic. Raises ValueError for over 1,000 or none."""
+def step_moments(start: datetime, end: datetime, step: timedelta) -> list[datetime]:
+    """When each step begins. Raises ValueError for over 1,000 or none."""
     steps = -(-(end - start) // step) if step > timedelta(0) else 0
     if not 1 <= steps <= STEPS_MAX:
         raise ValueError(f"from, to and step make {steps} steps; 1 to {STEPS_MAX} are offered")
-    moments = [start + index * step for index in range(steps)]
+    return [start + index * step for index in range(steps)]
+
+
+def latency_series(*, deployment: Deployment, start: datetime, end: datetime, step: timedelta) -> list[Point]:
+    """The steps from ``start`` to ``end``, also those without traffic. Raises ValueError for over 1,000 or none."""
+    moments = step_moments(start, end, step)
     parameters: dict[str, Any] = {
         "deployment_id": deployment.pk,
         "start": start,

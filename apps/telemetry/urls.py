@@ -9,4 +9,5 @@ urlpatterns = [
     path("usage", api.UsageView.as_view()),
     path("deployments/<str:name>/events", api.DeploymentEventsView.as_view()),
     path("deployments/<str:name>/metrics", api.DeploymentMetricsView.as_view()),
+    path("deployments/<str:name>/scaling", api.DeploymentScalingView.as_view()),
 ]

@@ -18,10 +18,11 @@ from apps.accounts.models import ApiKey, Membership, Role, User
 from apps.agents.models import EnrolmentToken, LogLines, LogWatch
 from apps.api.models import AuditEvent
 from apps.api.throttling import ApiKeyThrottle
-from apps.catalog.models import EngineImage, ModelVersion
+from apps.catalog.models import EngineImage, ModelVersion, PerformanceProfile
 from apps.deployments.models import Deployment, Revision
-from apps.fleet.models import Cluster, GpuPool, Reservation
+from apps.fleet.models import Cluster, GpuPool, InstanceType, Reservation
 from apps.placements.models import Assignment, PlacementClock, PlacementPlan
+from apps.telemetry.models import ScalingDecision
 from controlplane.placement import plan_decode, plan_encode, problem_decode, problem_encode
 from tests.console.world import World, world_double
 
@@ -689,6 +690,67 @@ def test_models_tell_what_they_take_and_their_adapters(client: Client, world: Wo
     assert "text, image" in html
     assert 'title="rank 8, sha256:eeee' in html and ">french</span>" in html
     assert "text, image" in client.get("/deployments/chat").content.decode()
+
+
+def test_a_measured_curve_is_drawn_with_the_size_that_follows(client: Client, world: World) -> None:
+    """On the models' page, and on the page of a deployment that runs it, by its own goals."""
+    revision = world.chat.current_revision
+    assert revision is not None
+    points = [
+        {
+            "concurrency": concurrency,
+            "requests_per_s": tokens / 100,
+            "tokens_per_s": tokens,
+            "ttft_s_p50": ttft / 2,
+            "ttft_s_p95": ttft,
+            "inter_token_latency_s_p50": 0.02,
+            "inter_token_latency_s_p95": 0.03,
+        }
+        for concurrency, tokens, ttft in ((1, 50.0, 0.1), (16, 640.0, 0.5), (64, 1200.0, 4.5))
+    ]
+    PerformanceProfile.objects.create(
+        model_version=revision.model_version,
+        instance_type=InstanceType.objects.order_by("name")[0],
+        requests_per_s=6.4,
+        tokens_per_s=640,
+        concurrency=16,
+        curve=points,
+        input_tokens_mean=200,
+        slo_ttft_s_p95=0.5,
+    )
+    client = logged_in(client, world.admin)
+    html = client.get("/models").content.decode()
+    assert "<b>16 side by side</b>" in html
+    assert "Throughput of a replica" in html and 'class="chart-goal"' in html
+    assert "Batch size: <b>" in client.get("/deployments/chat").content.decode()
+
+
+def test_replicas_are_drawn_against_demand_with_the_last_decisions(client: Client, world: World) -> None:
+    """What agents decided, and why; another cluster's last word for none is not shown beside those that want some."""
+    revision = world.chat.current_revision
+    assert revision is not None
+    now = timezone.now()
+    for cluster, replicas, ago_s, reason in (
+        ("eu-west", 2, 300, "<old>"),
+        ("eu-west", 3, 120, "9.00 replicas' worth <b>now</b>"),
+        ("us-east", 0, 60, "no load"),
+    ):
+        ScalingDecision.objects.create(
+            cluster_id=world.clusters[cluster].pk,
+            deployment_id=world.chat.pk,
+            revision_id=revision.pk,
+            decided_at=now - timedelta(seconds=ago_s),
+            policy="predictive",
+            replicas=replicas,
+            ready=1,
+            at_hand=9.0,
+            reasons=[reason],
+        )
+    html = logged_in(client, world.admin).get("/deployments/chat/live").content.decode()
+    assert "Replicas against demand" in html
+    assert "9.00 replicas&#x27; worth &lt;b&gt;now&lt;/b&gt;" in html
+    assert "old&gt;" not in html and "no load" not in html
+    assert "wanted <b>3</b>" in html
 
 
 def test_a_wrong_key_form_makes_no_key(client: Client, world: World) -> None:

@@ -79,6 +79,10 @@ class FakeGateway:
             )
         )
 
+    def report_finished(self, *loads: DeploymentLoad) -> None:
+        """What runs, and all that has finished so far."""
+        self._say(LoadReport(gateway_instance=self.instance, deployments=loads, in_flight_by_replica={}))
+
     def acknowledge(self) -> None:
         """Acknowledge the endpoints that were heard last."""
         assert self.endpoints is not None

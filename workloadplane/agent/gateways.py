@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import structlog
 from workloadplane.agent.peers import PeersSeen
 from workloadplane.protocol.local import (
     Acknowledgement,
+    DeploymentLoad,
     EndpointSet,
     EngineLoads,
     FromGateway,
@@ -32,6 +33,7 @@ from workloadplane.protocol.local import (
 )
 from workloadplane.protocol.observed import PeerStanding
 from workloadplane.protocol.routing import RoutingHeader
+from workloadplane.protocol.usage import LATENCY_BUCKETS_S
 
 _log = structlog.get_logger(__name__)
 
@@ -53,6 +55,7 @@ class _Link:
     """One connected gateway.
 
     acknowledged: endpoint generations and when, the newest last
+    told:         of each revision the last that was told
     routing:      generation of the routing table that it has in force, 0 before it said so
     """
 
@@ -60,6 +63,7 @@ class _Link:
     acknowledged: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=64))
     routing: int = 0
     load: LoadReport | None = None
+    told: dict[tuple[str, str], DeploymentLoad] = field(default_factory=dict)
     load_at: float = 0.0
     outbox: dict[str, bytes] = field(default_factory=dict)
     has_mail: asyncio.Event = field(default_factory=asyncio.Event)
@@ -71,6 +75,30 @@ class RevisionLoad:
 
     in_flight: int
     waiting: int
+
+
+@dataclass(slots=True)
+class Finished:
+    """What all gateways together have finished of one revision since this agent began to listen; only rises.
+
+    ttft_counts: first tokens by bucket of ``LATENCY_BUCKETS_S`` and the open one
+    """
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    ttft_counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS_S) + 1))
+
+    def add(self, told: DeploymentLoad, before: DeploymentLoad) -> None:
+        """What one gateway process has finished between two reports."""
+        if told.requests_total < before.requests_total:
+            return  # it began anew, and this is its first word
+        self.requests += told.requests_total - before.requests_total
+        self.input_tokens += max(0, told.input_tokens_total - before.input_tokens_total)
+        self.output_tokens += max(0, told.output_tokens_total - before.output_tokens_total)
+        if len(told.ttft_counts) == len(before.ttft_counts) == len(self.ttft_counts):
+            for number, (now, then) in enumerate(zip(told.ttft_counts, before.ttft_counts, strict=True)):
+                self.ttft_counts[number] += max(0, now - then)
 
 
 class GatewayHub:
@@ -98,6 +126,7 @@ class GatewayHub:
         self._routing_generation = 0
         self._lease_s = 0.0
         self._latest: dict[str, bytes] = {}
+        self.finished: dict[tuple[str, str], Finished] = {}
         self._endpoint_generation = 0
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -224,10 +253,26 @@ class GatewayHub:
             now = time.monotonic()
             if isinstance(message, LoadReport):
                 link.load, link.load_at = message, now
+                self._count(link, message)
                 self._look_at_peers()
                 self._on_load()
             elif isinstance(message, Acknowledgement):
                 self._note(link, message, now)
+
+    def _count(self, link: _Link, report: LoadReport) -> None:
+        """Add up what has finished since this gateway's last report. Its first one says where it begins."""
+        for told in report.deployments:
+            key = (told.deployment_id, told.revision_id)
+            before = link.told.get(key)
+            link.told[key] = told
+            if before is not None:
+                self.finished.setdefault(key, Finished()).add(told, before)
+
+    def forget_finished(self, living: Set[tuple[str, str]]) -> None:
+        """Forget what was finished of others than these revisions."""
+        self.finished = {key: value for key, value in self.finished.items() if key in living}
+        for link in self._links:
+            link.told = {key: value for key, value in link.told.items() if key in living}
 
     def _note(self, link: _Link, message: Acknowledgement, now: float) -> None:
         if message.kind == ROUTING:

@@ -68,6 +68,7 @@ class RevisionTraffic:
     """One revision of one deployment: what runs now, this window and all before it, by priority.
 
     turned_away: since the last report, as no replica would have been ready in time: whoever comes again will want one
+    untold: something has finished since the agent was told
     """
 
     deployment_id: str
@@ -77,6 +78,7 @@ class RevisionTraffic:
     turned_away: int = 0
     in_flight_max: int = 0
     waiting_max: int = 0
+    untold: bool = False
     window: dict[str, Tally] = field(default_factory=dict)
     before: dict[str, Tally] = field(default_factory=dict)
 
@@ -98,19 +100,26 @@ class RevisionTraffic:
         self.turned_away += 1
 
     def load(self) -> DeploymentLoad | None:
-        """What is at hand, and was turned away since this was asked last; ``None``: nothing."""
+        """What is at hand, was turned away since this was asked last, and has finished; ``None``: nothing new."""
         turned_away, self.turned_away = self.turned_away, 0
-        if not (self.in_flight or self.waiting or turned_away):
+        if not (self.in_flight or self.waiting or turned_away or self.untold):
             return None
+        self.untold = False
+        parts = (*self.before.values(), *self.window.values())
         return DeploymentLoad(
             deployment_id=self.deployment_id,
             revision_id=self.revision_id,
             in_flight=self.in_flight,
             waiting=self.waiting + turned_away,
+            requests_total=sum(part.requests for part in parts),
+            input_tokens_total=sum(part.input_tokens for part in parts),
+            output_tokens_total=sum(part.output_tokens for part in parts),
+            ttft_counts=tuple(map(sum, zip(*(part.ttft.counts for part in parts), strict=True))),
         )
 
     def tally(self, priority: str) -> Tally:
-        """This window's of requests of one priority."""
+        """This window's of requests of one priority, for one more."""
+        self.untold = True
         tally = self.window.get(priority)
         if tally is None:
             tally = self.window[priority] = Tally()

@@ -29,13 +29,19 @@ class DesiredHeader(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AutoscalingBounds(msgspec.Struct, frozen=True, kw_only=True):
-    """The five factors, already cut to this assignment: the agent scales inside [min_replicas, max_replicas]."""
+    """The five factors, already cut to this assignment: the agent scales inside [min_replicas, max_replicas].
+
+    policy:         predictive | kpa; one that an agent does not know is read as predictive
+    slo_ttft_s_p95: within which 95 % of first tokens should come; None = no goal
+    """
 
     min_replicas: int
     max_replicas: int
     autoscaling_window_s: float
     scale_down_delay_s: float
     concurrency_target: float
+    policy: str = "predictive"
+    slo_ttft_s_p95: float | None = None
 
 
 class ModelSource(msgspec.Struct, frozen=True, kw_only=True):

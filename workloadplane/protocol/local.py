@@ -128,14 +128,20 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, tag="acknowledg
 class DeploymentLoad(msgspec.Struct, frozen=True, kw_only=True):
     """What a gateway has at hand for one deployment revision.
 
-    waiting: requests that are held, and those that were turned away since the last report because no replica would
-             have been ready in time
+    waiting:     requests that are held, and those that were turned away since the last report because no replica would
+                 have been ready in time
+    *_total:     of what has finished since the gateway process began; a lower one means that it began anew
+    ttft_counts: first tokens since then by bucket of ``usage.LATENCY_BUCKETS_S`` and the open one; empty = not told
     """
 
     deployment_id: str
     revision_id: str
     in_flight: int
     waiting: int
+    requests_total: int = 0
+    input_tokens_total: int = 0
+    output_tokens_total: int = 0
+    ttft_counts: tuple[int, ...] = ()
 
 
 class LoadReport(msgspec.Struct, frozen=True, kw_only=True, tag="load"):

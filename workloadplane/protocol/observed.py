@@ -57,6 +57,24 @@ class ReplicaLoad(msgspec.Struct, frozen=True, kw_only=True):
     generation_tokens_total: int
 
 
+class ScalingDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """How many replicas of a revision an agent began to want, and why. Stored once by revision and time.
+
+    decided_at: seconds since 1970
+    ready:      replicas that served then
+    at_hand:    requests in flight and waiting then; None = nobody could tell
+    """
+
+    deployment_id: str
+    revision_id: str
+    decided_at: float
+    policy: str
+    replicas: int
+    ready: int
+    at_hand: float | None
+    reasons: tuple[str, ...]
+
+
 class ObservedCondition(msgspec.Struct, frozen=True, kw_only=True):
     """The agent's judgement about one assignment, in the manner of Kubernetes' conditions."""
 

@@ -9,7 +9,7 @@ replayed request is refused without trusting a clock.
 import msgspec
 
 from workloadplane.protocol.logs import LogWanted
-from workloadplane.protocol.observed import ObservedDelta, ReplicaLoad
+from workloadplane.protocol.observed import ObservedDelta, ReplicaLoad, ScalingDecision
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.tables import TableUpdate
 from workloadplane.protocol.usage import MetricWindow, UsageRecord
@@ -47,6 +47,7 @@ class SyncRequest(msgspec.Struct, frozen=True, kw_only=True):
     held:   table kind -> generation held (0 = none, send everything)
     wait_s: how long the control plane may hold the answer while it has nothing new (bounded by it)
     logs_followed: whether logs are being delivered; None = this agent cannot
+    decisions: those of scaling that no answer has acknowledged by not refusing; the oldest first
     """
 
     wire_version: int
@@ -62,6 +63,7 @@ class SyncRequest(msgspec.Struct, frozen=True, kw_only=True):
     usage: tuple[UsageRecord, ...] = ()
     windows: tuple[MetricWindow, ...] = ()
     logs_followed: bool | None = None
+    decisions: tuple[ScalingDecision, ...] = ()
 
 
 class SyncResponse(msgspec.Struct, frozen=True, kw_only=True):

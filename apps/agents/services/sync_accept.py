@@ -18,7 +18,7 @@ from apps.agents.services.loads_store import loads_store
 from apps.agents.services.observed_store import observed_store
 from apps.agents.standing import Claim, Former, Seat, Verdict, judge
 from apps.api.clock import database_now
-from apps.telemetry.services import event_record, usage_store, windows_store
+from apps.telemetry.services import decisions_store, event_record, usage_store, windows_store
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.sync import SyncRequest
 
@@ -63,6 +63,7 @@ def sync_accept(*, request: SyncRequest, public_key: bytes) -> SyncOutcome:
         session.last_sync_at = now
         session.lease_expires_at = now + lease_after_sync(request.wait_s)
         loads_store(cluster_id=session.cluster_id, loads=request.loads)
+        decisions_store(cluster=session.cluster, decisions=request.decisions)
         if request.observed is not None:
             full_wanted = observed_store(session=session, delta=request.observed, now=now)
     session.save()

@@ -8,7 +8,7 @@ from django import forms
 
 from apps.catalog.models import Model
 from apps.console.forms.base import DocumentForm
-from apps.deployments.models import Posture, ResidencyIngress, Survivability
+from apps.deployments.models import Posture, ResidencyIngress, ScalingPolicy, Survivability
 
 _SURVIVES = (
     (Survivability.NONE, "no loss"),
@@ -19,6 +19,10 @@ _SURVIVES = (
 _POSTURES = (
     (Posture.ACTIVE_ACTIVE, "active-active: all regions serve"),
     (Posture.ACTIVE_PASSIVE, "active-passive: one region serves"),
+)
+_POLICIES = (
+    (ScalingPolicy.PREDICTIVE, "predictive: ready when needed"),
+    (ScalingPolicy.KPA, "kpa: Knative's, by load alone"),
 )
 _RESUMES = [("true", "go on from another one"), ("false", "end with an error")]
 _INGRESS = (
@@ -83,6 +87,7 @@ class DeploymentForm(DocumentForm):
         "/autoscaling/autoscaling_window_s": "autoscaling_window_s",
         "/autoscaling/scale_down_delay_s": "scale_down_delay_s",
         "/autoscaling/concurrency_target": "concurrency_target",
+        "/autoscaling/policy": "policy",
         "/autoscaling": "max_replicas",
         "/posture": "posture",
         "/survivability": "survivability",
@@ -131,6 +136,7 @@ class DeploymentForm(DocumentForm):
     scale_down_delay_s = forms.FloatField(
         label="Scale-down delay (s)", initial=300, help_text="How long fewer must suffice before some stop."
     )
+    policy = forms.ChoiceField(label="Scaled by", required=False, choices=_POLICIES)
     residency = forms.MultipleChoiceField(
         label="May be served in",
         required=False,
@@ -197,6 +203,7 @@ class DeploymentForm(DocumentForm):
                 "autoscaling_window_s": _plain(data["autoscaling_window_s"]),
                 "scale_down_delay_s": _plain(data["scale_down_delay_s"]),
                 "concurrency_target": _plain(data["concurrency_target"]),
+                "policy": data["policy"] or self.initial.get("policy", ScalingPolicy.PREDICTIVE.value),
             },
             "posture": data["posture"],
             "survivability": data["survivability"],
@@ -216,7 +223,10 @@ def form_values(document: Mapping[str, Any]) -> dict[str, Any]:
         **{name: document[name] for name in document if name not in ("autoscaling", "slo", "demand")},
         **{name: ", ".join(document.get(name, ())) for name in _NAME_LISTS},
         "demand": "\n".join(_demand_line(entry) for entry in document.get("demand", ())),
-        **{name: _plain(value) for name, value in document["autoscaling"].items()},
+        **{
+            name: value if isinstance(value, str) else _plain(value)
+            for name, value in document["autoscaling"].items()
+        },
         "resume": "true" if document["resume"] else "false",
         **{f"slo_{goal}": value for goal, value in goals.items()},
     }

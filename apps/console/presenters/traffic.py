@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from apps.console.charts import LineChart, Series, line_chart
 from apps.console.formatting import duration, number
 from apps.deployments.models import Deployment
-from apps.telemetry.selectors import Point
+from apps.telemetry.selectors import Point, ScalingPoint
 
 
 @dataclass(frozen=True)
@@ -66,4 +66,21 @@ def traffic_charts(points: Sequence[Point], deployment: Deployment) -> tuple[Lin
             series=[Series("tokens / s", tuple(point.output_tokens_per_s for point in points))],
             print_value=number,
         ),
+    )
+
+
+def scaling_chart(points: Sequence[ScalingPoint], deployment: Deployment) -> LineChart:
+    """Replicas that served and were wanted, and how many the requests at hand would have kept at their target."""
+    target = deployment.autoscaling.concurrency_target
+    return line_chart(
+        chart_id="scaling",
+        title="Replicas against demand",
+        unit="replicas",
+        moments=[point.at for point in points],
+        series=[
+            Series("ready", tuple(float(point.ready) for point in points)),
+            Series("wanted", tuple(None if p.wanted is None else float(p.wanted) for p in points)),
+            Series("demand", tuple(None if p.at_hand is None else p.at_hand / target for p in points)),
+        ],
+        print_value=number,
     )

@@ -74,6 +74,12 @@ def words(identifier: str) -> str:
 
 
 @register.filter
+def of(mapping: Mapping[Any, Any], key: Any) -> Any:
+    """A member of a mapping; None without it."""
+    return mapping.get(key)
+
+
+@register.filter
 def percent_of(part: float, whole: float) -> float:
     """``part`` of ``whole`` as a number from 0 to 100, for bars."""
     return round(min(100.0, 100.0 * part / whole), 1) if whole else 0.0

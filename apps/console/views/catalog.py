@@ -17,7 +17,8 @@ class ModelsPage(ConsolePage):
         page = paginate(
             sources.models_with_adapters(actor=self.actor), limit=None, cursor=request.GET.get("cursor")
         )
-        return self.page("models.html", page=page)
+        profiles = sources.profiles_of(actor=self.actor, models=page.items)
+        return self.page("models.html", page=page, profiles=profiles)
 
 
 class EnginesPage(ConsolePage):

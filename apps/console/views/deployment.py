@@ -15,7 +15,7 @@ from apps.console import sources
 from apps.console.presenters.access import limits_in_words
 from apps.console.presenters.deployments import conditions_view, phase_legend, replicas_by_region
 from apps.console.presenters.logs import log_views
-from apps.console.presenters.traffic import traffic_charts
+from apps.console.presenters.traffic import scaling_chart, traffic_charts
 from apps.console.views.base import ConsolePage
 from apps.deployments.models import Deployment
 from apps.deployments.selectors import deployment_get
@@ -52,6 +52,7 @@ class DeploymentPage(ConsolePage):
     def figures(self, deployment: Deployment) -> dict[str, Any]:
         """What changes from second to second."""
         points = sources.traffic_points(deployment=deployment)
+        scaling = sources.scaling_points(deployment=deployment)
         regions = replicas_by_region(sources.replicas_of_deployment(actor=self.actor, deployment=deployment))
         return {
             "row": sources.row_of(deployment),
@@ -59,6 +60,11 @@ class DeploymentPage(ConsolePage):
             "regions": regions,
             "legend": phase_legend(regions),
             "charts": traffic_charts(points, deployment),
+            "scaling": scaling_chart(scaling, deployment),
+            "sized": sources.sizing_of(
+                actor=self.actor, deployment=deployment, points=points, scaling=scaling
+            ),
+            "decisions": sources.decisions(deployment=deployment),
             "traffic": sources.recent(points),
             "micro_usd_per_h": sources.spend(actor=self.actor, deployment=deployment),
             "events": sources.events_newest(actor=self.actor, deployment_id=deployment.pk),

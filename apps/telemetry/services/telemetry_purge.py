@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from apps.telemetry.models import Event, MetricWindow, SpoolMark, TrafficStep
+from apps.telemetry.models import Event, MetricWindow, ScalingDecision, SpoolMark, TrafficStep
 
 EVENTS_KEPT_FOR = timedelta(days=90)
 WINDOWS_KEPT_FOR = timedelta(days=30)
@@ -21,6 +21,7 @@ def telemetry_purge(*, now: datetime) -> int:
         Event.objects.filter(at__lt=now - EVENTS_KEPT_FOR),
         MetricWindow.objects.filter(started_at__lt=now - WINDOWS_KEPT_FOR),
         TrafficStep.objects.filter(at__lt=now - WINDOWS_KEPT_FOR),
+        ScalingDecision.objects.filter(decided_at__lt=now - WINDOWS_KEPT_FOR),
         SpoolMark.objects.filter(updated_at__lt=now - MARKS_KEPT_FOR),
     )
     return sum(_purge(found) for found in old)

@@ -44,6 +44,7 @@ FULL = {
         "autoscaling_window_s": 60.0,
         "scale_down_delay_s": 300.0,
         "concurrency_target": 8.0,
+        "policy": "kpa",
     },
     "posture": "active_active",
     "survivability": "none",

@@ -45,6 +45,8 @@ def assignment(name: str = "assignment-1", **changes: Any) -> DesiredAssignment:
         "autoscaling_window_s": 4.0,
         "scale_down_delay_s": 0.0,
         "concurrency_target": 2.0,
+        "policy": "kpa",
+        "slo_ttft_s_p95": None,
     }
     bounds.update({key: changes.pop(key) for key in list(changes) if key in bounds})
     base = DesiredAssignment(

@@ -15,8 +15,9 @@ from tests.support.fake_gateway import FakeGateway
 from tests.support.tables import Signer, endpoint, header
 from tests.support.waiting import eventually_async
 from workloadplane.agent.gateways import GatewayHub, RevisionLoad
-from workloadplane.protocol.local import EndpointSet, Hello, TablePush
+from workloadplane.protocol.local import DeploymentLoad, EndpointSet, Hello, TablePush
 from workloadplane.protocol.observed import PeerStanding
+from workloadplane.protocol.usage import LATENCY_BUCKETS_S
 
 
 @dataclass
@@ -158,6 +159,37 @@ def test_load_is_summed_over_gateways_and_unknown_without_any(tmp_path: Path) ->
         await eventually_async(lambda: heard.loads == 2)
         assert hub.loads() == {("chat", "chat-1"): RevisionLoad(in_flight=4, waiting=2)}
         assert hub.in_flight("replica-0") == 4
+
+    with_hub(scenario, tmp_path)
+
+
+def test_what_has_finished_is_added_up_over_gateways_and_their_restarts(tmp_path: Path) -> None:
+    """From each gateway's first word on; one that began anew takes nothing away, nor does one that tells less."""
+
+    def told(requests: int, tokens: int, firsts: int) -> DeploymentLoad:
+        counts = tuple(firsts if number == 3 else 0 for number in range(len(LATENCY_BUCKETS_S) + 1))
+        return DeploymentLoad(
+            deployment_id="chat",
+            revision_id="chat-1",
+            in_flight=0,
+            waiting=0,
+            requests_total=requests,
+            output_tokens_total=tokens,
+            ttft_counts=counts,
+        )
+
+    async def scenario(hub: GatewayHub, heard: Heard, state_dir: Path) -> None:
+        for name in ("a", "b"):
+            gateway = await connected(state_dir, name)
+            for requests in (10, 13, 2, 4):
+                gateway.report_finished(told(requests, 100 * requests, requests))
+            gateway.report(("chat", "chat-1", 0, 0))
+        await eventually_async(lambda: heard.loads == 10)
+        finished = hub.finished["chat", "chat-1"]
+        assert (finished.requests, finished.output_tokens) == (10, 1000)
+        assert (finished.ttft_counts[3], sum(finished.ttft_counts)) == (10, 10)
+        hub.forget_finished(set())
+        assert hub.finished == {}
 
     with_hub(scenario, tmp_path)
 
