@@ -6,6 +6,7 @@ what lies on its disk and serves from it before it has spoken to anyone.
 
 import asyncio
 import contextlib
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,7 +33,13 @@ from workloadplane.agent.record import ReplicaRecord
 from workloadplane.agent.tables import Tables
 from workloadplane.agent.timings import AgentTimings
 from workloadplane.protocol.local import EndpointSet, EngineLoads, Identity, PlaneHeard, TablePush
-from workloadplane.protocol.observed import ClusterFacts, ObservedCondition, ObservedDelta, ReplicaLoad
+from workloadplane.protocol.observed import (
+    ClusterFacts,
+    ObservedCondition,
+    ObservedDelta,
+    ReplicaLoad,
+    ScalingDecision,
+)
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.socketpath import place_agent_socket
 from workloadplane.protocol.sync import SyncResponse
@@ -43,6 +50,7 @@ _log = structlog.get_logger(__name__)
 
 #: Between two passes while something drains: its end is partly a matter of time.
 _DRAINING_PASS_S = 0.25
+_SCALING_KEPT_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +88,8 @@ class Agent:
         self._hub = GatewayHub(
             on_news=self._wake, on_load=self._on_load, on_behind=self._on_behind, on_peers=self._observe
         )
-        self._conductor = Conductor(self._fleet, self._hub)
+        self._conductor = Conductor(self._fleet, self._hub, disk.read_scaling())
+        self._scaling_kept_since = time.monotonic()
         self._metadata = http_client()
         self._notices = NoticeWatch(
             sources_of(options.notice_file, options.notice_endpoints, self._metadata),
@@ -111,6 +120,7 @@ class Agent:
             await self._hub.close()
             await client.close()
             await self._metadata.aclose()
+            self._keeper.keep_scaling(self._conductor.scaling_memory())
             self._keeper.flush()
 
     # What the loop of calls home asks for (``home.Household``).
@@ -134,6 +144,14 @@ class Agent:
         """The replicas' loads as last read."""
         found = (record.load() for record in self._fleet.records.values())
         return tuple(load for load in found if load is not None)
+
+    def decisions(self) -> tuple[ScalingDecision, ...]:
+        """Those of scaling that have not been delivered, the oldest first."""
+        return self._conductor.scaling.decisions()
+
+    def decisions_heard(self, decisions: tuple[ScalingDecision, ...]) -> None:
+        """These have been."""
+        self._conductor.scaling.forget_decisions(decisions)
 
     def follows_logs(self) -> bool:
         """Whether logs are being delivered."""
@@ -338,7 +356,17 @@ class Agent:
                 )
             self._fleet.forget_ended(self._is_reported)
             self._observe()
+            self._keep_scaling()
             self._publish_engine_loads()
+
+    def _keep_scaling(self) -> None:
+        """Now and then: what the last seconds brought may be missing after a crash, and is soon seen again."""
+        now = time.monotonic()
+        if now - self._scaling_kept_since >= _SCALING_KEPT_EVERY_S:
+            self._scaling_kept_since = now
+            self._keeper.keep_scaling(self._conductor.scaling_memory())
+        if self._conductor.scaling.decisions() and self._home is not None:
+            self._home.tell()
 
     def _is_reported(self, replica_id: str) -> bool:
         return self._tracker.is_reported(self._fleet.records[replica_id].observed())

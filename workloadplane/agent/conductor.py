@@ -8,12 +8,13 @@ import structlog
 
 from workloadplane.agent.actions import Action, Drain, HeldReplica, Recall, Start, Stop, WantedAssignment
 from workloadplane.agent.conditions import conditions_of
+from workloadplane.agent.disk import ScalingFile
 from workloadplane.agent.fleet import Fleet
 from workloadplane.agent.gateways import GatewayHub
 from workloadplane.agent.nodes import Node, NodeShares, closed_nodes, nodes_of, open_gpus, place
 from workloadplane.agent.reconcile import reconcile
 from workloadplane.agent.record import ReplicaRecord
-from workloadplane.agent.scaling import Scaling
+from workloadplane.agent.scaling import Scaling, Supply
 from workloadplane.agent.tables import DesiredState
 from workloadplane.health.notices import Departure, departure_of
 from workloadplane.protocol.desired import DesiredAssignment
@@ -29,10 +30,12 @@ _NODES_TOLD_MAX = 256
 class Conductor:
     """Reconciles one cluster. Owned by the agent's event loop."""
 
-    def __init__(self, fleet: Fleet, hub: GatewayHub) -> None:
+    def __init__(self, fleet: Fleet, hub: GatewayHub, remembered: ScalingFile | None) -> None:
+        """``remembered``: what scaling went by in a former life of this agent."""
         self._fleet = fleet
         self._hub = hub
-        self._scaling = Scaling()
+        self._since_1970_s = time.time() - time.monotonic()
+        self.scaling = Scaling(remembered, now=self._now())
         self._counts: dict[str, int] = {}
         self._nodes: tuple[Node, ...] = ()
         self._closed: frozenset[str] = frozenset()
@@ -41,7 +44,7 @@ class Conductor:
     def observe_load(self, desired: DesiredState) -> bool:
         """Note what gateways have at hand; whether somebody waits for a replica."""
         loads = self._hub.loads()
-        self._scaling.observe(desired.assignments, loads, now=time.monotonic())
+        self.scaling.observe(desired.assignments, loads, now=self._now())
         return loads is not None and any(load.waiting for load in loads.values())
 
     def run_pass(
@@ -59,12 +62,10 @@ class Conductor:
         self._fleet.retarget({a.assignment_id: a.autoscaling.concurrency_target for a in desired.assignments})
         held = [self._held(record) for record in self._fleet.records.values() if not record.ended]
         self.observe_load(desired)
-        counts = self._scaling.wanted(
-            desired.assignments,
-            desired.header.pools,
-            alive=Counter(r.assignment_id for r in held if r.state != "draining"),
-            ready=Counter(r.assignment_id for r in held if r.state == "ready"),
-            now=now,
+        self.scaling.learn(desired.assignments, self._fleet.records.values())
+        self._hub.forget_finished({(a.deployment_id, a.revision_id) for a in desired.assignments})
+        counts = self.scaling.wanted(
+            desired.assignments, desired.header.pools, _supply(held), self._hub.finished, now=self._now()
         )
         self._tell_changes(desired, counts)
         plan = reconcile(
@@ -79,6 +80,14 @@ class Conductor:
             self._act(action, assignments)
         observed = [record.observed() for record in self._fleet.records.values()]
         return conditions_of(desired.assignments, observed, counts, plan.shortfalls)
+
+    def scaling_memory(self) -> ScalingFile:
+        """What to keep, for another life of this agent."""
+        return self.scaling.memory(now=self._now())
+
+    def _now(self) -> float:
+        """Seconds since 1970 as they were when this began, going on steadily: what is kept must mean the same later."""
+        return self._since_1970_s + time.monotonic()
 
     def _expect(self, desired: DesiredState, departures: Sequence[Departure], now: float) -> None:
         """Note which replicas are on capacity that is to be empty, and by when."""
@@ -164,6 +173,14 @@ class Conductor:
                     pool_id=assignment.pool_id,
                     before=before,
                     after=after,
-                    reasons=self._scaling.reasons(assignment),
+                    reasons=self.scaling.reasons(assignment),
                 )
         self._counts = counts
+
+
+def _supply(held: Sequence[HeldReplica]) -> Supply:
+    return Supply(
+        alive=Counter(r.assignment_id for r in held if r.state != "draining"),
+        ready=Counter(r.assignment_id for r in held if r.state == "ready"),
+        starting=Counter(r.assignment_id for r in held if r.state in ("pending", "starting")),
+    )

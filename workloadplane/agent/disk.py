@@ -8,6 +8,7 @@
     tables/<kind>.json    the tables in use, as they came, with their signatures
     endpoints.json        the last EndpointSet
     observed.json         what was reported last (``ObservedFile``)
+    scaling.json          what the autoscaler has seen and decided
     notices.json          written by others: capacity that is taken back (``agent.notices``); no state file
     replicas/             the runtime's
 
@@ -25,6 +26,8 @@ import structlog
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from workloadplane.agent.work_meter import WorkMemory
+from workloadplane.autoscaling import ColdStarts, LoadHistory, ScalingState
 from workloadplane.protocol.local import EndpointSet, Identity
 from workloadplane.protocol.observed import ObservedReplica
 from workloadplane.protocol.refusal import Refusal
@@ -57,6 +60,27 @@ class ObservedFile(msgspec.Struct, frozen=True, kw_only=True):
 
     observed_generation: int
     replicas: tuple[ObservedReplica, ...]
+
+
+class RevisionMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """One revision's load as it was seen, and the decision it is at."""
+
+    deployment_id: str
+    revision_id: str
+    history: LoadHistory
+    state: ScalingState
+    work: WorkMemory
+
+
+class ScalingFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What scaling goes by after a restart. Times are seconds since 1970.
+
+    cold_starts: deployment -> seconds that its replicas took until they served
+    """
+
+    saved_at: float
+    revisions: tuple[RevisionMemory, ...]
+    cold_starts: dict[str, ColdStarts]
 
 
 class StateDir:
@@ -144,6 +168,12 @@ class StateDir:
 
     def write_observed(self, observed: ObservedFile) -> None:
         self._write("observed.json", observed)
+
+    def read_scaling(self) -> ScalingFile | None:
+        return self._read("scaling.json", ScalingFile)
+
+    def write_scaling(self, scaling: ScalingFile) -> None:
+        self._write("scaling.json", scaling)
 
     def _read(self, name: str, type_: type[_Struct]) -> _Struct | None:
         content = read_state(self.path / name)

@@ -23,7 +23,7 @@ from workloadplane.agent.disk import AgentIdentity
 from workloadplane.agent.enrolment import Enrolment
 from workloadplane.agent.timings import AgentTimings
 from workloadplane.protocol import WIRE_VERSION
-from workloadplane.protocol.observed import ObservedDelta, ReplicaLoad
+from workloadplane.protocol.observed import ObservedDelta, ReplicaLoad, ScalingDecision
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.protocol.spool import SpoolBatch, SpoolReader
 from workloadplane.protocol.sync import MAX_SYNC_BYTES, SyncRequest, SyncResponse
@@ -54,6 +54,12 @@ class Household(Protocol):
 
     def loads(self) -> tuple[ReplicaLoad, ...]:
         """The replicas' loads as last read."""
+
+    def decisions(self) -> tuple[ScalingDecision, ...]:
+        """Those of scaling that have not been delivered, the oldest first."""
+
+    def decisions_heard(self, decisions: tuple[ScalingDecision, ...]) -> None:
+        """These have been."""
 
     def follows_logs(self) -> bool:
         """Whether logs are being delivered."""
@@ -144,6 +150,8 @@ class Home:
         await asyncio.to_thread(self._acknowledge, response)
         self._stand(response.refusal)
         brought = await self._household.take(response)
+        if response.refusal is None:
+            self._household.decisions_heard(outgoing.request.decisions)
         if response.refusal is None and self._holds_routing(response):
             self._on_heard(asked_at)
         if response.refusal is not None and self.standing is None:
@@ -162,7 +170,8 @@ class Home:
     async def _outgoing(self) -> _Outgoing:
         batch = await asyncio.to_thread(self._pending)
         delta = self._household.next_delta()
-        is_news = delta is not None or bool(batch.usage or batch.windows)
+        decisions = self._household.decisions()
+        is_news = delta is not None or bool(batch.usage or batch.windows or decisions)
         self._sequence += 1
         identity = self._household.identity
         wait_s = 0.0 if is_news else self._timings.sync_wait_s * random.uniform(0.75, 1.0)  # noqa: S311
@@ -180,6 +189,7 @@ class Home:
             usage=batch.usage,
             windows=batch.windows,
             logs_followed=self._household.follows_logs(),
+            decisions=decisions,
         )
         return _Outgoing(self._fitting(request), is_news)
 

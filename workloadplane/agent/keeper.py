@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
-from workloadplane.agent.disk import AgentIdentity, ObservedFile, StateDir
+from workloadplane.agent.disk import AgentIdentity, ObservedFile, ScalingFile, StateDir
 from workloadplane.agent.tables import Tables
 from workloadplane.protocol.local import EndpointSet
 
@@ -32,6 +32,7 @@ class Keeper:
         self._identity: AgentIdentity | None = None
         self._endpoints: EndpointSet | None = None
         self._observed: ObservedFile | None = None
+        self._scaling: ScalingFile | None = None
         self._writing = threading.Lock()
         self._due = asyncio.Event()
 
@@ -49,6 +50,10 @@ class Keeper:
 
     def keep_observed(self, observed: ObservedFile) -> None:
         self._observed = observed
+        self._due.set()
+
+    def keep_scaling(self, scaling: ScalingFile) -> None:
+        self._scaling = scaling
         self._due.set()
 
     async def run(self) -> None:
@@ -92,3 +97,8 @@ class Keeper:
             self._disk.write_observed(observed)
             if self._observed is observed:
                 self._observed = None
+        scaling = self._scaling
+        if scaling is not None:
+            self._disk.write_scaling(scaling)
+            if self._scaling is scaling:
+                self._scaling = None

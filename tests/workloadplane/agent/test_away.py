@@ -8,7 +8,7 @@ from tests.support.fake_control_plane import CLUSTER_ID
 from tests.support.records import usage_record
 from tests.support.tables import Signer
 from tests.workloadplane.agent.conftest import DEPLOYMENT, REVISION, assignment
-from tests.workloadplane.agent.test_scaling import POOLS
+from tests.workloadplane.agent.test_scaling import POOLS, supply
 from tests.workloadplane.agent.test_tables import HEADER, identity
 from workloadplane.agent.disk import StateDir
 from workloadplane.agent.gateways import RevisionLoad
@@ -35,13 +35,13 @@ def test_scaling_goes_on_inside_the_last_bounds(tmp_path: Path) -> None:
     tables.load(identity(signer))
     disk.close()
     assert tables.desired is not None
-    scaling, counts = Scaling(), {"paid": 1, "cheap": 0}
+    scaling, counts = Scaling(None, now=0.0), {"paid": 1, "cheap": 0}
     seen: list[int] = []
     for now in range(0, HOUR_S, 2):
         concurrency = round(30 * (1 - math.cos(2 * math.pi * now / TIDE_S)) / 2)
         load = {(DEPLOYMENT, REVISION): RevisionLoad(in_flight=concurrency, waiting=0)}
         scaling.observe(tables.desired.assignments, load, now=float(now))
-        counts = scaling.wanted(tables.desired.assignments, POOLS, alive=counts, ready=counts, now=float(now))
+        counts = scaling.wanted(tables.desired.assignments, POOLS, supply(counts), {}, now=float(now))
         for name, count in counts.items():
             bounds = wanted[name].autoscaling
             assert bounds.min_replicas <= count <= bounds.max_replicas
