@@ -20,7 +20,10 @@ from meridian.load import Target, quantile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One point of the curve, for one replica; latencies in seconds."""
+    """One point of the curve, for one replica; latencies in seconds.
+
+    Between tokens: of each answer the mean, as several pieces may arrive here at once.
+    """
 
     concurrency: int
     requests_per_s: float
@@ -103,7 +106,7 @@ def _point(stretch: _Stretch, concurrency: int, replicas: int) -> Measured:
     span_s = max(stretch.answers[-1][0] - stretch.began_s, 1e-9)
     answers = [answer for _, answer in stretch.answers]
     ttft = [answer.ttft_s for answer in answers if answer.ttft_s is not None]
-    gaps = [gap for answer in answers for gap in answer.gaps_s]
+    gaps = [_between_tokens_s(answer) for answer in answers if answer.gaps_s]
     if not ttft:
         raise MeridianError("no token was streamed: take an engine that streams, and more than no tokens")
     tokens = sum(answer.output_tokens or 1 + len(answer.gaps_s) for answer in answers)
@@ -116,6 +119,10 @@ def _point(stretch: _Stretch, concurrency: int, replicas: int) -> Measured:
         inter_token_latency_s_p50=_quantile(gaps, 0.5),
         inter_token_latency_s_p95=_quantile(gaps, 0.95),
     )
+
+
+def _between_tokens_s(answer: Answer) -> float:
+    return math.fsum(answer.gaps_s) / max(answer.output_tokens - 1, len(answer.gaps_s))
 
 
 def _quantile(values: Sequence[float], share: float) -> float:
