@@ -11,6 +11,9 @@ from apps.accounts.selectors import project_wanted
 from apps.api.actors import Actor
 from apps.api.problems import field_problem, not_found
 from apps.catalog.models import Adapter, EngineImage, Model, ModelVersion, PerformanceProfile
+from apps.catalog.sizing import curve_of
+from controlplane.sizing import Goals, Live, Sizing, scaled_by, size
+from workloadplane.protocol.refusal import Refusal
 
 M = TypeVar("M", bound=Row)
 
@@ -143,3 +146,22 @@ def profiles_held(*, model_version_ids: Collection[UUID]) -> list[ProfileHeld]:
     """Profiles of these model versions, for the control plane itself."""
     found = PerformanceProfile.objects.filter(model_version_id__in=model_version_ids).order_by("id")
     return [ProfileHeld(*row) for row in found.values_list(*ProfileHeld._fields)]
+
+
+def profile_goals(profile: PerformanceProfile) -> Goals:
+    """At which the profile's rates were read."""
+    return Goals(
+        ttft_s_p95=profile.slo_ttft_s_p95, inter_token_latency_s_p95=profile.slo_inter_token_latency_s_p95
+    )
+
+
+def profile_sizing(
+    profile: PerformanceProfile, *, goals: Goals | None = None, live: Live | None = None
+) -> Sizing | Refusal | None:
+    """What the profile's curve says for these goals (else its own), moved to what is seen live; None without one."""
+    points = curve_of(profile.curve)
+    if not points:
+        return None
+    if live is not None:
+        points = scaled_by(points, live)
+    return size(points, goals or profile_goals(profile), input_tokens_mean=profile.input_tokens_mean or 1.0)

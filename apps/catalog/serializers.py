@@ -24,7 +24,7 @@ from apps.catalog.models import (
     PerformanceProfile,
     Precision,
 )
-from apps.catalog.sizing import profile_goals, profile_sizing
+from apps.catalog.selectors import profile_goals, profile_sizing
 from controlplane.sizing import Sizing
 
 _PHASE: dict[str, Any] = {"required": False, "allow_null": True, "default": None}

@@ -5,8 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from apps.api.problems import Problem
-from apps.catalog.models import PerformanceProfile
-from controlplane.sizing import CurvePoint, Goals, Live, Sizing, scaled_by, size
+from controlplane.sizing import CurvePoint, Goals, Sizing, size
 from workloadplane.protocol.refusal import Refusal
 
 
@@ -26,22 +25,3 @@ def curve_sized(points: Sequence[CurvePoint], goals: Goals, input_tokens_mean: f
     if isinstance(found, Refusal):
         raise Problem("refused", str(found), refusals=[found])
     return found
-
-
-def profile_goals(profile: PerformanceProfile) -> Goals:
-    """At which the profile's rates were read."""
-    return Goals(
-        ttft_s_p95=profile.slo_ttft_s_p95, inter_token_latency_s_p95=profile.slo_inter_token_latency_s_p95
-    )
-
-
-def profile_sizing(
-    profile: PerformanceProfile, *, goals: Goals | None = None, live: Live | None = None
-) -> Sizing | Refusal | None:
-    """What the profile's curve says for these goals (else its own), moved to what is seen live; None without one."""
-    points = curve_of(profile.curve)
-    if not points:
-        return None
-    if live is not None:
-        points = scaled_by(points, live)
-    return size(points, goals or profile_goals(profile), input_tokens_mean=profile.input_tokens_mean or 1.0)

@@ -11,12 +11,8 @@ from typing import Any
 
 from django.db import connection
 
-from apps.agents import selectors as agents
-from apps.deployments import selectors as deployments
 from apps.deployments.models import Deployment
-from apps.fleet import selectors as fleet
-from apps.telemetry.models import ScalingDecision
-from apps.telemetry.series import WINDOW_LONGEST, step_moments
+from apps.telemetry.series import WINDOW_LONGEST
 
 # Windows tell the most that was at hand at once; of several gateways the sum is what there may have been at once.
 _AT_HAND = """
@@ -30,9 +26,6 @@ SELECT at, sum(most) FROM (
     GROUP BY 1, 2, 3
 ) AS by_gateway GROUP BY at
 """
-#: Decisions that are looked at: a deployment that changes its mind more often is drawn from its newest on.
-_DECISIONS_MAX = 5_000
-_DECISIONS_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -59,28 +52,10 @@ class Decided:
     reasons: tuple[str, ...]
 
 
-def scaling_series(
-    *, deployment: Deployment, start: datetime, end: datetime, step: timedelta
-) -> list[ScalingPoint]:
-    """The steps from ``start`` to ``end``. Raises ValueError for over 1,000 or none."""
-    moments = step_moments(start, end, step)
-    at_hand = _at_hand(deployment, moments, end, step)
-    wanted = wanted_by_step(_decisions(deployment, start, end), moments, step)
-    lives = agents.replica_lives(deployment=deployment, start=start, end=end)
-    return [
-        ScalingPoint(
-            at=at,
-            at_hand=at_hand.get(at),
-            wanted=count,
-            ready=sum(begun <= at + step and (ended is None or ended > at + step) for begun, ended in lives),
-        )
-        for at, count in zip(moments, wanted, strict=True)
-    ]
-
-
-def _at_hand(
+def at_hand_by_step(
     deployment: Deployment, moments: Sequence[datetime], end: datetime, step: timedelta
 ) -> Mapping[datetime, float]:
+    """The most requests in flight and waiting in each step in which a gateway told of some."""
     parameters: dict[str, Any] = {
         "deployment_id": deployment.pk,
         "start": moments[0],
@@ -101,51 +76,6 @@ class Wanted:
     who: tuple[str, str]
     decided_at: datetime
     replicas: int
-
-
-def decisions_newest(*, deployment: Deployment) -> list[Decided]:
-    """What each cluster decided last for each revision that it still wants, or wanted last; the newest first."""
-    rows = (
-        ScalingDecision.objects.filter(deployment_id=deployment.pk)
-        .order_by("cluster_id", "revision_id", "-decided_at")
-        .distinct("cluster_id", "revision_id")
-    )
-    newest = sorted(rows, key=lambda row: row.decided_at, reverse=True)
-    wanted = [row for row in newest if row.replicas] or newest[:1]
-    shown = wanted[:_DECISIONS_SHOWN]
-    clusters = fleet.cluster_names(cluster_ids=[row.cluster_id for row in shown])
-    numbers = deployments.revision_numbers(deployment=deployment)
-    return [
-        Decided(
-            cluster=clusters.get(row.cluster_id, ""),
-            revision=numbers.get(row.revision_id, 0),
-            decided_at=row.decided_at,
-            policy=row.policy,
-            replicas=row.replicas,
-            ready=row.ready,
-            at_hand=row.at_hand,
-            reasons=tuple(row.reasons),
-        )
-        for row in shown
-    ]
-
-
-def _decisions(deployment: Deployment, start: datetime, end: datetime) -> list[Wanted]:
-    """Those of the time, and of each cluster and revision the last before it, in their order."""
-    found = ScalingDecision.objects.filter(deployment_id=deployment.pk)
-    names = ("cluster_id", "revision_id", "decided_at", "replicas")
-    before = (
-        found.filter(decided_at__lt=start)
-        .order_by("cluster_id", "revision_id", "-decided_at")
-        .distinct("cluster_id", "revision_id")
-        .values_list(*names)
-    )
-    within = found.filter(decided_at__gte=start, decided_at__lt=end).order_by("-decided_at")
-    rows = [*before, *within.values_list(*names)[:_DECISIONS_MAX]]
-    return sorted(
-        (Wanted((str(cluster), str(revision)), at, count) for cluster, revision, at, count in rows),
-        key=lambda each: each.decided_at,
-    )
 
 
 def wanted_by_step(

@@ -13,10 +13,11 @@ from apps.accounts.selectors import organization_wanted, project_wanted
 from apps.agents import selectors as agents
 from apps.api.actors import Actor
 from apps.deployments import selectors as deployments
+from apps.deployments.models import Deployment
 from apps.fleet import selectors as fleet
-from apps.telemetry.models import Event, MetricWindow, UsageRecord
-from apps.telemetry.scaling import Decided, ScalingPoint, decisions_newest, scaling_series
-from apps.telemetry.series import Point, latency_series
+from apps.telemetry.models import Event, MetricWindow, ScalingDecision, UsageRecord
+from apps.telemetry.scaling import Decided, ScalingPoint, Wanted, at_hand_by_step, wanted_by_step
+from apps.telemetry.series import Point, latency_series, step_moments
 from apps.telemetry.steps import TrafficQuantiles, traffic_quantiles
 from controlplane.costing import replica_micro_usd_per_h
 
@@ -239,3 +240,72 @@ def requests_of_deployment(*, deployment_id: UUID, start: datetime, end: datetim
         )
         for finished_at, duration_s, ttft_s, outcome, status, served_cluster_id in rows
     ]
+
+
+#: Decisions that are looked at: a deployment that changes its mind more often is drawn from its newest on.
+DECISIONS_LOOKED_AT = 5_000
+DECISIONS_SHOWN = 12
+
+
+def scaling_series(
+    *, deployment: Deployment, start: datetime, end: datetime, step: timedelta
+) -> list[ScalingPoint]:
+    """The steps from ``start`` to ``end``. Raises ValueError for over 1,000 or none."""
+    moments = step_moments(start, end, step)
+    at_hand = at_hand_by_step(deployment, moments, end, step)
+    wanted = wanted_by_step(_decisions(deployment, start, end), moments, step)
+    lives = agents.replica_lives(deployment=deployment, start=start, end=end)
+    return [
+        ScalingPoint(
+            at=at,
+            at_hand=at_hand.get(at),
+            wanted=count,
+            ready=sum(begun <= at + step and (ended is None or ended > at + step) for begun, ended in lives),
+        )
+        for at, count in zip(moments, wanted, strict=True)
+    ]
+
+
+def decisions_newest(*, deployment: Deployment) -> list[Decided]:
+    """What each cluster decided last for each revision that it still wants, or wanted last; the newest first."""
+    rows = (
+        ScalingDecision.objects.filter(deployment_id=deployment.pk)
+        .order_by("cluster_id", "revision_id", "-decided_at")
+        .distinct("cluster_id", "revision_id")
+    )
+    newest = sorted(rows, key=lambda row: row.decided_at, reverse=True)
+    wanted = [row for row in newest if row.replicas] or newest[:1]
+    shown = wanted[:DECISIONS_SHOWN]
+    clusters = fleet.cluster_names(cluster_ids=[row.cluster_id for row in shown])
+    numbers = deployments.revision_numbers(deployment=deployment)
+    return [
+        Decided(
+            cluster=clusters.get(row.cluster_id, ""),
+            revision=numbers.get(row.revision_id, 0),
+            decided_at=row.decided_at,
+            policy=row.policy,
+            replicas=row.replicas,
+            ready=row.ready,
+            at_hand=row.at_hand,
+            reasons=tuple(row.reasons),
+        )
+        for row in shown
+    ]
+
+
+def _decisions(deployment: Deployment, start: datetime, end: datetime) -> list[Wanted]:
+    """Those of the time, and of each cluster and revision the last before it, in their order."""
+    found = ScalingDecision.objects.filter(deployment_id=deployment.pk)
+    names = ("cluster_id", "revision_id", "decided_at", "replicas")
+    before = (
+        found.filter(decided_at__lt=start)
+        .order_by("cluster_id", "revision_id", "-decided_at")
+        .distinct("cluster_id", "revision_id")
+        .values_list(*names)
+    )
+    within = found.filter(decided_at__gte=start, decided_at__lt=end).order_by("-decided_at")
+    rows = [*before, *within.values_list(*names)[:DECISIONS_LOOKED_AT]]
+    return sorted(
+        (Wanted((str(cluster), str(revision)), at, count) for cluster, revision, at, count in rows),
+        key=lambda each: each.decided_at,
+    )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from apps.catalog.models import PerformanceProfile
-from apps.catalog.sizing import profile_sizing
+from apps.catalog.selectors import profile_sizing
 from apps.console.charts import LineChart, Series, chart
 from apps.console.formatting import duration, number
 from apps.telemetry.selectors import Point, ScalingPoint
