@@ -8,6 +8,7 @@
   less of what is wanted is lacking; what is more than wanted, or would only be cheaper, waits until they have rested.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -47,6 +48,7 @@ class BlendPolicy:
     extra_most:     never more extra instances than these
     short_worth:    an hour in which fewer serve than are wanted costs so many hours of all of them on demand
     replace_s:      from a loss until its replacement serves
+    extra_hold_s:   extra instances leave when they have not been worth their price for so long
     hold_s:         spot must have been ready for so long before on-demand instances leave for it
     interruption_h: an expected loss costs so many hours of the instance's price, as in placement's weights ...
     spread_h:       ... and so many more for each other instance in the same domain
@@ -65,27 +67,28 @@ class BlendPolicy:
     extra_most: int = 6
     short_worth: float = 60.0
     replace_s: float = 300.0
+    extra_hold_s: float = 1800.0
     hold_s: float = 120.0
-    interruption_h: float = 0.5
+    interruption_h: float = 4.0
     spread_h: float = 0.1
     refusal_h: float = 0.25
-    held_refusal_share: float = 0.0
+    held_refusal_share: float = 0.3
     unproven_most: int = 1
     move_share: float | None = 0.5
     rest_s: float = 21_600.0
-    rest_power: float = 1.0
+    rest_power: float = 2.0
     prior_per_h: float = 0.02
     prior_h: float = 3.0
     half_life_h: float = 168.0
-    obtained_prior: float = 0.8
+    obtained_prior: float = 0.6
     obtained_trials: float = 2.0
-    obtained_half_life_h: float = 24.0
+    obtained_half_life_h: float = 48.0
     spot: DoorPolicy = SPOT_DOOR
     on_demand: DoorPolicy = ON_DEMAND_DOOR
 
     def __post_init__(self) -> None:
         for name in (
-            *("floor", "extra_most", "short_worth", "replace_s", "hold_s"),
+            *("floor", "extra_most", "short_worth", "replace_s", "extra_hold_s", "hold_s"),
             *("interruption_h", "spread_h", "refusal_h", "rest_s"),
         ):
             value = getattr(self, name)
@@ -242,7 +245,12 @@ class _Decision:
         if not self.wanted or on_demand is None:
             return (0, 0), self.now_s
         spot = min((price for _, price in self._open_markets(self.counts, {})), default=on_demand)
-        domains = [(count, self.hazards.get(key, policy.prior_per_h)) for key, count in self.counts.items()]
+        # Of what is held, the part that is wanted: what is held beyond that is no reason for still more.
+        size = self.wanted / max(self.wanted, len(self.spot))
+        domains = [
+            (math.ceil(count * size), self.hazards.get(key, policy.prior_per_h))
+            for key, count in self.counts.items()
+        ]
 
         def at(price: float) -> int:
             return cover(
@@ -256,7 +264,7 @@ class _Decision:
         found = (at(spot), at(on_demand))
         if found == state.extra:
             return found, self.now_s
-        if self.now_s - state.extra_at_s >= policy.hold_s:
+        if self.now_s - state.extra_at_s >= policy.extra_hold_s:
             return found, self.now_s
         kept = (max(found[0], state.extra[0]), max(found[1], state.extra[1]))
         return kept, self.now_s if kept != state.extra else state.extra_at_s
@@ -283,7 +291,12 @@ class _Decision:
                 self._launch_cheapest(counts, asked, below=below, lacking_share=0.0)
 
     def _launch_cheapest(
-        self, counts: dict[str, int], asked: dict[str, int], *, below: float | None, lacking_share: float
+        self,
+        counts: dict[str, int],
+        asked: dict[str, int],
+        *,
+        below: float | None,
+        lacking_share: float,
     ) -> bool:
         rest_s = self.policy.rest_s * (1 - lacking_share) ** self.policy.rest_power
         unproven = sum(count for key, count in asked.items() if not self.counts.get(key))

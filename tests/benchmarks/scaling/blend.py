@@ -117,7 +117,11 @@ def chosen_extra(found: Sequence[dict[str, float]]) -> int:
 
 
 #: By ``--tune``, on the tuning worlds.
-CHOSEN_EXTRA = {shape.name: 2 for shape in SHAPES}
+CHOSEN_EXTRA = {
+    "nine zones, three regions": 2,
+    "three zones, sixteen nodes": 4,
+    "six zones, five regions": 1,
+}
 
 
 def rows(*, quick: bool = False) -> list[Row]:
@@ -143,7 +147,7 @@ def tune(budget: int, *, days: float, seed: int) -> None:
         sys.stdout.write(f"{name}: {extra} extra {figures}\n")
     rng, best, least = Random(seed), BlendPolicy(), float("inf")
     for trial in range(budget):
-        policy = best if trial == 0 else _near(rng, best) if trial > budget // 10 else _anywhere(rng)
+        policy = best if trial == 0 else _near(rng, best) if trial > budget // 20 else _anywhere(rng)
         score, said = _score(policy, worlds, theirs)
         if score < least:
             best, least = policy, score
@@ -160,7 +164,7 @@ def _score(
         short = max(0.0, theirs[name]["available_pct"] + 0.05 - ours["available_pct"])
         cost = ours["usd_per_h"] / theirs[name]["usd_per_h"]
         failed = ours["failed_per_day"] / max(1.0, theirs[name]["failed_per_day"])
-        total += cost + max(0.0, cost - 0.84) + 2 * short + 2 * max(0.0, failed - 0.3)
+        total += cost + 2 * max(0.0, cost - 0.84) + 2 * short + 2 * max(0.0, failed - 0.31)
         said.append(
             f"{ours['available_pct']:.2f}/{theirs[name]['available_pct']:.2f} {cost:.3f} {failed:.2f}"
         )
@@ -171,6 +175,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "extra_most": (2, 3, 4, 6, 8),
     "short_worth": (2.0, 4.0, 7.0, 10.0, 15.0, 25.0, 40.0, 60.0, 100.0),
     "hold_s": (120.0, 300.0, 600.0, 900.0, 1800.0),
+    "extra_hold_s": (900.0, 1800.0, 3600.0, 7200.0),
     "interruption_h": (0.25, 0.5, 1.0, 2.0, 4.0),
     "spread_h": (0.0, 0.1, 0.25, 0.5, 1.0, 2.0),
     "refusal_h": (0.25, 1.0, 2.0, 4.0, 8.0),

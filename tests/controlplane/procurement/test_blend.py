@@ -23,6 +23,7 @@ from controlplane.procurement import (
 from tests.controlplane.procurement.markets import TICK_S, Chance, looks, market, stops
 
 MARKETS = (market("g@a1"), market("g@a2", spot=250_000), market("g@b1", spot=400_000, on_demand=1_100_000))
+SPOT_LAUNCHES = {Launch(one.market_id, "spot") for one in MARKETS}
 chances = st.builds(
     Chance,
     rng=st.integers(0, 2**32).map(Random),
@@ -95,6 +96,15 @@ def test_the_same_history_gives_the_same_answers(policy, seed, wanted):
         for chance in (Chance(rng=Random(seed)), Chance(rng=Random(seed)))
     )
     assert once == twice
+
+
+@settings(max_examples=30, deadline=None)
+@given(policies, st.integers(0, 2**32), st.integers(1, 12))
+def test_where_markets_always_have_some_it_comes_to_rest(policy, seed, wanted):
+    chance = Chance(rng=Random(seed), obtain=1.0, lose=0.0)
+    found = list(looks(Blend(markets=MARKETS, policy=policy), chance, [wanted] * 150))
+    spot = [action for look in found for action in look.actions if action in SPOT_LAUNCHES]
+    assert len(spot) <= wanted + policy.extra_most + len(MARKETS)
 
 
 @settings(max_examples=15, deadline=None)
