@@ -49,8 +49,14 @@ def skyserve(extra: int) -> Candidate:
     return Candidate(f"skyserve, {extra} extra", lambda world: SkyServe(markets=world.markets, extra=extra))
 
 
-def blend(policy: BlendPolicy = TUNED) -> Candidate:
-    return Candidate("blend", lambda world: Blend(markets=world.markets, policy=policy))
+def blend(policy: BlendPolicy = TUNED, name: str = "blend") -> Candidate:
+    return Candidate(name, lambda world: Blend(markets=world.markets, policy=policy))
+
+
+#: What it is worth to be short decides how much is rented beyond what is needed: half and twice as much.
+SENSITIVITY = tuple(
+    blend(replace(TUNED, short_worth=worth), f"blend, being short worth {worth:g}") for worth in (30.0, 120.0)
+)
 
 
 def played(candidate: Candidate, worlds: Iterable[SpotWorld]) -> dict[str, float]:
@@ -94,7 +100,7 @@ def _row(name: str, title: str, worlds: Sequence[SpotWorld], extra: int) -> Row:
         for world in worlds
     )
     row.figures["on demand alone"] = {"available_pct": 100.0, "usd_per_h": on_demand, "failed_per_day": 0.0}
-    for candidate in (*map(skyserve, EXTRAS), blend()):
+    for candidate in (*map(skyserve, EXTRAS), blend(), *SENSITIVITY):
         row.figures[candidate.name] = played(candidate, worlds)
     ours, theirs = row.figures["blend"], row.figures[f"skyserve, {extra} extra"]
     named = f"SkyServe's with {extra} extra"
