@@ -5,8 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,6 @@ MODELS = ("m-mid", "m-small")
 COLD_STARTS_S = (60.0, 180.0, 480.0)
 COLUMNS = ("replica_h_per_day", "within_pct", "launches_per_day", "of_clairvoyant")
 SEED = 1
-BLEND = "tests.benchmarks.scaling.blend"
 
 
 @dataclass(frozen=True)
@@ -269,12 +266,6 @@ def speed_row(extent: Extent) -> list[Row]:
     return [row]
 
 
-def blend_rows(extent: Extent) -> Iterable[Row]:
-    """What capacity is bought for what autoscaling wants."""
-    found: Iterable[Row] = import_module(BLEND).rows(quick=extent.quick)
-    return found
-
-
 ROWS: dict[str, Callable[[Extent], Iterable[Row]]] = {
     "kpa": kpa_row,
     "servegen": servegen_rows,
@@ -286,5 +277,3 @@ ROWS: dict[str, Callable[[Extent], Iterable[Row]]] = {
     "speed": speed_row,
     "blend": lambda extent: blend.rows(quick=extent.quick),
 }
-if find_spec(BLEND):
-    ROWS["blend"] = blend_rows
