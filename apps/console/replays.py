@@ -6,11 +6,10 @@ The one place of the control plane that asks it, and nothing is decided by the a
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from apps.api.problems import FieldError, Problem
-from apps.console.charts import LineChart, Series, line_chart
+from apps.console.charts import LineChart, Series, chart
 from apps.console.formatting import number
 from controlplane.simulation.serving.fields import WorldError
 from controlplane.simulation.serving.outcome import Outcome
@@ -92,12 +91,14 @@ def _invalid(pointer: str, error: ValueError) -> Problem:
 
 def _row(place: int, outcome: Outcome, seen: Survey) -> ReplayRow:
     moments = outcome.moments[:: max(1, len(outcome.moments) // _POINTS)]
-    beginning = datetime(1970, 1, 1, tzinfo=UTC)
-    chart = line_chart(
+    labels = [_clock(moment.at_s) for moment in moments]
+    drawn = chart(
         chart_id=f"replay-{place}",
         title=outcome.policy,
         unit="replicas",
-        moments=[beginning + timedelta(seconds=moment.at_s) for moment in moments],
+        across="Since the beginning",
+        labels=labels,
+        x_ticks=[(index, labels[index]) for index in (0, (len(labels) - 1) // 2, len(labels) - 1)],
         series=[
             Series("ready", tuple(moment.ready for moment in moments)),
             Series("demand", tuple(moment.demand for moment in moments)),
@@ -111,5 +112,10 @@ def _row(place: int, outcome: Outcome, seen: Survey) -> ReplayRow:
         replica_hours=f"{outcome.replica_hours:,.1f}",
         launches=outcome.launches,
         waited_s_p99=outcome.waited_s_p99,
-        chart=chart,
+        chart=drawn,
     )
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
