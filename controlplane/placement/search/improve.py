@@ -122,12 +122,15 @@ class Search:
         self.master = Master(self.offers, self.demanders.numbers)
         first = self.master.guess() if self.worth is None else self.master.known(self.worth)
         self.bidding = Bidding(self.demanders, self.master, first)
-        begun = []
-        for number in self.demanders.numbers:
-            entry = self.start.deployments[number]
-            begun.append(column_of(self.offers, number, entry, costs[entry.deployment_id]))
-        self.master.add(begun)
-        self.chosen = list(range(len(begun)))
+        columns = [
+            column_of(self.offers, number, entry, costs[entry.deployment_id])
+            for number, entry in enumerate(self.start.deployments)
+        ]
+        searched = set(self.demanders.numbers)
+        self.master.add(one for one in columns if one.number in searched)
+        self.chosen = list(range(len(searched)))
+        beside = [one for one in columns if one.number not in searched and one.replicas]
+        self.master.leave_room(beside, self.chosen)
 
     def run(self) -> None:
         """Prices first, then choice, repair and better prices in turn, until effort or time ends or nothing is open."""
@@ -313,7 +316,7 @@ class Search:
         found = self.master.whole(
             free, settled or self.chosen, gap=gap, nodes=self.effort.nodes, time_s=clock.seconds
         )
-        if found is None or not self.master.packs(found):
+        if found is None or not self.master.fits(found) or not self.master.packs(found):
             return
         if self.master.value(found) < self.master.value(self.chosen) - 1:
             self.chosen = sorted(found)

@@ -57,6 +57,8 @@ class Master:
         self._partly_row = {int(pool): row for row, pool in enumerate(self.partly)}
         self.count = len(pools.room_gpus)
         self.shared = self.count + len(self.partly) + len(offers.budget)
+        self._kept_gpus, self._kept_money = np.zeros(self.count), np.zeros(len(offers.budget))
+        self._beside: Sequence[Column] = ()
         self._highs = silent()
         self._rows()
 
@@ -191,10 +193,26 @@ class Master:
         scarce[self.partly] -= rented
         return Prices(used=used, scarce=scarce, budget=guess.budget)
 
+    def leave_room(self, beside: Sequence[Column], begun: Sequence[int]) -> None:
+        """Of what the columns ``begun`` leave, those keep theirs who hold something and are not searched for."""
+        left = self.room(begun)
+        for one in beside:
+            for pool, gpus in one.beyond.items():
+                self._kept_gpus[pool] += gpus
+            project = self.project_of(one.number)
+            if project >= 0:
+                self._kept_money[project] += one.budgeted
+        self._kept_gpus = np.clip(left.gpus, 0.0, self._kept_gpus)
+        self._kept_money = np.clip(left.budget, 0.0, self._kept_money)
+        self._beside = beside
+        self._beside = beside if self.packs(begun) else ()
+
     def fits(self, chosen: Iterable[int]) -> bool:
         """Whether columns keep to GPUs and budgets."""
         room = self.room(chosen)
-        return bool(np.all(room.gpus > -1e-6) and np.all(room.budget > -1.0))
+        return bool(
+            np.all(room.gpus > self._kept_gpus - 1e-6) and np.all(room.budget > self._kept_money - 1.0)
+        )
 
     def room(self, chosen: Iterable[int]) -> Room:
         """What columns leave of everything that is shared."""
@@ -261,8 +279,7 @@ class Master:
         """Whether the replicas fit into instances, which rows of GPUs alone do not say for odd sizes."""
         problem = self.offers.problem
         sizes: dict[int, Counter[int]] = {}
-        for index in chosen:
-            one = self.columns[index]
+        for one in (*(self.columns[index] for index in chosen), *self._beside):
             gpus = problem.deployments[one.number].gpus_per_replica
             for (pool, _), replicas in one.replicas.items():
                 sizes.setdefault(pool, Counter())[gpus] += replicas

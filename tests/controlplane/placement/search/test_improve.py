@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from itertools import product
+from random import Random
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ from controlplane.placement.search.offers import Offers
 from controlplane.placement.search.pricing import price
 from tests.benchmarks.placement.instances import instance
 from tests.controlplane.placement import test_judged
-from tests.controlplane.placement.random_worlds import whole_problems
+from tests.controlplane.placement.random_worlds import random_problem, whole_problems
 from tests.controlplane.placement.rules.test_cost import current
 from tests.controlplane.placement.test_properties import check
 from tests.controlplane.placement.worlds import adopted, cluster, placed, pool, problem, problems, wanted
@@ -124,6 +125,17 @@ def test_who_shares_no_pool_with_the_needy_keeps_its_survivability() -> None:
     plan = improved(asked, start)
     assert {wish.rule for wish in start.by_deployment["d-b"].relaxed} == {"replicas"}
     assert plan.by_deployment["d-a"].relaxed == () and len(placed(plan, "a")) == 2
+
+
+@pytest.mark.parametrize("number", (1240, 4080, 8356))
+def test_what_those_hold_who_are_not_searched_for_is_not_given_away(number: int) -> None:
+    """A place to start in takes no room, and yet may hold some, and money of its project's budget."""
+    rng = Random(f"0 {number}")
+    asked = random_problem(
+        rng, clusters=rng.randint(1, 6), pools=rng.randint(1, 9), deployments=rng.randint(1, 6)
+    )
+    plan = improve(asked, start=solve(asked), effort=Effort(rounds=8, nodes=50, repairs=4), seed=number)
+    assert certify(asked, plan).broken_rules == ()
 
 
 def _bid(asked: PlacementProblem) -> tuple[float, float]:
