@@ -43,14 +43,14 @@ def _parser() -> argparse.ArgumentParser:
     given("--rows", default=",".join(USUAL), help="which, separated by commas (default all but single)")
     given("--only", default="", help="only cells with one of these faults, like kill_region,disk_full")
     given("--tell", action="store_true", help="each first try that failed, and what was waited for")
-    given("--runs", type=int, default=6, help="of the lost region (default 6)")
-    given("--minutes", type=float, default=1.0, help="in which nobody may be put out (default 1)")
+    given("--runs", type=int, default=5, help="of the lost region (default 5)")
+    given("--minutes", type=float, default=0.5, help="in which nobody may be put out (default 0.5)")
     given("--away-s", type=float, default=20.0, help="of the control plane (default 20)")
     given(
         "--within-s",
         type=float,
-        default=870.0,
-        help="for all of it: faults for which there is no time are left out, and told (default 870)",
+        default=890.0,
+        help="for all of it: faults for which there is no time are left out, and told (default 890)",
     )
     return parser
 
