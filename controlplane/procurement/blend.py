@@ -244,7 +244,8 @@ class _Decision:
         on_demand = self._on_demand_price()
         if not self.wanted or on_demand is None:
             return (0, 0), self.now_s
-        spot = min((price for _, price in self._open_markets(self.counts, {})), default=on_demand)
+        priced = (d for d in self.state.domains.values() if d.market.spot_micro_usd_per_h is not None)
+        spot = min([on_demand, *(self._price(d, self.counts.get(d.market.market_id, 0)) for d in priced)])
         # Of what is held, the part that is wanted: what is held beyond that is no reason for still more.
         size = self.wanted / max(self.wanted, len(self.spot))
         domains = [
