@@ -97,6 +97,9 @@ def run(
     tensor_parallel: Annotated[
         int, typer.Option(min=1, max=1024, help="With --save: GPUs of a replica.")
     ] = 1,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="With --save: in place of what was measured there before.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="The same seed asks the same.")] = 0,
     output: FormatOption = Format.TABLE,
 ) -> None:
@@ -130,10 +133,10 @@ def run(
     sizing = _sizing(document, required=save)
     if plot is not None:
         _draw(plot, points, subject, sizing)
-    if save:
-        saved = _save(document, str(subject.model), str(instance_type), tensor_parallel)
-        errors.print(f"kept as performance profile {saved['id']}", highlight=False)
     _tell(points, sizing, document, output)
+    if save:
+        saved = _save(document, str(subject.model), str(instance_type), tensor_parallel, replace=replace)
+        errors.print(f"kept as performance profile {saved['id']}", highlight=False)
 
 
 def _concurrencies(text: str) -> list[int]:
@@ -232,12 +235,22 @@ def _sizing(document: dict[str, Any], *, required: bool) -> dict[str, Any] | Non
         return None
 
 
-def _save(document: dict[str, Any], model: str, instance_type: str, tensor_parallel: int) -> dict[str, Any]:
+def _save(
+    document: dict[str, Any], model: str, instance_type: str, tensor_parallel: int, *, replace: bool
+) -> dict[str, Any]:
+    """Raises NotFound; UsageError where something was measured there before and is not to be replaced."""
     with context.client() as client:
         types = {item["name"]: item["id"] for item in client.items("instance-types")}
         if instance_type not in types:
             known = ", ".join(sorted(types)[:12])
             raise NotFound(f"--instance-type {instance_type[:60]!r} is not known; one of: {known}")
+        for held in client.items("performance-profiles", model=model.partition("@")[0]):
+            shape = (f"{held['model']}@{held['version']}", held["instance_type"], held["tensor_parallel"])
+            if shape != (model, instance_type, tensor_parallel):
+                continue
+            if not replace:
+                raise UsageError(f"{model} was measured on {instance_type} before; to forget that: --replace")
+            client.request("DELETE", f"performance-profiles/{held['id']}")
         body = {
             **document,
             "model": model,

@@ -35,14 +35,18 @@ class _Engine(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     fails: ClassVar[bool] = False
     deployment: ClassVar[dict[str, Any]]
-    running: ClassVar[int]
-    most: ClassVar[int]
+    connections: ClassVar[set[Any]]
     posted: ClassVar[list[tuple[str, dict[str, Any]]]]
-    lock: ClassVar[threading.Lock]
 
     def do_GET(self) -> None:
-        page = {"items": [{"name": "h100.1", "id": "type-1"}], "next_cursor": None}
-        self._json(page if "instance-types" in self.path else self.deployment)
+        held = {"id": "old", "model": "tiny", "version": "1", "instance_type": "h100.1", "tensor_parallel": 1}
+        pages = {"instance-types": {"name": "h100.1", "id": "type-1"}, "performance-profiles": held}
+        found = next((item for name, item in pages.items() if name in self.path), None)
+        self._json(self.deployment if found is None else {"items": [found], "next_cursor": None})
+
+    def do_DELETE(self) -> None:
+        self.posted.append((self.path, {}))
+        self._json({})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -51,15 +55,11 @@ class _Engine(BaseHTTPRequestHandler):
             self._json(SIZING if self.path.endswith("sizing") else {"id": "profile-1"})
             return
         assert (body["ignore_eos"], body["max_tokens"]) == (True, 4)
-        with self.lock:
-            type(self).running += 1
-            type(self).most = max(self.most, self.running)
+        self.connections.add(self.client_address)
         time.sleep(0.005)
         piece = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
         usage = b'data: {"choices":[],"usage":{"prompt_tokens":33,"completion_tokens":4}}\n\n'
         self._send(503 if self.fails else 200, 4 * piece + usage + b"data: [DONE]\n\n")
-        with self.lock:
-            type(self).running -= 1
 
     def _json(self, document: Any) -> None:
         self._send(200, json.dumps(document).encode())
@@ -83,9 +83,8 @@ def engine() -> Iterator[tuple[type[_Engine], str]]:
             "autoscaling": {"min_replicas": 2, "max_replicas": 2},
             "replicas": {"ready": 2, "desired": 2},
         }
-        running = most = 0
+        connections: ClassVar[set[Any]] = set()
         posted: ClassVar[list[tuple[str, dict[str, Any]]]] = []
-        lock = threading.Lock()
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -103,19 +102,36 @@ def test_a_deployments_replicas_share_the_clients(engine: tuple[type[_Engine], s
     picture = tmp_path / "curve.svg"
     done = run_meridian(
         url, *RUN, "--deployment", "chat", "--concurrency", "2,1", "--plot", str(picture), "--save",
-        "--instance-type", "h100.1", "-o", "json", home=tmp_path, inference_url=url,
+        "--instance-type", "h100.1", "--replace", "-o", "json", home=tmp_path, inference_url=url,
     )  # fmt: skip
     assert done.returncode == ExitCode.OK, done.stderr
     told = json.loads(done.stdout)
     assert [point["concurrency"] for point in told["curve"]] == [1, 2]
-    assert program.most == 4  # two for each of two replicas
+    assert (
+        len(program.connections) >= 1 + 2 + 4
+    )  # one to begin with, then one and two for each of two replicas
     for point in told["curve"]:
         assert point["tokens_per_s"] == pytest.approx(4 * point["requests_per_s"])
         assert 0 < point["ttft_s_p50"] <= point["ttft_s_p95"]
     assert (told["input_tokens_mean"], told["slo"]) == (33.0, {"ttft_s_p95": 0.5})
+    assert "/api/v1/performance-profiles/old" in dict(program.posted)
     kept = dict(program.posted)["/api/v1/performance-profiles"]
     assert (kept["model"], kept["instance_type"], kept["curve"]) == ("tiny@1", "type-1", told["curve"])
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")  # noqa: S314
+
+
+def test_what_was_measured_before_is_not_lost_by_chance(
+    engine: tuple[type[_Engine], str], tmp_path: Path
+) -> None:
+    """The curve is told, what is held stays, and it is said how to replace it."""
+    program, url = engine
+    done = run_meridian(
+        url, *RUN, "--deployment", "chat", "--concurrency", "1", "--save", "--instance-type", "h100.1",
+        home=tmp_path, inference_url=url,
+    )  # fmt: skip
+    assert (done.returncode, "--replace" in done.stderr) == (ExitCode.USAGE, True)
+    assert "side by side" in done.stdout
+    assert [path for path, _ in program.posted] == ["/api/v1/performance-profiles/sizing"]
 
 
 def test_an_engine_is_measured_without_a_control_plane(
