@@ -36,6 +36,15 @@ class _Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class _Shape:
+    """On what it was measured, for keeping it; ``replace``: in place of what is held of the same."""
+
+    instance_type: str
+    tensor_parallel: int
+    replace: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Work:
     """What each request asks for."""
 
@@ -127,15 +136,29 @@ def run(
         )
     if save and subject.model is None:
         raise UsageError("--save wants --model NAME@VERSION: of what was it measured? `meridian models list`")
+    shape = _Shape(str(instance_type), tensor_parallel, replace) if save else None
     tokens, points = asyncio.run(_measure(subject, wanted, stretch_s, seed))
+    _conclude(subject, tokens, points, shape, plot=plot, output=output)
+
+
+def _conclude(
+    subject: _Subject,
+    tokens: int,
+    points: Sequence[Measured],
+    shape: _Shape | None,
+    *,
+    plot: Path | None,
+    output: Format,
+) -> None:
+    """Size, draw, tell; then keep it, if that was asked for: what was measured must not be lost by a refusal."""
     document = {"input_tokens_mean": float(tokens), "curve": [point.document() for point in points]}
     document |= {"slo": subject.goals} if subject.goals else {}
-    sizing = _sizing(document, required=save)
+    sizing = _sizing(document, required=shape is not None)
     if plot is not None:
         _draw(plot, points, subject, sizing)
     _tell(points, sizing, document, output)
-    if save:
-        saved = _save(document, str(subject.model), str(instance_type), tensor_parallel, replace=replace)
+    if shape is not None:
+        saved = _save(document, str(subject.model), shape)
         errors.print(f"kept as performance profile {saved['id']}", highlight=False)
 
 
@@ -235,27 +258,26 @@ def _sizing(document: dict[str, Any], *, required: bool) -> dict[str, Any] | Non
         return None
 
 
-def _save(
-    document: dict[str, Any], model: str, instance_type: str, tensor_parallel: int, *, replace: bool
-) -> dict[str, Any]:
+def _save(document: dict[str, Any], model: str, shape: _Shape) -> dict[str, Any]:
     """Raises NotFound; UsageError where something was measured there before and is not to be replaced."""
+    instance_type = shape.instance_type
     with context.client() as client:
         types = {item["name"]: item["id"] for item in client.items("instance-types")}
         if instance_type not in types:
             known = ", ".join(sorted(types)[:12])
             raise NotFound(f"--instance-type {instance_type[:60]!r} is not known; one of: {known}")
         for held in client.items("performance-profiles", model=model.partition("@")[0]):
-            shape = (f"{held['model']}@{held['version']}", held["instance_type"], held["tensor_parallel"])
-            if shape != (model, instance_type, tensor_parallel):
+            found = (f"{held['model']}@{held['version']}", held["instance_type"], held["tensor_parallel"])
+            if found != (model, instance_type, shape.tensor_parallel):
                 continue
-            if not replace:
+            if not shape.replace:
                 raise UsageError(f"{model} was measured on {instance_type} before; to forget that: --replace")
             client.request("DELETE", f"performance-profiles/{held['id']}")
         body = {
             **document,
             "model": model,
             "instance_type": types[instance_type],
-            "tensor_parallel": tensor_parallel,
+            "tensor_parallel": shape.tensor_parallel,
         }
         return client.request("POST", "performance-profiles", body=body)[0]
 
