@@ -15,8 +15,8 @@ FORGETTING = 0.995
 MOST_FACTOR = 100.0
 #: No interval has more tokens or seconds; what says so is broken.
 MOST_SEEN = 1e9
-#: The covariance is kept below this multiple of its first value, or it would grow while nothing is learned.
-MOST_COVARIANCE = 1.0
+#: The covariance is kept below its first value: it would grow while nothing is learned.
+MOST_COVARIANCE = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class TokenWork:
     decode_s: float = 1 / 2000
     first_prefill_s: float = 1 / 8000
     first_decode_s: float = 1 / 2000
-    covariance: tuple[float, float, float] = (1.0, 0.0, 1.0)
+    covariance: tuple[float, float, float] = (100.0, 0.0, 100.0)
     observations: int = 0
 
     def of(self, *, prefill_tokens: float, decode_tokens: float) -> float:
