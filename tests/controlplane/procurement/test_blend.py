@@ -101,13 +101,12 @@ def test_the_same_history_gives_the_same_answers(policy, seed, wanted):
     assert once == twice
 
 
-@settings(max_examples=30, deadline=None)
-@given(policies, st.integers(0, 2**32), st.integers(1, 12))
-def test_where_markets_always_have_some_it_comes_to_rest(policy, seed, wanted):
-    chance = Chance(rng=Random(seed), obtain=1.0, lose=0.0)
-    found = list(looks(Blend(markets=CHEAP, policy=policy), chance, [wanted] * 150))
+@pytest.mark.parametrize("wanted", [1, 4, 8, 12])
+def test_where_markets_always_have_some_it_comes_to_rest(wanted):
+    chance = Chance(rng=Random(1), obtain=1.0, lose=0.0)
+    found = list(looks(Blend(markets=CHEAP), chance, [wanted] * 600))
     spot = [action for look in found for action in look.actions if action in SPOT_LAUNCHES]
-    assert len(spot) <= wanted + policy.extra_most + len(CHEAP)
+    assert len(spot) <= 2 * (wanted + BlendPolicy().extra_most)  # and not as many each hour of ten
 
 
 @settings(max_examples=15, deadline=None)
