@@ -21,9 +21,11 @@ from controlplane.placement.greedy.book import (
 from controlplane.placement.greedy.entries import entry_of
 from controlplane.placement.greedy.ladder import Choice
 from controlplane.placement.greedy.refusals import says_given_way
-from controlplane.placement.plan import PlacementPlan
+from controlplane.placement.greedy.turns import give_back, place
+from controlplane.placement.plan import DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.cost import priced
+from controlplane.placement.rules.needs import LEVELS, kept
 from controlplane.placement.wishes import WantedDeployment
 
 
@@ -36,9 +38,9 @@ def as_chosen(problem: PlacementProblem, plan: PlacementPlan, choices: Mapping[s
     in_order = sorted(problem.deployments, key=lambda deployment: turn(book.market.index, deployment))
     reserve_all(book)
     for deployment in in_order:
-        kept = book.kept[deployment.deployment_id]
-        own_occupancies(book, deployment, -1, kept)
-        take(book, deployment, kept, -1)
+        held = book.kept[deployment.deployment_id]
+        own_occupancies(book, deployment, -1, held)
+        take(book, deployment, held, -1)
     for deployment in in_order:
         entry = plan.by_deployment[deployment.deployment_id]
         choice = choices.get(deployment.deployment_id)
@@ -60,7 +62,23 @@ def as_chosen(problem: PlacementProblem, plan: PlacementPlan, choices: Mapping[s
         if deployment.deployment_id in book.lacking:
             say_why_not(book, deployment)
         raise_ceilings(book, deployment)
+    for deployment in in_order:
+        if _starts_less_safely(book, deployment, plan.by_deployment[deployment.deployment_id]):
+            give_back(book, deployment)
+            place(book, deployment)
+            if deployment.deployment_id in book.lacking:
+                say_why_not(book, deployment)
+            raise_ceilings(book, deployment)
     return priced(problem, plan_of(book, problem.deployments))
+
+
+def _starts_less_safely(book: Book, deployment: WantedDeployment, before: DeploymentPlan) -> bool:
+    """Others now have the room in which what sleeps was to start, so that it survives less than it did."""
+    entry = book.entries[deployment.deployment_id]
+    if any(row.room_replicas for row in (*entry.allocations, *before.allocations)):
+        return False
+    now, then = (kept(book.market.index, deployment, one.allocations) for one in (entry, before))
+    return LEVELS.index(now) < LEVELS.index(then)
 
 
 def _written(book: Book, deployment: WantedDeployment, choice: Choice | None) -> None:

@@ -90,7 +90,7 @@ def improve(
         they are worth now, the fewer rounds it takes
 
     What ``start`` keeps of each deployment's wishes is kept, but for the survivability of those who could make way for
-    somebody who lacks replicas or nearness.
+    somebody who lacks replicas or nearness, and of what sleeps: the places that it could start in hold no room.
     """
     begun = priced(problem, solve(problem) if start is None else start)
     search = Search(problem, begun, effort, np.random.default_rng(seed), gpu_micro_usd_per_h_by_pool)
