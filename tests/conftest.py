@@ -13,6 +13,8 @@ from django.conf import settings
 
 _TESTS = Path(__file__).parent
 _started: list[tuple[Any, Path]] = []
+#: Set where the database server ends with this run, so that what is made there is never out of date.
+_OURS = "MERIDIAN_TESTS_OWN_POSTGRES"
 
 
 def _start_postgres() -> None:
@@ -26,6 +28,7 @@ def _start_postgres() -> None:
     server.psql("SELECT pg_reload_conf()")
     _started.append((server, directory))
     os.environ["DATABASE_URL"] = server.get_uri()  # for the other processes of this run
+    os.environ[_OURS] = "yes"
     settings.DATABASES["default"].update(dj_database_url.parse(server.get_uri()))  # loaded before this ran
 
 
@@ -71,6 +74,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         server, directory = _started.pop()
         server.cleanup()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    django_db_modify_db_settings_parallel_suffix: None, django_db_blocker: pytest.FixtureRequest
+) -> None:
+    """The first process makes the tables, the others copy them."""
+    from django.db import connections
+
+    from tests.support.template import template_database
+
+    if _OURS in os.environ:
+        with django_db_blocker.unblock():  # type: ignore[attr-defined]
+            connections["default"].settings_dict["TEST"]["TEMPLATE"] = template_database()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from subprocess import Popen
 import httpx
 import msgspec
 import pytest
+from django.db import transaction
 
 from tests.apps.agents.world import Agent, delta, enrolled, fleet, meanwhile, placed
 from tests.support.waiting import eventually_async
@@ -25,7 +26,7 @@ def test_a_held_sync_behind_the_server(server: tuple[str, Popen[bytes]]) -> None
             await agent.sync(observed=delta(1, {}))
             poll = asyncio.create_task(agent.sync(wait_s=20.0))
             await _waiting(http, 1)
-            await meanwhile(placed, project, "chat", "eu-west")
+            await meanwhile(transaction.atomic(placed), project, "chat", "eu-west")
             assert "desired" in (await poll).tables
             await _hang_up(agent)
             await _waiting(http, 0)
