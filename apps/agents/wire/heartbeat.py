@@ -18,8 +18,8 @@ from workloadplane.protocol.tables import TableUpdate
 
 _GENERATIONS = """
     (SELECT coalesce(plane_epoch, 1) FROM agents_planestate WHERE id = 1),
-    (SELECT array_agg(t.kind) FROM agents_clustertable t WHERE t.cluster_id = s.cluster_id),
-    (SELECT array_agg(t.generation) FROM agents_clustertable t WHERE t.cluster_id = s.cluster_id),
+    (SELECT array_agg(t.kind ORDER BY t.kind) FROM agents_clustertable t WHERE t.cluster_id = s.cluster_id),
+    (SELECT array_agg(t.generation ORDER BY t.kind) FROM agents_clustertable t WHERE t.cluster_id = s.cluster_id),
     (SELECT array_agg(ARRAY[w.id::text, w.runtime_ref]) FROM agents_logwatch w
      WHERE w.cluster_id = s.cluster_id AND w.wanted_until > now())
 """
