@@ -32,16 +32,19 @@ class _System(BaseHTTPRequestHandler):
     gate: ClassVar[threading.Event]
     chats: ClassVar[list[dict[str, Any]]]
     connections: ClassVar[set[Any]]
+    counting: ClassVar[threading.Lock] = threading.Lock()
 
     def do_GET(self) -> None:
         self._send(200, json.dumps({"replicas": {"ready": 1, "desired": 1}}).encode())
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.chats.append(body)
+        with self.counting:
+            self.chats.append(body)
+            number = len(self.chats)
         self.connections.add(self.client_address)
         self.gate.wait(30)
-        if self.refuse and len(self.chats) % self.refuse == 0:
+        if self.refuse and number % self.refuse == 0:
             self._send(429, b'{"error":{"message":"slower","code":"rate_limited"}}')
         else:
             self._send(200, _PIECE + _PIECE + _USAGE + b"data: [DONE]\n\n")
@@ -57,6 +60,12 @@ class _System(BaseHTTPRequestHandler):
         """Quietly."""
 
 
+class _Server(ThreadingHTTPServer):
+    """Many may connect before one is accepted: on a busy machine a sixth would be turned away."""
+
+    request_queue_size = 128
+
+
 @pytest.fixture
 def system() -> Iterator[tuple[type[_System], str]]:
     """Everything that the command talks to, at one address."""
@@ -67,7 +76,7 @@ def system() -> Iterator[tuple[type[_System], str]]:
         connections: ClassVar[set[Any]] = set()
 
     System.gate.set()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), System)
+    server = _Server(("127.0.0.1", 0), System)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield System, f"http://127.0.0.1:{server.server_address[1]}"
     System.gate.set()
