@@ -44,7 +44,7 @@ chaos: environment  ## Kill gateways, replicas and the agent at random under loa
 	@$(BIN)/python -m tests.faults $(CHAOS_S)
 
 FAULTS ?=
-faults: environment  ## Break parts of a running system under load, and tell what clients notice (FAULTS=--quick; a quarter of an hour)
+faults: environment  ## Break parts of a running system under load, and tell what clients notice (FAULTS=--quick; twenty minutes)
 	@$(BIN)/python -m tests.faults.matrix $(FAULTS)
 
 SCHEDULES ?= 100000

@@ -49,8 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     given(
         "--within-s",
         type=float,
-        default=890.0,
-        help="for all of it: faults for which there is no time are left out, and told (default 890)",
+        default=1200.0,
+        help="for all of it: faults for which there is no time are left out, and told (default 1200)",
     )
     return parser
 
