@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -12,12 +13,14 @@ class Cuts:
 
     half: how many bytes of the event after that still pass
     first: awaited with the port behind the proxy before a cut, while nothing more passes: kills whoever answers
+    pace_s: between the events of an answer, however quickly its engine makes them
     """
 
     after_events: list[int | None] = field(default_factory=list)
     half: int = 0
     done: int = 0
     first: Callable[[int], Awaitable[None]] | None = None
+    pace_s: float = 0.0
 
 
 class _Answer:
@@ -68,8 +71,10 @@ async def cutting_proxy(port: int, cuts: Cuts) -> AsyncIterator[int]:
         async def down() -> None:
             while data := await up_reader.read(65536):
                 passed, cut = answer.passes(data)
-                writer.write(passed)
-                await writer.drain()
+                for part in re.split(rb"(?<=\n\n)", passed) if cuts.pace_s else [passed]:
+                    writer.write(part)
+                    await writer.drain()
+                    await asyncio.sleep(cuts.pace_s)
                 if cut:
                     if cuts.first is not None:
                         await cuts.first(port)

@@ -32,6 +32,8 @@ KILLS = 3 if LONG else 1
 TOKENS = 60
 SEATS = 2
 LONG_TOKENS = 100
+#: Between the tokens of those who have the seats: else a quick engine is through before anybody else has asked.
+PACE_S = 0.03
 MODEST = "sk-modest"
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 PROMPTS = ("hello", "Tell me a short story about the sea, please.", "ünïcode 東京 🙂", "x" * 40)
@@ -118,11 +120,15 @@ async def _cut_them(world: Engines, engine: RunningReplica, rng: random.Random) 
 async def _take_seats_back(world: Engines, engine: RunningReplica) -> None:
     """A greedy key has all seats; a modest one gets each of its answers in one of them, and nobody loses a byte."""
     keys = [api_key(SECRET), api_key(MODEST, api_key_id="key-2")]
-    state = agent_state(world.directory / "seats-agent", engine.endpoint.port, keys=keys)
-    speak_vllm(state, engine.endpoint.port, seats=SEATS)
     asked = list(zip(PATHS, PROMPTS[1:], strict=False))
-    async with gateway(world.directory / "seats", state) as running:
+    cuts = Cuts()
+    async with contextlib.AsyncExitStack() as stack:
+        port = await stack.enter_async_context(cutting_proxy(engine.endpoint.port, cuts))
+        state = agent_state(world.directory / "seats-agent", port, keys=keys)
+        speak_vllm(state, port, seats=SEATS)
+        running = await stack.enter_async_context(gateway(world.directory / "seats", state))
         whole = await asyncio.gather(*(ask(running, *each, LONG_TOKENS) for each in asked))
+        cuts.pace_s = PACE_S
         greedy = [Told() for _ in asked]
         streams = [
             asyncio.create_task(ask(running, *each, LONG_TOKENS, told=told))
