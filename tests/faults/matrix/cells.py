@@ -20,8 +20,10 @@ from tests.faults.matrix.recorder import (
 )
 from tests.faults.matrix.world import ACTIVE_PASSIVE, EU, World
 from tests.support.waiting import eventually_async
+from workloadplane.health.domain import RampPolicy
 
-_SETTLES_WITHIN_S = 60.0
+#: Who was ejected again and again stays so for the longest hold, and then climbs the ramp.
+_SETTLES_WITHIN_S = RampPolicy().ejected_s_max + 30.0
 _ENDS_WITHIN_S = 60.0
 
 
