@@ -42,6 +42,15 @@ class RatePath:
         share = np.divide(at_s - self.at_s[before], span, out=np.zeros_like(at_s), where=span > 0)
         return self.per_s[before] + share * (self.per_s[after] - self.per_s[before])
 
+    def expected_until(self, at_s: FloatArray) -> FloatArray:
+        """How many are expected to have come at these times, none of them before the first knot."""
+        place = np.clip(np.searchsorted(self.at_s, at_s, side="right") - 1, 0, len(self.at_s) - 2)
+        span = np.diff(self.at_s)[place]
+        past = np.clip(at_s - self.at_s[place], 0.0, span)
+        slope = np.divide(np.diff(self.per_s)[place], span, out=np.zeros_like(span), where=span > 0)
+        found = self._cumulative()[place] + past * (self.per_s[place] + slope * past / 2)
+        return np.asarray(found, dtype=np.float64)
+
     def scaled(self, factor: float) -> "RatePath":
         """The same shape with ``factor`` times the requests."""
         return RatePath(self.at_s, self.per_s * factor)

@@ -79,16 +79,18 @@ class FluidOutcome:
     def launches(self) -> int:
         return self.figures().launches
 
-    def figures(self, begin_s: float = 0.0, end_s: float | None = None) -> Figures:
-        """The run's figures between two times; all of it if none are given."""
+    def figures(self, *spans_s: tuple[float, float]) -> Figures:
+        """The run's figures within spans of time (begin, end); of all of it if none are given."""
         bin_s = self.series.bin_s
-        part = slice(round(begin_s / bin_s), None if end_s is None else round(end_s / bin_s))
-        requests = float(self.series.requests[part].sum())
+        inside = np.full(self.ready.size, not spans_s)
+        for begin_s, end_s in spans_s:
+            inside[round(begin_s / bin_s) : round(end_s / bin_s)] = True
+        requests = float(self.series.requests[inside].sum())
         return Figures(
-            replica_hours=float((self.ready[part] + self.starting[part]).sum()) * bin_s / 3600.0,
-            within_slo=1.0 - float(self.late[part].sum()) / requests if requests else 1.0,
-            launches=int(self.launched[part].sum()),
-            hours=self.ready[part].size * bin_s / 3600.0,
+            replica_hours=float((self.ready[inside] + self.starting[inside]).sum()) * bin_s / 3600.0,
+            within_slo=1.0 - float(self.late[inside].sum()) / requests if requests else 1.0,
+            launches=int(self.launched[inside].sum()),
+            hours=int(inside.sum()) * bin_s / 3600.0,
         )
 
 

@@ -35,6 +35,13 @@ class Quantiles:
         """The mean of what is drawn."""
         return float(np.trapezoid(self.tokens, self.shares))
 
+    @property
+    def variance(self) -> float:
+        """The variance of what is drawn."""
+        low, high = self.tokens[:-1], self.tokens[1:]
+        squares = (low**2 + low * high + high**2) / 3.0
+        return max(0.0, float((squares * np.diff(self.shares)).sum()) - self.mean**2)
+
     def draw(self, count: int, rng: np.random.Generator) -> IntArray:
         """So many lengths."""
         drawn = np.interp(rng.random(count), self.shares, self.tokens)

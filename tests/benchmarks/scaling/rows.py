@@ -17,7 +17,7 @@ from tests.benchmarks.scaling.disturbances import missing, noisy
 from tests.benchmarks.scaling.kpa_cases import steps_that_differ
 from tests.benchmarks.scaling.policies import CONTENDERS, HPA, KPA, KPA_900, PREDICTIVE, Make, shifted
 from tests.benchmarks.scaling.timing import decide_row
-from tests.benchmarks.scaling.tuning import BISECTIONS, GOAL, World, best_static, tune
+from tests.benchmarks.scaling.tuning import BISECTIONS, GOAL, Spans, World, best_static, tune
 from workloadplane.autoscaling import PredictiveTuning
 
 MODELS = ("m-mid", "m-small")
@@ -32,9 +32,9 @@ class Extent:
 
     data: Path
     quick: bool
-    tuned: tuple[int, int] = (8, 11)
-    judged: tuple[int, int] = (11, 14)
-    bounded: tuple[int, ...] = (12,)
+    tuned: tuple[int, ...] = (2, 4, 6, 8, 10, 12)
+    judged: tuple[int, ...] = (1, 3, 5, 7, 9, 11, 13)
+    bounded: tuple[int, ...] = (3, 9, 13)
     models: tuple[str, ...] = MODELS
     cold_starts_s: tuple[float, ...] = COLD_STARTS_S
     bisections: int = BISECTIONS
@@ -46,13 +46,18 @@ class Extent:
         return cls(
             data,
             quick=True,
-            tuned=(9, 10),
-            judged=(10, 12),
+            tuned=(9,),
+            judged=(10, 11),
             bounded=(11,),
             models=("m-small",),
             cold_starts_s=(180.0,),
-            bisections=3,
+            bisections=4,
         )
+
+    def spans(self, days: tuple[int, ...]) -> Spans:
+        """Where these days are in what is played: from the first that is tuned on or judged."""
+        first = min(self.tuned + self.judged)
+        return tuple(((day - first) * traces.DAY_S, (day - first + 1) * traces.DAY_S) for day in days)
 
 
 def kpa_row(extent: Extent) -> list[Row]:
@@ -68,12 +73,9 @@ def kpa_row(extent: Extent) -> list[Row]:
 
 def world_of(extent: Extent, model: str, cold_start_s: float, *, steps: bool = False) -> World:
     series = traces.servegen(extent.data / "servegen", model, bin_s=5.0, seed=SEED, steps=steps)
-    begin_s = extent.tuned[0] * traces.DAY_S
-    tuned, judged = (
-        (begin * traces.DAY_S - begin_s, end * traces.DAY_S - begin_s)
-        for begin, end in (extent.tuned, extent.judged)
-    )
-    return World(series.between(begin_s, begin_s + judged[1]), cold_start_s, tuned, judged)
+    first, last = min(extent.tuned + extent.judged), max(extent.tuned + extent.judged)
+    part = series.between(first * traces.DAY_S, (last + 1) * traces.DAY_S)
+    return World(part, cold_start_s, extent.spans(extent.tuned), extent.spans(extent.judged))
 
 
 def servegen_rows(extent: Extent) -> Iterator[Row]:
@@ -86,7 +88,7 @@ def servegen_rows(extent: Extent) -> Iterator[Row]:
 def _servegen(extent: Extent, model: str, cold_start_s: float) -> Row:
     world = world_of(extent, model, cold_start_s)
     row = Row("servegen", f"ServeGen {model}, cold start {cold_start_s:g} s", COLUMNS)
-    bounded = [(day - extent.tuned[0]) * traces.DAY_S for day in extent.bounded]
+    bounded = extent.spans(extent.bounded)
     hours_on_bounded: dict[str, float] = {}
     for contender in CONTENDERS:
         tuned = tune(contender, world, bisections=extent.bisections)
@@ -94,9 +96,7 @@ def _servegen(extent: Extent, model: str, cold_start_s: float) -> Row:
         figures = outcome.figures(*world.judged_on)
         row.figures[contender.name] = _told(figures)
         row.notes.append(f"{contender.name}: {tuned.variant}, utilisation {tuned.utilisation:.2f}")
-        hours_on_bounded[contender.name] = sum(
-            outcome.figures(begin_s, begin_s + traces.DAY_S).replica_hours for begin_s in bounded
-        )
+        hours_on_bounded[contender.name] = outcome.figures(*bounded).replica_hours
     count, static = best_static(world)
     row.figures[f"best static ({count})"] = _told(static)
     least_h = _bound_h(world, bounded, cold_start_s)
@@ -111,12 +111,12 @@ def _servegen(extent: Extent, model: str, cold_start_s: float) -> Row:
     return row
 
 
-def _bound_h(world: World, days: list[float], cold_start_s: float) -> float:
+def _bound_h(world: World, days: Spans, cold_start_s: float) -> float:
     """The clairvoyant's replica-hours of these days, each on its own."""
     total = 0.0
     prices = (0.3, 300.0)
-    for begin_s in days:
-        part = world.series.between(begin_s, begin_s + traces.DAY_S)
+    for day in days:
+        part = world.series.between(*day)
         bound = clairvoyant(part, cold_start_s=cold_start_s, slo_attainment=GOAL, prices_s=prices, tries=6)
         total += bound.replica_hours
         prices = (bound.price_s / 6.0, bound.price_s * 6.0)
@@ -184,9 +184,8 @@ def mooncake_row(extent: Extent) -> list[Row]:
 def _hour(name: str, title: str, hour: LoadSeries) -> Row:
     series = traces.twice(hour)
     half_s = hour.seconds / 2.0
-    world = World(
-        series, 180.0, (hour.seconds, hour.seconds + half_s), (hour.seconds + half_s, series.seconds)
-    )
+    middle_s = hour.seconds + half_s
+    world = World(series, 180.0, ((hour.seconds, middle_s),), ((middle_s, series.seconds),))
     row = Row(name, title, ("replica_h", "within_pct", "launches"))
     count, static = best_static(world)
     world.first_replicas = count
@@ -252,7 +251,8 @@ def sensitivity_row(extent: Extent) -> list[Row]:
 def speed_row(extent: Extent) -> list[Row]:
     """The fluid mode's own speed: fourteen days of one deployment."""
     series = traces.servegen(extent.data / "servegen", MODELS[-1], bin_s=5.0, seed=SEED)
-    world = World(series, 180.0, (0.0, series.seconds), (0.0, series.seconds))
+    whole = ((0.0, series.seconds),)
+    world = World(series, 180.0, whole, whole)
     row = Row("speed", "Fourteen days of one deployment in five-second bins", ("requests", "took_s"))
     for contender in (KPA, HPA, PREDICTIVE):
         began_s = time.monotonic()

@@ -45,7 +45,7 @@ def test_every_policy_is_searched_with_the_same_effort_and_judged_on_other_hours
     hours = np.arange(6 * 720) / 720.0
     load = 4.0 + 2.0 * np.sin(hours) + np.random.default_rng(1).normal(0.0, 0.5, hours.size)
     series = LoadSeries(bin_s=5.0, requests=np.full(load.size, 50.0), work_s=np.maximum(load, 0.0) * 5.0)
-    world = World(series, 60.0, (0.0, 7200.0), (7200.0, 21600.0))
+    world = World(series, 60.0, ((0.0, 7200.0),), ((7200.0, 21600.0),))
     found = {contender.name: tune(contender, world, bisections=2) for contender in CONTENDERS}
     assert len({tuned.runs for tuned in found.values()}) == 1
     figures = world.run(found["predictive"].make).figures(*world.judged_on)
@@ -59,17 +59,18 @@ def test_every_policy_is_searched_with_the_same_effort_and_judged_on_other_hours
 def test_clients_become_a_deployments_load_with_gaps_filled(tmp_path: Path) -> None:
     """Two clients, one calm, one bursty; the second day is missing from the trace."""
     rows = ["client,t,rate,cv,pattern,p1,p2"]
-    for window in range(traces.WINDOWS):
+    for window in range(14 * 144):
         if not 144 <= window < 288:
             rows += [f"0,{window * 600},40,1.0,G,1,1", f"1,{window * 600},2,8.0,G,1,1"]
     quantiles = ["client,t,field,q0,q0.5,q1", "0,0,input_tokens,10,100,1000", "0,0,output_tokens,1,10,100"]
     for name, lines in (("clients", rows), ("length-quantiles", quantiles)):
         with gzip.open(tmp_path / f"tiny-{name}.csv.gz", "wt") as file:
             file.write("\n".join(lines) + "\n")
-    series = traces.servegen(tmp_path, "tiny", bin_s=60.0, seed=1, size=traces.Deployment(10.0, 3.0))
+    series = traces.servegen(tmp_path, "tiny", bin_s=60.0, seed=1, replicas=3.0)
+    mean_work_s = (55 / 2 + 550 / 2) / 8000 + (5.5 / 2 + 55 / 2) / 2000
     assert series.seconds == 14 * traces.DAY_S
-    assert series.requests.mean() / 60.0 == pytest.approx(10.0, rel=0.05)
-    assert series.work_s.mean() / 60.0 == pytest.approx(3.0)
+    assert series.requests.mean() / 60.0 == pytest.approx(3.0 / mean_work_s, rel=0.05)
+    assert series.work_s.mean() / 60.0 == pytest.approx(3.0, rel=0.05)
     assert series.requests[1440:2880].mean() == pytest.approx(series.requests.mean(), rel=0.1)
 
 

@@ -9,18 +9,22 @@ from tests.benchmarks.scaling.policies import Contender, Make, Static
 WAIT_SLO_S = 5.0
 DECIDE_EVERY_S = 10.0
 GOAL = 0.999
-BISECTIONS = 4
-UTILISATIONS = (0.5, 1.2)
+BISECTIONS = 5
+UTILISATIONS = (0.2, 1.3)
+
+
+#: Times from the beginning of a series: begin and end, in seconds; in order.
+Spans = tuple[tuple[float, float], ...]
 
 
 @dataclass
 class World:
-    """A series, a cold start, and the hours to tune on and to be judged by (seconds from the beginning)."""
+    """A series, a cold start, and the hours to tune on and to be judged by."""
 
     series: LoadSeries
     cold_start_s: float
-    tuned_on: tuple[float, float]
-    judged_on: tuple[float, float]
+    tuned_on: Spans
+    judged_on: Spans
     first_replicas: int | None = None
 
     def run(self, make: Make, *, end_s: float | None = None, **changes: object) -> FluidOutcome:
@@ -59,14 +63,14 @@ def tune(
     utilisations: tuple[float, float] = UTILISATIONS,
 ) -> Tuned:
     """Search: for each variant the highest utilisation that keeps the SLO, of those the cheapest."""
-    begin_s, end_s = world.tuned_on
+    end_s = world.tuned_on[-1][1]
     found: list[Tuned] = []
     for variant in contender.variants:
         low, high = utilisations
         for _ in range(bisections):
             middle = (low + high) / 2.0
             make = variant.make(middle)
-            figures = world.run(make, end_s=end_s).figures(begin_s, end_s)
+            figures = world.run(make, end_s=end_s).figures(*world.tuned_on)
             found.append(Tuned(variant.name, middle, make, figures, 0))
             low, high = (middle, high) if figures.within_slo >= GOAL else (low, middle)
     keeping = [tuned for tuned in found if tuned.figures.within_slo >= GOAL]
@@ -80,13 +84,12 @@ def tune(
 
 def best_static(world: World) -> tuple[int, Figures]:
     """The fewest replicas that keep the SLO on the days that are judged: known only afterwards."""
-    begin_s, end_s = world.judged_on
-    part = world.series.between(begin_s, end_s)
-    low, high = 1, 2 * math.ceil(float(part.work_s.max()) / part.bin_s) + 1
-    best = _static(part, high)
+    series = world.series
+    low, high = 1, 2 * math.ceil(float(series.work_s.max()) / series.bin_s) + 1
+    best = _static(world, high)
     while low < high:
         middle = (low + high) // 2
-        figures = _static(part, middle)
+        figures = _static(world, middle)
         if figures.within_slo >= GOAL:
             high, best = middle, figures
         else:
@@ -94,12 +97,12 @@ def best_static(world: World) -> tuple[int, Figures]:
     return high, best
 
 
-def _static(part: LoadSeries, replicas: int) -> Figures:
+def _static(world: World, replicas: int) -> Figures:
     return play(
-        part,
+        world.series,
         Static(replicas),
         cold_start_s=0.0,
         wait_slo_s=WAIT_SLO_S,
-        decide_every_s=part.seconds,
+        decide_every_s=world.series.seconds,
         first_replicas=replicas,
-    ).figures()
+    ).figures(*world.judged_on)

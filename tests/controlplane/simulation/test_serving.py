@@ -79,7 +79,7 @@ def test_what_was_launched_last_is_ended_first() -> None:
     )
     assert outcome.starting[2:6].tolist() == [3.0] * 4
     assert outcome.ready[6:].tolist() == [1.0] * 54
-    assert outcome.figures(30, 300).replica_hours == pytest.approx(270 / 3600)
+    assert outcome.figures((30, 300)).replica_hours == pytest.approx(270 / 3600)
 
 
 def test_the_production_policies_run_and_keep_a_steady_load() -> None:

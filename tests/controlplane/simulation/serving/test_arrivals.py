@@ -17,10 +17,12 @@ from controlplane.simulation.serving.arrivals import (
     steps,
 )
 from controlplane.simulation.serving.batch import Batch, faster, until
+from controlplane.simulation.serving.client_series import load_of, mean_work_s
 from controlplane.simulation.serving.lengths import Lognormal, Quantiles
-from controlplane.simulation.serving.servegen import clients_of, requests_of
+from controlplane.simulation.serving.servegen import Client, clients_of, requests_of
 from controlplane.simulation.serving.streams import Streams
 from controlplane.simulation.serving.trace_rows import TraceError
+from workloadplane.autoscaling import TokenWork
 
 HOUR_S = 3600.0
 
@@ -145,9 +147,12 @@ LENGTHS = """client,t,field,q0,q0.5,q1
 
 
 def test_servegens_clients_ask_as_their_tables_say() -> None:
-    """At their rates and with their lengths; one without lengths is left away, a gap is a gap."""
+    """At their rates and with their lengths; one without lengths has the others' mean, a gap is a gap."""
     clients = clients_of(CLIENTS.splitlines(), LENGTHS.splitlines(), end_s=7200.0)
-    assert [client.name for client in clients] == ["7", "8"]
+    assert [client.name for client in clients] == ["7", "8", "9"]
+    prompt, answer = clients[2].lengths_on(3)
+    assert (prompt.mean, answer.mean) == pytest.approx((125.0, 11.25))
+    clients = clients[:2]
     found = list(requests_of(clients, Streams(1)))
     at_s = np.concatenate([batch.at_s for batch in found])
     lengths = np.concatenate([batch.input_tokens for batch in found])
@@ -159,6 +164,52 @@ def test_servegens_clients_ask_as_their_tables_say() -> None:
     assert set(lengths.tolist()) - set(range(200, 401)) == {100}
     scaled = requests_of(clients, Streams(1), requests_per_s=10.0)
     assert sum(map(len, scaled)) == pytest.approx(72_000, rel=0.1)
+
+
+def test_windows_that_nobody_measured_can_be_mended_and_rates_can_be_steps() -> None:
+    """Between 3000 and 4200 s no client has a row: straight lines instead of nothing; steps keep a window's rate."""
+    rows = [f"7,{at_s},{2.0 if at_s < 3600 else 5.0},1.0,G,1,1" for at_s in range(0, 7200, 600)]
+    table = [
+        "client,t,rate,cv,pattern,p1,p2",
+        *(row for row in rows if ",3000," not in row and ",3600," not in row),
+    ]
+    mended = clients_of(table, LENGTHS.splitlines(), end_s=7200.0, mended=True)
+    plain = clients_of(table, LENGTHS.splitlines(), end_s=7200.0)
+    middles = np.array([3300.0, 3600.0, 3900.0])
+    assert mended[0].path.per_s_at(middles).tolist() == pytest.approx([3.0, 3.5, 4.0])
+    assert plain[0].path.per_s_at(middles).tolist() == [0.0, 0.0, 0.0]
+    stepped = clients_of(CLIENTS.splitlines(), LENGTHS.splitlines(), end_s=7200.0, stepped=True)
+    rates = stepped[0].path.per_s_at(np.array([10.0, 590.0, 610.0, 1190.0, 1210.0, 6300.0]))
+    assert rates.tolist() == [2.0, 2.0, 4.0, 4.0, 0.0, 1.0]
+    assert stepped[0].path.requests == pytest.approx(600 * 7.0)
+
+
+def test_what_is_expected_until_a_time_is_the_rates_area() -> None:
+    """It is what ``times_of`` inverts."""
+    path = flash_crowd(3.0, 30.0, at_s=600, rise_s=60, hold_s=300, fall_s=600, end_s=HOUR_S)
+    at_s = np.linspace(0.0, HOUR_S, 97)
+    expected = path.expected_until(at_s)
+    assert expected[-1] == pytest.approx(path.requests)
+    assert path.times_of(expected[:-1]) == pytest.approx(at_s[:-1])
+
+
+@pytest.mark.parametrize("cv", [1.0, 6.0])
+def test_a_series_of_clients_is_as_bursty_as_their_single_requests(cv: float) -> None:
+    """Counts of ten seconds and of five minutes have the mean and the spread of requests drawn one by one."""
+    lengths = {0: (Quantiles(np.array([0.0, 1.0]), np.array([100.0, 900.0])),) * 2}
+    client = Client("one", constant(60.0, 6 * HOUR_S), cv, lengths)
+    series = load_of(
+        [client], Streams(1), requests_per_s=60.0, work=TokenWork(), bin_s=10.0, end_s=6 * HOUR_S
+    )
+    single = np.concatenate([batch.at_s for batch in requests_of([client], Streams(2))])
+    counts = np.bincount((single // 10.0).astype(int), minlength=2160).astype(float)
+    mean_s = mean_work_s([client], TokenWork())
+    assert mean_s == pytest.approx(500 / 8000 + 500 / 2000)
+    assert series.work_s.sum() == pytest.approx(series.requests.sum() * mean_s, rel=0.02)
+    assert series.requests.mean() == pytest.approx(600.0, rel=0.05)
+    for bins in (1, 30):
+        made, drawn = (values.reshape(-1, bins).sum(axis=1) for values in (series.requests, counts))
+        assert made.std() == pytest.approx(drawn.std(), rel=0.35)
 
 
 @pytest.mark.parametrize(
