@@ -56,7 +56,7 @@ def replay(document: dict[str, Any], *, name: str, data: bytes, policies: Sequen
         raise _invalid("/trace" if str(error).startswith("trace") else "/autoscaling", error) from None
 
     def lines(_: str) -> Iterable[str]:
-        return io.StringIO(data.decode("utf-8-sig", errors="replace"))
+        return io.StringIO(data.decode("utf-8-sig", errors="replace"), newline="")
 
     try:
         seen = _survey(played, lines)

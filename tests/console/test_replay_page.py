@@ -67,6 +67,8 @@ def test_a_trace_is_replayed_for_each_policy(client: Client, world: World) -> No
         ({"min_replicas": "9"}, "give a number of 0 or more, 8 at most"),
         ({"itl_ms": "nan"}, "Enter a number"),
         ({"trace": b"x", "name": "day.parquet"}, "give a file that ends in .csv or .jsonl"),
+        ({"trace": b"\x1f\x8b\x08", "name": "day.csv.gz"}, "This file is packed: unpack it"),
+        ({"trace": b"timestamp,input_tokens," + b"9" * 140_000}, "the head is no CSV"),
         ({"trace": HEAD.encode()}, "there is no row in it"),
         ({"trace": HEAD.encode() + b"0,1,1\n9,1,<em>\n"}, "row 2, output_tokens"),
         ({"trace": HEAD.encode() + b"0,1,1\n90000,1,1\n"}, "more than 6 hours"),

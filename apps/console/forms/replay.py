@@ -76,8 +76,10 @@ class ReplayForm(DocumentForm):
     )
 
     def clean_trace(self) -> Any:
-        """Not larger than it may be."""
+        """Not packed, and not larger than it may be."""
         trace = self.cleaned_data["trace"]
+        if trace.name.casefold().endswith(".gz"):
+            raise forms.ValidationError("This file is packed: unpack it, or use `meridian simulate --trace`.")
         if trace.size > TRACE_BYTES_MAX:
             raise forms.ValidationError(
                 f"This file has {trace.size:,} bytes, of {TRACE_BYTES_MAX:,}: replay a part of it, or use "

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -17,6 +18,10 @@ from controlplane.simulation.serving.series import FloatArray
 #: No line is longer, and no request has more tokens.
 LINE_CHARACTERS_MAX = 1_000_000
 TOKENS_MAX = 10_000_000
+#: No time, number or name is longer; with longer ones a block of rows would not fit into memory.
+CELL_CHARACTERS_MAX = 200
+#: Nanoseconds since 1970 reach this in the year 2286.
+TIME_MAX = 1e19
 #: What the columns are called, in lower case; the first is our own word.
 NAMES: Mapping[str, tuple[str, ...]] = {
     "timestamp": ("timestamp", "arrived_at", "arrival_time", "time"),
@@ -58,9 +63,9 @@ def rows_of(lines: Iterable[str], form: str, at_once: int) -> Iterator[Rows]:
         return
     places = _places(head)
     times = _Times(is_mooncake="input_length" in [name.casefold() for name in head])
-    first = 1
-    while part := list(islice(cells, at_once)):
-        yield _columns(part, places, times, first)
+    first, chosen = 1, _chosen(cells, places)
+    while part := list(islice(chosen, at_once)):
+        yield _columns(part, list(places), times, first)
         first += len(part)
 
 
@@ -76,24 +81,35 @@ def _bounded(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _csv(lines: Iterator[str]) -> tuple[list[str] | None, Iterator[Sequence[str]]]:
-    rows = csv.reader(line for line in lines if line.strip())
+    rows = _parsed(csv.reader(line for line in lines if line.strip()))
     head = next(rows, None)
     if head is None:
         return None, iter(())
     return [name.strip() for name in head], _whole(rows, len(head))
 
 
-def _whole(rows: Iterator[list[str]], width: int) -> Iterator[Sequence[str]]:
+def _parsed(rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    """The head, then row by row."""
     number = 0
-    try:
-        for number, row in enumerate(rows, start=1):
-            if len(row) != width:
-                raise TraceError(
-                    f"row {number} has {len(row)} cells, and the head has {width}: give one for each"
-                )
-            yield row
-    except csv.Error as error:
-        raise TraceError(f"row {number + 1} is no CSV ({error}): correct the row") from None
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            place = f"row {number}" if number else "the head"
+            raise TraceError(f"{place} is no CSV ({error}): correct it") from None
+        if row is None:
+            return
+        yield row
+        number += 1
+
+
+def _whole(rows: Iterator[list[str]], width: int) -> Iterator[Sequence[str]]:
+    for number, row in enumerate(rows, start=1):
+        if len(row) != width:
+            raise TraceError(
+                f"row {number} has {len(row)} cells, and the head has {width}: give one for each"
+            )
+        yield row
 
 
 def _jsonl(lines: Iterator[str]) -> tuple[list[str] | None, Iterator[Sequence[Any]]]:
@@ -144,11 +160,26 @@ def _places(head: Sequence[str]) -> dict[str, int]:
     return places
 
 
-def _columns(part: Sequence[Sequence[Any]], places: Mapping[str, int], times: "_Times", first: int) -> Rows:
-    columns = list(zip(*part, strict=True))
-    at = times.read(columns[places["timestamp"]], first)
-    counts = {name: _counts(columns[places[name]], name, first) for name in ("input_tokens", "output_tokens")}
-    named = columns[places["deployment"]] if "deployment" in places else None
+def _chosen(rows: Iterator[Sequence[Any]], places: Mapping[str, int]) -> Iterator[Sequence[Any]]:
+    """Of each row what is read, in the order of ``places``: the rest may be long, and is let go of."""
+    take = itemgetter(*places.values())
+    for number, row in enumerate(rows, start=1):
+        chosen = take(row)
+        for cell in chosen:
+            if hasattr(cell, "__len__") and len(cell) > CELL_CHARACTERS_MAX:
+                column = next(name for name, place in places.items() if row[place] is cell)
+                raise TraceError(
+                    f"row {number}, {column} {_shown(cell)}: longer than {CELL_CHARACTERS_MAX} characters; "
+                    "is this the right column?"
+                )
+        yield chosen
+
+
+def _columns(part: Sequence[Sequence[Any]], names: Sequence[str], times: "_Times", first: int) -> Rows:
+    columns = dict(zip(names, zip(*part, strict=True), strict=True))
+    at = times.read(columns["timestamp"], first)
+    counts = {name: _counts(columns[name], name, first) for name in ("input_tokens", "output_tokens")}
+    named = columns.get("deployment")
     return Rows(
         first_row=first,
         at=at,
@@ -161,10 +192,7 @@ def _columns(part: Sequence[Sequence[Any]], places: Mapping[str, int], times: "_
 
 def _counts(cells: Sequence[Any], column: str, first: int) -> IntArray:
     """Whole numbers of tokens. The quick way is the usual one; the slow one finds what is wrong where."""
-    try:
-        quick = np.array(cells).astype(np.float64) if not _has_bools(cells) else None
-    except (ValueError, TypeError, OverflowError):
-        quick = None
+    quick = _quick(cells)
     if quick is not None and (np.isfinite(quick) & (quick >= 0) & (quick <= TOKENS_MAX)).all():
         whole = quick.astype(np.int64)
         if (whole == quick).all():
@@ -176,8 +204,14 @@ def _counts(cells: Sequence[Any], column: str, first: int) -> IntArray:
     return np.array([int(float(cell)) for cell in cells], dtype=np.int64)
 
 
-def _has_bools(cells: Sequence[Any]) -> bool:
-    return not isinstance(cells[0], str) and any(isinstance(cell, bool) for cell in cells)
+def _quick(cells: Sequence[Any]) -> FloatArray | None:
+    """The cells as numbers at once, where all are texts of some or all are numbers; else None."""
+    if set(map(type, cells)) not in ({str}, {int}, {float}, {int, float}):
+        return None
+    try:
+        return np.array(cells).astype(np.float64)
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _why_no_count(cell: Any) -> str | None:
@@ -234,16 +268,18 @@ class _Times:
         self.notes = (f"times are read as {name}",)
 
     def _numbers(self, cells: Sequence[Any], first: int) -> FloatArray:
-        try:
-            quick = np.array(cells).astype(np.float64) if not _has_bools(cells) else None
-        except (ValueError, TypeError, OverflowError):
-            quick = None
-        if quick is None or not np.isfinite(quick).all():
+        quick = _quick(cells)
+        if quick is None or not (np.abs(quick) <= TIME_MAX).all():
             for number, cell in enumerate(cells, start=first):
-                if _number(cell) is None:
+                value = _number(cell)
+                if value is None:
                     raise TraceError(
                         f"row {number}, timestamp {_shown(cell)}: not a number, as the first row's is; "
                         "give all times alike"
+                    )
+                if abs(value) > TIME_MAX:
+                    raise TraceError(
+                        f"row {number}, timestamp {_shown(cell)}: beyond all time; give seconds since 1970"
                     )
             quick = np.array([float(cell) for cell in cells])
         return quick * (self._unit or 1.0)
@@ -251,6 +287,11 @@ class _Times:
     def _dates(self, cells: Sequence[Any], first: int) -> FloatArray:
         found = np.empty(len(cells))
         for place, cell in enumerate(cells):
+            if _number(cell) is not None:
+                raise TraceError(
+                    f"row {first + place}, timestamp {_shown(cell)}: not a date, as the first row's is; "
+                    "give all times alike"
+                )
             moment = self._date(cell, first + place)
             if (moment.tzinfo is not None) != self._zoned:
                 raise TraceError(

@@ -1,6 +1,8 @@
 """Traces: what is written down is read as it was meant, mended where that is safe and told, else refused by name."""
 
+import tracemalloc
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -123,10 +125,13 @@ def test_one_deployment_is_chosen_from_many() -> None:
         ),
         ("soon,5,5", "row 2, timestamp 'soon': not a number, as the first row's is"),
         ("inf,5,5", "row 2, timestamp 'inf': not a number"),
+        ("1e300,5,5", "row 2, timestamp '1e300': beyond all time"),
         ("1,5", "row 2 has 2 cells, and the head has 3"),
         ("1,5,5,5", "row 2 has 4 cells, and the head has 3"),
         ("1,\x00,5", "line 3 holds the character NUL"),
         ("1," + "5" * LINE_CHARACTERS_MAX, "line 3 has more than 1,000,000 characters"),
+        ("1,5," + "5" * 201, "longer than 200 characters; is this the right column?"),
+        ("1," + "5" * 200_000 + ",1", "row 2 is no CSV (field larger than field limit"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named(row: str, said: str) -> None:
@@ -158,6 +163,18 @@ def test_a_row_that_cannot_be_read_is_named(row: str, said: str) -> None:
             "csv",
             "some times name a zone and some don't",
         ),
+        (
+            ['{"timestamp": [0], "input_length": [1], "output_length": [1]}\n'],
+            "jsonl",
+            "timestamp [0]: neither",
+        ),
+        (
+            ['{"timestamp": 0, "input_length": [1], "output_length": 1}\n'],
+            "jsonl",
+            "input_tokens [1]: not a num",
+        ),
+        ([f"{PLAIN}\r1,1,1\r2,2,2"], "csv", "the head is no CSV"),
+        (csv_of("2026-01-01,1,1", "5,1,1"), "csv", "row 2, timestamp '5': not a date, as the first row's is"),
         (csv_of("yesterday,1,1"), "csv", "neither seconds nor a date; give seconds, or dates such as"),
     ],
 )
@@ -172,6 +189,19 @@ def test_more_rows_than_allowed_are_refused() -> None:
     """Where the reader is bounded."""
     with pytest.raises(TraceError, match="more than 2 rows"):
         read(csv_of("0,1,1", "1,1,1", "2,1,1"), rows_max=2)
+
+
+def test_what_is_not_read_of_a_row_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt beside the numbers may be long: a block of rows must fit into memory all the same."""
+    monkeypatch.setattr(trace_module, "ROWS_AT_ONCE", 1000)
+    lines = (f"{n},1,1,{chr(97 + n % 26) * 50_000}\n" for n in range(1000))
+    tracemalloc.start()
+    try:
+        rows, _ = read(chain([f"{PLAIN},prompt\n"], lines))
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(rows) == 1000
 
 
 def test_a_long_trace_is_read_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
