@@ -201,8 +201,8 @@ class GatewayHub:
         return {name for link in self._links if link.load for name in link.load.ejected}
 
     def loads(self) -> dict[tuple[str, str], RevisionLoad] | None:
-        """(deployment, revision) -> load; a revision without one is idle. None: no gateway is connected."""
-        if not self._links:
+        """(deployment, revision) -> load; a revision without one is idle. None: one has not told, or there is none."""
+        if not self._links or any(link.load is None for link in self._links):
             return None
         totals: dict[tuple[str, str], RevisionLoad] = {}
         for link in self._links:

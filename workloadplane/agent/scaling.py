@@ -24,6 +24,7 @@ from workloadplane.autoscaling import (
     decide,
     first_state,
     record,
+    resumed,
 )
 from workloadplane.protocol.desired import DesiredAssignment, PoolBound
 from workloadplane.protocol.observed import ScalingDecision
@@ -85,9 +86,10 @@ class Scaling:
 
     def __init__(self, remembered: ScalingFile | None, *, now: float) -> None:
         known = remembered if remembered is not None and remembered.saved_at <= now else None
+        absent_s = now - known.saved_at if known is not None else 0.0
         self._revisions: dict[RevisionKey, _Scaled] = {
             (memory.deployment_id, memory.revision_id): _Scaled(
-                memory.history, memory.state, WorkMeter(memory.work)
+                memory.history, resumed(memory.state, absent_s), WorkMeter(memory.work)
             )
             for memory in (known.revisions if known else ())
         }

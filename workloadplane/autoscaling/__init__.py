@@ -8,7 +8,7 @@ another room of this plane.
 """
 
 from workloadplane.autoscaling.coldstarts import ColdStarts, cold_start_seen, p90_s
-from workloadplane.autoscaling.decide import ScalingPlan, ScalingState, decide, first_state
+from workloadplane.autoscaling.decide import ScalingPlan, ScalingState, decide, first_state, resumed
 from workloadplane.autoscaling.history import LoadHistory, record
 from workloadplane.autoscaling.policy import AutoscalingPolicy, PolicyKind
 from workloadplane.autoscaling.scaler import PolicyScaler
@@ -34,5 +34,6 @@ __all__ = [
     "first_state",
     "p90_s",
     "record",
+    "resumed",
     "work_seen",
 ]

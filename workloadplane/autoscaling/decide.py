@@ -50,6 +50,16 @@ def first_state(*, replicas: int, now: float) -> ScalingState:
     )
 
 
+def resumed(state: ScalingState, absent_s: float) -> ScalingState:
+    """The state after so long in which nothing was seen: that was no idleness."""
+    zero_since, idleness = state.zero_since, state.idleness
+    if zero_since is not None:
+        zero_since += absent_s
+    if idleness.busy_at is not None:
+        idleness = replace(idleness, busy_at=idleness.busy_at + absent_s)
+    return replace(state, zero_since=zero_since, idleness=idleness)
+
+
 def decide(
     history: LoadHistory,
     state: ScalingState,

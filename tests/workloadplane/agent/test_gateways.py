@@ -159,6 +159,9 @@ def test_load_is_summed_over_gateways_and_unknown_without_any(tmp_path: Path) ->
         await eventually_async(lambda: heard.loads == 2)
         assert hub.loads() == {("chat", "chat-1"): RevisionLoad(in_flight=4, waiting=2)}
         assert hub.in_flight("replica-0") == 4
+        await connected(state_dir, "has not told yet")
+        await eventually_async(lambda: hub.connected == 3)
+        assert hub.loads() is None
 
     with_hub(scenario, tmp_path)
 

@@ -132,6 +132,18 @@ def test_without_a_memory_nothing_is_scaled_down_at_once() -> None:
         assert run(scaling, want, 0, ready=4, start=0, end=3) == [4, 4, 4]
 
 
+def test_an_absence_of_the_agent_is_no_idleness() -> None:
+    """Whoever was there all the time may ask again at once: the last replica stays as long as if it were just used."""
+    for policy in ("predictive", "kpa"):
+        want = assignment("a", policy=policy, min_replicas=0, max_replicas=9, scale_down_delay_s=30.0)
+        first = Scaling(None, now=0.0)
+        run(first, want, 1, ready=1, start=0, end=120)
+        run(first, want, 0, ready=1, start=120, end=121)
+        again = restarted(first, saved=121.0, now=900.0)
+        assert set(run(again, want, 0, ready=1, start=900, end=905)) == {1}
+        assert run(again, want, 0, ready=1, start=905, end=1100)[-1] == 0
+
+
 def test_load_that_nobody_can_tell_scales_nothing_down() -> None:
     """Without a gateway the last count stands, however long."""
     want, scaling = predictive(), Scaling(None, now=0.0)
