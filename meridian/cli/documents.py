@@ -14,6 +14,22 @@ from meridian.errors import UsageError
 MAX_BYTES = 1024 * 1024
 
 
+class _Loader(yaml.SafeLoader):
+    """As usual, but a name may stand once: of two values nobody knows which one was meant."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else ""
+            if name in seen and name != "<<":
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{name[:60]!r} is there twice: leave one of them away",
+                    problem_mark=key.start_mark,
+                )
+            seen |= {name} if name else set()
+        return super().construct_mapping(node, deep=deep)
+
+
 def read_document(path: Path, what: str = "deployment") -> dict[str, Any]:
     """The one YAML or JSON document in a file (``-``: standard input). Raises UsageError naming file and line.
 
@@ -21,7 +37,7 @@ def read_document(path: Path, what: str = "deployment") -> dict[str, Any]:
     """
     try:
         text = sys.stdin.read(MAX_BYTES + 1) if str(path) == "-" else _read(path, what)
-        document = yaml.safe_load(text)
+        document = yaml.load(text, _Loader)  # noqa: S506  (a SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except yaml.YAMLError as error:
@@ -30,6 +46,8 @@ def read_document(path: Path, what: str = "deployment") -> dict[str, Any]:
         raise UsageError(f"{path} is not YAML{where}: {getattr(error, 'problem', error)}") from error
     except RecursionError as error:
         raise UsageError(f"{path} is nested too deeply") from error
+    except ValueError as error:  # YAML's own dates and numbers, such as 2026-13-45
+        raise UsageError(f"{path} holds a value that is none: {error}") from error
     if not isinstance(document, Mapping):
         raise UsageError(f"{path} holds no {what}; it must be a mapping that begins with `name:`")
     for place, number in _numbers(document):

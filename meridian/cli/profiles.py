@@ -13,7 +13,7 @@ from meridian.cli import context
 from meridian.cli.load import endpoint
 from meridian.cli.output import Format, FormatOption, console, errors, print_document, print_list
 from meridian.client import Client
-from meridian.errors import ApiError, NotFound, Unreachable, UsageError
+from meridian.errors import ApiError, MeridianError, NotFound, Unreachable, UsageError
 from meridian.load import Target
 from meridian.plot import curve_svg
 from meridian.profiling import Measured, input_tokens, measure
@@ -88,15 +88,18 @@ def run(
         str, typer.Option(help="Side by side for each replica, with commas.")
     ] = "1,2,4,8,16,32",
     stretch_s: Annotated[
-        float, typer.Option("--stretch", min=1, max=3600, help="Seconds for each concurrency.")
+        float,
+        typer.Option("--stretch", min=1, max=3600, help="Seconds for each concurrency."),
     ] = 15.0,
     input_words: Annotated[int, typer.Option(min=1, max=100_000, help="Of each prompt.")] = 128,
     max_tokens: Annotated[int, typer.Option(min=2, max=100_000, help="Of each answer, made in full.")] = 64,
     ttft_s: Annotated[
-        float | None, typer.Option("--slo-ttft", min=0.001, max=3600, help="Goal: p95 of the first token.")
+        float | None,
+        typer.Option("--slo-ttft", min=0.001, max=3600, help="Goal: p95 of the first token."),
     ] = None,
     gap_s: Annotated[
-        float | None, typer.Option("--slo-itl", min=0.0001, max=3600, help="Goal: p95 between tokens.")
+        float | None,
+        typer.Option("--slo-itl", min=0.0001, max=3600, help="Goal: p95 between tokens."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the curve there, as SVG.")] = None,
     save: Annotated[bool, typer.Option("--save", help="Keep it as a PerformanceProfile.")] = False,
@@ -137,6 +140,9 @@ def run(
     if save and subject.model is None:
         raise UsageError("--save wants --model NAME@VERSION: of what was it measured? `meridian models list`")
     shape = _Shape(str(instance_type), tensor_parallel, replace) if save else None
+    if shape is not None:
+        with context.client() as client:
+            _place(client, str(subject.model), shape)
     tokens, points = asyncio.run(_measure(subject, wanted, stretch_s, seed))
     _conclude(subject, tokens, points, shape, plot=plot, output=output)
 
@@ -150,16 +156,20 @@ def _conclude(
     plot: Path | None,
     output: Format,
 ) -> None:
-    """Size, draw, tell; then keep it, if that was asked for: what was measured must not be lost by a refusal."""
+    """Size and tell; then keep and draw it, if that was asked for: what was measured must not be lost by a refusal."""
     document = {"input_tokens_mean": float(tokens), "curve": [point.document() for point in points]}
     document |= {"slo": subject.goals} if subject.goals else {}
-    sizing = _sizing(document, required=shape is not None)
-    if plot is not None:
-        _draw(plot, points, subject, sizing)
+    sizing, refused = _sizing(document)
     _tell(points, sizing, document, output)
-    if shape is not None:
+    if shape is not None and refused is None:
         saved = _save(document, str(subject.model), shape)
         errors.print(f"kept as performance profile {saved['id']}", highlight=False)
+    if plot is not None:
+        _draw(plot, points, subject, sizing)
+    if refused is not None:
+        if shape is not None:
+            raise refused
+        errors.print(f"no size: {refused}", style="yellow", highlight=False, markup=False)
 
 
 def _concurrencies(text: str) -> list[int]:
@@ -246,37 +256,44 @@ async def _measure(
     return tokens, points
 
 
-def _sizing(document: dict[str, Any], *, required: bool) -> dict[str, Any] | None:
-    """What the control plane reads from the curve; None, and said so, where none can be asked or no goal is kept."""
+def _sizing(document: dict[str, Any]) -> tuple[dict[str, Any] | None, MeridianError | None]:
+    """What the control plane reads from the curve; or why not: none can be asked, or no goal is kept."""
     try:
         with context.client() as client:
-            return client.request("POST", "performance-profiles/sizing", body=document)[0]
+            return client.request("POST", "performance-profiles/sizing", body=document)[0], None
     except (ApiError, Unreachable) as error:
-        if required:
-            raise
-        errors.print(f"no size: {error}", style="yellow", highlight=False, markup=False)
-        return None
+        return None, error
+
+
+def _place(client: Client, model: str, shape: _Shape) -> tuple[str, str | None]:
+    """The instance type's id, and that of the profile to be replaced.
+
+    Raises NotFound; UsageError where something was measured there before and is not to be replaced.
+    """
+    instance_type = shape.instance_type
+    types = {item["name"]: item["id"] for item in client.items("instance-types")}
+    if instance_type not in types:
+        known = ", ".join(sorted(types)[:12])
+        raise NotFound(f"--instance-type {instance_type[:60]!r} is not known; one of: {known}")
+    for held in client.items("performance-profiles", model=model.partition("@")[0]):
+        found = (f"{held['model']}@{held['version']}", held["instance_type"], held["tensor_parallel"])
+        if found == (model, instance_type, shape.tensor_parallel):
+            if not shape.replace:
+                raise UsageError(f"{model} was measured on {instance_type} before; to forget that: --replace")
+            return types[instance_type], held["id"]
+    return types[instance_type], None
 
 
 def _save(document: dict[str, Any], model: str, shape: _Shape) -> dict[str, Any]:
-    """Raises NotFound; UsageError where something was measured there before and is not to be replaced."""
-    instance_type = shape.instance_type
+    """Raises NotFound, UsageError, ApiError."""
     with context.client() as client:
-        types = {item["name"]: item["id"] for item in client.items("instance-types")}
-        if instance_type not in types:
-            known = ", ".join(sorted(types)[:12])
-            raise NotFound(f"--instance-type {instance_type[:60]!r} is not known; one of: {known}")
-        for held in client.items("performance-profiles", model=model.partition("@")[0]):
-            found = (f"{held['model']}@{held['version']}", held["instance_type"], held["tensor_parallel"])
-            if found != (model, instance_type, shape.tensor_parallel):
-                continue
-            if not shape.replace:
-                raise UsageError(f"{model} was measured on {instance_type} before; to forget that: --replace")
-            client.request("DELETE", f"performance-profiles/{held['id']}")
+        type_id, held = _place(client, model, shape)
+        if held is not None:
+            client.request("DELETE", f"performance-profiles/{held}")
         body = {
             **document,
             "model": model,
-            "instance_type": types[instance_type],
+            "instance_type": type_id,
             "tensor_parallel": shape.tensor_parallel,
         }
         return client.request("POST", "performance-profiles", body=body)[0]

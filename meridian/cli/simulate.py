@@ -10,11 +10,12 @@ import hashlib
 import importlib.util
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -116,12 +117,19 @@ def _digest(document: Any, played: ServingWorld, files: _Files) -> str:
     """Of all that decides the figures: the document, the files and this version."""
     from controlplane.simulation.serving.world import files_of
 
-    digest = hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps(_named(document), sort_keys=True, default=str).encode())
     digest.update(version("meridian-serving").encode())
     for name in files_of(played):
         with files.path(name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def _named(part: Any) -> Any:
+    """The document with texts for names: YAML takes numbers and dates for names too."""
+    if isinstance(part, Mapping):
+        return {str(name): _named(value) for name, value in part.items()}
+    return [_named(value) for value in part] if isinstance(part, list) else part
 
 
 class _Run:
@@ -139,20 +147,20 @@ class _Run:
             raise UsageError("--policy: give each policy once, by commas")
         for name in names:
             policy_of(self._world, name)
+        self._out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=self._out):  # what cannot be written is better known now than after an hour
+            pass
         finished = self._finished() if resume else {}
-        outcomes: list[Outcome] = []
         with _progress() as bar:
             seen = self._survey(bar)
             for name in names:
                 task = bar.add_task(name, total=1.0)
-                outcome = finished.get(name)
-                if outcome is None:
+                if name not in finished:
                     play = Play(self._world, seen, name, self._files.lines)
-                    outcome = play.run(partial(_tell, bar, task))
+                    finished[name] = play.run(partial(_tell, bar, task))
                 bar.update(task, completed=1.0)
-                outcomes.append(outcome)
-                self._write(seen, outcomes)
-        return outcomes
+                self._write(seen, [finished[each] for each in names if each in finished])
+        return [finished[name] for name in names]
 
     def _survey(self, bar: Progress) -> Survey:
         from controlplane.simulation.serving.world import survey
@@ -178,7 +186,6 @@ class _Run:
         from controlplane.simulation.serving.report import html_report
         from controlplane.simulation.serving.results import as_json, summary_csv, timeline_csv
 
-        self._out.mkdir(parents=True, exist_ok=True)
         for name, text in (
             ("report.html", html_report(self._world, seen, outcomes, self._digest)),
             ("summary.csv", summary_csv(outcomes)),

@@ -286,6 +286,8 @@ def test_login_tries_before_it_stores(server: Callable[[Answers], str], tmp_path
         ("", "mapping"),
         ("a: !!python/object:os.system {}", "YAML"),
         ("a: [{b: .nan}]", "/a/0/b is nan; give a finite number"),
+        ("a: 2026-13-45", "holds a value that is none: month must be in 1..12"),
+        ("a: {b: 1, c: 2, b: 3}", "at line 1, column 17: 'b' is there twice"),
     ],
 )
 def test_a_file_that_is_no_document_is_named(tmp_path: Path, text: str, says: str) -> None:

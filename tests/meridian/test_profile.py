@@ -34,6 +34,7 @@ class _Engine(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     fails: ClassVar[bool] = False
+    no_size: ClassVar[bool] = False
     deployment: ClassVar[dict[str, Any]]
     connections: ClassVar[set[Any]]
     posted: ClassVar[list[tuple[str, dict[str, Any]]]]
@@ -52,6 +53,9 @@ class _Engine(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if self.path.startswith("/api/"):
             self.posted.append((self.path, body))
+            if self.no_size:
+                self._send(422, b'{"title":"refused","detail":"no goal is kept"}')
+                return
             self._json(SIZING if self.path.endswith("sizing") else {"id": "profile-1"})
             return
         assert (body["ignore_eos"], body["max_tokens"]) == (True, 4)
@@ -123,13 +127,42 @@ def test_a_deployments_replicas_share_the_clients(engine: tuple[type[_Engine], s
 def test_what_was_measured_before_is_not_lost_by_chance(
     engine: tuple[type[_Engine], str], tmp_path: Path
 ) -> None:
-    """The curve is told, what is held stays, and it is said how to replace it."""
+    """What is held stays, and it is said how to replace it, before minutes go into measuring."""
     program, url = engine
     done = run_meridian(
         url, *RUN, "--deployment", "chat", "--concurrency", "1", "--save", "--instance-type", "h100.1",
         home=tmp_path, inference_url=url,
     )  # fmt: skip
     assert (done.returncode, "--replace" in done.stderr) == (ExitCode.USAGE, True)
+    assert (program.posted, program.connections) == ([], set())
+
+
+def test_a_curve_is_told_and_kept_before_anything_refuses_it(
+    engine: tuple[type[_Engine], str], tmp_path: Path
+) -> None:
+    """No size, and a picture that cannot be written: neither costs what was measured."""
+    program, url = engine
+    measured = (
+        *RUN,
+        "--deployment",
+        "chat",
+        "--concurrency",
+        "1",
+        "--save",
+        "--instance-type",
+        "h100.1",
+        "--replace",
+    )
+    done = run_meridian(
+        url, *measured, "--plot", str(tmp_path / "none" / "curve.svg"), home=tmp_path, inference_url=url
+    )
+    assert (done.returncode, "--plot" in done.stderr) == (ExitCode.USAGE, True)
+    assert "side by side" in done.stdout
+    assert "/api/v1/performance-profiles" in dict(program.posted)
+    program.posted.clear()
+    program.no_size = True
+    done = run_meridian(url, *measured, home=tmp_path, inference_url=url)
+    assert (done.returncode, "no goal is kept" in done.stderr) == (ExitCode.FAILED, True)
     assert "side by side" in done.stdout
     assert [path for path, _ in program.posted] == ["/api/v1/performance-profiles/sizing"]
 

@@ -110,6 +110,48 @@ def test_an_interrupted_run_goes_on(
     assert played == ["static:4", "static:2", "static:4"]
 
 
+def test_what_is_finished_survives_a_second_interruption(
+    run: Run, world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the order in which policies are asked for."""
+    assert run("--world", world, "--policy", "static:4")[0] == ExitCode.OK
+    from controlplane.simulation.serving.playing import Play
+
+    truly = Play.run
+
+    def interrupted(self: Play, *args: object) -> object:
+        if self.policy == "static:3":
+            raise KeyboardInterrupt
+        return truly(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Play, "run", interrupted)
+    again = ("--world", world, "--policy", "static:2,static:3,static:4", "--resume")
+    assert run(*again)[0] != ExitCode.OK
+    kept = json.loads((tmp_path / "simulation/results.json").read_text())
+    assert [each["policy"] for each in kept["policies"]] == ["static:2", "static:4"]
+
+
+def test_policies_may_have_numbers_for_names(run: Run, tmp_path: Path) -> None:
+    """YAML reads them as numbers."""
+    (tmp_path / "world.yaml").write_text(
+        yaml.safe_dump({**SMALL, "policies": {900: {"kind": "kpa"}, "slow": {}}})
+    )
+    code, _, err = run("--world", "world.yaml", "--policy", "900")
+    assert (code, err) == (ExitCode.OK, "")
+
+
+def test_where_nothing_can_be_written_nothing_is_played(
+    run: Run, world: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known at once, not after an hour."""
+    from controlplane.simulation.serving.playing import Play
+
+    monkeypatch.setattr(Play, "run", None)
+    code, _, err = run("--world", world, "--out", "/proc/simulation")
+    assert (code, err.count("\n")) == (ExitCode.USAGE, 1)
+    assert "/proc/simulation" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -74,7 +74,7 @@ def world_of(document: Any, *, trace: str | None = None, rows_max: int | None = 
         wait_slo_s=slo.number("wait_s", 5.0, most=3600.0),
         wait_max_s=gateway.number("hold_timeout_s", 180.0, most=86_400.0),
         waiting_max=gateway.whole("hold_requests_max", 1_000, least=1, most=100_000_000),
-        decide_every_s=fields.number("decide_every_s", 2.0, above=True, most=600.0),
+        decide_every_s=fields.number("decide_every_s", 2.0, least=0.1, most=600.0),
         mode=fields.choice("mode", ("auto", "request", "fluid"), "auto"),
     )
     for each in (slo, gateway, fields):
@@ -87,7 +87,7 @@ def policy_of(world: ServingWorld, name: str) -> AutoscalingPolicy:
     if name.startswith(STATIC):
         count = name.removeprefix(STATIC)
         room = sum(pool.replicas for pool in world.pools)
-        if not count.isdecimal() or not 0 < int(count) <= room:
+        if not count.isdecimal() or len(count) > 9 or not 0 < int(count) <= room:
             raise WorldError(f"policy {name!r}: give {STATIC}N, N replicas from 1 to the pools' {room}")
         return replace(world.policies["kpa"], min_replicas=int(count), max_replicas=int(count))
     if name not in world.policies:

@@ -88,6 +88,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("autoscaling/max_replicas", 1, "autoscaling: min_replicas 2, max_replicas 1: give 0 <= min <= max"),
         ("policies", {"kpa": {}}, "policies.kpa: this name is taken"),
         ("policies", {"slow": {"kind": "magic"}}, "policies.slow.kind 'magic': give one of: predictive, kpa"),
+        ("decide_every_s", 1e-9, "decide_every_s 1e-09: give a number of 0.1 or more"),
         ("mode", "fast", "mode 'fast': give one of: auto, request, fluid"),
         ("weather", "rain", "weather 'rain': no such field"),
         (
@@ -126,7 +127,7 @@ def test_policies_are_found_by_name() -> None:
     assert slow.target_utilisation == kpa.target_utilisation == 0.8
     fixed = policy_of(played, "static:3")
     assert (fixed.min_replicas, fixed.max_replicas) == (3, 3)
-    for wrong in ("static:13", "static:0", "static:x", "magic"):
+    for wrong in ("static:13", "static:0", "static:x", "static:" + 5000 * "9", "magic"):
         with pytest.raises(WorldError, match=wrong):
             policy_of(played, wrong)
 
