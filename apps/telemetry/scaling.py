@@ -94,7 +94,7 @@ def wanted_by_step(
             in_force[waiting[taken].who] = waiting[taken].replicas
             taken += 1
         most = sum(in_force.values()) if in_force else None
-        while taken < len(waiting) and waiting[taken].decided_at < at + step:
+        while taken < len(waiting) and waiting[taken].decided_at - at < step:
             in_force[waiting[taken].who] = waiting[taken].replicas
             most = max(most or 0, sum(in_force.values()))
             taken += 1

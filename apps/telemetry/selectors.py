@@ -260,9 +260,10 @@ def scaling_series(
             at=at,
             at_hand=at_hand.get(at),
             wanted=count,
-            ready=sum(begun <= at + step and (ended is None or ended > at + step) for begun, ended in lives),
+            ready=sum(begun <= until and (ended is None or ended > until) for begun, ended in lives),
         )
         for at, count in zip(moments, wanted, strict=True)
+        for until in (at + min(step, end - at),)
     ]
 
 

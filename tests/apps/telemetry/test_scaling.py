@@ -80,7 +80,8 @@ def test_the_api_shows_the_series_and_the_last_decisions() -> None:
     ready = observed_replica(own)
     told = decision(own)
     reported(project, own, observed=delta(1, {"1": ready}), decisions=(told, told))
-    document = client_of(project).get("/api/v1/deployments/chat/scaling?step_s=864").json()
+    client = client_of(project)
+    document = client.get("/api/v1/deployments/chat/scaling?step_s=864").json()
     assert (document["step_s"], len(document["points"])) == (864, 100)
     newest = document["points"][-1]
     assert (newest["wanted"], newest["ready"], newest["at_hand"]) == (3, 1, None)
@@ -88,5 +89,11 @@ def test_the_api_shows_the_series_and_the_last_decisions() -> None:
     assert [(d["cluster"], d["revision"], d["replicas"], d["reasons"]) for d in document["decisions"]] == [
         ("eu-west", 1, 3, ["20.00 requests at hand"])
     ]
+    for odd in (
+        "to=9999-12-31T23:59:59Z&from=9999-12-31T00:00:00Z",
+        "from=0001-01-01T00:00:00Z&to=0001-01-02T00:00:00Z",
+    ):
+        answer = client.get(f"/api/v1/deployments/chat/scaling?{odd}")
+        assert (answer.status_code, len(answer.json()["points"])) == (200, 100)
     rival = client_of(fleet("rival", ("rival-west",)))
     assert rival.get("/api/v1/deployments/chat/scaling").status_code == 404
