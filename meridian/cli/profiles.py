@@ -137,12 +137,8 @@ def run(
             goals=goals,
             work=work,
         )
-    if save and subject.model is None:
-        raise UsageError("--save wants --model NAME@VERSION: of what was it measured? `meridian models list`")
     shape = _Shape(str(instance_type), tensor_parallel, replace) if save else None
-    if shape is not None:
-        with context.client() as client:
-            _place(client, str(subject.model), shape)
+    _look_ahead(subject, shape)
     tokens, points = asyncio.run(_measure(subject, wanted, stretch_s, seed))
     _conclude(subject, tokens, points, shape, plot=plot, output=output)
 
@@ -282,6 +278,16 @@ def _place(client: Client, model: str, shape: _Shape) -> tuple[str, str | None]:
                 raise UsageError(f"{model} was measured on {instance_type} before; to forget that: --replace")
             return types[instance_type], held["id"]
     return types[instance_type], None
+
+
+def _look_ahead(subject: _Subject, shape: _Shape | None) -> None:
+    """Whether it can be kept, before minutes go into measuring. Raises NotFound, UsageError."""
+    if shape is None:
+        return
+    if subject.model is None:
+        raise UsageError("--save wants --model NAME@VERSION: of what was it measured? `meridian models list`")
+    with context.client() as client:
+        _place(client, subject.model, shape)
 
 
 def _save(document: dict[str, Any], model: str, shape: _Shape) -> dict[str, Any]:
