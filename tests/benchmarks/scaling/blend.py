@@ -13,10 +13,11 @@ from random import Random
 from statistics import fmean
 from typing import Any
 
-from controlplane.procurement import Blend, BlendPolicy, DoorPolicy, Policy, SkyServe
+from controlplane.procurement import Blend, BlendPolicy, DoorPolicy, Policy
 from tests.benchmarks.goals import Goal, Row, machine, summary, table
 from tests.benchmarks.scaling.deadline_rows import deadline_row
 from tests.benchmarks.scaling.reserved_rows import reserved_rows
+from tests.benchmarks.scaling.skyserve import SkyServe
 from tests.benchmarks.scaling.spot_world import SHAPES, Played, Shape, SpotWorld, play, world_made, world_read
 
 TUNED_ON, REPORTED = range(101, 104), range(1, 7)

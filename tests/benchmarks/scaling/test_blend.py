@@ -5,11 +5,12 @@ from itertools import pairwise
 
 import pytest
 
-from controlplane.procurement import Blend, Market, SkyServe
+from controlplane.procurement import Blend, Market
 from tests.benchmarks.goals import table
 from tests.benchmarks.scaling import blend
 from tests.benchmarks.scaling.deadline_rows import deadline_row
 from tests.benchmarks.scaling.reserved_rows import reserved_rows
+from tests.benchmarks.scaling.skyserve import SkyServe
 from tests.benchmarks.scaling.spot_world import PLENTY, SHAPES, SpotWorld, play, world_made, world_read
 
 

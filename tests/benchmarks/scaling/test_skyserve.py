@@ -5,7 +5,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.procurement import Launch, NotObtained, SkyServe, Wanted
+from controlplane.procurement import Launch, NotObtained, Wanted
+from tests.benchmarks.scaling.skyserve import SkyServe
 from tests.controlplane.procurement.markets import Chance, looks, market
 
 MARKETS = (market("g@a1"), market("g@a2", spot=250_000), market("g@b1", spot=400_000))
