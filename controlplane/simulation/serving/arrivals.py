@@ -33,15 +33,6 @@ class RatePath:
         """How many are expected in all."""
         return float(self._cumulative()[-1])
 
-    def per_s_at(self, at_s: FloatArray) -> FloatArray:
-        """The rate at these times; at a step the later one."""
-        place = np.searchsorted(self.at_s, at_s, side="right")
-        before = np.clip(place - 1, 0, len(self.at_s) - 1)
-        after = np.clip(place, 0, len(self.at_s) - 1)
-        span = self.at_s[after] - self.at_s[before]
-        share = np.divide(at_s - self.at_s[before], span, out=np.zeros_like(at_s), where=span > 0)
-        return self.per_s[before] + share * (self.per_s[after] - self.per_s[before])
-
     def expected_until(self, at_s: FloatArray) -> FloatArray:
         """How many are expected to have come at these times, none of them before the first knot."""
         place = np.clip(np.searchsorted(self.at_s, at_s, side="right") - 1, 0, len(self.at_s) - 2)

@@ -142,49 +142,82 @@ def play(
     draw = cold_start_s if callable(cold_start_s) else _constant(cold_start_s)
     if learned_cold_start_s is None and not callable(cold_start_s):
         learned_cold_start_s = cold_start_s
-    bin_s, work, requests = series.bin_s, series.work_s.tolist(), series.requests.tolist()
-    count, every = len(work), max(1, round(decide_every_s / bin_s))
-    world = _World(ready=first_replicas)
-    ready, starting, wanted, launched, served = ([0.0] * count for _ in range(5))
+    bin_s, count = series.bin_s, series.work_s.size
+    every = max(1, round(decide_every_s / bin_s))
+    world, run = _World(ready=first_replicas), _Run(series, wait_slo_s=wait_slo_s, service_s=service_s)
     told = Seen(now=0.0, ready=first_replicas, cold_start_s=learned_cold_start_s)
     goal = first_replicas
     for begin in range(0, count, every):
-        now = begin * bin_s
         if begin:
             goal = scaler.step(disturbed(told) if disturbed else told).replicas
-        launched[begin] = world.turn_to(goal, now, draw)
+        run.launched[begin] = world.turn_to(goal, begin * bin_s, draw)
         end = min(begin + every, count)
+        span = run.flow(world, goal, begin, end)
+        told = Seen(
+            now=end * bin_s,
+            ready=world.ready,
+            starting=len(world.starting),
+            concurrency=concurrency_target * span.at_hand,
+            work=WorkSeen(arrived_s=span.arrived_s, over_s=(end - begin) * bin_s, waiting_s=world.queue_s),
+            slo=SloSeen(inside=span.requests - span.outside, outside=span.outside),
+            cold_start_s=learned_cold_start_s,
+        )
+    return run.outcome()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Span:
+    """What happened between two decisions. ``at_hand``: requests in the mean, for a concurrency target of 1."""
+
+    arrived_s: float
+    at_hand: float
+    requests: float
+    outside: float
+
+
+class _Run:
+    """The bins as they are played, one after the other."""
+
+    def __init__(self, series: LoadSeries, *, wait_slo_s: float, service_s: float) -> None:
+        self.series, self.wait_slo_s, self.service_s = series, wait_slo_s, service_s
+        self.work_s, self.requests = series.work_s.tolist(), series.requests.tolist()
+        bins = series.work_s.size
+        self.ready, self.starting, self.wanted, self.launched, self.served_s = (
+            [0.0] * bins for _ in range(5)
+        )
+
+    def flow(self, world: _World, goal: int, begin: int, end: int) -> _Span:
+        """The bins from ``begin`` up to ``end``, with as many replicas as are there and become ready."""
+        bin_s, work_s, requests = self.series.bin_s, self.work_s, self.requests
         arrived_s = outside = at_hand = 0.0
         for i in range(begin, end):
             while world.starting and world.starting[0] <= i * bin_s:
                 heapq.heappop(world.starting)
                 world.ready += 1
-            before_s, arrives_s = world.queue_s, work[i]
+            before_s, arrives_s = world.queue_s, work_s[i]
             done_s = min(before_s + arrives_s, world.ready * bin_s)
             after_s = world.queue_s = before_s + arrives_s - done_s
-            ready[i], starting[i], wanted[i], served[i] = world.ready, len(world.starting), goal, done_s
+            self.ready[i], self.starting[i], self.wanted[i] = world.ready, len(world.starting), goal
+            self.served_s[i] = done_s
             arrived_s += arrives_s
-            at_hand += done_s / bin_s + after_s / service_s
-            outside += requests[i] * _share_above(before_s, after_s, wait_slo_s * world.ready)
-        seen = sum(requests[begin:end])
-        told = Seen(
-            now=end * bin_s,
-            ready=world.ready,
-            starting=len(world.starting),
-            concurrency=concurrency_target * at_hand / (end - begin),
-            work=WorkSeen(arrived_s=arrived_s, over_s=(end - begin) * bin_s, waiting_s=world.queue_s),
-            slo=SloSeen(inside=seen - outside, outside=outside),
-            cold_start_s=learned_cold_start_s,
+            at_hand += done_s / bin_s + after_s / self.service_s
+            outside += requests[i] * _share_above(before_s, after_s, self.wait_slo_s * world.ready)
+        return _Span(
+            arrived_s=arrived_s,
+            at_hand=at_hand / (end - begin),
+            requests=sum(requests[begin:end]),
+            outside=outside,
         )
-    late = _late(series, np.array(served), wait_slo_s)
-    return FluidOutcome(
-        series=series,
-        ready=np.array(ready),
-        starting=np.array(starting),
-        wanted=np.array(wanted),
-        launched=np.array(launched),
-        late=late,
-    )
+
+    def outcome(self) -> FluidOutcome:
+        return FluidOutcome(
+            series=self.series,
+            ready=np.array(self.ready),
+            starting=np.array(self.starting),
+            wanted=np.array(self.wanted),
+            launched=np.array(self.launched),
+            late=_late(self.series, np.array(self.served_s), self.wait_slo_s),
+        )
 
 
 def _constant(seconds: float) -> Callable[[], float]:

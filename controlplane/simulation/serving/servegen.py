@@ -21,7 +21,7 @@ from controlplane.simulation.serving.batch import Batch
 from controlplane.simulation.serving.lengths import Quantiles
 from controlplane.simulation.serving.series import FloatArray
 from controlplane.simulation.serving.streams import Streams
-from controlplane.simulation.serving.trace_rows import TraceError
+from controlplane.simulation.serving.trace_rows import TraceError, bounded
 
 WINDOW_S = 600.0
 DAY_S = 86_400.0
@@ -33,6 +33,8 @@ GAP_SHARE = 0.05
 #: Of prompts and of answers.
 Lengths = tuple[Quantiles, Quantiles]
 _COLUMNS = ("client", "t", "rate", "cv")
+#: Where a row's cells go for which there is no column.
+_BEYOND = "\0beyond"
 _LENGTH_COLUMNS = ("client", "t", "field", "q0", "q1")
 
 
@@ -168,9 +170,11 @@ def _path(windows: list[tuple[float, float]], end_s: float, *, stepped: bool) ->
 
 def _lengths(lines: Iterable[str]) -> dict[str, dict[int, Lengths]]:
     fields: dict[tuple[str, int], dict[str, Quantiles]] = defaultdict(dict)
+    names: list[str] = []
+    shares: FloatArray | None = None
     for number, row in _rows(lines, _LENGTH_COLUMNS, "lengths"):
-        names = [name for name in row if name.startswith("q")]
-        shares = np.array([float(name.removeprefix("q")) for name in names])
+        if shares is None:
+            names, shares = _shares(row)
         tokens = np.array([_cell(row, name, number, "lengths") for name in names])
         day = int(_cell(row, "t", number, "lengths") // DAY_S)
         fields[row["client"], day][row["field"]] = Quantiles(shares, tokens)
@@ -199,12 +203,35 @@ def _mean_of(quantiles: Sequence[Quantiles], weights: FloatArray) -> Quantiles:
     return Quantiles(quantiles[0].shares, weights @ np.array([each.tokens for each in quantiles]))
 
 
+def _shares(columns: Iterable[str]) -> tuple[list[str], FloatArray]:
+    """The columns of quantiles, and the shares that they are named by, which rise."""
+    names = [name for name in columns if name.startswith("q")]
+    try:
+        shares = np.array([float(name.removeprefix("q")) for name in names])
+    except ValueError:
+        shares = np.array([np.nan])
+    if not (np.diff(shares) > 0).all() or (shares[0], shares[-1]) != (0.0, 1.0):
+        raise TraceError(
+            f"the table of lengths has the columns {', '.join(names)[:80]}: name quantiles q0 to q1, rising"
+        )
+    return names, shares
+
+
 def _rows(lines: Iterable[str], needed: Iterable[str], table: str) -> Iterator[tuple[int, dict[str, str]]]:
-    reader = csv.DictReader(lines)
+    reader = csv.DictReader(bounded(lines), restkey=_BEYOND)
     missing = [name for name in needed if name not in (reader.fieldnames or ())]
     if missing:
         raise TraceError(f"the table of {table} has no column {missing[0]}: give ServeGen's own table")
-    yield from enumerate(reader, start=1)
+    number = 0
+    try:
+        for number, row in enumerate(reader, start=1):
+            if _BEYOND in row or None in row.values():
+                raise TraceError(
+                    f"{table}, row {number} has more or fewer cells than the head: give one for each"
+                )
+            yield number, row
+    except csv.Error as error:
+        raise TraceError(f"{table}, row {number + 1} is no CSV ({error}): correct the row") from None
 
 
 def _cell(row: Mapping[str, str], column: str, number: int, table: str) -> float:

@@ -52,7 +52,7 @@ class Rows:
 
 def rows_of(lines: Iterable[str], form: str, at_once: int) -> Iterator[Rows]:
     """The rows of ``lines``, counted from 1 without the head. Raises TraceError."""
-    lines = _bounded(lines)
+    lines = bounded(lines)
     if form == "csv":
         head, cells = _csv(lines)
     elif form == "jsonl":
@@ -69,7 +69,8 @@ def rows_of(lines: Iterable[str], form: str, at_once: int) -> Iterator[Rows]:
         first += len(part)
 
 
-def _bounded(lines: Iterable[str]) -> Iterator[str]:
+def bounded(lines: Iterable[str]) -> Iterator[str]:
+    """The same lines, none too long and none that is no text. Raises TraceError."""
     for number, line in enumerate(lines, start=1):
         if len(line) > LINE_CHARACTERS_MAX:
             raise TraceError(

@@ -49,6 +49,11 @@ def made(path: RatePath, *, cv: float = 1.0, seed: int = 1, name: str = "", at_o
     return Batch(*columns)
 
 
+def rate(path: RatePath, at_s: np.ndarray) -> np.ndarray:
+    """A path's rate at times that are no steps."""
+    return np.interp(at_s, path.at_s, path.per_s)
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -66,12 +71,12 @@ def test_each_part_of_the_time_has_as_many_as_its_rate_says(path: RatePath) -> N
     assert at_s[0] >= 0
     assert at_s[-1] < HOUR_S
     fine = np.linspace(0, HOUR_S, 36_001)
-    rate = path.per_s_at((fine[1:] + fine[:-1]) / 2)
+    per_s = rate(path, (fine[1:] + fine[:-1]) / 2)
     for begin in range(0, 3600, 600):
-        expected = float(rate[begin * 10 : (begin + 600) * 10].sum()) * 0.1
+        expected = float(per_s[begin * 10 : (begin + 600) * 10].sum()) * 0.1
         found = int(((at_s >= begin) & (at_s < begin + 600)).sum())
         assert abs(found - expected) <= 5 * math.sqrt(expected) + 1, begin
-    assert path.requests == pytest.approx(float(rate.sum()) * 0.1, rel=0.01)
+    assert path.requests == pytest.approx(float(per_s.sum()) * 0.1, rel=0.01)
 
 
 @pytest.mark.parametrize("cv", [0.3, 1.0, 4.0])
@@ -176,10 +181,10 @@ def test_windows_that_nobody_measured_can_be_mended_and_rates_can_be_steps() -> 
     mended = clients_of(table, LENGTHS.splitlines(), end_s=7200.0, mended=True)
     plain = clients_of(table, LENGTHS.splitlines(), end_s=7200.0)
     middles = np.array([3300.0, 3600.0, 3900.0])
-    assert mended[0].path.per_s_at(middles).tolist() == pytest.approx([3.0, 3.5, 4.0])
-    assert plain[0].path.per_s_at(middles).tolist() == [0.0, 0.0, 0.0]
+    assert rate(mended[0].path, middles).tolist() == pytest.approx([3.0, 3.5, 4.0])
+    assert rate(plain[0].path, middles).tolist() == [0.0, 0.0, 0.0]
     stepped = clients_of(CLIENTS.splitlines(), LENGTHS.splitlines(), end_s=7200.0, stepped=True)
-    rates = stepped[0].path.per_s_at(np.array([10.0, 590.0, 610.0, 1190.0, 1210.0, 6300.0]))
+    rates = rate(stepped[0].path, np.array([10.0, 590.0, 610.0, 1190.0, 1210.0, 6300.0]))
     assert rates.tolist() == [2.0, 2.0, 4.0, 4.0, 0.0, 1.0]
     assert stepped[0].path.requests == pytest.approx(600 * 7.0)
 
@@ -225,3 +230,18 @@ def test_tables_that_are_none_say_so(clients: str, said: str) -> None:
     """With row and column."""
     with pytest.raises(TraceError, match=said):
         clients_of(clients.splitlines(), LENGTHS.splitlines(), end_s=7200.0)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "said"),
+    [
+        ("client,t,field,q0,quite,q1\n7,0,input_tokens,1,2,3\n", "columns q0, quite, q1: name quantiles"),
+        ("client,t,field,q0,q1,q0.5\n7,0,input_tokens,1,2,3\n", "name quantiles q0 to q1, rising"),
+        ("client,t,field,q0,q1\n7,0,input_tokens,1,2,3\n", "lengths, row 1 has more or fewer cells"),
+        ("client,t,field,q0,q1\n7,0,input_tokens,1\n", "lengths, row 1 has more or fewer cells"),
+    ],
+)
+def test_lengths_that_are_no_quantiles_say_so(lengths: str, said: str) -> None:
+    """A table of something else is told from one that is damaged."""
+    with pytest.raises(TraceError, match=said):
+        clients_of(CLIENTS.splitlines(), lengths.splitlines(), end_s=7200.0)
