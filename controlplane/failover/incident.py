@@ -38,7 +38,6 @@ IncidentEvent = Literal[
 PLACE_KINDS: Final[tuple[PlaceKind, ...]] = get_args(PlaceKind)
 CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
 INCIDENT_STATES: Final[tuple[IncidentState, ...]] = get_args(IncidentState)
-INCIDENT_EVENTS: Final[tuple[IncidentEvent, ...]] = get_args(IncidentEvent)
 
 TRANSITIONS: Final[dict[tuple[IncidentState, IncidentEvent], IncidentState]] = {
     ("open", "recovering"): "recovering",

@@ -32,7 +32,7 @@ from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.questions.diff import DeploymentDiff, Move, PlanDiff, plan_diff
 from controlplane.placement.questions.elastic import Growth, SmallestChange, smallest_change
 from controlplane.placement.questions.explain import PoolReason, explain, room_left
-from controlplane.placement.rules.cost import PlanCost, plan_cost, plan_cost_of, plan_costs, priced
+from controlplane.placement.rules.cost import PlanCost, plan_cost, plan_costs, priced
 from controlplane.placement.supply import (
     Cluster,
     CurrentAssignment,
@@ -101,7 +101,6 @@ __all__ = [
     "explain",
     "micro_usd_per_h_at_most",
     "plan_cost",
-    "plan_cost_of",
     "plan_costs",
     "plan_decode",
     "plan_diff",

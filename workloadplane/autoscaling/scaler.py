@@ -1,6 +1,6 @@
 """One revision's scaler: the history and the state that ``decide`` goes on from, with a single owner.
 
-The agent and the simulator drive the same object; it holds nothing but what the pure functions gave it.
+The simulator's. An agent, which keeps history and state over its restarts, asks ``decide`` itself.
 """
 
 from workloadplane.autoscaling.decide import ScalingPlan, ScalingState, decide, first_state

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 DAY_S = 86_400.0
 SLOTS = 96
 SLOT_S = DAY_S / SLOTS
-#: How far ahead the back-test looks, and how many days it must have been better by a tenth.
-TEST_SLOTS = 1
+#: The profile is used once it has been better by a tenth for so many days on end.
 TRUST_AFTER_DAYS = 2.0
 
 

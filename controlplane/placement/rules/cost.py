@@ -60,11 +60,6 @@ def plan_cost(problem: PlacementProblem, plan: PlacementPlan) -> PlanCost:
     return sum(plan_costs(problem, plan).values(), PlanCost())
 
 
-def plan_cost_of(problem: PlacementProblem, plan: PlacementPlan, deployment_id: str) -> PlanCost:
-    """One deployment's part of it. Raises KeyError where the problem has no such deployment."""
-    return plan_costs(problem, plan, only=(problem.deployment_by_id[deployment_id],))[deployment_id]
-
-
 def plan_costs(
     problem: PlacementProblem,
     plan: PlacementPlan,

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from controlplane.placement import (
-    CurrentAssignment,
     PlacementPlan,
     PlacementProblem,
     Pool,
@@ -18,6 +17,7 @@ from controlplane.placement import (
 )
 from tests.benchmarks.goals import Figures
 from tests.benchmarks.placement.measured import faults
+from tests.controlplane.placement.worlds import adopted
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +30,7 @@ class Event:
 
 def carried_out(problem: PlacementProblem, plan: PlacementPlan) -> PlacementProblem:
     """The same world once everything runs as planned."""
-    current = tuple(
-        CurrentAssignment(
-            assignment_id=f"a-{entry.deployment_id}-{number}",
-            deployment_id=entry.deployment_id,
-            revision_id=row.revision_id,
-            revision=row.revision,
-            pool_id=row.pool_id,
-            min_replicas=row.min_replicas,
-            max_replicas=row.max_replicas,
-            gpus_per_replica=row.gpus_per_replica,
-            planned_replicas=row.planned_replicas,
-            standby=row.standby,
-        )
-        for entry in plan.deployments
-        for number, row in enumerate(entry.allocations)
-    )
-    return replace(problem, current=current, occupancies=(), plan_generation=problem.plan_generation + 1)
+    return replace(adopted(problem, plan), occupancies=())
 
 
 def events(problem: PlacementProblem, rng: Random, count: int) -> Iterator[Event]:

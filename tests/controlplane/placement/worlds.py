@@ -111,7 +111,7 @@ def adopted(before: PlacementProblem, plan: PlacementPlan) -> PlacementProblem:
     """The same world after the plan was carried out."""
     current = tuple(
         CurrentAssignment(
-            assignment_id=f"a-{entry.deployment_id}-{row.pool_id}",
+            assignment_id=f"a-{entry.deployment_id}-{number}",
             deployment_id=entry.deployment_id,
             revision_id=row.revision_id,
             revision=row.revision,
@@ -123,7 +123,7 @@ def adopted(before: PlacementProblem, plan: PlacementPlan) -> PlacementProblem:
             standby=row.standby,
         )
         for entry in plan.deployments
-        for row in entry.allocations
+        for number, row in enumerate(entry.allocations)
     )
     return replace(before, current=current, plan_generation=before.plan_generation + 1)
 

@@ -24,7 +24,7 @@ from controlplane.placement import (
     TrafficShare,
     Weights,
     plan_cost,
-    plan_cost_of,
+    plan_costs,
     priced,
     solve,
 )
@@ -258,7 +258,7 @@ def test_a_far_cluster_breaks_the_wish_for_latency_and_a_higher_priority_weighs_
     world = problem(first, demands=(demand("paris"),), **far)
     assert plan_cost(world, plan_of(row("p-us-on_demand", 1))).relaxed_micro_usd_per_h == 300 * 3 * USD
     both = problem(replace(first, priority=5), wanted("other"), demands=(demand("paris"),), **far)
-    cost = plan_cost_of(both, plan_of(row("p-us-on_demand", 1)), "d-chat")
+    cost = plan_costs(both, plan_of(row("p-us-on_demand", 1)))["d-chat"]
     assert cost.relaxed_micro_usd_per_h == 1.5 * 300 * 3 * USD
 
 
@@ -269,7 +269,9 @@ def test_one_replica_more_never_lowers_the_rent(world: PlacementProblem, data: s
     plan = solve(world)
     rows = [(i, j) for i, entry in enumerate(plan.deployments) for j in range(len(entry.allocations))]
     assert plan_cost(world, plan).total_micro_usd_per_h == sum(
-        plan_cost_of(world, plan, one.deployment_id).total_micro_usd_per_h for one in world.deployments
+        cost.total_micro_usd_per_h
+        for one in world.deployments
+        for cost in plan_costs(world, plan, only=(one,)).values()
     )
     if not rows:
         return

@@ -51,7 +51,7 @@ def made(path: RatePath, *, cv: float = 1.0, seed: int = 1, name: str = "", at_o
 
 def rate(path: RatePath, at_s: np.ndarray) -> np.ndarray:
     """A path's rate at times that are no steps."""
-    return np.interp(at_s, path.at_s, path.per_s)
+    return np.asarray(np.interp(at_s, path.at_s, path.per_s))
 
 
 @pytest.mark.parametrize(
