@@ -19,6 +19,7 @@ from django.http import Http404
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
+from apps.api.field_errors import FieldError, field_errors
 from workloadplane.protocol.refusal import Refusal
 
 CONTENT_TYPE = "application/problem+json"
@@ -62,28 +63,6 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "internal": ProblemType(500, "Something broke here", fault="server"),
     "unavailable": ProblemType(503, "Not available just now", fault="server"),
 }
-
-
-@dataclass(frozen=True)
-class FieldError:
-    """One wrong field. ``pointer`` is a JSON pointer into the body; ``parameter`` names a query parameter or header."""
-
-    detail: str
-    pointer: str | None = None
-    parameter: str | None = None
-    value: Any = None
-    remedy: str | None = None
-
-    def document(self) -> dict[str, Any]:
-        """As it is sent: only what is known."""
-        members = {
-            "pointer": self.pointer,
-            "parameter": self.parameter,
-            "detail": self.detail,
-            "value": self.value,
-            "remedy": self.remedy,
-        }
-        return {name: value for name, value in members.items() if value is not None}
 
 
 class Problem(Exception):
@@ -220,8 +199,6 @@ def problem_of(error: BaseException, data: Any = None) -> Problem | None:
 
 def _problem_of_drf(error: drf.APIException, data: Any) -> Problem:
     if isinstance(error, drf.ValidationError):
-        from apps.api.validation import field_errors
-
         errors = field_errors(error.detail, data)
         return Problem("invalid_document", "; ".join(_line(e) for e in errors[:3]), errors=errors)
     if isinstance(error, drf.ParseError):

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apps.api.problems import FieldError, Problem
+from apps.api.field_errors import FieldError
+from apps.api.problems import Problem
 from apps.console.charts import LineChart, Series, chart
 from apps.console.formatting import number
 from controlplane.simulation.serving.fields import WorldError

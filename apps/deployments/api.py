@@ -15,7 +15,6 @@ from apps.deployments import selectors, services
 from apps.deployments.models import Deployment
 from apps.deployments.schema import deployment_schema
 from apps.deployments.serializers import (
-    DeploymentDocumentSerializer,
     DeploymentFilters,
     DeploymentSerializer,
     DryRunSerializer,
@@ -23,6 +22,7 @@ from apps.deployments.serializers import (
     RollbackSerializer,
     StatusSerializer,
 )
+from apps.deployments.serializers_document import DeploymentDocumentSerializer
 
 ROOT = "/api/v1/deployments"
 

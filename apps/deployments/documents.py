@@ -1,6 +1,6 @@
 """A deployment's document and its rows: the one place where each is turned into the other.
 
-``DeploymentDocument`` is what a user says, validated by shape (``serializers.DeploymentDocumentSerializer``) but not
+``DeploymentDocument`` is what a user says, validated by shape (``DeploymentDocumentSerializer``) but not
 yet against the catalog and the fleet.
 """
 
@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from apps.api.field_errors import field_errors
 from apps.api.problems import Problem
-from apps.api.validation import field_errors
 from apps.deployments.models import AutoscalingPolicy, Deployment
+from apps.deployments.serializers_document import DeploymentDocumentSerializer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +91,6 @@ _PLAIN_FIELDS = tuple(
 
 def document_read(raw: Any) -> DeploymentDocument:
     """The document that somebody sent. Raises Problem ``invalid_document`` with a pointer for each wrong field."""
-    from apps.deployments.serializers import DeploymentDocumentSerializer
-
     serializer = DeploymentDocumentSerializer(data=raw)
     if not serializer.is_valid():
         raise _problem(serializer.errors, raw)
@@ -103,8 +102,6 @@ def document_merge(current: DeploymentDocument, raw: Any) -> DeploymentDocument:
 
     Raises Problem ``invalid_document``, judged on the patch for its fields and on the result for the whole.
     """
-    from apps.deployments.serializers import DeploymentDocumentSerializer
-
     serializer = DeploymentDocumentSerializer(data=raw, partial=True)
     if not serializer.is_valid():
         raise _problem(serializer.errors, raw)

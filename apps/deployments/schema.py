@@ -5,7 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.api.validation import StrictFloatField, StrictIntegerField
-from apps.deployments.serializers import DeploymentDocumentSerializer
+from apps.deployments.serializers_document import DeploymentDocumentSerializer
 
 
 def deployment_schema() -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from rest_framework import serializers
 
-from apps.api.problems import FieldError, Problem
+from apps.api.field_errors import FieldError, field_errors
+from apps.api.problems import Problem
 from apps.api.validation import (
     NameField,
     PatternField,
@@ -21,7 +22,6 @@ from apps.api.validation import (
     StrictIntegerField,
     StrictSerializer,
     UsdField,
-    field_errors,
 )
 from apps.deployments.models import Survivability
 from apps.fleet import selectors as fleet

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from apps.api.validation import UNSPECIFIC_REMEDY as SAID_BY_THE_API
+from apps.api.field_errors import UNSPECIFIC_REMEDY as SAID_BY_THE_API
 from infra.embedded import layout
 from meridian.cli import context
 from meridian.cli.documents import read_document
@@ -89,7 +89,7 @@ def test_pools_and_reservations_are_changed_by_name_and_id(
     code, words = said("pools", "change", "eu-west/none", "--capacity", "0")
     assert (code, "known in eu-west: eu-west/spot" in words) == (ExitCode.USAGE, True)
     assert said("pools", "change", "eu-west/spot")[0] == ExitCode.USAGE
-    assert said("reservations", "change", "9", "--instances", "3")[0] == ExitCode.USAGE
+    assert said("reservations", "change", "9", "--instances", "3")[0] == ExitCode.NOT_FOUND
 
 
 def test_advice_on_reservations_is_a_table_with_its_reasons(

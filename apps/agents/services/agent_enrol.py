@@ -9,7 +9,7 @@ from django.utils import timezone
 from apps.accounts.selectors import secret_sha256
 from apps.agents import selectors
 from apps.agents.models import AgentSession, EnrolmentToken
-from apps.agents.services.signing_key import signer_registered
+from apps.agents.services.signer_registered import signer_registered
 from apps.agents.services.tables_compile import tables_compile
 from apps.api.actors import system_actor
 from apps.api.problems import Problem, field_problem

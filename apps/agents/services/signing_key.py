@@ -1,4 +1,4 @@
-"""Which keys agents trust: registered before they sign, retired after they have signed."""
+"""Which keys agents trust: announced before they sign, retired after they have signed."""
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
@@ -6,29 +6,9 @@ from django.utils import timezone
 
 from apps.accounts import selectors as accounts
 from apps.agents.models import ClusterTable, SigningKey
+from apps.agents.services.signer_registered import signer_registered
+from apps.agents.services.tables_compile import keysets_compile
 from apps.agents.signing import Signer, signer
-
-
-def signer_registered() -> Signer:
-    """The signer of the settings, which agents have been told to trust.
-
-    The first key of an installation is registered by its first use. A later one must have been announced while
-    the old one still signed: agents would refuse everything signed by a key they never heard of.
-    Raises ImproperlyConfigured.
-    """
-    current = signer()
-    known = set(SigningKey.objects.filter(retired_at=None).values_list("key_id", flat=True))
-    if current.key_id in known:
-        return current
-    if known:
-        raise ImproperlyConfigured(
-            f"MERIDIAN_SIGNING_KEY {current.key_id} was never announced to the agents (they trust"
-            f" {', '.join(sorted(known))}): put the old key back and run manage.py signing_key_rotate --announce"
-        )
-    SigningKey.objects.bulk_create(
-        [SigningKey(key_id=current.key_id, public_key=current.public_key)], ignore_conflicts=True
-    )
-    return current
 
 
 @transaction.atomic
@@ -37,8 +17,6 @@ def signing_key_announce(*, new: Signer) -> bool:
 
     Raises ImproperlyConfigured if the key that signs now is not one that they trust.
     """
-    from apps.agents.services.tables_compile import keysets_compile
-
     signer_registered()
     row, created = SigningKey.objects.get_or_create(
         key_id=new.key_id, defaults={"public_key": new.public_key}

@@ -28,7 +28,7 @@ from apps.agents.services.seats_settle import (
     seats_store,
     waits_for,
 )
-from apps.agents.services.signing_key import signer_registered
+from apps.agents.services.signer_registered import signer_registered
 from apps.agents.services.tables_store import tables_store
 from apps.deployments import selectors as deployments
 from apps.drains import selectors as drains

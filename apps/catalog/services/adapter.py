@@ -1,7 +1,8 @@
 """LoRA adapters of a model version."""
 
 from apps.api.actors import Actor
-from apps.api.problems import FieldError, Problem
+from apps.api.field_errors import FieldError
+from apps.api.problems import Problem
 from apps.api.services import audit_record, one_transaction
 from apps.catalog.models import Adapter, ModelVersion
 from apps.catalog.sources import source_check

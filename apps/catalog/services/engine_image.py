@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from apps.api.actors import Actor
-from apps.api.problems import FieldError, Problem
+from apps.api.field_errors import FieldError
+from apps.api.problems import Problem
 from apps.api.services import audit_record, one_transaction
 from apps.catalog.models import EngineImage
 from workloadplane.protocol.engine_arguments import ALLOWED, check_arguments

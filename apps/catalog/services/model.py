@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from apps.api.actors import Actor
-from apps.api.problems import FieldError, Problem
+from apps.api.field_errors import FieldError
+from apps.api.problems import Problem
 from apps.api.services import audit_record, one_transaction
 from apps.catalog.models import Modality, Model, ModelVersion
 from apps.catalog.sources import format_check, source_check

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from django import forms
 
-from apps.api.problems import FieldError, Problem
-from apps.api.validation import UNSPECIFIC_REMEDY
+from apps.api.field_errors import UNSPECIFIC_REMEDY, FieldError
+from apps.api.problems import Problem
 
 
 class DocumentForm(forms.Form):

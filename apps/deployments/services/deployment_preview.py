@@ -8,7 +8,8 @@ from django.utils import timezone
 
 from apps.accounts.selectors import organization_wanted, project_wanted
 from apps.api.actors import Actor
-from apps.api.problems import FieldError, Problem, field_problem
+from apps.api.field_errors import FieldError
+from apps.api.problems import Problem, field_problem
 from apps.deployments import selectors
 from apps.deployments.documents import (
     DeploymentDocument,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from apps.api.problems import FieldError, Problem
+from apps.api.field_errors import FieldError
+from apps.api.problems import Problem
 from apps.catalog import selectors as catalog
 from apps.catalog.models import EngineImage, ModelVersion
 from apps.deployments.documents import DeploymentDocument
