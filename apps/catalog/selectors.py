@@ -1,21 +1,19 @@
 """Reading the catalog: models of the actor's project, engine images and GPU facts for all."""
 
 from collections.abc import Collection
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from uuid import UUID
 
-from django.db.models import Model as Row
 from django.db.models import Q, QuerySet
 
 from apps.accounts.selectors import project_wanted
 from apps.api.actors import Actor
 from apps.api.problems import field_problem, not_found
+from apps.api.rows import row_by_id
 from apps.catalog.models import Adapter, EngineImage, Model, ModelVersion, PerformanceProfile
 from apps.catalog.sizing import curve_of
 from controlplane.sizing import Goals, Live, Sizing, scaled_by, size
 from workloadplane.protocol.refusal import Refusal
-
-M = TypeVar("M", bound=Row)
 
 
 def models(*, actor: Actor, name: str | None = None) -> QuerySet[Model]:
@@ -91,7 +89,7 @@ def engine_images(*, engine: str | None = None) -> QuerySet[EngineImage]:
 
 def engine_image_get(*, image_id: str) -> EngineImage:
     """Raises Problem ``not_found``."""
-    return _by_id(EngineImage.objects.all(), "engine image", image_id)
+    return row_by_id(EngineImage.objects.all(), "engine image", image_id)
 
 
 def engine_image_resolve(*, engine: str, pointer: str = "/engine") -> EngineImage:
@@ -114,17 +112,7 @@ def profiles(*, actor: Actor, model: str | None = None) -> QuerySet[PerformanceP
 
 def profile_get(*, actor: Actor, profile_id: str) -> PerformanceProfile:
     """Raises Problem ``not_found``."""
-    return _by_id(profiles(actor=actor), "performance profile", profile_id)
-
-
-def _by_id(found: "QuerySet[M]", kind: str, identifier: str) -> M:
-    try:
-        row = found.filter(pk=UUID(identifier)).first()
-    except ValueError:
-        row = None
-    if row is None:
-        raise not_found(kind, identifier)
-    return row
+    return row_by_id(profiles(actor=actor), "performance profile", profile_id)
 
 
 class ProfileHeld(NamedTuple):

@@ -146,8 +146,9 @@ def incidents_open(*, actor: Actor) -> list[IncidentRow]:
 
 
 def incident_record(*, actor: Actor, incident: Incident) -> str:
-    """Its record in Markdown, empty until it is resolved."""
-    return incidents.record_get(actor=actor, incident=incident).markdown if incident.resolved_at else ""
+    """Its record in Markdown, empty until it is written."""
+    record = incidents.record_find(actor=actor, incident=incident)
+    return record.markdown if record is not None else ""
 
 
 def places_seen(*, actor: Actor) -> list[PlaceShown]:

@@ -12,7 +12,8 @@ from apps.accounts.selectors import organization_wanted
 from apps.agents import selectors as agents
 from apps.agents.models import Node
 from apps.api.actors import Actor
-from apps.api.problems import not_found
+from apps.api.rows import row_by_id
+from apps.deployments.models import Deployment
 from apps.drains.models import Drain, DrainKind
 from apps.fleet.models import GpuPool
 from apps.placements.models import Assignment
@@ -68,13 +69,7 @@ def drains(
 
 def drain_get(*, actor: Actor, drain_id: str) -> Drain:
     """Raises Problem ``not_found``."""
-    try:
-        row = drains(actor=actor).filter(pk=UUID(drain_id)).first()
-    except ValueError:
-        row = None
-    if row is None:
-        raise not_found("drain", drain_id)
-    return row
+    return row_by_id(drains(actor=actor), "drain", drain_id)
 
 
 def drains_in_force(*, organization_id: UUID) -> list[Drained]:
@@ -276,16 +271,7 @@ def _progress(drain: Drain, pool_ids: Collection[UUID], fleet: _Fleet, now: date
         elsewhere = [
             row for row in rows if row.pool_id not in pool_ids and not row.leaving and not row.draining
         ]
-        found.append(
-            DeploymentProgress(
-                deployment_id=deployment_id,
-                project_id=rows[0].deployment.project_id,
-                deployment=rows[0].deployment.name,
-                here=here[deployment_id],
-                wanted=sum(row.needed_replicas for row in elsewhere),
-                ready=sum(min(fleet.ready.get(row.pk, 0), row.needed_replicas) for row in elsewhere),
-            )
-        )
+        found.append(_deployment(elsewhere, rows[0].deployment, here[deployment_id], fleet.ready))
     return _how_far(drain, found, sum(here.values()), staying, now)
 
 
@@ -294,26 +280,29 @@ def _node_progress(drain: Drain, on: Collection[agents.OnNode], fleet: _Fleet, n
     if drain.ended_at is not None:
         return _over(drain)
     here = Counter(replica.deployment_id for replica in on)
-    ready_here = Counter(replica.assignment_id for replica in on if replica.ready)
+    ready = Counter(fleet.ready)
+    ready.subtract(replica.assignment_id for replica in on if replica.ready)
     found = []
     for deployment_id, rows in fleet.assignments.items():
         if not here[deployment_id]:
             continue
         staying = [row for row in rows if not row.leaving and not row.draining]
-        found.append(
-            DeploymentProgress(
-                deployment_id=deployment_id,
-                project_id=rows[0].deployment.project_id,
-                deployment=rows[0].deployment.name,
-                here=here[deployment_id],
-                wanted=sum(row.needed_replicas for row in staying),
-                ready=sum(
-                    min(fleet.ready.get(row.pk, 0) - ready_here[row.pk], row.needed_replicas)
-                    for row in staying
-                ),
-            )
-        )
+        found.append(_deployment(staying, rows[0].deployment, here[deployment_id], ready))
     return _how_far(drain, found, len(on), 0, now)
+
+
+def _deployment(
+    elsewhere: Sequence[Assignment], deployment: Deployment, here: int, ready: Mapping[UUID, int]
+) -> DeploymentProgress:
+    """``ready``: replicas by assignment that are ready and stay."""
+    return DeploymentProgress(
+        deployment_id=deployment.pk,
+        project_id=deployment.project_id,
+        deployment=deployment.name,
+        here=here,
+        wanted=sum(row.needed_replicas for row in elsewhere),
+        ready=sum(min(ready.get(row.pk, 0), row.needed_replicas) for row in elsewhere),
+    )
 
 
 def _over(drain: Drain) -> Progress:

@@ -8,7 +8,7 @@ from django.db.models import Q, QuerySet
 
 from apps.accounts.selectors import project_wanted
 from apps.api.actors import Actor
-from apps.api.problems import not_found
+from apps.api.rows import row_by_id
 from apps.drills.models import Drill, DrillSamples, DrillSchedule
 from controlplane.failover import DRILL_OPEN, DrillCourse, DrillFault, DrillLimits, DrillPromise, Sample
 
@@ -28,13 +28,7 @@ def drills(
 
 def drill_get(*, actor: Actor, drill_id: str) -> Drill:
     """Raises Problem ``not_found``."""
-    try:
-        row = drills(actor=actor).filter(pk=UUID(drill_id)).first()
-    except ValueError:
-        row = None
-    if row is None:
-        raise not_found("drill", drill_id)
-    return row
+    return row_by_id(drills(actor=actor), "drill", drill_id)
 
 
 def schedules(*, actor: Actor) -> QuerySet[DrillSchedule]:
@@ -44,13 +38,7 @@ def schedules(*, actor: Actor) -> QuerySet[DrillSchedule]:
 
 def schedule_get(*, actor: Actor, schedule_id: str) -> DrillSchedule:
     """Raises Problem ``not_found``."""
-    try:
-        row = schedules(actor=actor).filter(pk=UUID(schedule_id)).first()
-    except ValueError:
-        row = None
-    if row is None:
-        raise not_found("drill schedule", schedule_id)
-    return row
+    return row_by_id(schedules(actor=actor), "drill schedule", schedule_id)
 
 
 def clusters_withheld(*, organization_id: UUID) -> Mapping[UUID, frozenset[str]]:

@@ -3,15 +3,15 @@
 import math
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import TypeVar
 from uuid import UUID
 
-from django.db.models import Exists, Model, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.utils import timezone
 
 from apps.accounts.selectors import organization_wanted
 from apps.api.actors import Actor
 from apps.api.problems import not_found
+from apps.api.rows import M, row_by_id
 from apps.fleet.models import (
     Cluster,
     FailureDomain,
@@ -25,8 +25,6 @@ from apps.fleet.models import (
     RegionLatency,
     Reservation,
 )
-
-M = TypeVar("M", bound=Model)
 
 
 def providers() -> QuerySet[Provider]:
@@ -123,7 +121,7 @@ def pools_priced(*, now: datetime | None = None) -> QuerySet[GpuPool]:
 
 def pool_get(*, actor: Actor, pool_id: str) -> GpuPool:
     """By id. Raises Problem ``not_found``."""
-    return _by_id(pools(actor=actor), "pool", pool_id)
+    return row_by_id(pools(actor=actor), "pool", pool_id)
 
 
 def pool_ids_of_cluster(*, cluster_id: UUID) -> list[UUID]:
@@ -149,7 +147,7 @@ def reservations(*, actor: Actor, pool: UUID | None = None) -> QuerySet[Reservat
 
 def reservation_get(*, actor: Actor, reservation_id: str) -> Reservation:
     """Raises Problem ``not_found``."""
-    return _by_id(reservations(actor=actor), "reservation", reservation_id)
+    return row_by_id(reservations(actor=actor), "reservation", reservation_id)
 
 
 def fact_get(found: "QuerySet[M]", kind: str, name: str) -> M:
@@ -166,16 +164,6 @@ def _one(found: "QuerySet[M]", kind: str, name: str) -> M:
     if len(rows) != 1:
         raise not_found(kind, name)
     return rows[0]
-
-
-def _by_id(found: "QuerySet[M]", kind: str, identifier: str) -> M:
-    try:
-        row = found.filter(pk=UUID(identifier)).first()
-    except ValueError:
-        row = None
-    if row is None:
-        raise not_found(kind, identifier)
-    return row
 
 
 def gpus_of(pool: GpuPool) -> int:

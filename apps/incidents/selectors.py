@@ -14,6 +14,7 @@ from django.utils import timezone
 from apps.accounts.selectors import organization_wanted, project_wanted
 from apps.api.actors import Actor
 from apps.api.problems import Problem, not_found
+from apps.api.rows import row_by_id
 from apps.incidents.models import (
     DeliveryState,
     Incident,
@@ -102,12 +103,17 @@ def _moves(incident: Incident, project_id: UUID | None) -> list[IncidentMove]:
     return list(found.order_by("plan_generation", "deployment", "pk"))
 
 
-def record_get(*, actor: Actor, incident: Incident) -> IncidentRecord:
-    """What was written for whoever asks. Raises Problem ``not_found`` before it is resolved."""
+def record_find(*, actor: Actor, incident: Incident) -> IncidentRecord | None:
+    """What was written for whoever asks; None before it is resolved."""
     project_id = own_project(actor)
     records = IncidentRecord.objects.filter(incident=incident)
     own = records.filter(project=None) if project_id is None else records.filter(project_id=project_id)
-    found = own.first()
+    return own.first()
+
+
+def record_get(*, actor: Actor, incident: Incident) -> IncidentRecord:
+    """The same. Raises Problem ``not_found``."""
+    found = record_find(actor=actor, incident=incident)
     if found is None:
         raise not_found("record of incident", f"{incident.pk}: it is written once the incident is resolved")
     return found
@@ -222,13 +228,7 @@ def webhooks(*, actor: Actor) -> QuerySet[Webhook]:
 
 def webhook_get(*, actor: Actor, webhook_id: str) -> Webhook:
     """By id. Raises Problem ``not_found``."""
-    try:
-        row = webhooks(actor=actor).filter(pk=UUID(webhook_id)).first()
-    except ValueError:
-        row = None
-    if row is None:
-        raise not_found("webhook", webhook_id)
-    return row
+    return row_by_id(webhooks(actor=actor), "webhook", webhook_id)
 
 
 def deliveries(*, webhook: Webhook) -> QuerySet[WebhookDelivery]:

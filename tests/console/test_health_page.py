@@ -60,6 +60,7 @@ def test_an_incident_tells_its_time_line_and_ends_in_a_record(client: Client, wo
     assert "Record" not in page
     row.state, row.resolved_at = "resolved", timezone.now()
     row.save()
+    assert "Record" not in client.get(f"/incidents/{row.pk}").content.decode(), "it is not written yet"
     IncidentRecord.objects.create(incident=row, markdown="# Incident: region us-east4\n")
     page = client.get(f"/incidents/{row.pk}").content.decode()
     assert "# Incident: region us-east4" in page

@@ -9,7 +9,7 @@ from apps.api.services import audit_record, one_transaction
 from apps.catalog.models import ModelVersion, PerformanceProfile
 from apps.catalog.sizing import curve_of, curve_sized, curve_stored
 from apps.fleet.models import InstanceType
-from controlplane.sizing import Goals
+from controlplane.sizing import CurvePoint, Goals
 
 
 @one_transaction
@@ -37,31 +37,20 @@ def profile_create(
     """
     from apps.placements.services import placement_request
 
-    if tensor_parallel > instance_type.gpus:
-        remedy = (
-            f"{instance_type.name} has {instance_type.gpus} GPUs; a replica's group stays inside one instance"
-        )
-        raise field_problem("/tensor_parallel", "does not fit", value=tensor_parallel, remedy=remedy)
-    goals = Goals(**(slo or {}))
-    if curve:
-        sizing = curve_sized(curve_of(curve), goals, input_tokens_mean or 1.0)
-        requests_per_s = requests_per_s or sizing.requests_per_s
-        tokens_per_s = tokens_per_s or sizing.tokens_per_s
-        concurrency = concurrency or sizing.concurrency
-    if requests_per_s is None or tokens_per_s is None or concurrency is None:
-        raise field_problem("/curve", "is wanted where not all rates are given", value=None)
+    _fit_check(instance_type, tensor_parallel)
+    goals, points = Goals(**(slo or {})), curve_of(curve)
+    given = {"requests_per_s": requests_per_s, "tokens_per_s": tokens_per_s, "concurrency": concurrency}
+    rates = _rates(given, points, goals, input_tokens_mean)
     profile = PerformanceProfile.objects.create(
         model_version=model_version,
         instance_type=instance_type,
         tensor_parallel=tensor_parallel,
-        requests_per_s=requests_per_s,
-        tokens_per_s=tokens_per_s,
-        concurrency=concurrency,
+        **rates,
         gpu_procurement_s=gpu_procurement_s,
         image_pull_s=image_pull_s,
         weight_load_s=weight_load_s,
         engine_start_s=engine_start_s,
-        curve=curve_stored(curve_of(curve)),
+        curve=curve_stored(points),
         input_tokens_mean=input_tokens_mean,
         slo_ttft_s_p95=goals.ttft_s_p95,
         slo_inter_token_latency_s_p95=goals.inter_token_latency_s_p95,
@@ -71,13 +60,35 @@ def profile_create(
         "model_version": str(model_version),
         "instance_type": instance_type.name,
         "tensor_parallel": tensor_parallel,
-        "requests_per_s": requests_per_s,
-        "tokens_per_s": tokens_per_s,
-        "concurrency": concurrency,
+        **rates,
     }
     audit_record(actor=actor, action="created", subject=profile, after=after)
     placement_request(organization_id=model_version.model.project.organization_id)
     return profile
+
+
+def _fit_check(instance_type: InstanceType, tensor_parallel: int) -> None:
+    """Raises Problem ``invalid_document``."""
+    if tensor_parallel > instance_type.gpus:
+        remedy = (
+            f"{instance_type.name} has {instance_type.gpus} GPUs; a replica's group stays inside one instance"
+        )
+        raise field_problem("/tensor_parallel", "does not fit", value=tensor_parallel, remedy=remedy)
+
+
+def _rates(
+    given: Mapping[str, float | None],
+    points: Sequence[CurvePoint],
+    goals: Goals,
+    input_tokens_mean: float | None,
+) -> dict[str, Any]:
+    """As given, or else as the curve has them. Raises Problem ``invalid_document``, ``refused``."""
+    if points:
+        sizing = curve_sized(points, goals, input_tokens_mean or 1.0)
+        given = {name: value or getattr(sizing, name) for name, value in given.items()}
+    if None in given.values():
+        raise field_problem("/curve", "is wanted where not all rates are given", value=None)
+    return dict(given)
 
 
 @one_transaction

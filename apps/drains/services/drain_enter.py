@@ -2,6 +2,9 @@
 
 from datetime import datetime
 from typing import Final
+from uuid import UUID
+
+from django.db import transaction
 
 from apps.agents.services.tables_compile import tables_compile
 from apps.api.problems import Problem
@@ -64,6 +67,25 @@ def drain_enter(*, drain: Drain, event: DrainEvent, now: datetime) -> None:
     if (after in IN_FORCE) != was_in_force:
         follow(drain)
     say(drain)
+
+
+def drain_order(drain: Drain, now: datetime) -> None:
+    """Store a new one that is in force at once, and say so. Runs in a transaction."""
+    begin(drain, now)
+    drain.save(force_insert=True)
+    drain.refresh_from_db()
+    follow(drain)
+    say(drain)
+
+
+@transaction.atomic
+def drain_withdraw(drain_id: UUID, now: datetime) -> bool:
+    """Open again what nothing orders any more; False where it has ended already."""
+    locked = Drain.objects.select_for_update().filter(pk=drain_id, ended_at=None).first()
+    if locked is None:
+        return False
+    drain_enter(drain=locked, event="lifted", now=now)
+    return True
 
 
 def begin(drain: Drain, now: datetime) -> None:

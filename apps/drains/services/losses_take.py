@@ -11,7 +11,7 @@ from uuid import UUID
 
 from apps.drains import selectors
 from apps.drains.models import Drain, DrainKind
-from apps.drains.services.drain_enter import begin, drain_enter, follow, say
+from apps.drains.services.drain_enter import drain_order, drain_withdraw
 
 _BY = "incident"
 
@@ -26,7 +26,7 @@ def losses_take(
     """
     held = {row.name: row for row in selectors.drains_by_incident(organization_id=organization_id)}
     began = [_begin(organization_id, name, at, now) for name, at in lost.items() if name not in held]
-    ended = [_end(row.pk, now) for name, row in held.items() if name not in unsound]
+    ended = [drain_withdraw(row.pk, now) for name, row in held.items() if name not in unsound]
     return sum(began) + sum(ended)
 
 
@@ -45,17 +45,5 @@ def _begin(organization_id: UUID, cluster: str, lost_at: datetime, now: datetime
     )
     if not selectors.pool_ids(drain=drain):
         return False  # nothing could be there
-    begin(drain, now)
-    drain.save(force_insert=True)
-    drain.refresh_from_db()
-    follow(drain)
-    say(drain)
-    return True
-
-
-def _end(drain_id: UUID, now: datetime) -> bool:
-    locked = Drain.objects.select_for_update().filter(pk=drain_id, ended_at=None).first()
-    if locked is None:
-        return False
-    drain_enter(drain=locked, event="lifted", now=now)
+    drain_order(drain, now)
     return True

@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from apps.agents import selectors as agents
 from apps.drains import selectors
 from apps.drains.models import Drain, DrainKind
-from apps.drains.services.drain_enter import begin, drain_enter, follow, say
+from apps.drains.services.drain_enter import drain_order, drain_withdraw
 from apps.telemetry.wire_values import moment, text_for
 from workloadplane.protocol.observed import Notice
 
@@ -39,7 +39,7 @@ def notices_take(*, now: datetime) -> int:
             steps += _guarded(place, notice, now)
     for row in open_rows:
         if _Place(row.organization_id, row.kind, row.name) not in told:
-            steps += _end(row.pk, now)
+            steps += drain_withdraw(row.pk, now)
     return steps
 
 
@@ -78,18 +78,5 @@ def _begin(place: _Place, notice: Notice, now: datetime) -> bool:
     drain.pool_id = next(iter(pool_ids))  # a pool, or the one that a node is of
     if selectors.drain_held(organization_id=place.organization_id, kind=place.kind, name=place.name):
         return False
-    begin(drain, now)
-    drain.save(force_insert=True)
-    drain.refresh_from_db()
-    follow(drain)
-    say(drain)
-    return True
-
-
-@transaction.atomic
-def _end(drain_id: UUID, now: datetime) -> bool:
-    locked = Drain.objects.select_for_update().filter(pk=drain_id, ended_at=None).first()
-    if locked is None:
-        return False
-    drain_enter(drain=locked, event="lifted", now=now)
+    drain_order(drain, now)
     return True

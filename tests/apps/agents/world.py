@@ -184,8 +184,9 @@ def delta(
     gone: tuple[str, ...] = (),
     conditions: tuple[ObservedCondition, ...] = (),
     gateway_url: str = "http://127.0.0.1:9000",
+    **facts: Any,
 ) -> ObservedDelta:
-    """The change that leaves a cluster with ``replicas``; ``changed`` None = the full state."""
+    """The change that leaves a cluster with ``replicas``; ``changed`` None = the full state; ``facts``: more."""
     names = tuple(replicas) if changed is None else changed
     return ObservedDelta(
         observed_generation=generation,
@@ -199,6 +200,7 @@ def delta(
             engine_substitutions={},
             free_memory_bytes=None,
             held_generations={},
+            **facts,
         ),
         state_hash=observed_hash({replica.replica_id: replica for replica in replicas.values()}),
     )

@@ -15,12 +15,13 @@ from apps.drains.tasks import drains_advance
 from apps.fleet.services import pool_patch
 from apps.placements.models import Assignment
 from apps.placements.services import placements_solve
+from tests.apps.agents.world import delta
 from tests.apps.drains.test_drains import deployed, lift, start, state_of, work
 from tests.apps.drains.test_notices import NOTICE, tells
 from tests.apps.placements.moves import ready_by_cluster
 from tests.support.fleet_world import FleetWorld, fleet_world, replica_reported
 from workloadplane.protocol.desired import DesiredHeader
-from workloadplane.protocol.observed import ClusterFacts, ObservedDelta, ObservedNode, observed_hash
+from workloadplane.protocol.observed import ObservedDelta, ObservedNode
 from workloadplane.protocol.tables import Manifest
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,29 +49,13 @@ def told(world: FleetWorld, *, count: int = 3, cluster: str = "us-east") -> None
         )
         for number in range(1, count + 1)
     )
-    observed_store(session=session, delta=delta(session, nodes), now=timezone.now())
+    observed_store(session=session, delta=machines(session, nodes), now=timezone.now())
     session.save()
 
 
-def delta(session: AgentSession, nodes: tuple[ObservedNode, ...]) -> ObservedDelta:
+def machines(session: AgentSession, nodes: tuple[ObservedNode, ...]) -> ObservedDelta:
     """Nothing new but the machines; what is held of replicas is left alone."""
-    facts = ClusterFacts(
-        agent_version="1",
-        gateway_url="",
-        engine_substitutions={},
-        free_memory_bytes=None,
-        held_generations={},
-        nodes=nodes,
-    )
-    return ObservedDelta(
-        observed_generation=session.observed_generation + 1,
-        full=False,
-        replicas=(),
-        gone=(),
-        conditions=(),
-        facts=facts,
-        state_hash=observed_hash({}),
-    )
+    return delta(session.observed_generation + 1, {}, changed=(), gateway_url="", nodes=nodes)
 
 
 def cordoned(cluster: str = "us-east") -> tuple[str, ...]:
@@ -168,8 +153,8 @@ def test_odd_nodes_are_left_out(world: FleetWorld) -> None:
         change(good, name="many", gpus=10**12),
         change(good, name="none", gpus=0),
     ]
-    observed_store(session=session, delta=delta(session, (good, *odd)), now=timezone.now())
+    observed_store(session=session, delta=machines(session, (good, *odd)), now=timezone.now())
     session.save()
     assert [node.name for node in Node.objects.all()] == [good.name]
-    observed_store(session=session, delta=delta(session, ()), now=timezone.now())
+    observed_store(session=session, delta=machines(session, ()), now=timezone.now())
     assert not Node.objects.exists()

@@ -15,10 +15,11 @@ from apps.drains.services import drain_lift
 from apps.drains.tasks import drains_advance, notices_take
 from apps.placements.services import placements_solve
 from apps.telemetry.models import Event
+from tests.apps.agents.world import delta
 from tests.apps.drains.test_drains import deployed, start, state_of, work
 from tests.apps.placements.moves import agents_work, ready_by_cluster
 from tests.support.fleet_world import FleetWorld, fleet_world
-from workloadplane.protocol.observed import ClusterFacts, Notice, ObservedDelta, observed_hash
+from workloadplane.protocol.observed import Notice
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,24 +37,8 @@ def world() -> FleetWorld:
 def tells(world: FleetWorld, *notices: Notice, cluster: str = "us-east") -> None:
     """The agent of a cluster syncs."""
     session = AgentSession.objects.select_related("cluster").get(cluster=world.clusters[cluster])
-    facts = ClusterFacts(
-        agent_version="1",
-        gateway_url="",
-        engine_substitutions={},
-        free_memory_bytes=None,
-        held_generations={},
-        notices=notices,
-    )
-    delta = ObservedDelta(
-        observed_generation=session.observed_generation + 1,
-        full=False,
-        replicas=(),
-        gone=(),
-        conditions=(),
-        facts=facts,
-        state_hash=observed_hash({}),
-    )
-    observed_store(session=session, delta=delta, now=timezone.now())
+    news = delta(session.observed_generation + 1, {}, changed=(), gateway_url="", notices=notices)
+    observed_store(session=session, delta=news, now=timezone.now())
     session.save()
 
 
