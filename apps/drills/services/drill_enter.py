@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
 from apps.agents.services import organization_tables_compile
 from apps.api.problems import Problem
@@ -25,7 +26,7 @@ def drill_enter(*, drill: Drill, event: DrillEvent, at_s: float, now: datetime, 
     drill.state = after
     if event == "injected":
         drill.injected_at_s = at_s
-    elif event == "repaired" or (event == "aborted" and drill.injected_at_s and drill.repaired_at_s is None):
+    elif event == "repaired" or (event == "aborted" and _is_broken(drill)):
         drill.repaired_at_s = max(at_s, drill.injected_at_s or 0.0)
     if after not in DRILL_OPEN:
         drill.ended_at_s, drill.ended_at, drill.because = at_s, now, because[:500]
@@ -38,11 +39,9 @@ def drill_enter(*, drill: Drill, event: DrillEvent, at_s: float, now: datetime, 
 def drill_conclude(*, drill: Drill, samples: list[Sample], at_s: float, now: datetime) -> None:
     """Store what was measured beside the promise; a difference is an alert. ``drill`` is locked."""
     drill.ended_at_s = at_s
-    report = drill_report(
-        selectors.course_of(drill), samples, selectors.promise_of(drill), selectors.limits_of(drill)
-    )
-    drill.report = asdict(report)
-    drill_enter(drill=drill, event="differs" if report.differences else "passed", at_s=at_s, now=now)
+    drill.report = _report(drill, samples)
+    event: DrillEvent = "differs" if drill.report["differences"] else "passed"
+    drill_enter(drill=drill, event=event, at_s=at_s, now=now)
 
 
 def drill_abort_locked(
@@ -50,13 +49,17 @@ def drill_abort_locked(
 ) -> None:
     """End it now; what was measured until then is kept. ``drill`` is locked."""
     drill_enter(drill=drill, event="aborted", at_s=at_s, now=now, because=because)
-    course, promise, limits = (
-        selectors.course_of(drill),
-        selectors.promise_of(drill),
-        selectors.limits_of(drill),
-    )
-    drill.report = asdict(drill_report(course, samples, promise, limits))
+    drill.report = _report(drill, samples)
     drill.save(update_fields=["report"])
+
+
+def _report(drill: Drill, samples: list[Sample]) -> dict[str, Any]:
+    course, promise = selectors.course_of(drill), selectors.promise_of(drill)
+    return asdict(drill_report(course, samples, promise, selectors.limits_of(drill)))
+
+
+def _is_broken(drill: Drill) -> bool:
+    return drill.injected_at_s is not None and drill.repaired_at_s is None
 
 
 def _keeps_away(drill: Drill) -> bool:

@@ -22,7 +22,7 @@ def drill_observe(
 ) -> Drill:
     """Keep a batch (the same one again changes nothing), and end the drill if it costs too much.
 
-    Raises Problem ``conflict`` where it has ended long since or told more than can be kept.
+    One that has ended already is given back as it is. Raises Problem ``conflict`` for more than can be kept.
     """
     locked = drill_locked(drill)
     if locked.state not in DRILL_OPEN:

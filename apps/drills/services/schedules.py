@@ -1,6 +1,5 @@
 """Drills that come again: made, ended, and begun when they are due."""
 
-import logging
 from dataclasses import asdict
 from datetime import UTC, datetime, time, timedelta
 
@@ -15,8 +14,6 @@ from apps.drills.services.drill_preview import drill_preview
 from apps.drills.services.drill_start import drill_start
 from apps.telemetry.services import event_record
 from controlplane.failover import DrillLimits, next_window, takes_capacity
-
-logger = logging.getLogger(__name__)
 
 
 @one_transaction

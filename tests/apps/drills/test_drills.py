@@ -27,6 +27,7 @@ from apps.drills.services import (
     schedule_delete,
 )
 from apps.placements.services import placements_solve
+from apps.telemetry import selectors as telemetry
 from apps.telemetry.models import Event, UsageRecord
 from controlplane.failover import DrillLimits
 from tests.apps.placements.moves import agents_work
@@ -68,6 +69,7 @@ def start(world: FleetWorld, **fields: Any) -> Drill:
         "target": place_of(world),
         "deployment": "chat",
         "method": "weights",
+        "driver": "client",
         "fault_s": 20.0,
         "limits": LIMITS,
         "now": timezone.now(),
@@ -175,6 +177,14 @@ def test_a_drill_whose_client_died_ends_at_its_deadline(world: FleetWorld) -> No
     assert drills_advance(now=drill.deadline_at + timedelta(seconds=1)) == 1
     assert Drill.objects.get().state == "aborted"
     assert withheld(world) == set()
+
+
+def test_a_fault_of_the_first_moment_is_over_once_its_drill_is_aborted(world: FleetWorld) -> None:
+    """Nothing that fails later is taken for it."""
+    drill = start(world)
+    go_on(drill, "injected", 0.0)
+    ended = drill_abort(actor=world.actor, drill=drill, now=timezone.now())
+    assert ended.repaired_at_s is not None
 
 
 def test_an_operator_ends_it_at_any_point(world: FleetWorld) -> None:
@@ -304,6 +314,24 @@ def test_a_scheduled_drill_runs_by_itself_and_comes_again(world: FleetWorld) -> 
     assert (during["requests"], during["regions"]) == (1, [[elsewhere.region.name, 1.0]])
     schedule_delete(actor=world.actor, schedule=DrillSchedule.objects.get())
     assert drills_advance(now=begins + timedelta(days=8)) == 0
+
+
+def test_of_more_requests_than_are_read_all_of_the_time_is_seen(
+    world: FleetWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy deployment's drill is judged by what was used during the fault, not by what came first."""
+    monkeypatch.setattr(telemetry, "REQUESTS_MOST", 4)
+    drill = start(world)
+    elsewhere = next(iter(world.clusters.values()))
+    for number in range(12):
+        used(drill, drill.started_at + timedelta(seconds=10 * number), elsewhere)
+    seen = telemetry.requests_of_deployment(
+        deployment_id=drill.deployment_id,
+        start=drill.started_at,
+        end=drill.started_at + timedelta(seconds=120),
+    )
+    assert len(seen) == 4
+    assert seen[-1].began_at > drill.started_at + timedelta(seconds=80)
 
 
 def test_a_window_that_passed_and_a_drill_that_is_refused_are_told(world: FleetWorld) -> None:
