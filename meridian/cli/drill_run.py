@@ -72,7 +72,7 @@ class DrillRun:
     login: Login
     wanted: Wanted
     breaker: Breaker
-    show: Callable[["DrillRun"], None]
+    show: Callable[["DrillRun"], None] = lambda run: None
     drill: Document = field(default_factory=dict)
     probes: Probes = field(init=False)
     watch: Watch = field(init=False)

@@ -10,8 +10,9 @@ from meridian.cli import context
 from meridian.cli.drill_faults import NoBreaker, local_breaker
 from meridian.cli.drill_output import blast_said, live_table, phase_said, report_table, verdict_said
 from meridian.cli.drill_run import DrillRun, Wanted
+from meridian.cli.ids import id_begun
 from meridian.cli.output import Format, FormatOption, console, print_document, print_list
-from meridian.client import Document
+from meridian.client import Client, Document
 from meridian.errors import MeridianError, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Lose something on purpose and see whether the promise holds.")
@@ -41,6 +42,14 @@ DeploymentOption = Annotated[str, typer.Option("--deployment", "-d", help="Whose
 TargetArgument = Annotated[
     str, typer.Argument(metavar="[NAME]", help="A region or provider; none for the control plane.")
 ]
+ForOption = Annotated[float, typer.Option("--for", min=1, max=3000, help="Seconds that it lasts.")]
+ByOption = Annotated[
+    By | None,
+    typer.Option(
+        help="faults: kill or stop processes of the system on this machine; weights: keep traffic away by routing"
+        " tables, anywhere. Default: faults where `meridian up` runs here."
+    ),
+]
 BudgetOption = Annotated[
     float,
     typer.Option(
@@ -54,6 +63,7 @@ TtftOption = Annotated[
     ),
 ]
 DurationOption = Annotated[float, typer.Option("--max-duration", min=1, help="Seconds until it is aborted.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The beginning of it is enough.")]
 
 
 @app.command("run")
@@ -62,20 +72,14 @@ def run(
     name: TargetArgument = "",
     *,
     deployment: DeploymentOption,
-    by: Annotated[
-        By | None,
-        typer.Option(
-            help="faults: kill or stop processes of the system on this machine; weights: keep traffic away by routing"
-            " tables, anywhere. Default: faults where `meridian up` runs here."
-        ),
-    ] = None,
+    by: ByOption = None,
     freeze: Annotated[
         bool, typer.Option("--freeze", help="Stop processes (SIGSTOP) instead of killing them.")
     ] = False,
     delay_ms: Annotated[
         float, typer.Option("--delay-ms", min=1, max=10_000, help="latency: how late bytes are, each way.")
     ] = 200,
-    for_s: Annotated[float, typer.Option("--for", min=1, max=3000, help="Seconds that it lasts.")] = 20,
+    for_s: ForOption = 20,
     before_s: Annotated[float, typer.Option("--before", min=1, help="Seconds to measure before.")] = 5,
     settle_s: Annotated[float, typer.Option("--settle", min=1, help="Seconds to wait for its return.")] = 90,
     rate: Annotated[float, typer.Option(min=0.2, max=200, help="Requests a second.")] = 8,
@@ -109,16 +113,13 @@ def run(
         frozen=freeze,
         delay_s=delay_ms / 1000,
     )
+    chosen = breaker if method is By.FAULTS and breaker is not None else NoBreaker()
     with context.client() as client:
         preview = client.request("POST", "drills/preview", body=wanted.what)[0]
-        quiet = output is not Format.TABLE
-        if check or not quiet:
+        if check or output is Format.TABLE:
             _say_first(preview, wanted, output)
-        if check:
-            return
-        chosen = breaker if method is By.FAULTS and breaker is not None else NoBreaker()
-        drill = _watched(DrillRun(client, login, wanted, chosen, show=lambda _: None), quiet=quiet)
-    _end(drill, output)
+        if not check:
+            _end(_watched(DrillRun(client, login, wanted, chosen), output), output)
 
 
 def _method(by: By | None, kind: Kind, *, is_local: bool, freeze: bool) -> By:
@@ -147,10 +148,10 @@ def list_(
 
 
 @app.command()
-def show(drill_id: Annotated[str, typer.Argument(metavar="ID")], output: FormatOption = Format.TABLE) -> None:
+def show(drill_id: Id, output: FormatOption = Format.TABLE) -> None:
     """One drill with its report beside the promise."""
     with context.client() as client:
-        drill = client.get(f"drills/{drill_id}")
+        drill = client.get(f"drills/{_whole(client, drill_id)}")
     if output is not Format.TABLE:
         print_document(drill, output)
         return
@@ -160,14 +161,14 @@ def show(drill_id: Annotated[str, typer.Argument(metavar="ID")], output: FormatO
 
 
 @app.command()
-def abort(drill_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def abort(drill_id: Id) -> None:
     """End a drill at any point; what is broken here is mended."""
     login = context.login_find()
     breaker = local_breaker(login)
     if breaker is not None:
         breaker.end()
     with context.client() as client:
-        drill = client.request("POST", f"drills/{drill_id}/abort")[0]
+        drill = client.request("POST", f"drills/{_whole(client, drill_id)}/abort")[0]
     console.print(verdict_said(drill), highlight=False, soft_wrap=True)
 
 
@@ -184,7 +185,7 @@ def schedule(
     window: Annotated[
         int, typer.Option("--window-minutes", min=1, max=1440, help="It may begin so long.")
     ] = 60,
-    for_s: Annotated[float, typer.Option("--for", min=1, max=3000, help="Seconds that it lasts.")] = 60,
+    for_s: ForOption = 60,
     error_budget: BudgetOption = 0.01,
     ttft_limit: TtftOption = 10,
     max_duration: DurationOption = 300,
@@ -219,11 +220,17 @@ def schedules(output: FormatOption = Format.TABLE) -> None:
 
 
 @app.command()
-def unschedule(schedule_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def unschedule(schedule_id: Id) -> None:
     """Let it come no more; one that is under way goes on."""
     with context.client() as client:
-        client.request("DELETE", f"drill-schedules/{schedule_id}")
+        listed_by = "meridian drill schedules"
+        whole = id_begun(client, "drill-schedules", schedule_id, kind="drill schedule", listed_by=listed_by)
+        client.request("DELETE", f"drill-schedules/{whole}")
     console.print("it comes no more")
+
+
+def _whole(client: Client, shown: str) -> str:
+    return id_begun(client, "drills", shown, kind="drill", listed_by="meridian drill list")
 
 
 def _limits(error_budget: float, ttft_limit: float, max_duration: float) -> dict[str, float]:
@@ -242,9 +249,9 @@ def _say_first(preview: Document, wanted: Wanted, output: Format) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _watched(run: DrillRun, *, quiet: bool) -> Document:
-    """The ended drill; on a terminal one sees it go on, elsewhere each phase is a line."""
-    if quiet:
+def _watched(run: DrillRun, output: Format) -> Document:
+    """The ended drill; on a terminal one sees it go on, elsewhere each phase is a line, or nothing is said."""
+    if output is not Format.TABLE:
         return run.run()
     if console.is_terminal:
         with Live(console=console, transient=True, refresh_per_second=4) as live:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from meridian.cli import context
+from meridian.cli.ids import id_begun
 from meridian.cli.output import Format, FormatOption, console, print_document, print_list
 from meridian.cli.pools import Place, pool_find
 from meridian.client import Client
@@ -113,8 +114,4 @@ def delete(reservation: Id) -> None:
 
 
 def _whole(client: Client, shown: str) -> str:
-    """The id that begins like this. Raises UsageError unless there is exactly one."""
-    found = [str(row["id"]) for row in client.items("reservations") if str(row["id"]).startswith(shown)]
-    if len(found) != 1:
-        raise UsageError(f"{len(found)} reservations have an id that begins with {shown}; give more of it")
-    return found[0]
+    return id_begun(client, "reservations", shown, kind="reservation", listed_by="meridian reservations list")

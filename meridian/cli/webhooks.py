@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from meridian.cli import context
+from meridian.cli.ids import id_begun
 from meridian.cli.output import Format, FormatOption, console, print_document, print_list
 from meridian.client import Client, Document
-from meridian.errors import MeridianError, NotFound, TimedOut, UsageError
+from meridian.errors import MeridianError, TimedOut
 
 app = typer.Typer(no_args_is_help=True, help="Add, list, try and remove the webhooks that hear of incidents.")
 
@@ -74,12 +75,8 @@ def log(webhook_id: Id, output: FormatOption = Format.TABLE) -> None:
 
 def _named(client: Client, webhook_id: str) -> Document:
     """The webhook whose id begins so. Raises NotFound, UsageError."""
-    found = [row for row in client.items("webhooks") if row["id"].startswith(webhook_id)]
-    if not found:
-        raise NotFound(f"no webhook {webhook_id}; `meridian webhooks list` lists them")
-    if len(found) > 1:
-        raise UsageError(f"several webhooks begin with {webhook_id}; give more of the id")
-    return found[0]
+    whole = id_begun(client, "webhooks", webhook_id, kind="webhook", listed_by="meridian webhooks list")
+    return client.get(f"webhooks/{whole}")
 
 
 def _attempted(client: Client, webhook: Document, delivery_id: str, timeout_s: float) -> Document:

@@ -170,6 +170,18 @@ def test_a_check_touches_nothing(server: Callable[[Answers], str], tmp_path: Pat
     assert "refused without --accept-risk: deployment chat would be served for 0 %" in checked.stdout
 
 
+def test_the_beginning_of_an_id_is_enough(server: Callable[[Answers], str], tmp_path: Path) -> None:
+    """As tables show it; one that several have, or none, is said to be so."""
+    other = drill("passed") | {"id": f"{ID[:4]}{ID[4:].replace(ID[5], 'f')}"}
+    found = {"items": [drill("passed"), other], "next_cursor": None}
+    url = server({"/api/v1/drills": (200, found), f"/api/v1/drills/{ID}": (200, drill("passed"))})
+    assert "As promised by plan 7" in run_meridian(url, "drill", "show", ID[:8], home=tmp_path).stdout
+    several = run_meridian(url, "drill", "abort", ID[:4], home=tmp_path)
+    assert several.returncode == ExitCode.USAGE
+    assert f"several ids of drills begin with {ID[:4]}" in several.stderr
+    assert run_meridian(url, "drill", "show", "ffff", home=tmp_path).returncode == ExitCode.NOT_FOUND
+
+
 def test_schedules_are_made_and_ended(server: Callable[[Answers], str], tmp_path: Path) -> None:
     """With the command that ends them."""
     made = {"id": ID, "next_at": "2030-01-01T03:30:00Z"}

@@ -127,6 +127,7 @@ def test_a_webhooks_secret_is_shown_once_and_its_test_tells_what_came_of_it(
     path = f"/api/v1/webhooks/{ID}"
     answers: dict[str, tuple[int, Any]] = {
         "/api/v1/webhooks": (200, page(HOOK)),
+        path: (200, HOOK),
         f"{path}/test": (202, delivery | {"state": "waiting", "answer": ""}),
         f"{path}/deliveries": (200, page(delivery | {"state": "delivered", "answer": "204"})),
     }
