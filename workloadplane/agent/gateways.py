@@ -153,9 +153,13 @@ class GatewayHub:
     def present(self) -> int | None:
         """Gateways that are connected, or were a moment ago; None while those of a former life may still return."""
         now = time.monotonic()
-        lately = sum(now - at < _RETURN_S for at in self._missing.values())
-        count = len(self._links) + lately
+        count = len(self._links) + len(self._lately(now))
         return count if count or now - self._opened_at >= _RETURN_S else None
+
+    def _lately(self, now: float) -> dict[str, float]:
+        """Gateways that have gone and may still return, and when they went."""
+        self._missing = {name: at for name, at in self._missing.items() if now - at < _RETURN_S}
+        return self._missing
 
     def publish(self, message: EndpointSet | TablePush | Identity | PlaneHeard | EngineLoads) -> None:
         """Send to all who are connected and to all who will be."""
@@ -187,8 +191,7 @@ class GatewayHub:
     def is_clear(self, replica_id: str, *, since_generation: int) -> bool:
         """Whether no gateway can still use a replica that was not ready any more from that generation on."""
         now = time.monotonic()
-        self._missing = {name: at for name, at in self._missing.items() if now - at < _RETURN_S}
-        if self._missing or (not self._links and now - self._opened_at < _RETURN_S):
+        if self._lately(now) or (not self._links and now - self._opened_at < _RETURN_S):
             return False
         return all(_is_idle(link, replica_id, since_generation, now) for link in self._links)
 

@@ -6,40 +6,15 @@ from pathlib import Path
 
 import msgspec
 
+from tests.support.records import usage_record
 from workloadplane.protocol.spool import SpoolReader, SpoolWriter
 from workloadplane.protocol.usage import LATENCY_BUCKETS_S, LatencyHistogram, MetricWindow, UsageRecord
 
 EMPTY = LatencyHistogram(counts=(0,) * (len(LATENCY_BUCKETS_S) + 1), sum_s=0.0)
 
 
-def usage(writer: SpoolWriter, request_id: str = "r") -> UsageRecord:
-    return UsageRecord(
-        gateway_instance=writer.gateway_instance,
-        sequence=writer.next_usage_sequence(),
-        request_id=request_id,
-        finished_at=1.0,
-        project_id="p",
-        api_key_id="k",
-        deployment_id="d",
-        revision_id="rev",
-        revision=1,
-        replica_id="rep",
-        pool_id="pool",
-        served_cluster_id="c",
-        origin="eu",
-        request_class="interactive",
-        route="chat",
-        status=200,
-        outcome="ok",
-        input_tokens=1,
-        cached_tokens=0,
-        output_tokens=2,
-        queue_s=0.0,
-        ttft_s=0.1,
-        duration_s=0.2,
-        inter_token_latency_s_mean=None,
-        inter_token_latency_s_max=None,
-    )
+def usage(writer: SpoolWriter) -> UsageRecord:
+    return usage_record(writer.gateway_instance, writer.next_usage_sequence())
 
 
 def window(writer: SpoolWriter) -> MetricWindow:

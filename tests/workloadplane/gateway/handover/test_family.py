@@ -20,6 +20,7 @@ from tests.support.gateway import (
     AUTHORIZED,
     SSE_HEAD,
     Received,
+    Script,
     Upstream,
     agent_state,
     chunk,
@@ -235,24 +236,27 @@ async def _waiting(engine: Upstream, many: list[asyncio.Task[None]]) -> bool:
     return engine.connections == 1 and not any(task.done() for task in many)
 
 
+def _held(release: asyncio.Event) -> Script:
+    """Answers at once; streams begin at once, and end once they are let go."""
+
+    async def script(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if b"stream" not in received.body:
+            writer.write(json_answer(b"{}"))
+            return
+        writer.write(SSE_HEAD + chunk(b'data: {"choices":[]}\n\n'))
+        await release.wait()
+        writer.write(chunk(b"data: [DONE]\n\n") + chunk(b""))
+
+    return script
+
+
 @pytest.mark.slow
 def test_a_killed_process_takes_only_its_own_along(tmp_path: Path) -> None:
     """Streams of the other one go on; the dead one's deployments are served at once by it, and later by the new one."""
 
     async def scenario() -> None:
         release = asyncio.Event()
-
-        async def held(
-            received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-        ) -> None:
-            if b"stream" not in received.body:
-                writer.write(json_answer(b"{}"))
-                return
-            writer.write(SSE_HEAD + chunk(b'data: {"choices":[]}\n\n'))
-            await release.wait()
-            writer.write(chunk(b"data: [DONE]\n\n") + chunk(b""))
-
-        async with upstream(held) as engine:
+        async with upstream(_held(release)) as engine:
             directory = state_of(tmp_path / "agent", engine.port)
             async with program(directory, tmp_path / "gateway", *TWO) as running, _ended(running):
                 await _serve(running)
@@ -296,18 +300,7 @@ def test_children_of_a_killed_parent_finish_and_end(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         release = asyncio.Event()
-
-        async def held(
-            received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-        ) -> None:
-            if b"stream" not in received.body:
-                writer.write(json_answer(b"{}"))
-                return
-            writer.write(SSE_HEAD + chunk(b'data: {"choices":[]}\n\n'))
-            await release.wait()
-            writer.write(chunk(b"data: [DONE]\n\n") + chunk(b""))
-
-        async with upstream(held) as engine:
+        async with upstream(_held(release)) as engine:
             directory = state_of(tmp_path / "agent", engine.port)
             async with program(directory, tmp_path / "gateway", *TWO) as running:
                 await _serve(running)
