@@ -46,7 +46,7 @@ def first_state(*, replicas: int, now: float) -> ScalingState:
         replicas=replicas,
         begun_at=now,
         algorithm=KpaState(wanted=wanted),
-        predictive=PredictiveState(wanted=wanted),
+        predictive=PredictiveState(wanted=wanted, foreseen=wanted),
     )
 
 

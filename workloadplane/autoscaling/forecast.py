@@ -1,9 +1,10 @@
 """The load to come, learned from the load that came: level, damped slope, and the quantile of its own past errors.
 
-*Level.* An exponentially weighted mean. *Slope.* The difference of two means, one of the other (Brown's double
-smoothing), damped with the horizon (Gardner and McKenzie, 1985): no slope goes on for ever. *Head-room.* Forecasts
-are kept until their time has come; the quantile of their errors, as shares of the load, is tracked online without any
-assumption on how they are distributed (Gibbs and Candès, 2021; Angelopoulos, Candès and Tibshirani, 2023).
+*Level.* An exponential mean of two minutes, held within some of its own mean deviations of one of half a minute: steady
+while the load is, and there at once when it has moved. *Slope.* The difference of two means, one of the other (Brown's
+double smoothing), damped with the horizon (Gardner and McKenzie, 1985): no slope goes on for ever. *Head-room.*
+Forecasts are kept until their time has come; the quantile of their errors, as shares of the load, is tracked online
+without any assumption on how they are distributed (Gibbs and Candès, 2021; Angelopoulos, Candès and Tibshirani, 2023).
 
 Frozen and of bounded size; ``observed`` is the one step. Loads are in replicas, times in seconds.
 """
@@ -20,7 +21,7 @@ MAX_PENDING = 32
 BURST_SLOT_S = 300.0
 BURST_SLOTS = 12
 #: One step of the quantile, in mean absolute errors or in itself, whichever is more.
-QUANTILE_STEP = 0.05
+QUANTILE_STEP = 0.04
 #: What head-room an empty past has, as a share of the load, and between what it is kept.
 FIRST_QUANTILE = 0.2
 LEAST_QUANTILE, MOST_QUANTILE = -0.3, 2.0
@@ -28,6 +29,10 @@ LEAST_QUANTILE, MOST_QUANTILE = -0.3, 2.0
 MOST_ERROR = 0.5
 #: Errors of very small loads are told in units of this much.
 LEAST_LOAD = 0.1
+#: A load near 0 may grow by this much all the same.
+SURE_GROWTH = 0.5
+#: Of an empty past, as a share of the first load.
+FIRST_DEVIATION = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +40,9 @@ class Forecast:
     """What was learned so far.
 
     at, seen_s:       when the last load was seen, and for how long any was
-    level:            the load's mean over ``level_s``
+    level, fast:      the steady mean over ``steady_s`` and the quick one over ``level_s`` that it follows
+    deviation:        how far apart the two commonly are
+    noise:            how far a load commonly is from the level
     first, second:    the two means of the slope
     quantile, scale:  the tracked quantile of the errors at the horizon, and their mean absolute value
     pending:          (time, load) of forecasts whose time has not come, in order
@@ -45,6 +52,9 @@ class Forecast:
     at: float | None = None
     seen_s: float = 0.0
     level: float = 0.0
+    fast: float = 0.0
+    deviation: float = 0.0
+    noise: float = 0.0
     first: float = 0.0
     second: float = 0.0
     quantile: float = FIRST_QUANTILE
@@ -53,19 +63,21 @@ class Forecast:
     bursts: tuple[tuple[int, float], ...] = ()
     season: Season = field(default_factory=Season)
 
-    def slope(self, tuning: PredictiveTuning) -> float:
+    def slope(self, horizon_s: float, tuning: PredictiveTuning) -> float:
         """Replicas per second; 0 until there was time to see one."""
-        trust = min(1.0, self.seen_s / (3.0 * tuning.trend_s))
-        return trust * (self.first - self.second) / tuning.trend_s
+        over_s = tuning.trend_over_s(horizon_s)
+        trust = min(1.0, self.seen_s / (3.0 * over_s))
+        return trust * (self.first - self.second) / over_s
 
-    def ahead(self, horizon_s: float, tuning: PredictiveTuning) -> float:
-        """The load ``horizon_s`` from now, not below 0."""
-        slope = self.slope(tuning)
-        reach_s = tuning.damping_s * (1.0 - math.exp(-horizon_s / tuning.damping_s))
+    def ahead(self, after_s: float, horizon_s: float, tuning: PredictiveTuning) -> float:
+        """The load ``after_s`` from now, not below 0, by what was learned for ``horizon_s``."""
+        slope = self.slope(horizon_s, tuning)
+        reach_s = tuning.damping_s * (1.0 - math.exp(-after_s / tuning.damping_s))
         change = slope * reach_s * (tuning.rise_gain if slope > 0 else 1.0)
         if self.at is not None and self.season.trusted:
-            change = self.season.change(self.at, horizon_s)
-        return max(0.0, self.level + slope * min(tuning.level_s, self.seen_s) + change)
+            change = self.season.change(self.at, after_s)
+        growth = slope * min(tuning.steady_s, self.seen_s) + change  # since the level's time, and from now on
+        return max(0.0, self.level + min(growth, tuning.most_growth * self.level + SURE_GROWTH))
 
     def burst(self) -> float:
         """The second highest excess over the level in the last hour: what came twice will come again."""
@@ -79,19 +91,33 @@ def observed(
 ) -> Forecast:
     """The state after ``load`` (finite, >= 0) was seen; forecasts for ``horizon_s`` ahead are kept to be judged."""
     if state.at is None:
-        return replace(state, at=now, level=load, first=load, second=load, pending=((now + horizon_s, load),))
+        return replace(
+            state,
+            at=now,
+            level=load,
+            fast=load,
+            deviation=FIRST_DEVIATION * load,
+            noise=FIRST_DEVIATION * load,
+            first=load,
+            second=load,
+            pending=((now + horizon_s, load),),
+        )
     step_s = now - state.at
     if step_s <= 0:
         return state
     seen_s = state.seen_s + step_s
-    level = state.level + _weight(step_s, seen_s, tuning.level_s) * (load - state.level)
-    first = state.first + _weight(step_s, seen_s, tuning.trend_s) * (load - state.first)
-    second = state.second + _weight(step_s, seen_s, tuning.trend_s) * (first - state.second)
+    trend_s = tuning.trend_over_s(horizon_s)
+    fast, level, deviation = _levels(state, load, step_s, seen_s, tuning)
+    first = state.first + _weight(step_s, seen_s, trend_s) * (load - state.first)
+    second = state.second + _weight(step_s, seen_s, trend_s) * (first - state.second)
     quantile, scale, pending = _judged(state, load, now, tuning)
     return Forecast(
         at=now,
         seen_s=seen_s,
         level=level,
+        fast=fast,
+        deviation=deviation,
+        noise=state.noise + _share(step_s, tuning.noise_s) * (abs(load - state.level) - state.noise),
         first=first,
         second=second,
         quantile=quantile,
@@ -112,12 +138,28 @@ def _promised(
     """The pending forecasts and, every so often, the one that the state before this load gives."""
     if pending and now + horizon_s - pending[-1][0] < horizon_s / (MAX_PENDING - 1):
         return pending
-    return (*pending, (now + horizon_s, state.ahead(horizon_s, tuning)))[-MAX_PENDING:]
+    return (*pending, (now + horizon_s, state.ahead(horizon_s, horizon_s, tuning)))[-MAX_PENDING:]
+
+
+def _levels(
+    state: Forecast, load: float, step_s: float, seen_s: float, tuning: PredictiveTuning
+) -> tuple[float, float, float]:
+    """The quick level, the steady one, and how far apart they commonly are; one jump counts for four times that."""
+    fast = state.fast + _weight(step_s, seen_s, tuning.level_s) * (load - state.fast)
+    level = state.level + _weight(step_s, seen_s, tuning.steady_s) * (fast - state.level)
+    apart = min(abs(fast - level), 4.0 * state.deviation + 0.01 * fast)
+    deviation = state.deviation + _share(step_s, tuning.noise_s) * (apart - state.deviation)
+    most = tuning.steady_deviations * deviation
+    return fast, min(max(level, fast - most), fast + most), deviation
+
+
+def _share(step_s: float, over_s: float) -> float:
+    return 1.0 - math.exp(-step_s / over_s)
 
 
 def _weight(step_s: float, seen_s: float, over_s: float) -> float:
     """The newest value's weight: of a plain mean as long as less than ``over_s`` was seen."""
-    return max(1.0 - math.exp(-step_s / over_s), min(1.0, step_s / seen_s) if seen_s < over_s else 0.0)
+    return max(_share(step_s, over_s), min(1.0, step_s / seen_s) if seen_s < over_s else 0.0)
 
 
 def _judged(

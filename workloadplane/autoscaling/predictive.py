@@ -17,10 +17,8 @@ from workloadplane.autoscaling.tuning import PredictiveTuning
 #: Until cold starts were measured.
 DEFAULT_COLD_START_S = 180.0
 #: Bounds of what the SLO adds to the head-room, and the most that one decision adds, in shares of the load.
-LEAST_CORRECTION, MOST_CORRECTION = -0.1, 0.1
+LEAST_CORRECTION, MOST_CORRECTION = -0.06, 0.1
 MOST_CORRECTION_STEP = 0.01
-#: The margin of a launch is at most this share of the need: small counts are met to the full.
-MARGIN_SHARE = 0.03
 #: The share of the SLO's budget that the head-room aims at: a finite window should keep the SLO too.
 BUDGET_AIM = 0.8
 #: Over how long the mean number of requests is taken that the budget is a share of.
@@ -33,7 +31,8 @@ class PredictiveState:
 
     correction:   what the SLO has added to the head-room, a share of the load
     requests_per_s, slo_seen_s: the mean rate of requests, and over how long it was seen
-    wanted:       (time, count) of the hold, those no later one exceeds
+    wanted:       (time, count) of the hold, those no later one exceeds: what the load of then needed
+    foreseen:     the same of the shorter hold: what was wanted of it in all
     """
 
     forecast: Forecast = field(default_factory=Forecast)
@@ -41,13 +40,15 @@ class PredictiveState:
     requests_per_s: float = 0.0
     slo_seen_s: float = 0.0
     wanted: tuple[tuple[float, int], ...] = ()
+    foreseen: tuple[tuple[float, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """Replicas needed, not rounded, by cause; the highest counts."""
+    """Replicas needed, not rounded, by cause; the highest counts. ``here``: by the load of now, with head-room."""
 
     now: float
+    here: float
     ahead: float
     head_room: float
     bursts: float
@@ -88,18 +89,27 @@ def predictive(
     )
     replicas = need.replicas / policy.target_utilisation
     wanted = math.ceil(replicas - 1e-9)
-    launched = math.ceil(replicas - min(tuning.margin, MARGIN_SHARE * replicas) - 1e-9)
-    hold_s = max(policy.scale_down_delay_s, tuning.hold_s, cold_start_s)
-    kept = tuple((at, count) for at, count in state.wanted if now - at < hold_s and count > wanted)
-    kept = (*kept, (now, wanted))
+    launched = math.ceil(replicas - min(tuning.margin, tuning.margin_share * replicas) - 1e-9)
+    here = min(wanted, math.ceil(max(need.here, need.bursts) / policy.target_utilisation - 1e-9))
+    hold_s = max(policy.scale_down_delay_s, tuning.hold_s + tuning.hold_cold_starts * cold_start_s)
+    kept = _held(state.wanted, here, hold_s, now)
+    foreseen = _held(state.foreseen, wanted, max(policy.scale_down_delay_s, tuning.foreseen_hold_s), now)
     learned = PredictiveState(
         forecast=forecast,
         correction=correction,
         requests_per_s=requests_per_s,
         slo_seen_s=slo_seen_s,
         wanted=kept,
+        foreseen=foreseen,
     )
-    return max(launched, min(last, kept[0][1])), need, learned
+    return max(launched, min(last, max(kept[0][1], foreseen[0][1]))), need, learned
+
+
+def _held(
+    past: tuple[tuple[float, int], ...], count: int, hold_s: float, now: float
+) -> tuple[tuple[float, int], ...]:
+    """The counts of the last ``hold_s`` and this one, those no later one exceeds; the first is the highest."""
+    return (*((at, held) for at, held in past if now - at < hold_s and held > count), (now, count))
 
 
 def _need(
@@ -111,14 +121,15 @@ def _need(
     cold_start_s: float,
     tuning: PredictiveTuning,
 ) -> Need:
-    ahead = max(forecast.ahead(0.0, tuning), forecast.ahead(cold_start_s, tuning))
+    ahead = max(forecast.ahead(after_s, cold_start_s, tuning) for after_s in (0.0, cold_start_s))
     left_s = max(
         0.0, waiting_s - max(0.0, supply - ahead) * cold_start_s
     )  # what is not served before one comes
     return Need(
         now=forecast.level,
+        here=max(forecast.fast, forecast.level) * (1.0 + correction) + forecast.quantile * forecast.level,
         ahead=ahead,
-        head_room=(forecast.quantile + correction) * ahead,
+        head_room=(forecast.quantile + correction) * ahead + tuning.noise_share * forecast.noise,
         bursts=forecast.level + tuning.burst_share * forecast.burst(),
         queue=left_s / max(cold_start_s, 60.0),
     )
@@ -156,6 +167,6 @@ def why(need: Need, count: int, state: PredictiveState, cold_start_s: float) -> 
         told.append(f"bursts of the last hour ask for {need.bursts:.2f}")
     if need.queue > 0:
         told.append(f"{need.queue:.2f} more to drain the queue")
-    if state.wanted[-1][1] < count:
-        told.append(f"{state.wanted[-1][1]} would do, but {count} were wanted too short a time ago")
+    if state.foreseen[-1][1] < count:
+        told.append(f"{state.foreseen[-1][1]} would do, but {count} were wanted too short a time ago")
     return tuple(told)

@@ -125,7 +125,7 @@ KPA = Contender(
     "KPA",
     tuple(
         _production(f"window {window_s:g} s", kind="kpa", autoscaling_window_s=window_s)
-        for window_s in (60.0, 120.0, 300.0)
+        for window_s in (60.0, 300.0)
     ),
 )
 KPA_900 = Contender(
@@ -134,12 +134,12 @@ KPA_900 = Contender(
         _production(
             f"window {window_s:g} s", kind="kpa", autoscaling_window_s=window_s, scale_down_delay_s=900.0
         )
-        for window_s in (60.0, 120.0, 300.0)
+        for window_s in (60.0, 300.0)
     ),
 )
-HPA = Contender("HPA", tuple(_hpa(stabilisation_s) for stabilisation_s in (120.0, 300.0, 900.0)))
+HPA = Contender("HPA", tuple(_hpa(stabilisation_s) for stabilisation_s in (300.0, 900.0)))
 PREDICTIVE = Contender(
     "predictive",
-    (_predictive(), _predictive(quantile=0.9), _predictive(margin=0.6)),
+    (_predictive(), _predictive(quantile=0.7)),
 )
 CONTENDERS = (KPA, KPA_900, HPA, PREDICTIVE)

@@ -17,13 +17,15 @@ from tests.benchmarks.scaling.disturbances import missing, noisy
 from tests.benchmarks.scaling.kpa_cases import steps_that_differ
 from tests.benchmarks.scaling.policies import CONTENDERS, HPA, KPA, KPA_900, PREDICTIVE, Make, shifted
 from tests.benchmarks.scaling.timing import decide_row
-from tests.benchmarks.scaling.tuning import BISECTIONS, GOAL, Spans, World, best_static, tune
+from tests.benchmarks.scaling.tuning import GOAL, RUNS, Spans, World, best_static, tune
 from workloadplane.autoscaling import PredictiveTuning
 
 MODELS = ("m-mid", "m-small")
 COLD_STARTS_S = (60.0, 180.0, 480.0)
 COLUMNS = ("replica_h_per_day", "within_pct", "launches_per_day", "of_clairvoyant")
 SEED = 1
+#: What is near enough to another policy's share inside the SLO where nobody can foresee the load.
+NEARLY = 0.9
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Extent:
     bounded: tuple[int, ...] = (3, 9, 13)
     models: tuple[str, ...] = MODELS
     cold_starts_s: tuple[float, ...] = COLD_STARTS_S
-    bisections: int = BISECTIONS
+    runs: int = RUNS
 
     @classmethod
     def of(cls, data: Path, *, quick: bool) -> "Extent":
@@ -51,7 +53,7 @@ class Extent:
             bounded=(11,),
             models=("m-small",),
             cold_starts_s=(180.0,),
-            bisections=4,
+            runs=4,
         )
 
     def spans(self, days: tuple[int, ...]) -> Spans:
@@ -91,7 +93,7 @@ def _servegen(extent: Extent, model: str, cold_start_s: float) -> Row:
     bounded = extent.spans(extent.bounded)
     hours_on_bounded: dict[str, float] = {}
     for contender in CONTENDERS:
-        tuned = tune(contender, world, bisections=extent.bisections)
+        tuned = tune(contender, world, runs=extent.runs)
         outcome = world.run(tuned.make)
         figures = outcome.figures(*world.judged_on)
         row.figures[contender.name] = _told(figures)
@@ -117,7 +119,7 @@ def _bound_h(world: World, days: Spans, cold_start_s: float) -> float:
     prices = (0.3, 300.0)
     for day in days:
         part = world.series.between(*day)
-        bound = clairvoyant(part, cold_start_s=cold_start_s, slo_attainment=GOAL, prices_s=prices, tries=6)
+        bound = clairvoyant(part, cold_start_s=cold_start_s, slo_attainment=GOAL, prices_s=prices, tries=5)
         total += bound.replica_hours
         prices = (bound.price_s / 6.0, bound.price_s * 6.0)
     return total
@@ -144,20 +146,28 @@ def _goals(figures: dict[str, Figures]) -> list[Goal]:
 
 
 def steps_row(extent: Extent) -> list[Row]:
-    """Ten-minute steps as they were recorded: the load jumps at every full ten minutes."""
+    """Ten-minute steps as they were recorded: the load jumps at every full ten minutes.
+
+    Here the goal lets the predictive policy be worse than KPA with a delay, if it is cheaper: it is tuned for that too.
+    """
     model = extent.models[-1]
     world = world_of(extent, model, 180.0, steps=True)
     row = Row("steps", f"Steps that nobody can foresee (ServeGen {model}, 180 s)", COLUMNS[:3])
     for contender in CONTENDERS:
-        tuned = tune(contender, world, bisections=extent.bisections)
+        tuned = tune(contender, world, runs=extent.runs)
         row.figures[contender.name] = _told(world.run(tuned.make).figures(*world.judged_on))
         row.notes.append(f"{contender.name}: {tuned.variant}, utilisation {tuned.utilisation:.2f}")
-    own, delayed = row.figures[PREDICTIVE.name], row.figures[KPA_900.name]
+    delayed = row.figures[KPA_900.name]
+    share = NEARLY * GOAL
+    cheaper = tune(PREDICTIVE, world, runs=extent.runs, utilisations=(0.2, 2.0), goal=share)
+    own = _told(world.run(cheaper.make).figures(*world.judged_on))
+    row.figures[f"predictive, {100 * share:.1f} % wanted"] = own
+    row.notes.append(f"with less wanted: {cheaper.variant}, utilisation {cheaper.utilisation:.2f}")
     row.goals += [
         Goal(
             "inside the SLO ≥ 0.9 × KPA + 900 s's",
             own["within_pct"] / delayed["within_pct"],
-            0.9,
+            NEARLY,
             at_least=True,
         ),
         Goal(
@@ -191,7 +201,7 @@ def _hour(name: str, title: str, hour: LoadSeries) -> Row:
     world.first_replicas = count
     row.figures[f"best static ({count})"] = _hourly(static)
     for contender in CONTENDERS:
-        tuned = tune(contender, world, bisections=7, utilisations=(0.2, 3.0))
+        tuned = tune(contender, world, runs=7, utilisations=(0.2, 3.0))
         figures = world.run(tuned.make).figures(*world.judged_on)
         row.figures[contender.name] = _hourly(figures)
         row.notes.append(f"{contender.name}: {tuned.variant}, utilisation {tuned.utilisation:.2f}")

@@ -46,7 +46,7 @@ def test_every_policy_is_searched_with_the_same_effort_and_judged_on_other_hours
     load = 4.0 + 2.0 * np.sin(hours) + np.random.default_rng(1).normal(0.0, 0.5, hours.size)
     series = LoadSeries(bin_s=5.0, requests=np.full(load.size, 50.0), work_s=np.maximum(load, 0.0) * 5.0)
     world = World(series, 60.0, ((0.0, 7200.0),), ((7200.0, 21600.0),))
-    found = {contender.name: tune(contender, world, bisections=2) for contender in CONTENDERS}
+    found = {contender.name: tune(contender, world, runs=2) for contender in CONTENDERS}
     assert len({tuned.runs for tuned in found.values()}) == 1
     figures = world.run(found["predictive"].make).figures(*world.judged_on)
     count, static = best_static(world)

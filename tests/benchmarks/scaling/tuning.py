@@ -1,4 +1,4 @@
-"""The same search for every policy: all its variants, a bisection of the utilisation for each, on days of their own."""
+"""The same search for every policy: all its variants, a search of the utilisation for each, on days of their own."""
 
 import math
 from dataclasses import dataclass
@@ -9,9 +9,11 @@ from tests.benchmarks.scaling.policies import Contender, Make, Static
 WAIT_SLO_S = 5.0
 DECIDE_EVERY_S = 10.0
 GOAL = 0.999
-BISECTIONS = 5
-UTILISATIONS = (0.2, 1.3)
-
+#: Runs for each variant, and between which utilisations.
+RUNS = 5
+UTILISATIONS = (0.1, 1.4)
+#: No fewer late requests are told apart: one in a million.
+LEAST_LATE = 1e-6
 
 #: Times from the beginning of a series: begin and end, in seconds; in order.
 Spans = tuple[tuple[float, float], ...]
@@ -59,27 +61,40 @@ def tune(
     contender: Contender,
     world: World,
     *,
-    bisections: int = BISECTIONS,
+    runs: int = RUNS,
     utilisations: tuple[float, float] = UTILISATIONS,
+    goal: float = GOAL,
 ) -> Tuned:
-    """Search: for each variant the highest utilisation that keeps the SLO, of those the cheapest."""
+    """Search: for each variant the highest utilisation that keeps the goal, of those found the cheapest."""
     end_s = world.tuned_on[-1][1]
     found: list[Tuned] = []
     for variant in contender.variants:
-        low, high = utilisations
-        for _ in range(bisections):
-            middle = (low + high) / 2.0
-            make = variant.make(middle)
+        low, high = (utilisations[0], _excess(1.0, goal)), (utilisations[1], 1.0)
+        for _ in range(runs):
+            utilisation = _between(low, high)
+            make = variant.make(utilisation)
             figures = world.run(make, end_s=end_s).figures(*world.tuned_on)
-            found.append(Tuned(variant.name, middle, make, figures, 0))
-            low, high = (middle, high) if figures.within_slo >= GOAL else (low, middle)
-    keeping = [tuned for tuned in found if tuned.figures.within_slo >= GOAL]
+            found.append(Tuned(variant.name, utilisation, make, figures, 0))
+            point = (utilisation, _excess(figures.within_slo, goal))
+            low, high = (point, high) if point[1] <= 0 else (low, point)
+    keeping = [tuned for tuned in found if tuned.figures.within_slo >= goal]
     best = (
         min(keeping, key=lambda tuned: tuned.figures.replica_hours)
         if keeping
         else max(found, key=lambda tuned: tuned.figures.within_slo)
     )
     return Tuned(best.variant, best.utilisation, best.make, best.figures, len(found))
+
+
+def _excess(within_slo: float, goal: float) -> float:
+    """How much more than allowed is late, in powers of ten; 0 is just kept."""
+    return math.log10(max(1.0 - within_slo, LEAST_LATE) / (1.0 - goal))
+
+
+def _between(low: tuple[float, float], high: tuple[float, float]) -> float:
+    """Where the excess is 0 on the line between two (utilisation, excess), well inside of them."""
+    share = -low[1] / (high[1] - low[1]) if high[1] > low[1] else 0.5
+    return low[0] + min(max(share, 0.2), 0.8) * (high[0] - low[0])
 
 
 def best_static(world: World) -> tuple[int, Figures]:
