@@ -1,6 +1,6 @@
 # One command to bring everything up, one to test everything. Needs make and Python 3.11 or newer.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status plane-away test test-fast fuzz chaos faults simulate lint format bench bench-gateway bench-placement bench-scaling openapi lock test-long
+.PHONY: help up down reset status plane-away test test-fast fuzz chaos faults simulate simulate-check lint format bench bench-gateway bench-placement bench-scaling openapi lock test-long
 
 ENGINE ?=
 VENV := .venv
@@ -50,6 +50,9 @@ faults: environment  ## Break parts of a running system under load, and tell wha
 SCHEDULES ?= 100000
 simulate: environment  ## Play random faults among regions on virtual time (SCHEDULES=100000; some minutes)
 	@$(BIN)/python -m tests.faults.regions $(SCHEDULES)
+
+simulate-check: environment  ## Hold the simulator against real processes under the same requests (fifteen minutes)
+	@$(BIN)/python -m tests.benchmarks.simulation_check
 
 AWAY_S ?= 300
 plane-away: environment  ## Take the control plane from a running system while clients ask (AWAY_S=300)

@@ -6,10 +6,13 @@ requests of many clients who know nothing of each other come. They are drawn by 
 
 import math
 import random
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+#: The rate of what was recorded is told over so long.
+_RATE_OVER_S = 10.0
 #: Levels of a flight of steps, as shares of the rate: up, and down again.
 _STEPS = (0.25, 0.5, 0.75, 1.0, 0.75, 0.5, 0.25)
 
@@ -67,3 +70,30 @@ class Course:
                 return
             if chance.random() * self.rate_per_s < self.rate_at(at_s):
                 yield at_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """Requests of a trace, to be asked again: when, with so many tokens, for so many. ``at_s`` rises from 0."""
+
+    at_s: Sequence[float]
+    input_tokens: Sequence[int]
+    output_tokens: Sequence[int]
+
+    @property
+    def duration_s(self) -> float:
+        """Until the last one."""
+        return self.at_s[-1]
+
+    @property
+    def rate_per_s(self) -> float:
+        """In the mean."""
+        return len(self.at_s) / max(self.duration_s, 1.0)
+
+    def rate_at(self, at_s: float) -> float:
+        """Requests a second, over the ten seconds before."""
+        return (bisect_right(self.at_s, at_s) - bisect_right(self.at_s, at_s - _RATE_OVER_S)) / _RATE_OVER_S
+
+    def arrivals(self, seed: int) -> Iterator[float]:
+        """As they were recorded, whatever the seed."""
+        return iter(self.at_s)

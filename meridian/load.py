@@ -11,12 +11,12 @@ import time
 from array import array
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
 
-from meridian.arrivals import Course
+from meridian.arrivals import Course, Recorded
 from meridian.asking import Answer, ask
 from meridian.client import KEEP_ALIVE_S
 
@@ -26,17 +26,18 @@ _ERRORS_TOLD_MAX = 24
 RECENT_S = 5.0
 _RECENT_MAX = 2000
 _CONNECT_S = 10.0
+#: Short and common: to most tokenizers each is one token.
 _VOCABULARY = (
     "bell",
     "cable",
     "deck",
     "east",
     "gale",
-    "harbour",
-    "island",
+    "hull",
+    "isle",
     "jetty",
     "keel",
-    "lantern",
+    "lamp",
     "mast",
     "north",
 )
@@ -136,7 +137,7 @@ class Load:
     abandoned:       requests that were under way when it was stopped
     """
 
-    course: Course
+    course: Course | Recorded
     target: Target
     in_flight_max: int
     seed: int
@@ -187,8 +188,15 @@ class Load:
     async def _one(self, client: httpx.AsyncClient, number: int, due_s: float) -> None:
         self.sent += 1
         asked_s = time.monotonic()
-        answer = await ask(client, self.target.url, self.target.body(number, self.seed))
+        answer = await ask(client, self.target.url, self._target(number).body(number, self.seed))
         self.tally.add(answer, late_s=asked_s - due_s, now_s=time.monotonic())
+
+    def _target(self, number: int) -> Target:
+        """The request with this number asks for what was recorded, if it was."""
+        if isinstance(self.course, Course):
+            return self.target
+        words, tokens = self.course.input_tokens[number], self.course.output_tokens[number]
+        return replace(self.target, input_words=max(1, words), max_tokens=max(1, tokens))
 
 
 async def _until(stop: asyncio.Event, at_s: float) -> bool:

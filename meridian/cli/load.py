@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,9 +14,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from meridian.arrivals import Course, Profile
+from meridian.arrivals import Course, Profile, Recorded
 from meridian.cli import context
 from meridian.cli.output import Format, FormatOption, console, errors, print_document
+from meridian.cli.traces import recorded
 from meridian.client import Client
 from meridian.errors import ApiError, ExitCode, Unreachable, UsageError
 from meridian.load import Load, Tally, Target, quantile
@@ -23,6 +25,8 @@ from meridian.load import Load, Tally, Target, quantile
 #: As many are remembered exactly; a longer run would fill this machine's memory.
 REQUESTS_MAX = 5_000_000
 _LOOK_EVERY_S = 2.0
+#: What a trace says itself.
+_RECORDED = ("rate", "duration_s", "profile", "low", "period_s", "input_words", "max_tokens")
 _QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
 
 
@@ -47,6 +51,7 @@ class ReplicaCounts:
 
 
 def load(
+    given: typer.Context,
     *,
     deployment: Annotated[str, typer.Option(help="The deployment's name.")],
     rate: Annotated[
@@ -61,6 +66,12 @@ def load(
     low: Annotated[float, typer.Option(min=0, max=10_000, help="Requests a second, at the lowest.")] = 0.0,
     period_s: Annotated[
         float | None, typer.Option("--period", min=1, help="Of burst and wave. Default: half the duration.")
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="Ask what a trace tells (.csv, .jsonl, .gz), as large and when it was asked, in place of these."
+        ),
     ] = None,
     input_words: Annotated[int, typer.Option(min=1, max=100_000, help="Of each prompt.")] = 32,
     max_tokens: Annotated[int, typer.Option(min=1, max=1_000_000, help="Of each answer.")] = 64,
@@ -83,7 +94,12 @@ def load(
 
     Ends with 1 if a request failed.
     """
-    course = _course(profile, rate, low, duration_s, period_s)
+    course: Course | Recorded
+    if trace is None:
+        course = _course(profile, rate, low, duration_s, period_s)
+    else:
+        _nothing_else(given)
+        course = recorded(trace, requests_max=REQUESTS_MAX)
     login = context.login_find()
     target = Target(
         url=endpoint(url or login.inference_url),
@@ -93,6 +109,7 @@ def load(
         max_tokens=max_tokens,
         stream=stream,
         timeout_s=timeout_s,
+        options={} if trace is None else {"ignore_eos": True},
     )
     run = Load(course=course, target=target, in_flight_max=in_flight_max, seed=seed)
     counts = ReplicaCounts()
@@ -122,6 +139,15 @@ def _course(profile: Profile, rate: float, low: float, duration_s: float, period
         duration_s=duration_s,
         period_s=period_s or duration_s / 2,
     )
+
+
+def _nothing_else(given: typer.Context) -> None:
+    """Raises UsageError for an option that a trace stands in for."""
+    for name in _RECORDED:
+        source = given.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            shown = {"duration_s": "duration", "period_s": "period"}.get(name, name).replace("_", "-")
+            raise UsageError(f"--trace says when and how much is asked; leave --{shown} away")
 
 
 def endpoint(url: str | None) -> str:
@@ -235,7 +261,7 @@ def _document(run: Load, counts: ReplicaCounts) -> dict[str, Any]:
 
     return {
         "deployment": run.target.model,
-        "profile": run.course.profile.value,
+        "profile": run.course.profile.value if isinstance(run.course, Course) else "trace",
         "rate_per_s": run.course.rate_per_s,
         "span_s": span_s,
         "requests": run.sent,

@@ -5,13 +5,9 @@ What plays (the extra ``simulation``) is imported only when the verb runs: the c
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import importlib.util
 import json
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -23,13 +19,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from meridian.cli.documents import read_document
 from meridian.cli.output import Format, FormatOption, errors, print_list
+from meridian.cli.traces import Files, errors_told, simulation_needed
 from meridian.errors import UsageError
 
 if TYPE_CHECKING:
     from controlplane.simulation.serving.outcome import Outcome
     from controlplane.simulation.serving.world import ServingWorld, Survey
 
-_NEEDS = ("highspy", "msgspec", "numpy", "xxhash")
 _SHOWN = (
     "policy",
     "mode",
@@ -65,13 +61,11 @@ def simulate(  # noqa: PLR0917  (a command line's options)
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Play a world's requests for several autoscaling policies, and set their cost, SLO and launches side by side."""
-    missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(f"this needs {missing[0]}: pip install 'meridian-serving[simulation]'")
+    simulation_needed()
     if world is None and trace is None:
         raise UsageError("there is nothing to play: give --world FILE, --trace FILE or both")
-    with _errors():
-        files = _Files(world.parent if world is not None else Path())
+    with errors_told():
+        files = Files(world.parent if world is not None else Path())
         played, document = _world(world, trace)
         if write_trace is not None:
             _write_trace(played, files, write_trace)
@@ -83,28 +77,6 @@ def simulate(  # noqa: PLR0917  (a command line's options)
         typer.echo(f"Report: {out / 'report.html'}")
 
 
-class _Files:
-    """A world's files, beside its document."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def path(self, name: str) -> Path:
-        return self._folder / name
-
-    def lines(self, name: str) -> Iterator[str]:
-        """One after the other, each bounded."""
-        from controlplane.simulation.serving.trace_rows import LINE_CHARACTERS_MAX
-
-        path = self.path(name)
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8", errors="replace", newline="") as file:
-            try:
-                yield from iter(partial(file.readline, LINE_CHARACTERS_MAX + 1), "")
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise UsageError(f"{path} is damaged ({error}): pack it again") from None
-
-
 def _world(world: Path | None, trace: Path | None) -> tuple[ServingWorld, Any]:
     from controlplane.simulation.serving.world_document import USUAL, world_of
 
@@ -113,7 +85,7 @@ def _world(world: Path | None, trace: Path | None) -> tuple[ServingWorld, Any]:
     return world_of(document, trace=file), document
 
 
-def _digest(document: Any, played: ServingWorld, files: _Files) -> str:
+def _digest(document: Any, played: ServingWorld, files: Files) -> str:
     """Of all that decides the figures: the document, the files and this version."""
     from controlplane.simulation.serving.world import files_of
 
@@ -135,7 +107,7 @@ def _named(part: Any) -> Any:
 class _Run:
     """One world, played policy by policy; what is finished is on the disk."""
 
-    def __init__(self, world: ServingWorld, files: _Files, out: Path, digest: str) -> None:
+    def __init__(self, world: ServingWorld, files: Files, out: Path, digest: str) -> None:
         self._world, self._files, self._out, self._digest = world, files, out, digest
 
     def all(self, names: list[str], *, resume: bool) -> list[Outcome]:
@@ -197,7 +169,7 @@ class _Run:
             part.replace(self._out / name)
 
 
-def _write_trace(world: ServingWorld, files: _Files, path: Path) -> None:
+def _write_trace(world: ServingWorld, files: Files, path: Path) -> None:
     from controlplane.simulation.serving.world import requests_in
 
     rows = 0
@@ -228,17 +200,3 @@ def _row(outcome: Outcome) -> dict[str, Any]:
     figures: Iterable[str] = (name for name in outcome.__slots__ if name != "moments")
     row = {name: getattr(outcome, name) for name in figures}
     return {**row, "within_slo_percent": f"{100 * outcome.within_slo:.3f}", "usd": round(outcome.usd, 2)}
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """What is wrong with a world or a trace is a wrong argument."""
-    from controlplane.simulation.serving.fields import WorldError
-    from controlplane.simulation.serving.trace_rows import TraceError
-
-    try:
-        yield
-    except (WorldError, TraceError) as error:
-        raise UsageError(str(error)) from None
-    except OSError as error:
-        raise UsageError(f"{error.filename or 'a file'}: {error.strerror or error}") from None

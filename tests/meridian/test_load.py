@@ -107,6 +107,32 @@ def test_every_request_is_told_of_once(system: tuple[type[_System], str], tmp_pa
     assert len({chat["messages"][0]["content"] for chat in program.chats}) == len(program.chats)
 
 
+def test_a_trace_is_asked_as_it_was(system: tuple[type[_System], str], tmp_path: Path) -> None:
+    """As many requests, as long and for as much, each once; when is not for options to say."""
+    program, url = system
+    (tmp_path / "trace.csv").write_text("timestamp,input_tokens,output_tokens\n5,3,7\n5.2,40,9\n5.1,1,2\n")
+    done = _load(url, tmp_path, "--trace", "trace.csv", "-o", "json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert told["requests"] == 3
+    asked = {(len(chat["messages"][0]["content"].split()), chat["max_tokens"]) for chat in program.chats}
+    assert asked == {(3, 7), (40, 9), (1, 2)}
+    refused = _load(url, tmp_path, "--trace", "trace.csv", "--duration", "5")
+    assert refused.returncode == ExitCode.USAGE
+    assert "leave --duration away" in refused.stderr
+
+
+def test_a_trace_that_is_none_is_said_to_be(system: tuple[type[_System], str], tmp_path: Path) -> None:
+    """In one line."""
+    _, url = system
+    (tmp_path / "trace.csv").write_text("timestamp,input_tokens,output_tokens\n5,-3,7\n")
+    for name in ("trace.csv", "absent.csv", "trace.txt"):
+        done = _load(url, tmp_path, "--trace", name)
+        assert done.returncode == ExitCode.USAGE
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert name.removesuffix(".csv") in done.stderr or "row 1" in done.stderr
+
+
 def test_an_interrupt_ends_with_the_report(system: tuple[type[_System], str], tmp_path: Path) -> None:
     """What runs is let go, and said so."""
     program, url = system

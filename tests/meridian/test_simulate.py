@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from meridian.cli import simulate as command
+from meridian.cli import traces
 from meridian.cli.app import main
 from meridian.errors import ExitCode
 from tests.controlplane.simulation.serving.worlds import DOCUMENT
@@ -197,7 +197,7 @@ def test_what_cannot_be_played_says_why(
 
 def test_without_its_extra_it_says_which(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The base package has the command and none of what plays."""
-    monkeypatch.setattr(command, "_NEEDS", ("no_such_module",))
+    monkeypatch.setattr(traces, "_NEEDS", ("no_such_module",))
     code, _, err = run("--trace", "a.csv")
     assert code == ExitCode.USAGE
     assert "pip install 'meridian-serving[simulation]'" in err

@@ -1,7 +1,10 @@
 """Many clusters and many deployments, made from a seed: the plan for a large fleet, made checkable.
 
-A *lane* is a deployment in a cluster. Regions lie around the earth, so their days differ; a deployment runs in some
-regions of its residency, in some clusters of each. Sizes are lognormal: a few deployments have most of the load.
+Regions lie around the earth, so their days differ; a deployment has users in two to six regions of its residency, and
+where it runs is placement's answer. Sizes are lognormal: a few deployments have most of the load. Of the deployments
+``SURVIVING_SHARE`` are to survive the loss of a region, so more of them is kept ready than their load needs; the others
+follow their load. Of all GPUs the mean load keeps ``BUSY_SHARE`` busy: placement then finds room for all that is
+promised, an hour's highest demand and a lost region among it.
 """
 
 from collections.abc import Mapping
@@ -15,10 +18,17 @@ from controlplane.simulation.serving.streams import Streams
 
 JURISDICTIONS = ("eu", "us", "asia")
 S_PER_H = 3600.0
+DAY_S = 86_400.0
 #: Of all GPUs, what the mean load keeps busy.
-BUSY_SHARE = 0.5
-#: Replicas that a lane may have, in those that its mean load keeps busy.
-ROOM_FACTOR = 3.0
+BUSY_SHARE = 0.4
+#: Deployments that are to survive the loss of a region.
+SURVIVING_SHARE = 0.7
+#: Replicas that a deployment may have, in those that its mean load keeps busy.
+ROOM_FACTOR = 4.0
+#: Of an instance, the smallest thing that a cluster has.
+GPUS_PER_INSTANCE = 8
+#: A day's wave, a share of the mean each way.
+SWING = 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +52,35 @@ class GpuLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetWorld:
-    """Arrays by cluster, by deployment and by lane.
+    """Arrays by cluster, by region, by deployment and by origin: a deployment's users in a region.
 
-    peak_s:      when a cluster's region has its busiest hour
+    peak_s:      when a region has its busiest hour
     residency:   a deployment's jurisdiction, -1 for any
-    mean_demand: replicas that a lane's own users keep busy in the mean
+    survives:    whether a deployment is to survive the loss of a region
+    mean_demand: replicas that an origin's users keep busy in the mean
     """
 
     seed: int
     end_s: float
     region: IntArray
-    jurisdiction: IntArray
     gpus: IntArray
+    jurisdiction: IntArray
     peak_s: FloatArray
     residency: IntArray
-    deployment: IntArray
-    cluster: IntArray
+    survives: "np.ndarray[tuple[int], np.dtype[np.bool_]]"
     gpus_per_replica: IntArray
-    mean_demand: FloatArray
     max_replicas: IntArray
+    origin_deployment: IntArray
+    origin_region: IntArray
+    mean_demand: FloatArray
     outages: tuple[Outage, ...]
     gpus_lost: tuple[GpuLost, ...]
+
+    def demand(self, now_s: float | FloatArray) -> FloatArray:
+        """Each origin's at a time, or (times, origins) at several."""
+        peak_s = self.peak_s[self.origin_region]
+        wave = 1 + SWING * np.cos(2 * np.pi * (np.asarray(now_s)[..., None] - peak_s) / DAY_S)
+        return np.asarray(self.mean_demand * wave, dtype=np.float64)
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -71,8 +89,8 @@ class FleetWorld:
             "clusters": len(self.gpus),
             "GPUs": int(self.gpus.sum()),
             "deployments": len(self.residency),
-            "lanes": len(self.deployment),
-            "regions": int(self.region.max()) + 1,
+            "origins": len(self.origin_region),
+            "regions": len(self.jurisdiction),
         }
 
 
@@ -86,39 +104,38 @@ def fleet_world(
     hours: float = 24.0,
     regions_lost: int = 2,
     clusters_lost: int = 10,
+    busy_share: float = BUSY_SHARE,
     gpu_failures_per_gpu_h: float = 419 / (54 * 24 * 16_384),
 ) -> FleetWorld:
     """A fleet and its day. Failure rate of GPUs: Meta's with Llama 3 (see ``pools.Failures``)."""
     streams, end_s = Streams(seed), hours * S_PER_H
     rng = streams.of("fleet")
-    region = np.sort(rng.integers(0, regions, clusters))
+    region = np.sort(np.concatenate((np.arange(regions), rng.integers(0, regions, clusters - regions))))
     of_region = np.arange(regions) % len(JURISDICTIONS)
-    share = rng.lognormal(0.0, 0.5, clusters)
-    size = np.maximum(16, np.floor(share / share.sum() * gpus)).astype(np.int64)
+    size = _sizes(rng.lognormal(0.0, 0.5, clusters), gpus)
     residency = np.where(rng.random(deployments) < 0.5, -1, rng.integers(0, len(JURISDICTIONS), deployments))
     per_replica = 2 ** rng.integers(0, 4, deployments)
     weight = rng.lognormal(0.0, 1.2, deployments)
     weight = np.minimum(weight / weight.sum(), 0.03)
-    lanes: list[tuple[int, int, float]] = []
-    for number in range(deployments):
-        lanes += _lanes_of(number, region, of_region, int(residency[number]), float(weight[number]), rng)
-    deployment = np.array([lane[0] for lane in lanes])
-    cluster = np.array([lane[1] for lane in lanes])
-    wanted_gpus = _fitted(np.array([lane[2] for lane in lanes]) * gpus * BUSY_SHARE, cluster, size)
-    demand = wanted_gpus / per_replica[deployment]
+    origins = [_origins_of(of_region, int(each), rng) for each in residency]
+    of_origin = np.repeat(np.arange(deployments), [len(places) for places, _ in origins])
+    share = np.concatenate([shares for _, shares in origins])
+    demand = weight[of_origin] * share * gpus * busy_share / per_replica[of_origin]
+    total = np.bincount(of_origin, weights=demand, minlength=deployments)
     return FleetWorld(
         seed=seed,
         end_s=end_s,
         region=region,
-        jurisdiction=of_region[region],
         gpus=size,
-        peak_s=(region / regions * 86_400.0).astype(np.float64),
+        jurisdiction=of_region,
+        peak_s=np.arange(regions) / regions * DAY_S,
         residency=residency,
-        deployment=deployment,
-        cluster=cluster,
-        gpus_per_replica=per_replica[deployment],
+        survives=rng.random(deployments) < SURVIVING_SHARE,
+        gpus_per_replica=per_replica,
+        max_replicas=np.maximum(4, np.ceil(total * ROOM_FACTOR)).astype(np.int64),
+        origin_deployment=of_origin,
+        origin_region=np.concatenate([places for places, _ in origins]),
         mean_demand=demand,
-        max_replicas=np.maximum(2, np.ceil(demand * ROOM_FACTOR)).astype(np.int64),
         outages=_outages(
             region, streams, regions_lost=regions_lost, clusters_lost=clusters_lost, end_s=end_s
         ),
@@ -126,29 +143,19 @@ def fleet_world(
     )
 
 
-def _lanes_of(  # noqa: PLR0917  (what a deployment is made from)
-    number: int,
-    region: IntArray,
-    of_region: IntArray,
-    residency: int,
-    weight: float,
-    rng: np.random.Generator,
-) -> list[tuple[int, int, float]]:
-    """(deployment, cluster, share of all load): in two to six regions, in more clusters the larger it is."""
+def _sizes(share: FloatArray, gpus: int) -> IntArray:
+    """Whole instances, two of them at least; the largest clusters have what is left."""
+    instances = np.maximum(2, np.floor(share / share.sum() * gpus / GPUS_PER_INSTANCE)).astype(np.int64)
+    left = max(0, gpus // GPUS_PER_INSTANCE - int(instances.sum()))
+    instances[np.argsort(-share)[:left]] += 1
+    return np.asarray(instances * GPUS_PER_INSTANCE, dtype=np.int64)
+
+
+def _origins_of(of_region: IntArray, residency: int, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
+    """Two to six regions of the residency, and each one's share of the load."""
     allowed = np.flatnonzero((of_region == residency) | (residency < 0))
-    allowed = np.intersect1d(allowed, region)
     chosen = rng.permutation(allowed)[: int(rng.integers(2, 7))]
-    each = 1 + int(weight * 300)
-    clusters = np.concatenate([rng.permutation(np.flatnonzero(region == place))[:each] for place in chosen])
-    shares = rng.dirichlet(np.full(len(clusters), 8.0))
-    return [(number, int(c), weight * float(s)) for c, s in zip(clusters, shares, strict=True)]
-
-
-def _fitted(wanted: FloatArray, cluster: IntArray, size: IntArray) -> FloatArray:
-    """No cluster is asked in the mean for more than six tenths of what it has; what is too much is left away."""
-    asked = np.bincount(cluster, weights=wanted, minlength=len(size))
-    factor = np.minimum(1.0, 0.6 * size / np.maximum(asked, 1e-9))
-    return np.asarray(wanted * factor[cluster], dtype=np.float64)
+    return chosen, rng.dirichlet(np.full(len(chosen), 8.0))
 
 
 def _outages(

@@ -1,11 +1,14 @@
 """The sum of all requests through ``fluid``: what two weeks of a busy deployment are played by."""
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from controlplane.simulation.serving.cold_start import LaunchTimes
 from controlplane.simulation.serving.fluid import FluidOutcome, play
+from controlplane.simulation.serving.meter import Averaged
 from controlplane.simulation.serving.outcome import Moment, Outcome
 from controlplane.simulation.serving.pools import S_PER_H, ServingPool
 from controlplane.simulation.serving.series import FloatArray
@@ -24,15 +27,32 @@ _TELL_EVERY = 1024
 
 
 class _Watched:
-    """The scaler; it tells how far the play is, and learns cold starts as an agent does."""
+    """The scaler; it tells how far the play is, learns cold starts as an agent does, and sees what an agent would.
+
+    In a fluid what arrives is done at once if there is room. Requests take their time, and are at hand as long: the
+    work of a moment is that of all that came within a request's length, and so are the requests in flight.
+    """
 
     def __init__(
-        self, scaler: PolicyScaler, launches: LaunchTimes, end_s: float, progress: Callable[[float], None]
+        self,
+        scaler: PolicyScaler,
+        launches: LaunchTimes,
+        seen: Survey,
+        seats: int,
+        progress: Callable[[float], None],
     ) -> None:
         self._scaler, self._launches = scaler, launches
-        self._end_s, self._progress = end_s, progress
+        self._end_s, self._progress = seen.end_s, progress
+        self._seats, self._request_s = seats, max(seen.work_s * seats, 0.001)
+        self._averaged = Averaged(self._request_s)
+        self._in_flight = 0.0
         self._learned: tuple[float, ...] = ()
         self._steps = 0
+
+    @property
+    def request_s(self) -> float:
+        """How long a request takes on one of the seats."""
+        return self._request_s
 
     def launch_s(self) -> float:
         took_s = self._launches.next_s()
@@ -43,16 +63,23 @@ class _Watched:
         self._steps += 1
         if self._steps % _TELL_EVERY == 0:
             self._progress(min(1.0, seen.now / self._end_s))
-        return self._scaler.step(
-            Seen(
-                now=seen.now,
-                ready=seen.ready,
-                starting=seen.starting,
-                concurrency=seen.concurrency,
-                work=seen.work,
-                slo=seen.slo,
-                cold_start_s=p90_s(self._learned),
-            )
+        return self._scaler.step(self._as_an_agent(seen))
+
+    def _as_an_agent(self, seen: Seen) -> Seen:
+        work = seen.work
+        if work is None or seen.concurrency is None:
+            return replace(seen, cold_start_s=p90_s(self._learned))
+        waiting = self._seats * work.waiting_s / self._request_s
+        served = min(max(0.0, seen.concurrency - waiting), float(seen.ready * self._seats))
+        weight = 1.0 - math.exp(-work.over_s / self._request_s)
+        self._in_flight += weight * (served - self._in_flight)
+        arriving = self._averaged.step(seen.now, work.arrived_s, work.over_s)
+        demand = max(arriving, self._in_flight / self._seats)
+        return replace(
+            seen,
+            concurrency=self._in_flight + waiting,
+            work=replace(work, arrived_s=demand * work.over_s),
+            cold_start_s=p90_s(self._learned),
         )
 
 
@@ -66,8 +93,7 @@ def play_fluid(
     """One policy. Its least replicas are ready at the beginning."""
     launches = LaunchTimes(world.cold_start, Streams(world.seed))
     scaler = PolicyScaler(policy, replicas=policy.min_replicas, now=0.0)
-    watched = _Watched(scaler, launches, seen.end_s, progress)
-    mean_s = float(seen.work_s_by_step.sum()) * world.service.seats / max(1, seen.requests)
+    watched = _Watched(scaler, launches, seen, world.service.seats, progress)
     played = play(
         seen.series,
         watched,
@@ -76,7 +102,7 @@ def play_fluid(
         decide_every_s=world.decide_every_s,
         first_replicas=policy.min_replicas,
         concurrency_target=float(world.service.seats),
-        service_s=max(mean_s, 0.001),
+        service_s=watched.request_s,
     )
     progress(1.0)
     return Outcome(

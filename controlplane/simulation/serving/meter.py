@@ -2,27 +2,42 @@
 
 from collections import deque
 
-from controlplane.simulation.serving.world import ServingWorld, Survey
 from workloadplane.autoscaling import WorkSeen
 
 #: As an agent does: arrivals are averaged over as long as a request takes, within these.
 AVERAGED_S = (5.0, 120.0)
 
 
+class Averaged:
+    """The mean of what came over as long as a request takes. ``request_s``: seconds of one, on one of the seats."""
+
+    def __init__(self, request_s: float) -> None:
+        self._over_s = min(max(request_s, AVERAGED_S[0]), AVERAGED_S[1])
+        self._parts: deque[tuple[float, float, float]] = deque()
+
+    def step(self, now_s: float, amount: float, over_s: float) -> float:
+        """A second's amount, with what came in the last ``over_s``."""
+        self._parts.append((now_s, amount, over_s))
+        while now_s - self._parts[0][0] >= self._over_s:
+            self._parts.popleft()
+        return sum(part[1] for part in self._parts) / sum(part[2] for part in self._parts)
+
+
 class Meter:
-    """Count requests in ``arrived``; ``step`` at each decision."""
+    """Count requests in ``arrived``; ``step`` at each decision. ``work_s``: replica-seconds of a mean request."""
 
-    def __init__(self, seen: Survey, world: ServingWorld) -> None:
+    def __init__(self, work_s: float, seats: int) -> None:
         self.arrived = 0
-        self._request_s = float(seen.work_s_by_step.sum()) / max(1, seen.requests)
-        self._seats, self._every_s = world.service.seats, world.decide_every_s
-        averaged_s = min(max(self._request_s * self._seats, AVERAGED_S[0]), AVERAGED_S[1])
-        self._last: deque[int] = deque(maxlen=max(1, round(averaged_s / self._every_s)))
+        self._work_s, self._seats = work_s, seats
+        self._averaged = Averaged(work_s * seats)
+        self._last_s = 0.0
 
-    def step(self, *, in_flight: int, waiting_s: float) -> WorkSeen:
-        """The demand that arrives, no less than what is in flight keeps busy; the count begins anew."""
-        self._last.append(self.arrived)
-        self.arrived = 0
-        arriving = sum(self._last) / len(self._last) / self._every_s * self._request_s
+    def step(self, now_s: float, *, in_flight: int, waiting_s: float) -> WorkSeen | None:
+        """The demand that arrives, no less than what is in flight keeps busy; None if no time has gone by."""
+        over_s = now_s - self._last_s
+        if over_s <= 0:
+            return None
+        arriving = self._averaged.step(now_s, self.arrived * self._work_s, over_s)
+        self.arrived, self._last_s = 0, now_s
         demand = max(arriving, in_flight / self._seats)
-        return WorkSeen(arrived_s=demand * self._every_s, over_s=self._every_s, waiting_s=waiting_s)
+        return WorkSeen(arrived_s=demand * over_s, over_s=over_s, waiting_s=waiting_s)

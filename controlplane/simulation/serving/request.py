@@ -10,14 +10,13 @@ _OUTPUT_WEIGHT = 2.0
 
 
 class Request:
-    """``steps``: of a batch, that it still needs; ``work_s``: replica-seconds; ``began_s``: when it got a seat."""
+    """``steps``: of a full batch, that it still needs; ``work_s``: replica-seconds; ``began_s``: when it got a seat."""
 
     __slots__ = (
         "began_s",
         "came_s",
         "input_tokens",
         "output_tokens",
-        "prefill_steps",
         "steps",
         "ticket",
         "work_s",
@@ -29,7 +28,6 @@ class Request:
         self.came_s = came_s
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
-        self.prefill_steps = prefill_steps
         self.steps = prefill_steps + output_tokens
         self.work_s = work_s
         self.began_s: float | None = None

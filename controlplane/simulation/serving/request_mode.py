@@ -42,6 +42,8 @@ from workloadplane.routing import (
     pick,
 )
 
+#: So often a gateway tells its agent how busy it is; an agent that hears of somebody who waits decides at once.
+TOLD_EVERY_S = 0.25
 _CLUSTER, _DEPLOYMENT, _REVISION = "cluster", "deployment", "revision"
 
 
@@ -55,7 +57,9 @@ class _Told:
 
 @dataclass(frozen=True, slots=True)
 class _Decide:
-    pass
+    """Void once another one is due before it."""
+
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class RequestMode:
         self._waited, self._ttft = Durations(), Durations()
         self._late = 0
         self._told = _Told()
-        self._meter = Meter(seen, world)
+        self._meter = Meter(seen.work_s, world.service.seats)
         self._waiting_s = 0.0
         self._learned: tuple[float, ...] = ()
         self._launched = 0
@@ -111,7 +115,8 @@ class RequestMode:
                 replica.is_ready = True
         self._launched = self._fleet.launches
         self._place_anew()
-        self._queue.put(world.decide_every_s, _Decide())
+        self._decide_at_s = 0.0
+        self._decide_by(world.decide_every_s)
 
     def play(self, batches: Iterable[Batch]) -> Iterator[float]:
         """All of it; the virtual time from batch to batch."""
@@ -155,8 +160,11 @@ class RequestMode:
     def _happen(self, event: _Event, now_s: float) -> None:
         match event:
             case _Decide():
-                self._decide(now_s)
-                self._queue.put(now_s + self._world.decide_every_s, event)
+                if event.at_s == self._decide_at_s:
+                    self._decide(now_s)
+                    every_s = TOLD_EVERY_S if self._room.waits(_DEPLOYMENT) else self._world.decide_every_s
+                    self._decide_at_s = 0.0
+                    self._decide_by(now_s + min(every_s, self._world.decide_every_s))
             case _Ready():
                 if self._fleet.replicas.get(event.replica.place) is event.replica:
                     event.replica.is_ready = True
@@ -186,6 +194,7 @@ class RequestMode:
             self._refuse()
             return
         self._waiting_s += request.work_s
+        self._decide_by(now_s + TOLD_EVERY_S)
         if joined.displaced is not None:
             self._waiting_s -= joined.displaced.item.work_s
             self._refuse()
@@ -209,7 +218,7 @@ class RequestMode:
             else:
                 self._told.inside += 1
             self._waited.add(waited_s)
-            self._ttft.add(waited_s + request.prefill_steps * self._service.itl_s(len(replica.ends)))
+            self._ttft.add(waited_s + self._service.first_token_s(request.input_tokens, len(replica.ends)))
         request.began_s = now_s
         self._schedule(replica)
 
@@ -261,6 +270,13 @@ class RequestMode:
 
     # Replicas
 
+    def _decide_by(self, at_s: float) -> None:
+        """The next decision is made then, unless one is due before."""
+        if not 0.0 < self._decide_at_s <= at_s:
+            self._decide_at_s = at_s
+            self._queue.put(at_s, _Decide(at_s))
+            self._next_s = min(self._next_s, at_s)
+
     def _decide(self, now_s: float) -> None:
         """What an agent does every few seconds: note the load, ask, launch or stop."""
         waiting = self._room.waiting(_DEPLOYMENT)
@@ -285,7 +301,7 @@ class RequestMode:
             ready=ready,
             starting=starting,
             concurrency=float(self._flying + waiting),
-            work=self._meter.step(in_flight=self._flying, waiting_s=max(0.0, self._waiting_s)),
+            work=self._meter.step(now_s, in_flight=self._flying, waiting_s=max(0.0, self._waiting_s)),
             slo=SloSeen(inside=told.inside, outside=told.outside),
             cold_start_s=p90_s(self._learned),
         )

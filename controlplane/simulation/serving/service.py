@@ -1,9 +1,11 @@
 """How long a replica takes: prompts by their tokens, answers by how many it computes side by side.
 
 A step of a continuous batch gives each request in it one token; it takes ``itl_base_s`` and ``itl_s_per_request`` more
-for each request. A prompt takes ``prefill_base_s`` and ``prefill_s_per_token`` more for each token while all seats are
-taken, and less in the proportion of the steps where they are not. What is not in it: contexts that grow while an answer
-is made, and prompts that hit a cache.
+for each request. A prompt takes ``prefill_base_s`` and ``prefill_s_per_token`` more for each token, and all that are in
+the batch wait as long: a full batch of requests that follow one another takes a prompt's time for each of its seats
+while one answer is made. It is counted as that many steps, and goes faster in a batch that is not full: exact where
+all seats are taken, and on the side of too much time where few are. What is not in it: contexts that grow while an
+answer is made, and prompts that hit a cache.
 """
 
 from collections.abc import Sequence
@@ -37,17 +39,21 @@ class ServiceModel:
         return self.itl_base_s + self.itl_s_per_request * concurrency
 
     def prefill_s(self, input_tokens: float) -> float:
-        """A prompt's, with all seats taken."""
+        """A prompt's, in which nothing else is computed."""
         return self.prefill_base_s + self.prefill_s_per_token * input_tokens
 
     def prefill_steps(self, input_tokens: float) -> float:
-        """As many steps of the batch as a prompt takes; an answer takes one for each token."""
-        return self.prefill_s(input_tokens) / self.itl_s(self.seats)
+        """As many steps of a full batch as a prompt takes; an answer takes one for each token."""
+        return self.seats * self.prefill_s(input_tokens) / self.itl_s(self.seats)
+
+    def first_token_s(self, input_tokens: float, concurrency: int) -> float:
+        """From a seat to the first token: the prompt, and one step."""
+        return self.prefill_s(input_tokens) + self.itl_s(concurrency)
 
     def prefill_steps_of(self, batch: Batch) -> FloatArray:
         """Of each prompt."""
         prefill_s = self.prefill_base_s + self.prefill_s_per_token * batch.input_tokens
-        return np.asarray(prefill_s / self.itl_s(self.seats), dtype=np.float64)
+        return np.asarray(self.seats * prefill_s / self.itl_s(self.seats), dtype=np.float64)
 
     def request_s(self, batch: Batch) -> FloatArray:
         """How long each takes where all seats are taken."""

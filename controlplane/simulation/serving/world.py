@@ -102,6 +102,11 @@ class Survey:
     notes: tuple[str, ...] = ()
 
     @property
+    def work_s(self) -> float:
+        """Replica-seconds of a request in the mean."""
+        return float(self.work_s_by_step.sum()) / max(1, self.requests)
+
+    @property
     def series(self) -> LoadSeries:
         """As the fluid mode plays it."""
         return LoadSeries(bin_s=self.step_s, requests=self.requests_by_step, work_s=self.work_s_by_step)

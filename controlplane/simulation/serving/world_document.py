@@ -24,6 +24,8 @@ KINDS = ("predictive", "kpa")
 #: ``static:N`` is a policy by itself: N replicas all the time.
 STATIC = "static:"
 PROCUREMENTS = ("reserved", "on_demand", "spot")
+#: An agent's: its deployment's goals are for the 95th percentile.
+ATTAINMENT = 0.95
 _RATE_MAX = 1e6
 #: What a trace alone is played with. Times of a replica are those of Llama 2 70B on eight H100, fitted to the table
 #: that was measured for Splitwise (Patel et al., ISCA 2024); cold starts and prices are round numbers of our own.
@@ -69,7 +71,9 @@ def world_of(document: Any, *, trace: str | None = None, rows_max: int | None = 
         service=service,
         cold_start=_cold_start(fields.child("cold_start")),
         pools=pools,
-        policies=_policies(fields, service, room),
+        policies=_policies(
+            fields, service, room, slo.number("attainment", ATTAINMENT, least=0.5, most=0.9999)
+        ),
         failures=_failures(failures),
         wait_slo_s=slo.number("wait_s", 5.0, most=3600.0),
         wait_max_s=gateway.number("hold_timeout_s", 180.0, most=86_400.0),
@@ -259,9 +263,11 @@ def _pool(fields: Fields) -> ServingPool:
     return pool
 
 
-def _policies(fields: Fields, service: ServiceModel, room: int) -> dict[str, AutoscalingPolicy]:
+def _policies(
+    fields: Fields, service: ServiceModel, room: int, attainment: float
+) -> dict[str, AutoscalingPolicy]:
     base = fields.child("autoscaling", needed=False)
-    first = _policy(base, service, room, None)
+    first = replace(_policy(base, service, room, None), slo_attainment=attainment)
     found = {"predictive": replace(first, kind="predictive"), "kpa": replace(first, kind="kpa")}
     for name, each in fields.named("policies"):
         if name in found or name.startswith(STATIC) or "," in name:
@@ -293,6 +299,8 @@ def _policy(
         ),
     }
     values["kind"] = fields.choice("kind", KINDS, "predictive" if base is None else base.kind)
+    if base is not None:
+        values["slo_attainment"] = base.slo_attainment
     fields.done()
     try:
         return AutoscalingPolicy(**values)

@@ -24,7 +24,7 @@ DOCUMENT: dict[str, Any] = {
         }
     ],
     "lengths": {"input": {"mean": 500, "cv": 0.5}, "output": {"mean": 100, "cv": 0.5}},
-    "service": {"seats": 16, "prefill_base_s": 0.1, "itl_base_s": 0.04},
+    "service": {"seats": 16, "prefill_base_s": 0.00625, "itl_base_s": 0.04},
     "cold_start": {"engine_start": {"mean_s": 30}},
     "pools": [{"name": "a", "procurement": "on_demand", "replicas": 12, "usd_per_replica_h": 4}],
     "autoscaling": {

@@ -1,0 +1,155 @@
+"""A fleet's lanes, as arrays: a deployment in a cluster each, with its bounds, its replicas and its load."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from controlplane.simulation.serving.batch import IntArray
+from controlplane.simulation.serving.fleet_plan import Bounds
+from controlplane.simulation.serving.fleet_world import FleetWorld
+from controlplane.simulation.serving.series import FloatArray
+from workloadplane.autoscaling import AutoscalingPolicy, ScalingState, first_state
+
+_WHOLE = ("deployment", "cluster", "gpus", "least", "most", "ready", "starting")
+_REAL = ("queue_s", "told_demand", "arrived_s", "late_s")
+
+
+class Lanes:
+    """Single owner: the mode that plays. New lanes come at the end; none ever goes, but some have no replicas.
+
+    least, most: the bounds in force; ``leave_at_s``: when what is left of a lane that is to end goes, else infinite
+    changed:     whose agent is to be asked; ``told_*``: when it was, and of what demand
+    """
+
+    def __init__(self, world: FleetWorld, kind: str) -> None:
+        for name in _WHOLE:
+            setattr(self, name, np.zeros(0, dtype=np.int64))
+        for name in _REAL:
+            setattr(self, name, np.zeros(0))
+        self.leave_at_s: FloatArray = np.zeros(0)
+        self.told_at_s: FloatArray = np.zeros(0)
+        self.changed: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.zeros(0, dtype=bool)
+        self.states: list[ScalingState] = []
+        self.policies: list[AutoscalingPolicy] = []
+        self._launched: list[list[list[int]]] = []
+        self._numbers: dict[tuple[int, int], int] = {}
+        self._world = world
+        self._policy = AutoscalingPolicy(
+            kind="kpa" if kind == "kpa" else "predictive",
+            min_replicas=0,
+            max_replicas=1,
+            autoscaling_window_s=60.0,
+            scale_down_delay_s=300.0,
+            concurrency_target=1.0,
+        )
+
+    deployment: IntArray
+    cluster: IntArray
+    gpus: IntArray
+    least: IntArray
+    most: IntArray
+    ready: IntArray
+    starting: IntArray
+    queue_s: FloatArray
+    told_demand: FloatArray
+    arrived_s: FloatArray
+    late_s: FloatArray
+
+    def number(self, deployment: int, cluster: int) -> int:
+        """Which lane that is, bounded before. Raises KeyError."""
+        return self._numbers[deployment, cluster]
+
+    def bound(self, bounds: Iterable[Bounds], *, leave_at_s: float) -> None:
+        """These are in force; lanes that have none are to end by ``leave_at_s``."""
+        rows = list(bounds)
+        fresh = [row for row in rows if (row.deployment, row.cluster) not in self._numbers]
+        self._grow(fresh)
+        least, most = np.zeros_like(self.least), np.zeros_like(self.most)
+        for row in rows:
+            lane = self._numbers[row.deployment, row.cluster]
+            least[lane], most[lane] = row.min_replicas, row.max_replicas
+        moved = np.flatnonzero((least != self.least) | (most != self.most))
+        self.least, self.most = least, most
+        for lane in moved.tolist():
+            if most[lane]:
+                self.leave_at_s[lane] = np.inf
+                self.policies[lane] = replace(
+                    self._policy, min_replicas=int(least[lane]), max_replicas=int(most[lane])
+                )
+            else:
+                self.leave_at_s[lane] = min(leave_at_s, self.leave_at_s[lane])
+        self.changed[moved] = True
+
+    def begin(self) -> None:
+        """What is ready now is where every agent begins."""
+        self.states = [first_state(replicas=count, now=0.0) for count in self.ready.tolist()]
+
+    def told(self, lanes: IntArray, now_s: float, demand: FloatArray) -> None:
+        """Their agents have been asked; counts begin anew."""
+        self.told_at_s[lanes] = now_s
+        self.told_demand[lanes] = demand[lanes]
+        self.arrived_s[lanes] = 0.0
+        self.late_s[lanes] = 0.0
+        self.changed[:] = False
+
+    def launch(self, lane: int, ready_at: int, count: int) -> None:
+        """So many are ready at that step."""
+        self.starting[lane] += count
+        self._launched[lane].append([ready_at, count])
+
+    def become_ready(self, lane: int, step: int) -> None:
+        """Whoever was launched for this step or before."""
+        launched = self._launched[lane]
+        while launched and launched[0][0] <= step:
+            _, count = launched.pop(0)
+            self.starting[lane] -= count
+            self.ready[lane] += count
+            self.changed[lane] = True
+
+    def end(self, lane: int, count: int) -> None:
+        """So many: those that start first, the newest before the others."""
+        cancelled = min(count, int(self.starting[lane]))
+        self.starting[lane] -= cancelled
+        self.ready[lane] -= min(count - cancelled, int(self.ready[lane]))
+        launched = self._launched[lane]
+        while cancelled:
+            gone = min(cancelled, launched[-1][1])
+            launched[-1][1] -= gone
+            cancelled -= gone
+            if not launched[-1][1]:
+                launched.pop()
+
+    def end_leaving(self, now_s: float) -> None:
+        """Lanes whose time is over."""
+        for lane in np.flatnonzero(self.leave_at_s <= now_s).tolist():
+            self.end(lane, int(self.ready[lane] + self.starting[lane]))
+            self.queue_s[lane] = 0.0
+
+    def lose(self, gone: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> int:
+        """All replicas of these lanes, and what waited there; how many they were."""
+        count = int(self.ready[gone].sum() + self.starting[gone].sum())
+        self.ready[gone] = 0
+        self.starting[gone] = 0
+        self.queue_s[gone] = 0.0
+        for lane in np.flatnonzero(gone).tolist():
+            self._launched[lane].clear()
+        return count
+
+    def _grow(self, fresh: list[Bounds]) -> None:
+        count = len(fresh)
+        for row in fresh:
+            self._numbers[row.deployment, row.cluster] = len(self._numbers)
+        for name in (*_WHOLE, *_REAL):
+            before = getattr(self, name)
+            setattr(self, name, np.concatenate((before, np.zeros(count, dtype=before.dtype))))
+        if count:
+            self.deployment[-count:] = [row.deployment for row in fresh]
+            self.cluster[-count:] = [row.cluster for row in fresh]
+            self.gpus[-count:] = self._world.gpus_per_replica[[row.deployment for row in fresh]]
+        self.leave_at_s = np.concatenate((self.leave_at_s, np.full(count, np.inf)))
+        self.told_at_s = np.concatenate((self.told_at_s, np.full(count, -1e9)))
+        self.changed = np.concatenate((self.changed, np.ones(count, dtype=bool)))
+        self.states += [first_state(replicas=0, now=0.0)] * count
+        self.policies += [self._policy] * count
+        self._launched += [[] for _ in range(count)]

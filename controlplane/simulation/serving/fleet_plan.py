@@ -1,0 +1,287 @@
+"""What placement is asked in a fleet's day, and what of its answer changes a fleet: bounds, and who serves whom.
+
+Runs as in production: ``solve`` at the beginning, ``touched_by`` and ``resolve`` at every event. One pool a cluster,
+all of one machine at one price. Planned for is the highest demand
+of the next hour, with the 95th percentile of what moves around it: a forecast that knows the day's wave.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from controlplane.placement import (
+    Cluster,
+    CurrentAssignment,
+    Demand,
+    FailureDomain,
+    Latency,
+    PerformanceProfile,
+    PlacementProblem,
+    Pool,
+    WantedDeployment,
+    resolve,
+    solve,
+    touched_by,
+)
+from controlplane.simulation.serving.fleet_world import (
+    GPUS_PER_INSTANCE,
+    JURISDICTIONS,
+    FleetWorld,
+)
+from controlplane.simulation.serving.series import FloatArray
+
+HORIZON_S = 3600.0
+#: Of the noise around the wave: its 95th percentile, a share of the wave.
+NOISE_P95 = 1.3
+#: A deployment's demand that moved by more than this share is planned anew.
+MOVED_SHARE = 0.2
+_TOKENS_PER_REQUEST = 100.0
+_MACHINE = "eight-gpus"
+_VERSION = "model"
+_MICRO_USD_PER_H = 16_000_000
+#: Round trip to the other side of the earth, and inside a region.
+_FARTHEST_MS, _NEAREST_MS = 250.0, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a cluster's agent is told of a deployment."""
+
+    deployment: int
+    cluster: int
+    min_replicas: int
+    max_replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Of an origin's requests, so much goes to this cluster."""
+
+    origin: int
+    cluster: int
+    share: float
+
+
+class FleetPlanner:
+    """Single owner. ``bounds`` and ``shares`` are of the plan in force."""
+
+    def __init__(self, world: FleetWorld) -> None:
+        """Asks placement for the whole fleet."""
+        self._world = world
+        self._origins = {
+            (int(deployment), int(region)): number
+            for number, (deployment, region) in enumerate(
+                zip(world.origin_deployment, world.origin_region, strict=True)
+            )
+        }
+        self._planned = self._ahead(0.0)
+        self._problem = self._first_problem()
+        self._plan = solve(self._problem)
+        self.solves = 1
+        self.placed_anew = 0
+        self._carry_out()
+
+    @property
+    def refused(self) -> int:
+        """Deployments that do not get what they must have."""
+        return sum(entry.refusal is not None for entry in self._plan.deployments)
+
+    @property
+    def relaxed(self) -> int:
+        """Deployments that some wish is not kept for: that would not survive a region's loss, above all."""
+        return sum(bool(entry.relaxed) for entry in self._plan.deployments)
+
+    def bounds(self) -> Iterator[Bounds]:
+        """Of every deployment in every cluster where it is to run."""
+        for number, entry in enumerate(self._plan.deployments):
+            for row in entry.allocations:
+                yield Bounds(number, int(row.pool_id), row.min_replicas, row.max_replicas)
+
+    def shares(self) -> Iterator[Share]:
+        """Whose requests go where while all is well."""
+        for number, entry in enumerate(self._plan.deployments):
+            for row in entry.traffic:
+                origin = self._origins.get((number, int(row.origin_region)))
+                if origin is not None:
+                    yield Share(origin, int(row.cluster_id), row.share)
+
+    def anew(self, now_s: float, up: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> frozenset[int]:
+        """Place anew whoever is touched by what was lost or came back, or by demand that moved; who that was."""
+        self._note_demand(now_s)
+        pools = tuple(
+            pool if (pool.closed == "") == there else self._pool(number, is_up=there)
+            for number, (pool, there) in enumerate(zip(self._problem.pools, up.tolist(), strict=True))
+        )
+        lost = {pool.pool_id for pool in pools if pool.closed}
+        after = replace(
+            self._problem,
+            pools=pools,
+            current=tuple(row for row in self._problem.current if row.pool_id not in lost),
+            demands=self._demands(),
+        )
+        touched = touched_by(self._before, after)
+        if not touched:
+            return frozenset()
+        self._problem = after
+        self._plan = resolve(after, self._plan, touched)
+        self.solves += 1
+        self.placed_anew += len(touched)
+        self._carry_out()
+        return frozenset(int(each) for each in touched)
+
+    def _carry_out(self) -> None:
+        """What is planned runs."""
+        current = tuple(
+            CurrentAssignment(
+                assignment_id=f"{entry.deployment_id}-{number}",
+                deployment_id=entry.deployment_id,
+                revision_id=row.revision_id,
+                revision=row.revision,
+                pool_id=row.pool_id,
+                min_replicas=row.min_replicas,
+                max_replicas=row.max_replicas,
+                gpus_per_replica=row.gpus_per_replica,
+                planned_replicas=row.planned_replicas,
+                standby=row.standby,
+            )
+            for entry in self._plan.deployments
+            for number, row in enumerate(entry.allocations)
+        )
+        self._before = self._problem = replace(
+            self._problem, current=current, plan_generation=self._problem.plan_generation + 1
+        )
+
+    # Demand
+
+    def _ahead(self, now_s: float) -> FloatArray:
+        """Each origin's highest of the next hour."""
+        times = now_s + np.linspace(0.0, HORIZON_S, 7)
+        return np.asarray(self._world.demand(times).max(axis=0) * NOISE_P95, dtype=np.float64)
+
+    def _note_demand(self, now_s: float) -> None:
+        """Plan for another demand where it moved, and only there: small moves add up to one that counts."""
+        world, count = self._world, len(self._world.residency)
+        ahead = self._ahead(now_s)
+        was = np.bincount(world.origin_deployment, weights=self._planned, minlength=count)
+        now = np.bincount(world.origin_deployment, weights=ahead, minlength=count)
+        by_origin = np.zeros(count)
+        np.maximum.at(by_origin, world.origin_deployment, np.abs(ahead - self._planned))
+        moved = np.maximum(np.abs(now - was), by_origin) > MOVED_SHARE * was
+        self._planned = np.where(moved[world.origin_deployment], ahead, self._planned)
+
+    def _demands(self) -> tuple[Demand, ...]:
+        world = self._world
+        return tuple(
+            Demand(
+                deployment_id=f"{deployment}",
+                origin_region=f"{region}",
+                requests_per_s_p50=planned / NOISE_P95,
+                requests_per_s_p95=planned,
+                tokens_per_s_p50=planned / NOISE_P95 * _TOKENS_PER_REQUEST,
+                tokens_per_s_p95=planned * _TOKENS_PER_REQUEST,
+            )
+            for deployment, region, planned in zip(
+                world.origin_deployment.tolist(),
+                world.origin_region.tolist(),
+                self._planned.tolist(),
+                strict=True,
+            )
+        )
+
+    # Rows of the problem
+
+    def _first_problem(self) -> PlacementProblem:
+        world = self._world
+        return PlacementProblem(
+            organization_id="fleet",
+            wanted=1,
+            plan_generation=0,
+            clusters=tuple(self._cluster(number) for number in range(len(world.gpus))),
+            pools=tuple(self._pool(number, is_up=True) for number in range(len(world.gpus))),
+            deployments=tuple(self._deployment(number) for number in range(len(world.residency))),
+            demands=self._demands(),
+            profiles=tuple(
+                PerformanceProfile(
+                    model_version_id=_VERSION,
+                    instance_type_id=_MACHINE,
+                    tensor_parallel=gpus,
+                    requests_per_s=1.0,
+                    tokens_per_s=_TOKENS_PER_REQUEST,
+                    concurrency=1,
+                )
+                for gpus in (1, 2, 4, 8)
+            ),
+            latencies=tuple(self._latencies()),
+        )
+
+    def _cluster(self, number: int) -> Cluster:
+        region = int(self._world.region[number])
+        return Cluster(
+            cluster_id=f"{number}",
+            name=f"cluster {number}",
+            generation=1,
+            region=f"{region}",
+            provider="provider",
+            jurisdiction=JURISDICTIONS[self._world.jurisdiction[region]],
+            failure_domains=(
+                FailureDomain(kind="zone", name=f"zone {number}"),
+                FailureDomain(kind="region", name=f"{region}"),
+                FailureDomain(kind="provider", name="provider"),
+            ),
+        )
+
+    def _pool(self, number: int, *, is_up: bool) -> Pool:
+        return Pool(
+            pool_id=f"{number}",
+            name=f"pool {number}",
+            generation=1,
+            cluster_id=f"{number}",
+            instance_type_id=_MACHINE,
+            instance_type=_MACHINE,
+            gpu_type="H100",
+            gpu_vendor="nvidia",
+            gpu_memory_gib=80,
+            precisions=("bf16",),
+            procurement="on_demand",
+            gpus_per_instance=GPUS_PER_INSTANCE,
+            capacity_instances=int(self._world.gpus[number]) // GPUS_PER_INSTANCE if is_up else 0,
+            instance_micro_usd_per_h=_MICRO_USD_PER_H,
+            closed="" if is_up else "lost",
+        )
+
+    def _deployment(self, number: int) -> WantedDeployment:
+        world = self._world
+        residency = int(world.residency[number])
+        return WantedDeployment(
+            deployment_id=f"{number}",
+            name=f"deployment {number}",
+            project_id="project",
+            generation=1,
+            revision_id=f"{number}",
+            revision=1,
+            model_version_id=_VERSION,
+            engine="vllm",
+            precision="bf16",
+            weights_bytes=16 << 30,
+            gpus_per_replica=int(world.gpus_per_replica[number]),
+            min_replicas=2,
+            max_replicas=int(world.max_replicas[number]),
+            concurrency_target=1.0,
+            posture="active_active",
+            survivability="region" if world.survives[number] else "none",
+            residency=() if residency < 0 else (JURISDICTIONS[residency],),
+            priority=0,
+            created_at_s=float(number),
+        )
+
+    def _latencies(self) -> Iterator[Latency]:
+        regions = len(self._world.jurisdiction)
+        for one in range(regions):
+            for two in range(regions):
+                apart = min(abs(one - two), regions - abs(one - two)) / (regions / 2)
+                yield Latency(
+                    origin_region=f"{one}",
+                    target_region=f"{two}",
+                    rtt_ms=_NEAREST_MS + apart * _FARTHEST_MS,
+                )
