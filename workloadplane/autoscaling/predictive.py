@@ -17,7 +17,7 @@ from workloadplane.autoscaling.tuning import PredictiveTuning
 #: Until cold starts were measured.
 DEFAULT_COLD_START_S = 180.0
 #: Bounds of what the SLO adds to the head-room, and the most that one decision adds, in shares of the load.
-LEAST_CORRECTION, MOST_CORRECTION = -0.06, 0.1
+LEAST_CORRECTION, MOST_CORRECTION = -0.06, 0.4
 MOST_CORRECTION_STEP = 0.01
 #: The share of the SLO's budget that the head-room aims at: a finite window should keep the SLO too.
 BUDGET_AIM = 0.8
