@@ -37,11 +37,22 @@ class _Subject:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """On what it was measured, for keeping it; ``replace``: in place of what is held of the same."""
+    """What was measured on what, for keeping it; ``replace``: in place of what is held of the same."""
 
+    model: str
     instance_type: str
     tensor_parallel: int
     replace: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """One that is asked itself. ``model``: the catalog's name@version of what it serves, if that is known."""
+
+    url: str
+    key: str
+    served_model: str | None
+    model: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +99,15 @@ def run(
         str, typer.Option(help="Side by side for each replica, with commas.")
     ] = "1,2,4,8,16,32",
     stretch_s: Annotated[
-        float,
-        typer.Option("--stretch", min=1, max=3600, help="Seconds for each concurrency."),
+        float, typer.Option("--stretch", min=1, max=3600, help="Seconds for each concurrency.")
     ] = 15.0,
     input_words: Annotated[int, typer.Option(min=1, max=100_000, help="Of each prompt.")] = 128,
     max_tokens: Annotated[int, typer.Option(min=2, max=100_000, help="Of each answer, made in full.")] = 64,
     ttft_s: Annotated[
-        float | None,
-        typer.Option("--slo-ttft", min=0.001, max=3600, help="Goal: p95 of the first token."),
+        float | None, typer.Option("--slo-ttft", min=0.001, max=3600, help="Goal: p95 of the first token.")
     ] = None,
     gap_s: Annotated[
-        float | None,
-        typer.Option("--slo-itl", min=0.0001, max=3600, help="Goal: p95 between tokens."),
+        float | None, typer.Option("--slo-itl", min=0.0001, max=3600, help="Goal: p95 between tokens.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the curve there, as SVG.")] = None,
     save: Annotated[bool, typer.Option("--save", help="Keep it as a PerformanceProfile.")] = False,
@@ -117,30 +125,39 @@ def run(
 ) -> None:
     """Measure replicas with continuous batching, and tell the concurrency that keeps the goals."""
     wanted = _concurrencies(concurrency)
-    if (deployment is None) == (engine_url is None):
-        raise UsageError("give --deployment NAME or --engine-url URL, one of them")
-    if save and instance_type is None:
-        raise UsageError(
-            "--save wants --instance-type NAME: on which machine was it measured? `meridian pools`"
-        )
+    _choice_check(deployment, engine_url, instance_type, save=save)
     given = {"ttft_s_p95": ttft_s, "inter_token_latency_s_p95": gap_s}
     goals = {name: value for name, value in given.items() if value is not None}
     work = _Work(input_words, max_tokens)
     if deployment is not None:
         subject = _of_deployment(deployment, goals, work)
     else:
-        subject = _of_engine(
-            url=str(engine_url),
-            key=engine_key,
-            served_model=served_model,
-            model=model,
-            goals=goals,
-            work=work,
-        )
-    shape = _Shape(str(instance_type), tensor_parallel, replace) if save else None
-    _look_ahead(subject, shape)
+        subject = _of_engine(_Engine(str(engine_url), engine_key, served_model, model), goals, work)
+    shape = _shape(subject, str(instance_type), tensor_parallel, replace=replace) if save else None
     tokens, points = asyncio.run(_measure(subject, wanted, stretch_s, seed))
     _conclude(subject, tokens, points, shape, plot=plot, output=output)
+
+
+def _choice_check(
+    deployment: str | None, engine_url: str | None, instance_type: str | None, *, save: bool
+) -> None:
+    """Raises UsageError."""
+    if (deployment is None) == (engine_url is None):
+        raise UsageError("give --deployment NAME or --engine-url URL, one of them")
+    if save and instance_type is None:
+        raise UsageError(
+            "--save wants --instance-type NAME: on which machine was it measured? `meridian pools`"
+        )
+
+
+def _shape(subject: _Subject, instance_type: str, tensor_parallel: int, *, replace: bool) -> _Shape:
+    """Looked at before minutes go into measuring: raises NotFound, UsageError where it can't be kept."""
+    if subject.model is None:
+        raise UsageError("--save wants --model NAME@VERSION: of what was it measured? `meridian models list`")
+    shape = _Shape(subject.model, instance_type, tensor_parallel, replace)
+    with context.client() as client:
+        _place(client, shape)
+    return shape
 
 
 def _conclude(
@@ -158,7 +175,7 @@ def _conclude(
     sizing, refused = _sizing(document)
     _tell(points, sizing, document, output)
     if shape is not None and refused is None:
-        saved = _save(document, str(subject.model), shape)
+        saved = _save(document, shape)
         errors.print(f"kept as performance profile {saved['id']}", highlight=False)
     if plot is not None:
         _draw(plot, points, subject, sizing)
@@ -207,26 +224,19 @@ def _of_deployment(name: str, goals: dict[str, float], work: _Work) -> _Subject:
     )
 
 
-def _of_engine(
-    *,
-    url: str,
-    key: str,
-    served_model: str | None,
-    model: str | None,
-    goals: dict[str, float],
-    work: _Work,
-) -> _Subject:
-    if served_model is None:
+def _of_engine(engine: _Engine, goals: dict[str, float], work: _Work) -> _Subject:
+    """Raises UsageError."""
+    if engine.served_model is None:
         raise UsageError("--engine-url wants --served-model NAME: see its /v1/models")
     target = Target(
-        url=endpoint(url),
-        api_key=key,
-        model=served_model,
+        url=endpoint(engine.url),
+        api_key=engine.key,
+        model=engine.served_model,
         options=_IN_FULL,
         input_words=work.input_words,
         max_tokens=work.max_tokens,
     )
-    return _Subject(target=target, replicas=1, name=served_model, model=model, goals=goals)
+    return _Subject(target=target, replicas=1, name=engine.served_model, model=engine.model, goals=goals)
 
 
 #: Answers of the length that was asked for: without that, what is measured depends on what is said.
@@ -261,12 +271,12 @@ def _sizing(document: dict[str, Any]) -> tuple[dict[str, Any] | None, MeridianEr
         return None, error
 
 
-def _place(client: Client, model: str, shape: _Shape) -> tuple[str, str | None]:
+def _place(client: Client, shape: _Shape) -> tuple[str, str | None]:
     """The instance type's id, and that of the profile to be replaced.
 
     Raises NotFound; UsageError where something was measured there before and is not to be replaced.
     """
-    instance_type = shape.instance_type
+    model, instance_type = shape.model, shape.instance_type
     types = {item["name"]: item["id"] for item in client.items("instance-types")}
     if instance_type not in types:
         known = ", ".join(sorted(types)[:12])
@@ -280,25 +290,15 @@ def _place(client: Client, model: str, shape: _Shape) -> tuple[str, str | None]:
     return types[instance_type], None
 
 
-def _look_ahead(subject: _Subject, shape: _Shape | None) -> None:
-    """Whether it can be kept, before minutes go into measuring. Raises NotFound, UsageError."""
-    if shape is None:
-        return
-    if subject.model is None:
-        raise UsageError("--save wants --model NAME@VERSION: of what was it measured? `meridian models list`")
-    with context.client() as client:
-        _place(client, subject.model, shape)
-
-
-def _save(document: dict[str, Any], model: str, shape: _Shape) -> dict[str, Any]:
+def _save(document: dict[str, Any], shape: _Shape) -> dict[str, Any]:
     """Raises NotFound, UsageError, ApiError."""
     with context.client() as client:
-        type_id, held = _place(client, model, shape)
+        type_id, held = _place(client, shape)
         if held is not None:
             client.request("DELETE", f"performance-profiles/{held}")
         body = {
             **document,
-            "model": model,
+            "model": shape.model,
             "instance_type": type_id,
             "tensor_parallel": shape.tensor_parallel,
         }
