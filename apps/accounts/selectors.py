@@ -2,7 +2,7 @@
 
 import hashlib
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
@@ -197,11 +197,6 @@ def api_key_get(*, actor: Actor, name: str) -> ApiKey:
     if found is None:
         raise not_found("API key", name)
     return found
-
-
-def organization_ids_of_user(user: Any) -> list[UUID]:
-    """The organizations that a person belongs to."""
-    return list(Membership.objects.filter(user=user).values_list("organization_id", flat=True))
 
 
 def user_by_name(username: str) -> User | None:

@@ -37,10 +37,6 @@ class Actor:
         return self.right is not None and RIGHTS.index(self.right) >= RIGHTS.index(right)
 
     @property
-    def can_read(self) -> bool:
-        return self.holds("read")
-
-    @property
     def can_deploy(self) -> bool:
         return self.holds("deploy")
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import msgspec
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
@@ -248,8 +248,3 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
     if isinstance(error, drf.MethodNotAllowed):
         problem.headers["Allow"] = ", ".join(context["view"].allowed_methods)
     return problem_response(problem, instance=request.path)
-
-
-def raise_refusal(refusal: Refusal) -> NoReturn:
-    """Raise a pure room's "no" as a problem."""
-    raise Problem("refused", str(refusal), refusals=[refusal])

@@ -28,7 +28,6 @@ DrainEvent = Literal[
 ]
 
 DRAIN_STATES: Final[tuple[DrainState, ...]] = get_args(DrainState)
-DRAIN_EVENTS: Final[tuple[DrainEvent, ...]] = get_args(DrainEvent)
 
 TRANSITIONS: Final[dict[tuple[DrainState, DrainEvent], DrainState]] = {
     ("planned", "due"): "moving",

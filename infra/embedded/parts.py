@@ -17,7 +17,6 @@ from infra.embedded.ports import HOST
 
 VLLM = "vllm"
 SIMULATOR = "simulator"
-ENGINES = (VLLM, SIMULATOR)
 
 # Nearest first, as the edge sees it. The first one carries the real vLLM: two cores carry one.
 CLUSTERS = ("eu-west", "us-east", "ap-northeast")

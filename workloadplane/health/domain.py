@@ -37,7 +37,6 @@ DomainEvent = Literal[
 ]
 
 DOMAIN_STATES: Final[tuple[DomainState, ...]] = get_args(DomainState)
-DOMAIN_EVENTS: Final[tuple[DomainEvent, ...]] = get_args(DomainEvent)
 
 TRANSITIONS: Final[dict[tuple[DomainState, DomainEvent], DomainState]] = {
     ("healthy", "doubted"): "suspect",

@@ -32,7 +32,6 @@ ReplicaEvent = Literal[
 ]
 
 REPLICA_STATES: Final[tuple[ReplicaState, ...]] = get_args(ReplicaState)
-REPLICA_EVENTS: Final[tuple[ReplicaEvent, ...]] = get_args(ReplicaEvent)
 
 TRANSITIONS: Final[dict[tuple[ReplicaState, ReplicaEvent], ReplicaState]] = {
     ("pending", "launched"): "starting",

@@ -20,8 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from workloadplane.protocol.usage import MetricWindow, UsageRecord
+
+_log = structlog.get_logger(__name__)
 
 SEGMENT_BYTES = 1024 * 1024
 SEGMENT_AGE_S = 60.0
@@ -172,7 +175,6 @@ class SpoolReader:
     """An agent's side: delivers, deletes what is acknowledged. One reader per spool directory."""
 
     def __init__(self, directory: Path) -> None:
-        self.damaged_lines = 0
         self._directory = directory
         self._instances: dict[str, _Instance] = {}
 
@@ -240,7 +242,8 @@ class SpoolReader:
         try:
             spooled = _decoder.decode(line)
         except msgspec.DecodeError:
-            self.damaged_lines += 1
+            place = {"gateway_instance": instance.directory.name, "segment": instance.segment}
+            _log.warning("a damaged record was passed over", **place)
             return
         if isinstance(spooled, SpooledUsage):
             instance.usage.append((instance.segment, spooled.record))

@@ -16,7 +16,6 @@ class Touched:
 
     replicas, replicas_there: for which room is kept, in all and in the domain
     traffic_share:  of its traffic, what the plan serves in the domain
-    regions_there:  of the domain, those in which it has replicas
     serving_there:  of an ``active_passive`` one: whether its serving cluster may be in the domain
     micro_usd_per_h_there: rent of its rooms in the domain
     loss:           what the certificate says of losing the domain
@@ -28,7 +27,6 @@ class Touched:
     replicas: int
     replicas_there: int
     traffic_share: float
-    regions_there: tuple[str, ...]
     serving_there: bool
     micro_usd_per_h_there: int
     loss: Loss
@@ -60,7 +58,6 @@ def _touched(known: Standings, standing: Standing, domain: FailureDomain, loss: 
         replicas=rooms,
         replicas_there=rooms_there,
         traffic_share=_traffic_share(known, standing, there, rooms_there / rooms if rooms else 0.0),
-        regions_there=tuple(sorted({part.cluster.region for part in there})),
         serving_there=is_pair and any(not part.allocation.standby for part in there),
         micro_usd_per_h_there=sum(part.allocation.micro_usd_per_h for part in there),
         loss=loss,

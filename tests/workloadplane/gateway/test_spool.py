@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+from structlog.testing import capture_logs
 
 from tests.support.records import usage_record
 from workloadplane.protocol.spool import SpoolReader, SpoolWriter
@@ -92,6 +93,21 @@ def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
     assert sequences(reader) == [1]
     reader.acknowledge("g1", usage_sequence=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_line_is_told_and_the_others_are_delivered(tmp_path: Path) -> None:
+    """A record that the disk has spoilt is not lost in silence."""
+    writer = SpoolWriter(tmp_path, "g1")
+    writer.append_usage(usage(writer))
+    writer.append_usage(usage(writer))
+    writer.close(0.0)
+    segment = tmp_path / "g1" / "00000001.jsonl"
+    first, second = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(first.replace(b"{", b"#") + second)
+    with capture_logs() as logs:
+        assert sequences(SpoolReader(tmp_path)) == [2]
+    (told,) = logs
+    assert (told["log_level"], told["gateway_instance"], told["segment"]) == ("warning", "g1", 1)
 
 
 def test_a_killed_writer_leaves_its_records_and_no_lock(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """The life of a replica: the table is the law."""
 
+from typing import get_args
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloadplane.health.replica import (
     ENDED,
-    REPLICA_EVENTS,
     REPLICA_STATES,
     TRANSITIONS,
     ReplicaEvent,
@@ -17,7 +18,7 @@ from workloadplane.protocol.refusal import Refusal
 
 
 @settings(deadline=None)
-@given(state=st.sampled_from(REPLICA_STATES), event=st.sampled_from(REPLICA_EVENTS))
+@given(state=st.sampled_from(REPLICA_STATES), event=st.sampled_from(get_args(ReplicaEvent)))
 def test_an_event_is_taken_or_refused_by_name(state: ReplicaState, event: ReplicaEvent) -> None:
     """What the table knows happens; anything else changes nothing and names what is known."""
     outcome = step(state, event)
