@@ -35,17 +35,9 @@ def current_by(entries: Iterable[DeploymentPlan], now: PlacementProblem) -> list
     """What would run, had these entries been carried out; under the ids of ``now``, where it has them."""
     ids = {(row.revision_id, row.pool_id): row.assignment_id for row in now.current}
     return [
-        CurrentAssignment(
+        row.carried_out(
             assignment_id=ids.get((row.revision_id, row.pool_id), f"{row.revision_id} {row.pool_id}"),
             deployment_id=entry.deployment_id,
-            revision_id=row.revision_id,
-            revision=row.revision,
-            pool_id=row.pool_id,
-            min_replicas=row.min_replicas,
-            max_replicas=row.max_replicas,
-            gpus_per_replica=row.gpus_per_replica,
-            planned_replicas=row.planned_replicas,
-            standby=row.standby,
         )
         for entry in entries
         for row in entry.allocations

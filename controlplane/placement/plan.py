@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from controlplane.placement.supply import CurrentAssignment
 from workloadplane.protocol.refusal import Refusal
 
 
@@ -35,6 +36,21 @@ class Allocation:
     def room_replicas(self) -> int:
         """For so many of them room is kept, and paid."""
         return max(self.min_replicas, self.planned_replicas)
+
+    def carried_out(self, *, assignment_id: str, deployment_id: str) -> CurrentAssignment:
+        """What is in force once this is done."""
+        return CurrentAssignment(
+            assignment_id=assignment_id,
+            deployment_id=deployment_id,
+            revision_id=self.revision_id,
+            revision=self.revision,
+            pool_id=self.pool_id,
+            min_replicas=self.min_replicas,
+            max_replicas=self.max_replicas,
+            gpus_per_replica=self.gpus_per_replica,
+            planned_replicas=self.planned_replicas,
+            standby=self.standby,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

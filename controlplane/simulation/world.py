@@ -108,17 +108,8 @@ class World:
     def _current(self) -> list[CurrentAssignment]:
         pools = self.first.pool_by_id
         return [
-            CurrentAssignment(
-                assignment_id=f"{entry.deployment_id}/{row.pool_id}",
-                deployment_id=entry.deployment_id,
-                revision_id=row.revision_id,
-                revision=row.revision,
-                pool_id=row.pool_id,
-                min_replicas=row.min_replicas,
-                max_replicas=row.max_replicas,
-                gpus_per_replica=row.gpus_per_replica,
-                planned_replicas=row.planned_replicas,
-                standby=row.standby,
+            row.carried_out(
+                assignment_id=f"{entry.deployment_id}/{row.pool_id}", deployment_id=entry.deployment_id
             )
             for entry in self.plan.deployments
             for row in entry.allocations

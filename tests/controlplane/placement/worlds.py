@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from controlplane.placement import (
     Cluster,
-    CurrentAssignment,
     FailureDomain,
     PlacementPlan,
     PlacementProblem,
@@ -110,18 +109,7 @@ def problem(*deployments: WantedDeployment, **fields: Any) -> PlacementProblem:
 def adopted(before: PlacementProblem, plan: PlacementPlan) -> PlacementProblem:
     """The same world after the plan was carried out."""
     current = tuple(
-        CurrentAssignment(
-            assignment_id=f"a-{entry.deployment_id}-{number}",
-            deployment_id=entry.deployment_id,
-            revision_id=row.revision_id,
-            revision=row.revision,
-            pool_id=row.pool_id,
-            min_replicas=row.min_replicas,
-            max_replicas=row.max_replicas,
-            gpus_per_replica=row.gpus_per_replica,
-            planned_replicas=row.planned_replicas,
-            standby=row.standby,
-        )
+        row.carried_out(assignment_id=f"a-{entry.deployment_id}-{number}", deployment_id=entry.deployment_id)
         for entry in plan.deployments
         for number, row in enumerate(entry.allocations)
     )
