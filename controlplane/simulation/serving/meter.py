@@ -1,5 +1,6 @@
 """What an agent tells its autoscaler of the work that arrives, here with the mean work of a request known."""
 
+import math
 from collections import deque
 
 from workloadplane.autoscaling import WorkSeen
@@ -30,14 +31,19 @@ class Meter:
         self.arrived = 0
         self._work_s, self._seats = work_s, seats
         self._averaged = Averaged(work_s * seats)
-        self._last_s = 0.0
+        self._last_s, self._full_until = 0.0, -math.inf
 
     def step(self, now_s: float, *, in_flight: int, waiting_s: float) -> WorkSeen | None:
-        """The demand that arrives, no less than what is in flight keeps busy; None if no time has gone by."""
+        """The demand that arrives, no less than what is in flight keeps busy; None if no time has gone by.
+
+        As with an agent, what is in flight tells nothing where requests wait or have just waited: all seats are taken.
+        """
         over_s = now_s - self._last_s
         if over_s <= 0:
             return None
         arriving = self._averaged.step(now_s, self.arrived * self._work_s, over_s)
         self.arrived, self._last_s = 0, now_s
-        demand = max(arriving, in_flight / self._seats)
+        if waiting_s > 0:
+            self._full_until = now_s + self._work_s * self._seats
+        demand = arriving if now_s <= self._full_until else max(arriving, in_flight / self._seats)
         return WorkSeen(arrived_s=demand * over_s, over_s=over_s, waiting_s=waiting_s)

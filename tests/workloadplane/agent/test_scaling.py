@@ -1,12 +1,15 @@
 """How load is attributed, a count decided, dealt out to pools, told of, and gone on from after a restart."""
 
 import msgspec
+import pytest
 
 from tests.workloadplane.agent.conftest import DEPLOYMENT, REVISION, assignment
 from workloadplane.agent.disk import ScalingFile
 from workloadplane.agent.gateways import Finished, RevisionLoad
 from workloadplane.agent.record import ReplicaRecord, facts_of
 from workloadplane.agent.scaling import Scaling, Supply
+from workloadplane.agent.work_meter import WorkMemory, WorkMeter
+from workloadplane.autoscaling import TokenWork
 from workloadplane.engines.base import EngineMetrics
 from workloadplane.protocol.desired import DesiredAssignment, PoolBound
 from workloadplane.protocol.observed import ScalingDecision
@@ -231,6 +234,25 @@ def test_work_is_told_once_tokens_costs_are_known() -> None:
         scaling.observe([want], {}, now=float(now))
         counts = scaling.wanted([want], POOLS, supply(counts), {KEY: finished}, now=float(now))
     assert counts["a"] == 0  # work that no longer comes is none: it does not fade for ever
+
+
+def test_a_queue_that_fills_new_replicas_is_no_further_demand() -> None:
+    """While requests wait every seat is taken, however many there are: work is what arrives, and what waits."""
+    memory = WorkMemory(tokens=TokenWork(observations=100), request_s=1.0)
+    meter, finished = WorkMeter(memory), Finished()
+
+    def demand(now: int, *, in_flight: float, waiting: float) -> float:
+        seen = meter.step(
+            finished, in_flight=in_flight, waiting=waiting, concurrency_target=10.0, now=float(now)
+        )
+        return (seen.demand or 0.0) if seen is not None else 0.0
+
+    for now in range(100):
+        finished.requests += 2
+        finished.output_tokens += 4000  # two replica-seconds at the costs that are taken at first
+        demand(now, in_flight=20.0, waiting=50.0)
+    assert demand(100, in_flight=80.0, waiting=0.0) < 4.0  # six more replicas, full at once of what waited
+    assert demand(120, in_flight=80.0, waiting=0.0) == pytest.approx(8.0)  # long answers, and nothing waits
 
 
 def test_missed_goals_make_more_head_room() -> None:
