@@ -108,10 +108,14 @@ def chart(
     series: Sequence[Series],
     print_value: Callable[[float], str],
     goal: float | None = None,
+    reach: float = 0.0,
 ) -> LineChart:
-    """A chart of up to three series over the same positions; ``x_ticks``: which of them are named, and how."""
+    """A chart of up to three series over the same positions; ``x_ticks``: which of them are named, and how.
+
+    reach: the axis goes up to this at least, for charts that are looked at side by side
+    """
     known = [value for line in series for value in line.values if value is not None]
-    ceiling = nice_ceiling(max(known, default=0.0))
+    ceiling = nice_ceiling(max([*known, reach]))
     plot_height = HEIGHT - TOP - BOTTOM
 
     def x(index: int) -> float:

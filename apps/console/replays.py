@@ -66,12 +66,13 @@ def replay(document: dict[str, Any], *, name: str, data: bytes, policies: Sequen
         raise _invalid("/trace", error) from None
     except WorldError as error:
         raise _invalid("/policies", error) from None
+    highest = max(max(each.ready, each.demand) for outcome in outcomes for each in outcome.moments)
     return Replay(
         requests=seen.requests,
         hours=f"{seen.end_s / 3600:.2f}",
         runs=RUNS[outcomes[0].mode],
         notes=seen.notes,
-        rows=tuple(_row(place, outcome, seen) for place, outcome in enumerate(outcomes)),
+        rows=tuple(_row(place, outcome, highest) for place, outcome in enumerate(outcomes)),
     )
 
 
@@ -90,7 +91,8 @@ def _invalid(pointer: str, error: ValueError) -> Problem:
     return Problem("invalid_document", said, errors=[FieldError(detail=said, pointer=pointer)])
 
 
-def _row(place: int, outcome: Outcome, seen: Survey) -> ReplayRow:
+def _row(place: int, outcome: Outcome, highest: float) -> ReplayRow:
+    """``highest``: of all policies, so that their pictures have one scale."""
     moments = outcome.moments[:: max(1, len(outcome.moments) // _POINTS)]
     labels = [_clock(moment.at_s) for moment in moments]
     drawn = chart(
@@ -105,6 +107,7 @@ def _row(place: int, outcome: Outcome, seen: Survey) -> ReplayRow:
             Series("demand", tuple(moment.demand for moment in moments)),
         ],
         print_value=number,
+        reach=highest,
     )
     return ReplayRow(
         policy=outcome.policy,

@@ -1,5 +1,6 @@
 """The console's replay: a trace in, policies side by side out; what is wrong is said where it is wrong."""
 
+import re
 from typing import Any
 
 import pytest
@@ -53,6 +54,11 @@ def test_a_trace_is_replayed_for_each_policy(client: Client, world: World) -> No
         assert "1200 requests in 0.17 h" in answer
         assert "Each request is played by itself" in answer
         assert answer.count("chart-line s1") >= 3
+        scales = [
+            re.findall(r'text-anchor="end">([^<]*)</text>', drawn)[:4]
+            for drawn in answer.split("<figure")[1:]
+        ]
+        assert scales[0] == scales[1] == scales[2]  # pictures side by side have one scale
         assert all(policy in answer for policy in ("predictive", "kpa", "static:3"))
         assert "1.99" in answer or "2.00" in answer  # three replicas at 4 USD for ten minutes
 
