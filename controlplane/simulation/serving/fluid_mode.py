@@ -8,7 +8,7 @@ import numpy as np
 
 from controlplane.simulation.serving.cold_start import LaunchTimes
 from controlplane.simulation.serving.fluid import FluidOutcome, play
-from controlplane.simulation.serving.meter import Averaged
+from controlplane.simulation.serving.meter import Averaged, Floor
 from controlplane.simulation.serving.outcome import Moment, Outcome
 from controlplane.simulation.serving.pools import S_PER_H, ServingPool
 from controlplane.simulation.serving.series import FloatArray
@@ -44,7 +44,7 @@ class _Watched:
         self._scaler, self._launches = scaler, launches
         self._end_s, self._progress = seen.end_s, progress
         self._seats, self._request_s = seats, max(seen.work_s * seats, 0.001)
-        self._averaged = Averaged(self._request_s)
+        self._averaged, self._floor = Averaged(self._request_s), Floor(self._request_s, seats)
         self._in_flight = 0.0
         self._learned: tuple[float, ...] = ()
         self._steps = 0
@@ -74,7 +74,7 @@ class _Watched:
         weight = 1.0 - math.exp(-work.over_s / self._request_s)
         self._in_flight += weight * (served - self._in_flight)
         arriving = self._averaged.step(seen.now, work.arrived_s, work.over_s)
-        demand = max(arriving, self._in_flight / self._seats)
+        demand = self._floor.demand(seen.now, arriving, in_flight=self._in_flight, wait=waiting >= 1)
         return replace(
             seen,
             concurrency=self._in_flight + waiting,

@@ -24,26 +24,40 @@ class Averaged:
         return sum(part[1] for part in self._parts) / sum(part[2] for part in self._parts)
 
 
+class Floor:
+    """No less demand than what is in flight keeps busy, as an agent reckons.
+
+    That tells nothing where requests wait or have just waited: all seats are taken, however many there are.
+    """
+
+    def __init__(self, request_s: float, seats: int) -> None:
+        """``request_s``: seconds of a request on one of the ``seats``."""
+        self._request_s, self._seats = request_s, seats
+        self._full_until = -math.inf
+
+    def demand(self, now_s: float, arriving: float, *, in_flight: float, wait: bool) -> float:
+        """In replicas."""
+        if wait:
+            self._full_until = now_s + self._request_s
+        return arriving if now_s <= self._full_until else max(arriving, in_flight / self._seats)
+
+
 class Meter:
     """Count requests in ``arrived``; ``step`` at each decision. ``work_s``: replica-seconds of a mean request."""
 
     def __init__(self, work_s: float, seats: int) -> None:
         self.arrived = 0
-        self._work_s, self._seats = work_s, seats
+        self._work_s = work_s
         self._averaged = Averaged(work_s * seats)
-        self._last_s, self._full_until = 0.0, -math.inf
+        self._floor = Floor(work_s * seats, seats)
+        self._last_s = 0.0
 
     def step(self, now_s: float, *, in_flight: int, waiting_s: float) -> WorkSeen | None:
-        """The demand that arrives, no less than what is in flight keeps busy; None if no time has gone by.
-
-        As with an agent, what is in flight tells nothing where requests wait or have just waited: all seats are taken.
-        """
+        """The demand that arrives, no less than what is in flight keeps busy; None if no time has gone by."""
         over_s = now_s - self._last_s
         if over_s <= 0:
             return None
         arriving = self._averaged.step(now_s, self.arrived * self._work_s, over_s)
         self.arrived, self._last_s = 0, now_s
-        if waiting_s > 0:
-            self._full_until = now_s + self._work_s * self._seats
-        demand = arriving if now_s <= self._full_until else max(arriving, in_flight / self._seats)
+        demand = self._floor.demand(now_s, arriving, in_flight=in_flight, wait=waiting_s > 0)
         return WorkSeen(arrived_s=demand * over_s, over_s=over_s, waiting_s=waiting_s)
