@@ -86,9 +86,9 @@ class PlacementPlan:
     """An entry for every deployment of the problem, in the problem's order.
 
     ``objective_micro_usd_per_h`` is what the plan costs by ``plan_cost``; ``lower_bound_micro_usd_per_h`` a proven
-    bound on that of any plan (where wishes are given up, of any in which nobody gives up more than here), from a solver
-    that has one. ``gpu_micro_usd_per_h_by_pool``: what one more GPU of a
-    pool would be worth to those who compete for it (its scarcity, beyond its rent); pools of no scarcity are left out.
+    bound on that of any plan (in which what sleeps holds no room and, where wishes are given up, nobody gives up more
+    than here), from a solver that has one. ``gpu_micro_usd_per_h_by_pool``: what one more GPU of a pool would be worth
+    to those who compete for it (its scarcity, beyond its rent); pools of no scarcity are left out.
     """
 
     deployments: tuple[DeploymentPlan, ...]

@@ -154,7 +154,8 @@ class Bidding:
         bound = sum(found.bounds.values()) - self.master.constant(prices)
         if self.bound < bound < math.inf:
             self.bound, self.priced = bound, found
-        self.proven.append(Proven(bound, prices, found.bounds))
+        if math.isfinite(bound):
+            self.proven.append(Proven(bound, prices, found.bounds))
         return found
 
     def _lowest(self, prices: Prices | None) -> float:

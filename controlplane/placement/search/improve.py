@@ -49,7 +49,7 @@ class Effort:
 _TOGETHER = 8
 
 #: Of so many prices programs of several deployments are told what was proven at them.
-_TOLD = 6
+_TOLD = 3
 
 #: A whole plan is good enough where it is this near to its bound, as a part of what is spent.
 _GAP = 1e-4
@@ -64,13 +64,13 @@ _TURNS = 2
 
 #: All plans are looked at that cost such a part of what is spent beyond the bound, next so many times that, and such a
 #: part of the gap at least.
-_SPARE, _WIDER, _STEPS = 3e-3, 4.0, 30
+_SPARE, _WIDER, _STEPS = 3e-3, 16.0, 30
 
 #: Until then a plan need be no nearer to its bound than this part of what it costs beyond what is looked at.
 _ENOUGH = 0.3
 
 #: So many ways of one deployment are listed at most, so many states looked at on the way to them.
-_MOST_WAYS, _MOST_STATES = 1_000, 40_000
+_MOST_WAYS, _MOST_STATES = 400, 10_000
 
 #: Repair ends for this turn where it was in vain so many times in a row.
 _IN_VAIN = 20
@@ -102,7 +102,11 @@ def improve(
 
 @dataclass(slots=True)
 class Search:
-    """Owner: one run of ``improve``. ``worth``: what GPUs were worth before, by pool."""
+    """Owner: one run of ``improve``.
+
+    worth:    what GPUs were worth before, by pool
+    given_up: what it costs that what sleeps gives up the room that it holds: so much each plan costs besides
+    """
 
     problem: PlacementProblem
     start: PlacementPlan
@@ -114,6 +118,7 @@ class Search:
     master: Master = field(init=False)
     bidding: Bidding = field(init=False)
     chosen: list[int] = field(init=False)
+    given_up: float = field(init=False)
 
     def __post_init__(self) -> None:
         costs = plan_costs(self.problem, self.start)
@@ -131,6 +136,13 @@ class Search:
         self.chosen = list(range(len(searched)))
         beside = [one for one in columns if one.number not in searched and one.replicas]
         self.master.leave_room(beside, self.chosen)
+        asleep = [one for one in columns if one.number not in searched and not one.replicas]
+        self.given_up = float(
+            sum(
+                costs[self.start.deployments[one.number].deployment_id].churn_micro_usd_per_h
+                for one in asleep
+            )
+        )
 
     def run(self) -> None:
         """Prices first, then choice, repair and better prices in turn, until effort or time ends or nothing is open."""
@@ -333,8 +345,9 @@ class Search:
             plan = self.start
         bound = None
         if math.isfinite(self.bidding.bound):
-            slack = 1e-9 * abs(self.bidding.bound) + len(self.problem.deployments)
-            bound = max(0, math.floor(self.bidding.bound - slack))
+            least = self.bidding.bound + self.given_up
+            slack = 1e-9 * abs(least) + len(self.problem.deployments)
+            bound = max(0, math.floor(least - slack))
             bound = min(bound, plan.objective_micro_usd_per_h or 0)
         return replace(plan, lower_bound_micro_usd_per_h=bound, gpu_micro_usd_per_h_by_pool=self._scarcity())
 

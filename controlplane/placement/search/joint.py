@@ -242,6 +242,7 @@ class Joint:
         """At least cost, beginning with ``guess`` (one column a party), where that can be said."""
         highs = self.model.passed(
             silent(
+                mip_allow_restart=False,  # presolving again at the root takes longer than the rest of the tree
                 mip_rel_gap=0.0,
                 mip_abs_gap=limits.gap_micro_usd_per_h * _MICRO,
                 mip_max_nodes=limits.nodes,

@@ -69,8 +69,8 @@ def wrongs(problem: PlacementProblem) -> Iterator[str]:
         yield f"the bound {bound} is above the plan's own cost {cost}"
     beside = _beside(problem, start)
     for found in _at_once(problem, start):
-        if bound > found + ROUNDING_MICRO_USD_PER_H:
-            yield f"the bound {bound} is above a plan that costs {found}"
+        if bound - beside > found + ROUNDING_MICRO_USD_PER_H:
+            yield f"the bound {bound - beside} is above a plan that costs {found}"
         if cost - beside > found + NEAR * abs(found) + ROUNDING_MICRO_USD_PER_H:
             yield f"the plan costs {cost - beside}, another one {found}"
 

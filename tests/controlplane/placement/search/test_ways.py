@@ -88,3 +88,8 @@ def test_large_deployments_have_few_ways_near_their_least_too() -> None:
 def test_no_plan_is_cheaper_than_the_bound_on_any(number: int) -> None:
     """Small worlds of every kind, also with too little capacity and money, against one program for all of it."""
     assert list(wrongs(world(number))) == []
+
+
+def test_prices_at_which_nothing_was_shown_leave_nothing_out() -> None:
+    """A linear program that HiGHS gives up at the last prices, which lie far above all that GPUs cost."""
+    assert list(wrongs(world(68, seed=5))) == []
