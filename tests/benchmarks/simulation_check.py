@@ -233,6 +233,14 @@ def _really(system: System, policy: str, trace: Path) -> tuple[Told, float]:
     ended = begun + _seconds(trace)
     spans = _spans(system, name, ended)
     system.delete(name)
+    for line in lines:
+        if line["status"] != 200:
+            sys.stderr.write(f"{policy}, not served: {json.dumps(line)}\n")
+    sys.stderr.write(
+        f"{policy}, replicas from their launch to their end, s: "
+        + ", ".join(f"{s.begun - begun:.1f} to {s.ended - begun:.1f}" for s in sorted(spans, key=_begun))
+        + "\n"
+    )
     inside = sum(line["status"] == 200 and line["queue_s"] <= WAIT_S for line in lines)
     at_first = sum(span.begun < begun for span in spans)
     real = Told(
@@ -272,6 +280,10 @@ def _spans(system: System, name: str, ended: float) -> list[Span]:
             assert answer.status_code == 200, answer.text
             rows += answer.json()["items"]
     return [_span(row, ended) for row in rows]
+
+
+def _begun(span: Span) -> float:
+    return span.begun
 
 
 def _span(row: Mapping[str, Any], ended: float) -> Span:

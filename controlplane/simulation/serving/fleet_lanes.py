@@ -11,14 +11,26 @@ from controlplane.simulation.serving.fleet_world import FleetWorld
 from controlplane.simulation.serving.series import FloatArray
 from workloadplane.autoscaling import AutoscalingPolicy, ScalingState, first_state
 
-_WHOLE = ("deployment", "cluster", "gpus", "least", "most", "ready", "starting")
+_WHOLE = (
+    "deployment",
+    "cluster",
+    "gpus",
+    "least",
+    "most",
+    "_to_least",
+    "_to_most",
+    "ready",
+    "starting",
+    "_lost",
+)
 _REAL = ("queue_s", "told_demand", "arrived_s", "late_s")
 
 
 class Lanes:
     """Single owner: the mode that plays. New lanes come at the end; none ever goes, but some have no replicas.
 
-    least, most: the bounds in force; ``leave_at_s``: when what is left of a lane that is to end goes, else infinite
+    least, most: the bounds in force, while a deployment is handed over those of that (``settle_at_s``: until when)
+    leaves:      what the plan names no more, and still serves
     changed:     whose agent is to be asked; ``told_*``: when it was, and of what demand
     """
 
@@ -27,8 +39,9 @@ class Lanes:
             setattr(self, name, np.zeros(0, dtype=np.int64))
         for name in _REAL:
             setattr(self, name, np.zeros(0))
-        self.leave_at_s: FloatArray = np.zeros(0)
+        self.settle_at_s: FloatArray = np.zeros(0)
         self.told_at_s: FloatArray = np.zeros(0)
+        self.leaves: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.zeros(0, dtype=bool)
         self.changed: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.zeros(0, dtype=bool)
         self.states: list[ScalingState] = []
         self.policies: list[AutoscalingPolicy] = []
@@ -49,8 +62,11 @@ class Lanes:
     gpus: IntArray
     least: IntArray
     most: IntArray
+    _to_least: IntArray
+    _to_most: IntArray
     ready: IntArray
     starting: IntArray
+    _lost: IntArray
     queue_s: FloatArray
     told_demand: FloatArray
     arrived_s: FloatArray
@@ -60,26 +76,52 @@ class Lanes:
         """Which lane that is, bounded before. Raises KeyError."""
         return self._numbers[deployment, cluster]
 
-    def bound(self, bounds: Iterable[Bounds], *, leave_at_s: float) -> None:
-        """These are in force; lanes that have none are to end by ``leave_at_s``."""
+    def bound(self, bounds: Iterable[Bounds], *, until_s: float) -> None:
+        """These are in force. Until then what leaves or shrinks serves on, and where it goes as many are made ready.
+
+        So the control plane hands a deployment over (``handover_replicas`` of an assignment), also from a cluster that
+        was lost: its replicas count as they were told last.
+        """
         rows = list(bounds)
-        fresh = [row for row in rows if (row.deployment, row.cluster) not in self._numbers]
-        self._grow(fresh)
-        least, most = np.zeros_like(self.least), np.zeros_like(self.most)
+        self._grow([row for row in rows if (row.deployment, row.cluster) not in self._numbers])
+        least, most, room = (np.zeros_like(self.least) for _ in range(3))
         for row in rows:
             lane = self._numbers[row.deployment, row.cluster]
-            least[lane], most[lane] = row.min_replicas, row.max_replicas
-        moved = np.flatnonzero((least != self.least) | (most != self.most))
-        self.least, self.most = least, most
-        for lane in moved.tolist():
-            if most[lane]:
-                self.leave_at_s[lane] = np.inf
-                self.policies[lane] = replace(
-                    self._policy, min_replicas=int(least[lane]), max_replicas=int(most[lane])
-                )
-            else:
-                self.leave_at_s[lane] = min(leave_at_s, self.leave_at_s[lane])
-        self.changed[moved] = True
+            least[lane], most[lane], room[lane] = row.min_replicas, row.max_replicas, row.room_replicas
+        moved = (least != self._to_least) | (most != self._to_most)
+        self._to_least, self._to_most = least, most
+        gone = np.where(moved, np.maximum(0, self.ready + self._lost - most), 0)
+        self._lost[moved] = 0
+        leaves = np.bincount(self.deployment, weights=gone)
+        shrinks = moved & (self.ready > most)
+        handed = np.minimum(np.minimum(room, most), leaves[self.deployment]).astype(np.int64)
+        grows = moved & ~shrinks & (leaves[self.deployment] > 0)
+        self.least = np.where(grows, np.maximum(least, handed), np.where(moved, least, self.least))
+        self.most = np.where(shrinks, self.ready, np.where(moved, most, self.most))
+        self.settle_at_s[moved] = np.where((grows | shrinks)[moved], until_s, np.inf)
+        self.leaves = (self._to_most == 0) & (self.most > 0)
+        self._tell(np.flatnonzero(moved))
+
+    def settle(self, now_s: float) -> None:
+        """What was handed over by now has its own bounds; what was to leave is gone."""
+        due = self.settle_at_s <= now_s
+        if due.any():
+            self.least = np.where(due, self._to_least, self.least)
+            self.most = np.where(due, self._to_most, self.most)
+            self.settle_at_s[due] = np.inf
+            for lane in np.flatnonzero(due & (self.most == 0)).tolist():
+                self.end(lane, int(self.ready[lane] + self.starting[lane]))
+                self.queue_s[lane] = 0.0
+            self.leaves = (self._to_most == 0) & (self.most > 0)
+            self._tell(np.flatnonzero(due))
+
+    def _tell(self, lanes: IntArray) -> None:
+        """Their agents know the bounds in force."""
+        for lane in lanes.tolist():
+            self.policies[lane] = replace(
+                self._policy, min_replicas=int(self.least[lane]), max_replicas=max(1, int(self.most[lane]))
+            )
+        self.changed[lanes] = True
 
     def begin(self) -> None:
         """What is ready now is where every agent begins."""
@@ -120,15 +162,10 @@ class Lanes:
             if not launched[-1][1]:
                 launched.pop()
 
-    def end_leaving(self, now_s: float) -> None:
-        """Lanes whose time is over."""
-        for lane in np.flatnonzero(self.leave_at_s <= now_s).tolist():
-            self.end(lane, int(self.ready[lane] + self.starting[lane]))
-            self.queue_s[lane] = 0.0
-
     def lose(self, gone: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> int:
         """All replicas of these lanes, and what waited there; how many they were."""
         count = int(self.ready[gone].sum() + self.starting[gone].sum())
+        self._lost[gone] = self.ready[gone]
         self.ready[gone] = 0
         self.starting[gone] = 0
         self.queue_s[gone] = 0.0
@@ -147,7 +184,7 @@ class Lanes:
             self.deployment[-count:] = [row.deployment for row in fresh]
             self.cluster[-count:] = [row.cluster for row in fresh]
             self.gpus[-count:] = self._world.gpus_per_replica[[row.deployment for row in fresh]]
-        self.leave_at_s = np.concatenate((self.leave_at_s, np.full(count, np.inf)))
+        self.settle_at_s = np.concatenate((self.settle_at_s, np.full(count, np.inf)))
         self.told_at_s = np.concatenate((self.told_at_s, np.full(count, -1e9)))
         self.changed = np.concatenate((self.changed, np.ones(count, dtype=bool)))
         self.states += [first_state(replicas=0, now=0.0)] * count

@@ -30,7 +30,7 @@ DURING_S = 900.0
 #: A loss or a return is known after so long, and demand is looked at so often.
 NOTICED_S = 30.0
 DEMAND_EVERY_S = 600.0
-#: What is ended elsewhere goes on for so much longer than a cold start.
+#: What leaves goes on for so much longer than a cold start.
 LEAVES_AFTER_S = 60.0
 #: A gateway holds nobody longer.
 HELD_S = 180.0
@@ -132,7 +132,7 @@ class FleetMode:
             if now_s >= self._plan_at_s:
                 self._plan_anew(now_s)
             self._become_ready(step)
-            self.lanes.end_leaving(now_s)
+            self.lanes.settle(now_s)
             self._flow(now_s)
             self._decide(step, now_s)
             if step % 60 == 0:
@@ -152,7 +152,7 @@ class FleetMode:
 
     def _adopt(self, now_s: float) -> None:
         """Agents are told their bounds, gateways who serves whom."""
-        self.lanes.bound(self._planner.bounds(), leave_at_s=now_s + self._cold_start_s + LEAVES_AFTER_S)
+        self.lanes.bound(self._planner.bounds(), until_s=now_s + self._cold_start_s + LEAVES_AFTER_S)
         shares = list(self._planner.shares())
         of_origin = self._world.origin_deployment
         self._origin = np.array([share.origin for share in shares], dtype=np.int64)
@@ -236,7 +236,7 @@ class FleetMode:
     def _decide(self, step: int, now_s: float) -> None:
         lanes, outcome = self.lanes, self.outcome
         is_due = lanes.changed | (now_s - lanes.told_at_s >= ASKED_AT_LEAST_EVERY_S)
-        asked = np.flatnonzero(is_due & self._up[lanes.cluster] & (lanes.leave_at_s == np.inf))
+        asked = np.flatnonzero(is_due & self._up[lanes.cluster] & (lanes.most > 0) & ~lanes.leaves)
         free = self._world.gpus - self._used()
         for lane in asked.tolist():
             over_s = min(now_s + STEP_S - float(lanes.told_at_s[lane]), ASKED_AT_LEAST_EVERY_S + STEP_S)
@@ -315,8 +315,7 @@ class FleetMode:
         world, lanes = self._world, self.lanes
         if (self._used() > world.gpus).any():
             self._break("rule 4: more GPUs in a cluster than it has", now_s)
-        stays = lanes.leave_at_s == np.inf
-        if (stays & (lanes.ready + lanes.starting > lanes.most)).any():
+        if (~lanes.leaves & (lanes.ready + lanes.starting > lanes.most)).any():
             self._break("rule 4: more replicas than the bounds allow", now_s)
         wanted = world.residency[lanes.deployment]
         place = world.jurisdiction[world.region[lanes.cluster]]

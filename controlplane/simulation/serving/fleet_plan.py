@@ -46,12 +46,13 @@ _FARTHEST_MS, _NEAREST_MS = 250.0, 2.0
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a cluster's agent is told of a deployment."""
+    """What a cluster's agent is told of a deployment. ``room_replicas``: for so many of them room is kept."""
 
     deployment: int
     cluster: int
     min_replicas: int
     max_replicas: int
+    room_replicas: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class FleetPlanner:
         """Of every deployment in every cluster where it is to run."""
         for number, entry in enumerate(self._plan.deployments):
             for row in entry.allocations:
-                yield Bounds(number, int(row.pool_id), row.min_replicas, row.max_replicas)
+                yield Bounds(number, int(row.pool_id), row.min_replicas, row.max_replicas, row.room_replicas)
 
     def shares(self) -> Iterator[Share]:
         """Whose requests go where while all is well."""

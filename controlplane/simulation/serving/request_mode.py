@@ -55,6 +55,29 @@ class _Told:
     outside: int = 0
 
 
+@dataclass(slots=True)
+class _AtHand:
+    """Requests in flight and waiting, in the mean since the last decision: gateways tell of them all the time."""
+
+    count: int = 0
+    since_s: float = 0.0
+    last_s: float = 0.0
+    sum_s: float = 0.0
+
+    def add(self, count: int, now_s: float) -> None:
+        self.sum_s += self.count * (now_s - self.last_s)
+        self.last_s = now_s
+        self.count += count
+
+    def mean(self, now_s: float) -> float:
+        """It begins anew."""
+        self.add(0, now_s)
+        over_s = now_s - self.since_s
+        found = self.sum_s / over_s if over_s > 0 else float(self.count)
+        self.since_s, self.sum_s = now_s, 0.0
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Decide:
     """Void once another one is due before it."""
@@ -96,6 +119,7 @@ class RequestMode:
         self._by_id: dict[str, SimulatedReplica] = {}
         self._in_flight: dict[str, int] = {}
         self._flying = 0
+        self._at_hand = _AtHand()
         self._snapshot = _snapshot((), self._in_flight)
         self._waited, self._ttft = Durations(), Durations()
         self._late = 0
@@ -182,6 +206,7 @@ class RequestMode:
 
     def _arrive(self, request: Request, now_s: float) -> None:
         self._meter.arrived += 1
+        self._at_hand.add(1, now_s)
         if not self._room.waits(_DEPLOYMENT):
             replica = self._choose(request, is_next=False)
             if replica is not None:
@@ -191,13 +216,13 @@ class RequestMode:
         until_s = now_s + self._world.wait_max_s
         joined = self._room.join(self._place(), request.ticket, now_s=now_s, until_s=until_s)
         if isinstance(joined, NoRoom):
-            self._refuse()
+            self._refuse(now_s)
             return
         self._waiting_s += request.work_s
         self._decide_by(now_s + TOLD_EVERY_S)
         if joined.displaced is not None:
             self._waiting_s -= joined.displaced.item.work_s
-            self._refuse()
+            self._refuse(now_s)
 
     def _choose(self, request: Request, *, is_next: bool) -> SimulatedReplica | None:
         facts = RequestFacts(None, False, prompt_bytes=request.prompt_bytes, is_next=is_next)
@@ -235,6 +260,7 @@ class RequestMode:
         assert isinstance(request, Request)  # noqa: S101  (nothing else enters)
         self._in_flight[replica.replica_id] -= 1
         self._flying -= 1
+        self._at_hand.add(-1, now_s)
         served_s = now_s - (request.began_s or 0.0)
         self._room.settle(_DEPLOYMENT, request.ticket, request.cost, served_s, request.output_tokens)
         request.ticket.item = NOBODY  # let go of it at once, not when garbage is collected
@@ -251,7 +277,7 @@ class RequestMode:
             if now_s - request.came_s > self._world.wait_max_s and request.began_s is None:
                 self._room.leave(_DEPLOYMENT, ticket)
                 self._waiting_s -= request.work_s
-                self._refuse()
+                self._refuse(now_s)
                 continue
             replica = self._choose(request, is_next=True)
             if replica is None:
@@ -260,7 +286,8 @@ class RequestMode:
             self._waiting_s -= request.work_s
             self._begin(request, replica, now_s)
 
-    def _refuse(self) -> None:
+    def _refuse(self, now_s: float) -> None:
+        self._at_hand.add(-1, now_s)
         self.outcome.not_served += 1
         self._told.outside += 1
 
@@ -300,7 +327,7 @@ class RequestMode:
             now=now_s,
             ready=ready,
             starting=starting,
-            concurrency=float(self._flying + waiting),
+            concurrency=self._at_hand.mean(now_s),
             work=self._meter.step(now_s, in_flight=self._flying, waiting_s=max(0.0, self._waiting_s)),
             slo=SloSeen(inside=told.inside, outside=told.outside),
             cold_start_s=p90_s(self._learned),
