@@ -241,6 +241,12 @@ def _really(system: System, policy: str, trace: Path) -> tuple[Told, float]:
         + ", ".join(f"{s.begun - begun:.1f} to {s.ended - begun:.1f}" for s in sorted(spans, key=_begun))
         + "\n"
     )
+    served = [line for line in lines if line["status"] == 200]
+    sys.stderr.write(
+        f"{policy}, in the mean: {statistics.mean(line['input_tokens'] for line in served):.1f} tokens read, "
+        f"{statistics.mean(line['output_tokens'] for line in served):.1f} made, "
+        f"{statistics.mean(line['duration_s'] - line['queue_s'] for line in served):.2f} s with a replica\n"
+    )
     inside = sum(line["status"] == 200 and line["queue_s"] <= WAIT_S for line in lines)
     at_first = sum(span.begun < begun for span in spans)
     real = Told(
