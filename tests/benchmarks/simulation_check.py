@@ -38,7 +38,8 @@ ENGINE = {
     "weight_load_s": "6",
     "engine_start_s": "4",
 }
-MIN_REPLICAS, MAX_REPLICAS = 2, 8
+#: Of the machines that the cluster has for it one may be in use: with more than this it is their number that bounds.
+MIN_REPLICAS, MAX_REPLICAS = 2, 6
 WINDOW_S, DELAY_S, WAIT_S, HOURS = 20, 40, 2.0, 5 / 60
 SCALING = {
     "min_replicas": MIN_REPLICAS,
