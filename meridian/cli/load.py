@@ -94,12 +94,7 @@ def load(
 
     Ends with 1 if a request failed.
     """
-    course: Course | Recorded
-    if trace is None:
-        course = _course(profile, rate, low, duration_s, period_s)
-    else:
-        _nothing_else(given)
-        course = recorded(trace, requests_max=REQUESTS_MAX)
+    course = _course(profile, rate, low, duration_s, period_s) if trace is None else _recorded(given, trace)
     login = context.login_find()
     target = Target(
         url=endpoint(url or login.inference_url),
@@ -112,13 +107,7 @@ def load(
         options={} if trace is None else {"ignore_eos": True},
     )
     run = Load(course=course, target=target, in_flight_max=in_flight_max, seed=seed)
-    counts = ReplicaCounts()
-    with Client(login.api_url, login.api_key) as client:
-        if url is None:
-            with contextlib.suppress(Unreachable):  # what serves goes on serving without a control plane
-                client.get(f"deployments/{deployment}")
-        asyncio.run(_drive(run, counts, client if url is None else None))
-    _tell(run, counts, output)
+    _tell(run, _driven(run, login, is_own=url is None), output)
     if run.tally.failed:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -139,6 +128,23 @@ def _course(profile: Profile, rate: float, low: float, duration_s: float, period
         duration_s=duration_s,
         period_s=period_s or duration_s / 2,
     )
+
+
+def _recorded(given: typer.Context, trace: Path) -> Recorded:
+    """Raises UsageError."""
+    _nothing_else(given)
+    return recorded(trace, requests_max=REQUESTS_MAX)
+
+
+def _driven(run: Load, login: context.Login, *, is_own: bool) -> ReplicaCounts:
+    """Run it to its end; how many replicas there were, where the endpoint is that of the login."""
+    counts = ReplicaCounts()
+    with Client(login.api_url, login.api_key) as client:
+        if is_own:
+            with contextlib.suppress(Unreachable):  # what serves goes on serving without a control plane
+                client.get(f"deployments/{run.target.model}")
+        asyncio.run(_drive(run, counts, client if is_own else None))
+    return counts
 
 
 def _nothing_else(given: typer.Context) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 
 from controlplane.placement import (
     Cluster,
-    CurrentAssignment,
     Demand,
     FailureDomain,
     Latency,
@@ -134,17 +133,8 @@ class FleetPlanner:
     def _carry_out(self) -> None:
         """What is planned runs."""
         current = tuple(
-            CurrentAssignment(
-                assignment_id=f"{entry.deployment_id}-{number}",
-                deployment_id=entry.deployment_id,
-                revision_id=row.revision_id,
-                revision=row.revision,
-                pool_id=row.pool_id,
-                min_replicas=row.min_replicas,
-                max_replicas=row.max_replicas,
-                gpus_per_replica=row.gpus_per_replica,
-                planned_replicas=row.planned_replicas,
-                standby=row.standby,
+            row.carried_out(
+                assignment_id=f"{entry.deployment_id}-{number}", deployment_id=entry.deployment_id
             )
             for entry in self._plan.deployments
             for number, row in enumerate(entry.allocations)
