@@ -93,6 +93,7 @@ def _look(organization_id: UUID, now: datetime, folding: FoldPolicy) -> int:
     looking_since = watch.deaf_until - RETURN if watch.deaf_until is not None else None
     _replace(organization_id, folded.incidents, places, looking_since, now)
     _follow(organization_id, watch, [*open_rows, *closed], places, now)
+    _close(closed, now)
     watch.suspected = [
         [place.kind, place.name, since.isoformat()] for place, since in sorted(folded.suspected.items())
     ]
@@ -147,11 +148,18 @@ def _follow(
                 after_event_id=watch.event_id,
                 now=now,
             )
-            for row in incidents:
-                if row.resolved_at is not None:
-                    incident_close(row, now=now)
     except Exception:
         logger.exception("what incidents of organization %s bring about could not be noted", organization_id)
+
+
+def _close(incidents: Iterable[Incident], now: datetime) -> None:
+    """Write what is to be told of those that are over, each by itself: there is no other time for it."""
+    for row in incidents:
+        try:
+            with transaction.atomic():
+                incident_close(row, now=now)
+        except Exception:
+            logger.exception("the record of incident %s could not be written", row.pk)
 
 
 def _watch(organization_id: UUID, now: datetime) -> IncidentWatch:

@@ -399,3 +399,6 @@ def test_a_plan_that_cannot_be_read_keeps_no_incident_from_being_told(world: Fle
         incidents_look(now=later(now, seconds))
     assert only().state == "resolved"
     assert reasons()[0] == "IncidentOpened"
+    assert IncidentRecord.objects.get().markdown.startswith("# Incident: "), (
+        "its record is written all the same"
+    )
