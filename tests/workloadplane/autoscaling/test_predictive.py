@@ -84,6 +84,30 @@ def test_a_jump_is_answered_at_once_and_held_for_a_while() -> None:
     assert counts[-1] < 10
 
 
+def test_what_only_the_forecast_wanted_goes_sooner_than_what_the_load_needed() -> None:
+    """A rise that ends was believed to go on; that is over in eight minutes, not in a quarter of an hour."""
+    loads = [4.0] * 120 + [4.0 + step for step in range(1, 13)] + [16.0] * 90
+    counts = run(policy(), loads, alive=5)
+    most = max(counts)
+    assert most >= 20
+    assert counts[132 + 40] == most
+    assert 16 <= counts[132 + 70] < most
+
+
+def test_a_level_is_steady_while_the_load_is_and_moves_with_it() -> None:
+    """Noise of a fifth moves the quick level more than the steady one; a jump moves both within two minutes."""
+    scaler = PolicyScaler(policy(), replicas=12, now=0.0)
+    levels = []
+    for index in range(400):
+        load = (10.0 if index < 388 else 20.0) + 2.0 * math.sin(1.7 * index) + 2.0 * math.sin(0.6 * index)
+        scaler.step(seen(index * STEP_S, load, 12))
+        forecast = scaler.state.predictive.forecast
+        levels.append((forecast.fast, forecast.level))
+    fast, steady = (max(values) - min(values) for values in zip(*levels[200:380], strict=True))
+    assert steady < 0.25 * fast
+    assert levels[-1][1] > 16.0
+
+
 def test_bursts_that_came_twice_leave_a_floor() -> None:
     """Between two bursts more is kept than the quiet load needs."""
     quiet, burst = [1.0] * 60, [12.0] * 3
