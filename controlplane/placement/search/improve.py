@@ -64,7 +64,7 @@ _TURNS = 2
 
 #: All plans are looked at that cost such a part of what is spent beyond the bound, next so many times that, and such a
 #: part of the gap at least.
-_SPARE, _WIDER, _STEPS = 3e-3, 16.0, 30
+_SPARE, _WIDER, _STEPS = 3e-3, 4.0, 30
 
 #: Until then a plan need be no nearer to its bound than this part of what it costs beyond what is looked at.
 _ENOUGH = 0.3
