@@ -45,6 +45,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_INTERRUPTED = "interrupted"
+#: What typer makes of a KeyboardInterrupt in a verb.
+_TYPER_INTERRUPTED = 130
+
 HERE = "This machine"
 WORK = "Deployments"
 FLEET = "Fleet and access"
@@ -101,10 +105,12 @@ def main() -> None:
     except TyperException as error:
         _end(error.format_message() if hasattr(error, "format_message") else str(error), ExitCode.USAGE)
     except (Abort, KeyboardInterrupt):
-        _end("interrupted", ExitCode.FAILED)
+        _end(_INTERRUPTED, ExitCode.FAILED)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has enough of it
     else:
+        if code == _TYPER_INTERRUPTED:
+            _end(_INTERRUPTED, ExitCode.FAILED)
         sys.exit(code if isinstance(code, int) else ExitCode.OK)
 
 

@@ -126,7 +126,8 @@ def test_what_is_finished_survives_a_second_interruption(
 
     monkeypatch.setattr(Play, "run", interrupted)
     again = ("--world", world, "--policy", "static:2,static:3,static:4", "--resume")
-    assert run(*again)[0] != ExitCode.OK
+    code, _, err = run(*again)
+    assert (code, err.splitlines()[-1]) == (ExitCode.FAILED, "meridian: interrupted")
     kept = json.loads((tmp_path / "simulation/results.json").read_text())
     assert [each["policy"] for each in kept["policies"]] == ["static:2", "static:4"]
 
