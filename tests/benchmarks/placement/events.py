@@ -151,14 +151,28 @@ def measured(
 
 
 def _moved_beside(world: PlacementProblem, touched: frozenset[str], after: PlacementPlan) -> list[str]:
-    """Whoever changed though it was not touched, but for who only gave up a spare and says so."""
+    """Whoever changed though it was not touched, but for who gave a spare up.
+
+    Who did says so, or gave it to a touched one and has another elsewhere.
+    """
+    before, now = {}, {}
+    for entry in after.deployments:
+        name = entry.deployment_id
+        before[name] = {row.pool_id: row.room_replicas for row in world.current_of(name)}
+        now[name] = {row.pool_id: row.room_replicas for row in entry.allocations}
+    taken = {
+        pool
+        for name in touched & now.keys()
+        for pool, rooms in now[name].items()
+        if rooms > before[name].get(pool, 0)
+    }
     moved = []
     for entry in after.deployments:
-        if entry.deployment_id in touched:
+        name = entry.deployment_id
+        if name in touched or before[name] == now[name]:
             continue
-        before = {row.pool_id: row.room_replicas for row in world.current_of(entry.deployment_id)}
-        now = {row.pool_id: row.room_replicas for row in entry.allocations}
-        gave_a_spare = bool(entry.relaxed) and all(n <= before.get(pool, 0) for pool, n in now.items())
-        if before != now and not gave_a_spare:
-            moved.append(entry.deployment_id)
+        given = {pool for pool, rooms in before[name].items() if now[name].get(pool, 0) < rooms}
+        only_less = all(rooms <= before[name].get(pool, 0) for pool, rooms in now[name].items())
+        if not (given & taken or (entry.relaxed and only_less)):
+            moved.append(name)
     return moved
