@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-_SURROGATES = re.compile("[\ud800-\udfff]")
+#: Half of a pair, which is no character by itself.
+SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _member(data: Any, name: Any) -> Any:
 def _shown(value: Any) -> Any:
     """Scalars are shown again, shortened; whole objects are not."""
     if isinstance(value, str):
-        clean = _SURROGATES.sub("\ufffd", value)
+        clean = SURROGATES.sub("\ufffd", value)
         return clean if len(clean) <= 80 else clean[:77] + "..."
     if isinstance(value, bool | float):
         return value

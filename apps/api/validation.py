@@ -14,9 +14,8 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from apps.accounts.models import NAME_PATTERN
+from apps.api.field_errors import SURROGATES
 from apps.api.money import micro_usd, usd
-
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class StrictCharField(serializers.CharField):
@@ -30,7 +29,7 @@ class StrictCharField(serializers.CharField):
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("invalid")
-        if _SURROGATES.search(data):
+        if SURROGATES.search(data):
             raise ValidationError("Half of a surrogate pair is no character.", code="invalid")
         return super().to_internal_value(data)
 

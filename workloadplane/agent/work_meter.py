@@ -3,28 +3,20 @@
 What a token costs is learned from the replicas' engines: tokens against the share of their concurrency target that was
 in use. What a request brings is the mean of those that gateways have finished lately. Requests that arrived are those
 that finished and those by which there are more at hand: so a burst counts when it comes, not when it is over.
-
-The arrivals are averaged over as long as a request takes, which is what the requests in flight would be if none had to
-wait; where they are more than that, long answers from before are still being made, and they count. Not so while
-requests wait, and for as long as one takes after that: then all seats are taken, however many there are, and each
-replica that is added would be taken for more demand.
 """
 
-import math
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from workloadplane.agent.gateways import Finished
 from workloadplane.agent.record import ReplicaRecord
-from workloadplane.autoscaling import TokenWork, WorkSeen, work_seen
+from workloadplane.autoscaling import Arriving, TokenWork, WorkSeen, work_seen
 
 #: The learned costs count from so many intervals on; before them the requests at hand do.
 _INTERVALS_MIN = 10
 _INTERVAL_S = 5.0
 #: The mean of requests goes back over about so many.
 _REQUESTS_MEAN = 50.0
-_AVERAGED_S_MIN, _AVERAGED_S_MAX = 5.0, 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +59,7 @@ class WorkMeter:
         self.memory = remembered
         self._engines: dict[str, _Engine] = {}
         self._before: _Before | None = None
-        self._full_until = -math.inf
-        self._arrivals: deque[tuple[float, float, float]] = (
-            deque()
-        )  # when, replica-seconds, over how many seconds
+        self._arriving = Arriving()
 
     def learn(self, records: Iterable[ReplicaRecord], *, concurrency_target: float) -> None:
         """Take what the engines of this revision's replicas tell by now."""
@@ -125,15 +114,14 @@ class WorkMeter:
             return None
         over_s = now - before.now
         arrived = max(0.0, finished.requests - before.requests + at_hand - before.at_hand)
-        takes_s = request_s * concurrency_target
-        averaged_s = min(max(takes_s, _AVERAGED_S_MIN), _AVERAGED_S_MAX)
-        self._arrivals.append((now, arrived * request_s, over_s))
-        while now - self._arrivals[0][0] >= averaged_s:
-            self._arrivals.popleft()
-        arriving = sum(work for _, work, _ in self._arrivals) / sum(each for _, _, each in self._arrivals)
-        if waiting > 0:
-            self._full_until = now + takes_s
-        demand = arriving if now <= self._full_until else max(arriving, in_flight / concurrency_target)
+        demand = self._arriving.demand(
+            arrived * request_s,
+            over_s,
+            request_s=request_s * concurrency_target,
+            busy=in_flight / concurrency_target,
+            waits=waiting > 0,
+            now=now,
+        )
         return WorkSeen(arrived_s=demand * over_s, over_s=over_s, waiting_s=waiting * request_s)
 
     def _mean(self, finished: Finished, before: _Before) -> None:

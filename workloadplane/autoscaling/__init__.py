@@ -7,6 +7,7 @@ processes: the agent cuts the plan to the room there is. Never imports Django, `
 another room of this plane.
 """
 
+from workloadplane.autoscaling.arriving import Arriving
 from workloadplane.autoscaling.coldstarts import ColdStarts, cold_start_seen, p90_s
 from workloadplane.autoscaling.decide import ScalingPlan, ScalingState, decide, first_state, resumed
 from workloadplane.autoscaling.history import LoadHistory, record
@@ -17,6 +18,7 @@ from workloadplane.autoscaling.tuning import PredictiveTuning
 from workloadplane.autoscaling.work import TokenWork, work_seen
 
 __all__ = [
+    "Arriving",
     "AutoscalingPolicy",
     "ColdStarts",
     "LoadHistory",

@@ -8,13 +8,13 @@ import numpy as np
 
 from controlplane.simulation.serving.cold_start import LaunchTimes
 from controlplane.simulation.serving.fluid import FluidOutcome, play
-from controlplane.simulation.serving.meter import Averaged, Floor
 from controlplane.simulation.serving.outcome import Moment, Outcome
 from controlplane.simulation.serving.pools import S_PER_H, ServingPool
 from controlplane.simulation.serving.series import FloatArray
 from controlplane.simulation.serving.streams import Streams
 from controlplane.simulation.serving.world import MOMENTS, ServingWorld, Survey
 from workloadplane.autoscaling import (
+    Arriving,
     AutoscalingPolicy,
     PolicyScaler,
     ScalingPlan,
@@ -44,7 +44,7 @@ class _Watched:
         self._scaler, self._launches = scaler, launches
         self._end_s, self._progress = seen.end_s, progress
         self._seats, self._request_s = seats, max(seen.work_s * seats, 0.001)
-        self._averaged, self._floor = Averaged(self._request_s), Floor(self._request_s, seats)
+        self._arriving = Arriving()
         self._in_flight = 0.0
         self._learned: tuple[float, ...] = ()
         self._steps = 0
@@ -73,8 +73,14 @@ class _Watched:
         served = min(max(0.0, seen.concurrency - waiting), float(seen.ready * self._seats))
         weight = 1.0 - math.exp(-work.over_s / self._request_s)
         self._in_flight += weight * (served - self._in_flight)
-        arriving = self._averaged.step(seen.now, work.arrived_s, work.over_s)
-        demand = self._floor.demand(seen.now, arriving, in_flight=self._in_flight, wait=waiting >= 1)
+        demand = self._arriving.demand(
+            work.arrived_s,
+            work.over_s,
+            request_s=self._request_s,
+            busy=self._in_flight / self._seats,
+            waits=waiting >= 1,
+            now=seen.now,
+        )
         return replace(
             seen,
             concurrency=self._in_flight + waiting,
