@@ -19,6 +19,11 @@ class Durations:
         self.counts[bisect_right(BOUNDS_S, seconds)] += 1
         self.count += 1
 
+    def merge(self, other: "Durations") -> None:
+        """All of another one's too."""
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.count += other.count
+
     def percentile_s(self, share: float) -> float | None:
         """So many are not longer (its bucket's upper bound); None where nothing was counted."""
         left = share * self.count

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from controlplane.simulation.serving.by_request import RequestMode
 from controlplane.simulation.serving.fluid_mode import play_fluid
 from controlplane.simulation.serving.outcome import Outcome
-from controlplane.simulation.serving.request_mode import RequestMode
 from controlplane.simulation.serving.world import OpenLines, ServingWorld, Survey, requests_in
 from controlplane.simulation.serving.world_document import policy_of
 
@@ -53,4 +53,4 @@ class Play:
         mode = RequestMode(self.world, self.seen, policy, self.policy)
         for now_s in mode.play(requests_in(self.world, self.open_lines)):
             progress(min(1.0, now_s / self.seen.end_s))
-        return mode.outcome
+        return mode.outcome()

@@ -1,5 +1,6 @@
 """One request on its way, as the request mode holds it."""
 
+from controlplane.simulation.serving.accounts import Account
 from workloadplane.gateway.queueing import NORMAL, Ticket
 
 #: Of whom all requests of a world are.
@@ -10,12 +11,18 @@ _OUTPUT_WEIGHT = 2.0
 
 
 class Request:
-    """``steps``: of a full batch, that it still needs; ``work_s``: replica-seconds; ``began_s``: when it got a seat."""
+    """``steps``: of a full batch, that it still needs; ``work_s``: replica-seconds; ``began_s``: when it got a seat.
+
+    account:   of its clients
+    is_during: it came while a region was lost
+    """
 
     __slots__ = (
+        "account",
         "began_s",
         "came_s",
         "input_tokens",
+        "is_during",
         "output_tokens",
         "steps",
         "ticket",
@@ -23,8 +30,17 @@ class Request:
     )
 
     def __init__(
-        self, came_s: float, input_tokens: int, output_tokens: int, prefill_steps: float, work_s: float
+        self,
+        came_s: float,
+        input_tokens: int,
+        output_tokens: int,
+        prefill_steps: float,
+        work_s: float,
+        *,
+        account: Account,
     ) -> None:
+        self.account = account
+        self.is_during = False
         self.came_s = came_s
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
@@ -45,4 +61,4 @@ class Request:
 
 
 #: In the place of those that have ended.
-NOBODY = Request(0.0, 0, 0, 0.0, 0.0)
+NOBODY = Request(0.0, 0, 0, 0.0, 0.0, account=Account())

@@ -1,4 +1,4 @@
-"""Request by request: each through the gateway's picker and waiting room, replicas counted by the agent's autoscaler.
+"""A cluster: its gateway's picker and waiting room, its replicas, and the agent whose autoscaler counts them.
 
 What runs as in production: ``routing.pick`` for every choice, ``queueing.WaitingRoom`` for who waits, in which order
 and who is refused, and ``autoscaling`` for how many replicas there are. What is a model: the replica (``service``),
@@ -6,21 +6,19 @@ the launch (``cold_start``), what breaks (``pools``), and the machine between (b
 time).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from random import Random
 
-from controlplane.simulation.kernel import Queue
-from controlplane.simulation.serving.batch import Batch
+from controlplane.simulation.serving.clock import Clock
 from controlplane.simulation.serving.cold_start import LaunchTimes
 from controlplane.simulation.serving.meter import Meter
-from controlplane.simulation.serving.outcome import Durations, Moment, Outcome
+from controlplane.simulation.serving.outcome import Moment
 from controlplane.simulation.serving.pools import Loss, Places, losses_of, stock_outs_of
 from controlplane.simulation.serving.replicas import DRAIN_LIMIT_S, Fleet, SimulatedReplica
 from controlplane.simulation.serving.request import NOBODY, PROJECT, Request
 from controlplane.simulation.serving.streams import Streams
-from controlplane.simulation.serving.world import MOMENTS, ServingWorld, Survey
+from controlplane.simulation.serving.world import MOMENTS, ServingWorld
 from workloadplane.autoscaling import (
     AutoscalingPolicy,
     PolicyScaler,
@@ -95,24 +93,36 @@ class _DrainOver:
     replica: SimulatedReplica
 
 
-_Event = _Decide | _Ready | _DrainOver | Loss
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlined:
+    """What is known of a world before it is played.
+
+    end_s:    when it ends
+    work_s:   replica-seconds of a mean request
+    demand:   replicas that the work of this cluster's clients keeps busy, moment by moment
+    """
+
+    end_s: float
+    work_s: float
+    demand: Sequence[float]
 
 
-class RequestMode:
-    """Single owner. ``play`` once, then ``outcome``."""
+class Cluster:
+    """Single owner: the mode that plays it. Requests ``arrive``; ``close`` it at the end."""
 
-    def __init__(self, world: ServingWorld, seen: Survey, policy: AutoscalingPolicy, name: str) -> None:
-        """``name``: what the policy is called. Its least replicas are ready at the beginning."""
+    def __init__(
+        self, world: ServingWorld, outlined: Outlined, policy: AutoscalingPolicy, *, clock: Clock
+    ) -> None:
+        """Its least replicas are ready at the beginning."""
         places, streams = Places(world.pools), Streams(world.seed)
-        self.outcome = Outcome(policy=name, mode="request")
-        self._world, self._seen, self._bounds = world, seen, policy
+        self.moments: list[Moment] = []
+        self.broken: list[str] = []
+        self.lost_replicas = self.resumed = 0
+        self.fleet = Fleet(places, stock_outs_of(world.pools, end_s=outlined.end_s, streams=streams))
+        self._world, self._outlined, self._bounds, self._clock = world, outlined, policy, clock
         self._scaler = PolicyScaler(policy, replicas=policy.min_replicas, now=0.0)
         self._service = world.service
-        self._fleet = Fleet(places, stock_outs_of(world.pools, end_s=seen.end_s, streams=streams))
         self._launch_times = LaunchTimes(world.cold_start, streams)
-        self._queue: Queue[_Event] = Queue()
-        self._ends: list[tuple[float, int, SimulatedReplica, int]] = []
-        self._next_s = 0.0
         self._number = 0
         self._room: WaitingRoom[Request] = WaitingRoom(_bounds_of(world))
         self._policy, self._rng = Policy(), Random(world.seed)  # noqa: S311  (a seed's, like all chance here)
@@ -121,67 +131,29 @@ class RequestMode:
         self._flying = 0
         self._at_hand = _AtHand()
         self._snapshot = _snapshot((), self._in_flight)
-        self._waited, self._ttft = Durations(), Durations()
-        self._late = 0
         self._told = _Told()
-        self._meter = Meter(seen.work_s, world.service.seats)
+        self._meter = Meter(outlined.work_s, world.service.seats)
         self._waiting_s = 0.0
         self._learned: tuple[float, ...] = ()
-        self._launched = 0
         self._wanted = 0
-        self._demand = seen.demand(MOMENTS).tolist()
-        self._moment_s = seen.end_s / MOMENTS
-        for loss in losses_of(places, world.failures, end_s=seen.end_s, streams=streams):
-            self._queue.put(loss.at_s, loss)
+        self._moment_s = outlined.end_s / MOMENTS
+        for loss in losses_of(places, world.failures, end_s=outlined.end_s, streams=streams):
+            clock.put(loss.at_s, self, loss)
         for _ in range(policy.min_replicas):
-            replica = self._fleet.launch(0.0)
+            replica = self.fleet.launch(0.0)
             if replica is not None:
                 replica.is_ready = True
-        self._launched = self._fleet.launches
+        self._launched = self.fleet.launches
         self._place_anew()
         self._decide_at_s = 0.0
         self._decide_by(world.decide_every_s)
 
-    def play(self, batches: Iterable[Batch]) -> Iterator[float]:
-        """All of it; the virtual time from batch to batch."""
-        service = self._service
-        for batch in batches:
-            columns = (
-                batch.at_s,
-                batch.input_tokens,
-                batch.output_tokens,
-                service.prefill_steps_of(batch),
-                service.work_s(batch),
-            )
-            for at_s, *facts in zip(*(each.tolist() for each in columns), strict=True):
-                if at_s >= self._next_s:
-                    self._go_on(at_s)
-                self._arrive(Request(at_s, *facts), at_s)
-            yield float(batch.at_s[-1])
-        self._go_on(self._seen.end_s)
-        self._close()
+    @property
+    def launches(self) -> int:
+        """Replicas started, those of the beginning not among them."""
+        return self.fleet.launches - self._launched
 
-    # Time
-
-    def _go_on(self, until_s: float) -> None:
-        """All that happens up to then."""
-        ends, queue = self._ends, self._queue
-        while True:
-            end_s = ends[0][0] if ends else queue.next_s
-            if min(end_s, queue.next_s) > until_s:
-                self._next_s = min(end_s, queue.next_s)
-                return
-            if queue.next_s <= end_s:
-                event = queue.take(until_s)
-                if event is None:
-                    return
-                self._happen(event, queue.now_s)
-                continue
-            at_s, _, replica, turn = heappop(ends)
-            if turn == replica.turn:
-                self._finish(replica, at_s)
-
-    def _happen(self, event: _Event, now_s: float) -> None:
+    def happen(self, event: object, now_s: float) -> None:
         match event:
             case _Decide():
                 if event.at_s == self._decide_at_s:
@@ -190,13 +162,13 @@ class RequestMode:
                     self._decide_at_s = 0.0
                     self._decide_by(now_s + min(every_s, self._world.decide_every_s))
             case _Ready():
-                if self._fleet.replicas.get(event.replica.place) is event.replica:
+                if self.fleet.replicas.get(event.replica.place) is event.replica:
                     event.replica.is_ready = True
                     self._learned = cold_start_seen(self._learned, now_s - event.replica.launched_s)
                     self._place_anew()
                     self._give_turns(now_s)
             case _DrainOver():
-                if self._fleet.replicas.get(event.replica.place) is event.replica:
+                if self.fleet.replicas.get(event.replica.place) is event.replica:
                     self._end(event.replica, now_s)
                     self._go_elsewhere(event.replica, now_s)
             case Loss():
@@ -204,7 +176,8 @@ class RequestMode:
 
     # Requests
 
-    def _arrive(self, request: Request, now_s: float) -> None:
+    def arrive(self, request: Request, now_s: float) -> None:
+        """At its gateway."""
         self._meter.arrived += 1
         self._at_hand.add(1, now_s)
         if not self._room.waits(_DEPLOYMENT):
@@ -216,13 +189,13 @@ class RequestMode:
         until_s = now_s + self._world.wait_max_s
         joined = self._room.join(self._place(), request.ticket, now_s=now_s, until_s=until_s)
         if isinstance(joined, NoRoom):
-            self._refuse(now_s)
+            self._refuse(request, now_s)
             return
         self._waiting_s += request.work_s
         self._decide_by(now_s + TOLD_EVERY_S)
         if joined.displaced is not None:
             self._waiting_s -= joined.displaced.item.work_s
-            self._refuse(now_s)
+            self._refuse(joined.displaced.item, now_s)
 
     def _choose(self, request: Request, *, is_next: bool) -> SimulatedReplica | None:
         facts = RequestFacts(None, False, prompt_bytes=request.prompt_bytes, is_next=is_next)
@@ -237,24 +210,22 @@ class RequestMode:
         self._flying += 1
         if request.began_s is None:
             waited_s = now_s - request.came_s
-            if waited_s > self._world.wait_slo_s:
-                self._late += 1
+            is_late = waited_s > self._world.wait_slo_s
+            if is_late:
                 self._told.outside += 1
             else:
                 self._told.inside += 1
-            self._waited.add(waited_s)
-            self._ttft.add(waited_s + self._service.first_token_s(request.input_tokens, len(replica.ends)))
+            first_token_s = self._service.first_token_s(request.input_tokens, len(replica.ends))
+            request.account.begins(request, waited_s, first_token_s, is_late=is_late)
         request.began_s = now_s
         self._schedule(replica)
 
     def _schedule(self, replica: SimulatedReplica) -> None:
         replica.turn += 1
-        self._number += 1
-        end_s = replica.next_s(self._service)
-        heappush(self._ends, (end_s, self._number, replica, replica.turn))
-        self._next_s = min(self._next_s, end_s)
+        self._clock.put_end(replica.next_s(self._service), replica, self)
 
-    def _finish(self, replica: SimulatedReplica, now_s: float) -> None:
+    def finish(self, replica: SimulatedReplica, now_s: float) -> None:
+        """The request in it that ends next has ended."""
         replica.last_s = now_s
         request = replica.leave()
         assert isinstance(request, Request)  # noqa: S101  (nothing else enters)
@@ -263,6 +234,7 @@ class RequestMode:
         self._at_hand.add(-1, now_s)
         served_s = now_s - (request.began_s or 0.0)
         self._room.settle(_DEPLOYMENT, request.ticket, request.cost, served_s, request.output_tokens)
+        request.account.ended += 1
         request.ticket.item = NOBODY  # let go of it at once, not when garbage is collected
         if replica.ends:
             self._schedule(replica)
@@ -277,7 +249,7 @@ class RequestMode:
             if now_s - request.came_s > self._world.wait_max_s and request.began_s is None:
                 self._room.leave(_DEPLOYMENT, ticket)
                 self._waiting_s -= request.work_s
-                self._refuse(now_s)
+                self._refuse(request, now_s)
                 continue
             replica = self._choose(request, is_next=True)
             if replica is None:
@@ -286,9 +258,9 @@ class RequestMode:
             self._waiting_s -= request.work_s
             self._begin(request, replica, now_s)
 
-    def _refuse(self, now_s: float) -> None:
+    def _refuse(self, request: Request, now_s: float) -> None:
         self._at_hand.add(-1, now_s)
-        self.outcome.not_served += 1
+        request.account.refuses(request)
         self._told.outside += 1
 
     def _place(self) -> Place:
@@ -301,21 +273,20 @@ class RequestMode:
         """The next decision is made then, unless one is due before."""
         if not 0.0 < self._decide_at_s <= at_s:
             self._decide_at_s = at_s
-            self._queue.put(at_s, _Decide(at_s))
-            self._next_s = min(self._next_s, at_s)
+            self._clock.put(at_s, self, _Decide(at_s))
 
     def _decide(self, now_s: float) -> None:
         """What an agent does every few seconds: note the load, ask, launch or stop."""
         waiting = self._room.waiting(_DEPLOYMENT)
-        ready, starting = len(self._by_id), sum(1 for _ in self._fleet.starting())
+        ready, starting = len(self._by_id), sum(1 for _ in self.fleet.starting())
         wanted = self._wanted = self._scaler.step(self._seen_at(now_s, ready, starting, waiting)).replicas
         for _ in range(wanted - ready - starting):
-            replica = self._fleet.launch(now_s)
+            replica = self.fleet.launch(now_s)
             if replica is None:
                 break
-            self._queue.put(now_s + self._launch_times.next_s(), _Ready(replica))
+            self._clock.put(now_s + self._launch_times.next_s(), self, _Ready(replica))
         if wanted < ready + starting:
-            self._stop(self._fleet.to_stop(ready + starting - wanted), now_s)
+            self._stop(self.fleet.to_stop(ready + starting - wanted), now_s)
         self._note(now_s, waiting)
         if waiting:
             self._give_turns(now_s)  # whoever has waited too long goes
@@ -337,17 +308,17 @@ class RequestMode:
         for replica in replicas:
             replica.is_leaving = True
             if not replica.ends:
-                self._fleet.end(replica, now_s)
+                self.fleet.end(replica, now_s)
             else:
-                self._queue.put(now_s + DRAIN_LIMIT_S, _DrainOver(replica))
+                self._clock.put(now_s + DRAIN_LIMIT_S, self, _DrainOver(replica))
         self._place_anew()
 
     def _end(self, replica: SimulatedReplica, now_s: float) -> None:
-        self._fleet.end(replica, now_s)
+        self.fleet.end(replica, now_s)
 
     def _lose(self, loss: Loss, now_s: float) -> None:
-        hit = self._fleet.lose(loss, now_s)
-        self.outcome.lost_replicas += len(hit)
+        hit = self.fleet.lose(loss, now_s)
+        self.lost_replicas += len(hit)
         if hit:
             self._place_anew()
         for replica in hit:
@@ -366,15 +337,15 @@ class RequestMode:
             request.ticket.had_seat = True
             self._room.give_back(self._place(), request.ticket, now_s)
             self._waiting_s += request.work_s
-            self.outcome.resumed += 1
+            self.resumed += 1
         replica.ends.clear()
         self._give_turns(now_s)
 
     def _place_anew(self) -> None:
         """Others take requests now."""
-        serving = list(self._fleet.serving())
+        serving = list(self.fleet.serving())
         self._by_id = {each.replica_id: each for each in serving}
-        self._in_flight = {each.replica_id: len(each.ends) for each in self._fleet.replicas.values()}
+        self._in_flight = {each.replica_id: len(each.ends) for each in self.fleet.replicas.values()}
         seats = self._service.seats
         now = [
             ReplicaFacts(each.replica_id, _REVISION, True, float(seats), max_in_flight=seats)
@@ -385,38 +356,29 @@ class RequestMode:
     # Accounts
 
     def _note(self, now_s: float, waiting: int) -> None:
-        moments = self.outcome.moments
-        policy = self._bounds
-        alive = len(self._by_id) + sum(1 for _ in self._fleet.starting())
+        moments, policy = self.moments, self._bounds
+        alive = len(self._by_id) + sum(1 for _ in self.fleet.starting())
         if alive > policy.max_replicas:
             self._break(f"rule 4: {alive} replicas of {policy.max_replicas} at most", now_s)
         if now_s >= len(moments) * self._moment_s and len(moments) < MOMENTS:
             ready = len(self._by_id)
-            demand = self._demand[len(moments)]
+            demand = self._outlined.demand[len(moments)]
             counts = (self._wanted, ready, alive - ready, waiting)
             moments.append(Moment(now_s, demand, *map(float, counts)))
 
     def _break(self, what: str, now_s: float) -> None:
-        if not any(each.startswith(what) for each in self.outcome.broken):
-            self.outcome.broken.append(f"{what} (at {now_s:.0f} s)")
+        if not any(each.startswith(what) for each in self.broken):
+            self.broken.append(f"{what} (at {now_s:.0f} s)")
 
-    def _close(self) -> None:
+    def close(self) -> None:
         """The end: whoever still waits is judged by how long that is."""
-        outcome, end_s = self.outcome, self._seen.end_s
+        end_s = self._outlined.end_s
         while (ticket := self._room.peek(_DEPLOYMENT)) is not None:
-            if ticket.item.began_s is None:
-                self._late += end_s - ticket.item.came_s > self._world.wait_slo_s
+            request = ticket.item
+            if request.began_s is None and end_s - request.came_s > self._world.wait_slo_s:
+                request.account.is_late(request)
             self._room.leave(_DEPLOYMENT, ticket)
-        self._fleet.close(end_s)
-        outcome.requests = self._seen.requests
-        outcome.within_slo = 1.0 - (self._late + outcome.not_served) / max(1, outcome.requests)
-        outcome.replica_hours = self._fleet.replica_s / 3600.0
-        outcome.usd = self._fleet.usd
-        outcome.launches = self._fleet.launches - self._launched
-        outcome.failed_launches = self._fleet.failed_launches
-        outcome.waited_s_p99 = self._waited.percentile_s(0.99)
-        outcome.ttft_s_p50 = self._ttft.percentile_s(0.5)
-        outcome.ttft_s_p99 = self._ttft.percentile_s(0.99)
+        self.fleet.close(end_s)
 
 
 def _bounds_of(world: ServingWorld) -> Bounds:

@@ -1,0 +1,68 @@
+"""Request by request: each through the gateway's picker and waiting room, replicas counted by the agent's autoscaler.
+
+A ``Cluster`` is all that happens behind one gateway.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from controlplane.simulation.serving.accounts import Account
+from controlplane.simulation.serving.batch import Batch
+from controlplane.simulation.serving.clock import Clock
+from controlplane.simulation.serving.cluster import Cluster, Outlined
+from controlplane.simulation.serving.outcome import Outcome
+from controlplane.simulation.serving.request import Request
+from controlplane.simulation.serving.world import MOMENTS, ServingWorld, Survey
+from workloadplane.autoscaling import AutoscalingPolicy
+
+
+class RequestMode:
+    """Single owner. ``play`` once, then ``outcome``."""
+
+    def __init__(self, world: ServingWorld, seen: Survey, policy: AutoscalingPolicy, name: str) -> None:
+        """``name``: what the policy is called."""
+        self._world, self._seen, self._name = world, seen, name
+        self._clock, self._account = Clock(), Account()
+        outlined = Outlined(end_s=seen.end_s, work_s=seen.work_s, demand=seen.demand(MOMENTS).tolist())
+        self._cluster = Cluster(world, outlined, policy, clock=self._clock)
+
+    def play(self, batches: Iterable[Batch]) -> Iterator[float]:
+        """All of it; the virtual time from batch to batch."""
+        service, clock, cluster, account = self._world.service, self._clock, self._cluster, self._account
+        for batch in batches:
+            columns = (
+                batch.at_s,
+                batch.input_tokens,
+                batch.output_tokens,
+                service.prefill_steps_of(batch),
+                service.work_s(batch),
+            )
+            for at_s, *facts in zip(*(each.tolist() for each in columns), strict=True):
+                if at_s >= clock.next_s:
+                    clock.go_on(at_s)
+                cluster.arrive(Request(at_s, *facts, account=account), at_s)
+            account.requests += len(batch)
+            yield float(batch.at_s[-1])
+        clock.go_on(self._seen.end_s)
+        cluster.close()
+
+    def outcome(self) -> Outcome:
+        """What came of it."""
+        account, cluster = self._account, self._cluster
+        return Outcome(
+            policy=self._name,
+            mode="request",
+            requests=account.requests,
+            within_slo=account.within_slo,
+            replica_hours=cluster.fleet.replica_s / 3600.0,
+            usd=cluster.fleet.usd,
+            launches=cluster.launches,
+            failed_launches=cluster.fleet.failed_launches,
+            lost_replicas=cluster.lost_replicas,
+            resumed=cluster.resumed,
+            not_served=account.not_served,
+            waited_s_p99=account.waited.percentile_s(0.99),
+            ttft_s_p50=account.ttft.percentile_s(0.5),
+            ttft_s_p99=account.ttft.percentile_s(0.99),
+            moments=cluster.moments,
+            broken=cluster.broken,
+        )
