@@ -113,7 +113,7 @@ class Cluster:
     def __init__(
         self, world: ServingWorld, outlined: Outlined, policy: AutoscalingPolicy, *, clock: Clock
     ) -> None:
-        """Its least replicas are ready at the beginning."""
+        """Its least replicas are ready at the beginning, and have taught how long a launch takes."""
         places, streams = Places(world.pools), Streams(world.seed)
         self.moments: list[Moment] = []
         self.broken: list[str] = []
@@ -143,6 +143,7 @@ class Cluster:
             replica = self.fleet.launch(0.0)
             if replica is not None:
                 replica.is_ready = True
+                self._learned = cold_start_seen(self._learned, self._launch_times.next_s())
         self._launched = self.fleet.launches
         self._place_anew()
         self._decide_at_s = 0.0

@@ -40,13 +40,18 @@ class _Watched:
         seen: Survey,
         seats: int,
         progress: Callable[[float], None],
+        *,
+        first_replicas: int,
     ) -> None:
+        """``first_replicas``: are there at the beginning, and have taught how long a launch takes."""
         self._scaler, self._launches = scaler, launches
         self._end_s, self._progress = seen.end_s, progress
         self._seats, self._request_s = seats, max(seen.work_s * seats, 0.001)
         self._arriving = Arriving()
         self._in_flight = 0.0
         self._learned: tuple[float, ...] = ()
+        for _ in range(first_replicas):
+            self.launch_s()
         self._steps = 0
 
     @property
@@ -99,7 +104,9 @@ def play_fluid(
     """One policy. Its least replicas are ready at the beginning."""
     launches = LaunchTimes(world.cold_start, Streams(world.seed))
     scaler = PolicyScaler(policy, replicas=policy.min_replicas, now=0.0)
-    watched = _Watched(scaler, launches, seen, world.service.seats, progress)
+    watched = _Watched(
+        scaler, launches, seen, world.service.seats, progress, first_replicas=policy.min_replicas
+    )
     played = play(
         seen.series,
         watched,
