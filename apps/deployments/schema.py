@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from apps.api.validation import StrictFloatField, StrictIntegerField
+from apps.api.validation import StrictBooleanField, StrictFloatField, StrictIntegerField
 from apps.deployments.serializers_document import DeploymentDocumentSerializer
 
 
@@ -50,6 +50,8 @@ def _shape(field: serializers.Field[Any, Any, Any, Any]) -> dict[str, Any]:
     if isinstance(field, StrictIntegerField | StrictFloatField):
         kind = "integer" if isinstance(field, StrictIntegerField) else "number"
         return {"type": kind, "minimum": field.min_value, "maximum": field.max_value}
+    if isinstance(field, StrictBooleanField):
+        return {"type": "boolean"}
     if isinstance(field, serializers.ChoiceField):
         return {"type": "string", "enum": list(field.choices)}
     schema: dict[str, Any] = {"type": "string", "minLength": 1}

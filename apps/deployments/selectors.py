@@ -163,8 +163,12 @@ class DeploymentToPlace(NamedTuple):
     demand: list[Any]
 
 
-def deployment_held(row: Deployment, revision: Revision) -> DeploymentHeld:
+def deployment_to_place(row: Deployment, revision: Revision) -> DeploymentToPlace:
     """Of a deployment that may not be stored, with its autoscaling, model version and image."""
+    return DeploymentToPlace(_held(row, revision), row.residency_ingress, row.demand)
+
+
+def _held(row: Deployment, revision: Revision) -> DeploymentHeld:
     version, policy = revision.model_version, row.autoscaling
     ttft_s, inter_token_s = row.slo_ttft_s_p95, row.slo_inter_token_latency_s_p95
     return DeploymentHeld(

@@ -171,8 +171,12 @@ class AllocationPreviewSerializer(serializers.Serializer[Any]):
     pool = serializers.CharField()
     procurement = serializers.CharField()
     min_replicas = serializers.IntegerField()
+    planned_replicas = serializers.IntegerField(help_text="What the demand takes; 0: no demand is known.")
     max_replicas = serializers.IntegerField()
-    usd_per_h = serializers.CharField()
+    standby = serializers.BooleanField(help_text="Warm, and serves only once it is promoted.")
+    usd_per_h = serializers.CharField(
+        help_text="Of the room that is kept: the larger of minimum and planned."
+    )
     reasons = serializers.ListField(child=serializers.CharField())
 
 
@@ -184,7 +188,7 @@ class PlanPreviewSerializer(serializers.Serializer[Any]):
     relaxed = RefusalSerializer(
         many=True, help_text="Wishes that it would not keep, and what would keep each."
     )
-    usd_per_h = serializers.CharField(help_text="At the minimum of replicas.")
+    usd_per_h = serializers.CharField(help_text="Of the room that is kept.")
     usd_per_h_marginal = serializers.CharField(help_text="What of it is not paid for already.")
     usd_per_h_max = serializers.CharField(help_text="At the maximum of replicas.")
 
@@ -208,7 +212,9 @@ class DryRunSerializer(serializers.Serializer[Any]):
                     "pool": pool.name,
                     "procurement": pool.procurement,
                     "min_replicas": row.min_replicas,
+                    "planned_replicas": row.planned_replicas,
                     "max_replicas": row.max_replicas,
+                    "standby": row.standby,
                     "usd_per_h": usd(row.micro_usd_per_h),
                     "reasons": list(row.reasons),
                 }

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from meridian.cli import context
+from meridian.cli import context, plan_output
 from meridian.cli.documents import read_document
 from meridian.cli.output import Format, FormatOption, console, print_document
 from meridian.client import Client
@@ -48,7 +48,7 @@ def deploy(
         answer = client.deployment_apply(document, dry_run=dry_run)
         if dry_run:
             print_plan(answer, output)
-            if answer.get("plan", answer).get("refusals"):
+            if answer["plan"]["refusals"]:
                 raise typer.Exit(ExitCode.FAILED)
             return
         name = str(answer["name"])
@@ -68,24 +68,20 @@ def print_plan(answer: dict[str, Any], output: Format) -> None:
     if output is not Format.TABLE:
         print_document(answer, output)
         return
-    plan = answer.get("plan", answer)
+    plan, name = answer["plan"], answer["deployment"]["name"]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("cluster", "pool", "min", "max", "usd per hour"):
+    for column in ("cluster", "pool", "replicas", "usd per hour"):
         table.add_column(column)
-    for row in plan.get("allocations", []):
+    for row in plan["allocations"]:
         table.add_row(
-            str(row.get("cluster", "")),
-            str(row.get("pool", "")),
-            str(row.get("min_replicas", "")),
-            str(row.get("max_replicas", "")),
-            str(row.get("usd_per_h", "")),
+            escape(row["cluster"]), escape(row["pool"]), plan_output.replicas_said(row), row["usd_per_h"]
         )
-    console.print(table)
-    for refusal in plan.get("refusals", []):
-        console.print(f"[yellow]not placed[/]: {refusal['subject']}: {refusal['value']}; {refusal['remedy']}")
-    console.print(f"total {plan.get('usd_per_h', '0')} USD per hour; nothing was changed")
+    if plan["allocations"]:
+        console.print(table)
+    plan_output.print_wishes(name, next(iter(plan["refusals"]), None), plan["relaxed"])
+    console.print(f"total {plan['usd_per_h']} USD per hour; nothing was changed", highlight=False)
     for entry in answer["diff"]["deployments"]:
-        if entry["name"] != answer["deployment"]["name"]:
+        if entry["name"] != name:
             console.print(f"[yellow]also changes[/]  {escape(entry['name'])}: {escape(entry['said'])}")
 
 

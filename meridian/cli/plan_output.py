@@ -102,10 +102,9 @@ def print_reasons(entry: Document) -> None:
     for pool in sorted(entry["pools"], key=lambda pool: "min_replicas" not in pool):
         name = f"{pool['cluster']}/{pool['pool']}"
         if "min_replicas" in pool:
-            bounds = f"{pool['min_replicas']} to {pool['max_replicas']}"
             table.add_row(
                 escape(name),
-                bounds + (" standby" if pool["standby"] else ""),
+                replicas_said(pool),
                 pool["usd_per_h"],
                 escape("; ".join(pool["reasons"])),
             )
@@ -114,6 +113,14 @@ def print_reasons(entry: Document) -> None:
             why = f"{_words(refusal['rule'])}: {refusal['value']}; {refusal['remedy']}"
             table.add_row(escape(name), "–", "–", escape(why))
     console.print(table)
+
+
+def replicas_said(pool: Document) -> str:
+    """Bounds of what one pool gives, and for how many room is kept where that is more than the minimum."""
+    bounds = f"{pool['min_replicas']} to {pool['max_replicas']}"
+    planned = pool["planned_replicas"]
+    room = f", room for {planned}" if planned > pool["min_replicas"] else ""
+    return bounds + room + (" standby" if pool["standby"] else "")
 
 
 def print_losses(losses: Iterable[Document]) -> None:

@@ -121,10 +121,16 @@ def test_a_dry_run_that_finds_no_place_ends_as_a_check_should(
 ) -> None:
     """So that a pipeline stops there; with every output."""
     (tmp_path / "chat.yaml").write_text("name: chat\n")
-    refusal = {"subject": "deployment chat", "value": "no pool passes", "remedy": "widen residency"}
+    refusal = {
+        "rule": "residency",
+        "subject": "deployment chat",
+        "value": "no pool passes",
+        "remedy": "widen residency",
+    }
     for refusals, code in (([refusal], ExitCode.FAILED), ([], ExitCode.OK)):
         answer = {
-            "plan": {"allocations": [], "refusals": refusals, "usd_per_h": "0.00"},
+            "deployment": {"name": "chat"},
+            "plan": {"allocations": [], "refusals": refusals, "relaxed": [], "usd_per_h": "0.00"},
             "diff": {"deployments": []},
         }
         url = server({"/api/v1/deployments": (200, answer)})

@@ -59,7 +59,6 @@ def _placed(
 ) -> DryRun:
     """Rows as they would be written, kept in memory, and the plan for them."""
     from apps.placements.services import placement_preview
-    from apps.placements.services.placement_load import wanted_of
 
     now = timezone.now()
     row = Deployment(
@@ -83,7 +82,7 @@ def _placed(
     row.current_revision = current
     preview = placement_preview(
         organization_id=organization_wanted(actor),
-        wanted=wanted_of(selectors.deployment_held(row, current)),
+        wanted=selectors.deployment_to_place(row, current),
         now=now,
     )
     return DryRun(document=document_of(row), preview=preview)

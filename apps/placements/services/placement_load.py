@@ -52,16 +52,24 @@ def placement_load(*, organization_id: UUID, now: datetime) -> PlacementProblem:
     return placement_load_sound(organization_id=organization_id, now=now)[0]
 
 
-def placement_load_sound(*, organization_id: UUID, now: datetime) -> tuple[PlacementProblem, Unsound]:
-    """The problem, and what is kept out of it because of rows that no problem may hold."""
+def placement_load_sound(
+    *, organization_id: UUID, now: datetime, supposed: DeploymentToPlace | None = None
+) -> tuple[PlacementProblem, Unsound]:
+    """The problem, and what is kept out of it because of rows that no problem may hold.
+
+    ``supposed`` is wanted too, in place of the deployment of the same id if there is one.
+    """
     unsound = Unsound()
-    with _snapshot():
+    with snapshot():
         clock = selectors.clock(organization_id=organization_id) or PlacementClock()
         actor = system_actor("placement", organization_id=organization_id)
         cluster_rows = list(fleet.clusters(actor=actor, now=now))
         clusters = [cluster_of(row) for row in cluster_rows]
         pools = list(fleet.pools(actor=actor, now=now))
         wanted = deployments.deployments_to_place(organization_id=organization_id)
+        if supposed is not None:
+            others = (row for row in wanted if row.held.deployment_id != supposed.held.deployment_id)
+            wanted = [*others, supposed]
         assignments = selectors.assignments_held(organization_id=organization_id)
         regions = {row.region for row in cluster_rows if row.ended_at is None}
         demands = _demands(organization_id, wanted, regions, now, unsound)
@@ -125,7 +133,7 @@ def _held(assignments: Iterable[AssignmentHeld]) -> Iterator[Occupancy]:
 
 
 @contextmanager
-def _snapshot() -> Iterator[None]:
+def snapshot() -> Iterator[None]:
     """REPEATABLE READ, so that all queries see one moment. Within a caller's transaction, that one's view counts."""
     nested = connection.in_atomic_block
     with transaction.atomic():

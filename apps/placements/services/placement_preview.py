@@ -1,13 +1,15 @@
 """What a deployment would get, if it were wanted like this. Writes nothing."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from apps.deployments.selectors import DeploymentHeld, DeploymentToPlace
 from apps.placements.comparisons import Comparison, Side
-from apps.placements.services.placement_load import placement_load
+from apps.placements.services.placement_load import placement_load, placement_load_sound, snapshot
 from apps.placements.services.placement_what_if import side_in_force
-from controlplane.placement import DeploymentPlan, PlacementPlan, PlacementProblem, WantedDeployment, solve
+from apps.placements.soundness import Unsound, deployment_refusal
+from controlplane.placement import DeploymentPlan, PlacementPlan, PlacementProblem, solve
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,25 @@ class Preview:
         return self.comparison.after.plan
 
 
-def placement_preview(*, organization_id: UUID, wanted: WantedDeployment, now: datetime) -> Preview:
+def placement_preview(*, organization_id: UUID, wanted: DeploymentToPlace, now: datetime) -> Preview:
     """Solve the present world with ``wanted`` in it, in place of the deployment of the same id if there is one."""
-    problem = placement_load(organization_id=organization_id, now=now)
-    others = tuple(row for row in problem.deployments if row.deployment_id != wanted.deployment_id)
-    asked = replace(problem, deployments=(*others, wanted))
+    with snapshot():
+        problem = placement_load(organization_id=organization_id, now=now)
+        asked, unsound = placement_load_sound(organization_id=organization_id, now=now, supposed=wanted)
     plan = solve(asked)
     comparison = Comparison(
         before=side_in_force(organization_id=organization_id, problem=problem),
         after=Side(plan_generation=None, problem=asked, plan=plan),
     )
-    return Preview(comparison=comparison, entry=plan.by_deployment[wanted.deployment_id])
+    held = wanted.held
+    entry = plan.by_deployment.get(str(held.deployment_id)) or _left_out(held, unsound)
+    return Preview(comparison=comparison, entry=entry)
+
+
+def _left_out(held: DeploymentHeld, unsound: Unsound) -> DeploymentPlan:
+    return DeploymentPlan(
+        deployment_id=str(held.deployment_id),
+        generation=held.generation,
+        allocations=(),
+        refusal=deployment_refusal(held.name, unsound.deployments[str(held.deployment_id)]),
+    )

@@ -4,9 +4,11 @@ import json
 
 import pytest
 from django.conf import settings
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from apps.deployments.schema import deployment_schema
 from tests.apps.conftest import Tenant, bearer
+from tests.apps.deployments.test_api import FULL
 
 COMMITTED = settings.BASE_DIR / "docs" / "schemas" / "deployment.schema.json"
 CURE = "run: .venv/bin/python manage.py deployment_schema > docs/schemas/deployment.schema.json"
@@ -15,6 +17,13 @@ CURE = "run: .venv/bin/python manage.py deployment_schema > docs/schemas/deploym
 def test_the_committed_schema_is_what_the_serializer_says() -> None:
     """A field that is added reaches the editors in the same commit."""
     assert json.loads(COMMITTED.read_text()) == deployment_schema(), CURE
+
+
+def test_what_the_api_takes_the_schema_takes() -> None:
+    """A document that says everything; an editor underlines what is of another kind."""
+    validator = Draft202012Validator(deployment_schema())
+    assert list(validator.iter_errors(FULL)) == []
+    assert [error.json_path for error in validator.iter_errors(FULL | {"resume": "yes"})] == ["$.resume"]
 
 
 @pytest.mark.django_db

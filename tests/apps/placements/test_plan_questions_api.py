@@ -13,13 +13,15 @@ from apps.accounts.services import api_key_create
 from apps.api.actors import system_actor
 from apps.api.models import IdempotentAnswer
 from apps.api.throttling import ApiKeyThrottle
+from apps.catalog.models import Model
+from apps.catalog.services import profile_create
 from apps.deployments.models import Deployment
 from apps.deployments.services import deployment_create
 from apps.fleet.models import GpuPool, PoolPrice
 from apps.placements.models import Assignment, PlacementClock, PlacementPlan
 from apps.placements.services import placements_solve
 from tests.apps.conftest import bearer, pointers, tenant_make
-from tests.support.fleet_world import FleetWorld, fleet_world
+from tests.support.fleet_world import FleetWorld, fleet_world, model_version
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -310,6 +312,37 @@ def test_a_dry_run_tells_the_diff_that_the_write_then_makes(world: FleetWorld) -
         assert made["deployments"][0]["moves"] == told["deployments"][0]["moves"]
         assert made["after"]["usd_per_h"] == told["after"]["usd_per_h"]
     assert Deployment.objects.filter(name="third").count() == 1
+
+
+def test_a_dry_run_plans_for_the_demand_that_the_document_states(world: FleetWorld) -> None:
+    """Of a new deployment whose model nobody runs yet, and of a change: as the write is then planned."""
+    client = holder(world.project, "read", "deploy")
+    version = model_version(Model.objects.create(project=world.project, name="fresh"), "1")
+    profile_create(
+        actor=world.actor,
+        model_version=version,
+        instance_type=world.instance_type,
+        requests_per_s=4.0,
+        tokens_per_s=400.0,
+        concurrency=8,
+    )
+    document = world.document("new", model="fresh", autoscaling={"max_replicas": 4})
+    for requests_per_s, replicas in ((6.0, 2), (10.0, 3)):
+        demand = {
+            "demand": [{"origin": "eu-west-1", "requests_per_s": requests_per_s, "output_tokens_per_s": 60.0}]
+        }
+        send, path, body = (
+            (client.post, "deployments", document | demand)
+            if replicas == 2
+            else (client.patch, "deployments/new", demand)
+        )
+        told = send(f"/api/v1/{path}?dry_run=true", body, format="json").json()
+        assert sum(row["planned_replicas"] for row in told["plan"]["allocations"]) == replicas
+        assert send(f"/api/v1/{path}", body, format="json").status_code == 202
+        placements_solve(organization_id=world.organization.pk)
+        (entry,) = client.get("/api/v1/plans/latest?deployment=new").json()["deployments"]
+        assert sum(pool.get("planned_replicas", 0) for pool in entry["pools"]) == replicas
+        assert told["plan"]["usd_per_h"] == entry["usd_per_h"]
 
 
 def test_a_question_costs_as_many_queries_however_many_deployments_there_are(world: FleetWorld) -> None:
