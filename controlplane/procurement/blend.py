@@ -66,9 +66,11 @@ class Blend:
         return state.domains[market_id].hazard.per_h(now_s)
 
     def _domain(self, market: Market) -> Domain:
-        policy = self.policy
+        policy, stated_per_h = self.policy, market.hazard_per_h
         hazard = FadingRate(
-            prior_per_h=policy.prior_per_h, prior_h=policy.prior_h, half_life_h=policy.half_life_h
+            prior_per_h=policy.prior_per_h if stated_per_h is None else stated_per_h,
+            prior_h=policy.prior_h,
+            half_life_h=policy.half_life_h,
         )
         obtained = FadingShare(
             prior=policy.obtained_prior,

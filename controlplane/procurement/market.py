@@ -16,14 +16,18 @@ class Market:
     """One type of instance in one zone, with its prices for an hour (None: it is not rented so).
 
     All its spot capacity is one failure domain: it is taken back together (placement's ``spot_group``).
+    hazard_per_h: of its spot, as stated: believed until more is seen; None: as the policy believes of all
     """
 
     market_id: str
     region: str
     spot_micro_usd_per_h: int | None = None
     on_demand_micro_usd_per_h: int | None = None
+    hazard_per_h: float | None = None
 
     def __post_init__(self) -> None:
+        if self.hazard_per_h is not None and not self.hazard_per_h >= 0:
+            raise ValueError(f"market {self.market_id}: a hazard of {self.hazard_per_h}; give 0 or more")
         for price in (self.spot_micro_usd_per_h, self.on_demand_micro_usd_per_h):
             if price is not None and price < 0:
                 raise ValueError(f"market {self.market_id}: a price of {price}; give 0 or more")

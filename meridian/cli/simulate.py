@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _SHOWN = (
     "policy",
     "mode",
+    "procurement",
     "within_slo_percent",
     "usd",
     "replica_hours",
@@ -197,6 +199,6 @@ def _tell(bar: Progress, task: Any, share: float) -> None:
 
 
 def _row(outcome: Outcome) -> dict[str, Any]:
-    figures: Iterable[str] = (name for name in outcome.__slots__ if name != "moments")
-    row = {name: getattr(outcome, name) for name in figures}
+    row = asdict(outcome)
+    del row["moments"]
     return {**row, "within_slo_percent": f"{100 * outcome.within_slo:.3f}", "usd": round(outcome.usd, 2)}

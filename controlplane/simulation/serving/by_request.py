@@ -10,6 +10,7 @@ from controlplane.simulation.serving.batch import Batch
 from controlplane.simulation.serving.clock import Clock
 from controlplane.simulation.serving.cluster import Cluster, Outlined
 from controlplane.simulation.serving.outcome import Outcome
+from controlplane.simulation.serving.renting import Renting
 from controlplane.simulation.serving.request import Request
 from controlplane.simulation.serving.world import MOMENTS, ServingWorld, Survey
 from workloadplane.autoscaling import AutoscalingPolicy
@@ -18,11 +19,19 @@ from workloadplane.autoscaling import AutoscalingPolicy
 class RequestMode:
     """Single owner. ``play`` once, then ``outcome``."""
 
-    def __init__(self, world: ServingWorld, seen: Survey, policy: AutoscalingPolicy, name: str) -> None:
+    def __init__(
+        self, world: ServingWorld, seen: Survey, policy: AutoscalingPolicy, name: str, renting: Renting
+    ) -> None:
         """``name``: what the policy is called."""
-        self._world, self._seen, self._name = world, seen, name
+        self._world, self._seen, self._name, self._renting = world, seen, name, renting
         self._clock, self._account = Clock(), Account()
-        outlined = Outlined(end_s=seen.end_s, work_s=seen.work_s, demand=seen.demand(MOMENTS).tolist())
+        outlined = Outlined(
+            end_s=seen.end_s,
+            work_s=seen.work_s,
+            demand=seen.demand(MOMENTS).tolist(),
+            renting=renting,
+            spot_traces=seen.spot_traces,
+        )
         self._cluster = Cluster(world, outlined, policy, clock=self._clock)
 
     def play(self, batches: Iterable[Batch]) -> Iterator[float]:
@@ -47,22 +56,25 @@ class RequestMode:
 
     def outcome(self) -> Outcome:
         """What came of it."""
-        account, cluster = self._account, self._cluster
+        account, cluster, tally = self._account, self._cluster, self._cluster.fleet.tally
         return Outcome(
             policy=self._name,
             mode="request",
+            procurement=self._renting.kind,
             requests=account.requests,
             within_slo=account.within_slo,
-            replica_hours=cluster.fleet.replica_s / 3600.0,
-            usd=cluster.fleet.usd,
+            replica_hours=tally.replica_hours,
+            usd=tally.usd,
             launches=cluster.launches,
-            failed_launches=cluster.fleet.failed_launches,
+            failed_launches=tally.failed_launches,
             lost_replicas=cluster.lost_replicas,
             resumed=cluster.resumed,
             not_served=account.not_served,
             waited_s_p99=account.waited.percentile_s(0.99),
             ttft_s_p50=account.ttft.percentile_s(0.5),
             ttft_s_p99=account.ttft.percentile_s(0.99),
+            rented=tally.rented,
+            reasons=cluster.renter.reasons,
             moments=cluster.moments,
             broken=cluster.broken,
         )

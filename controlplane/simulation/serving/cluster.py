@@ -6,18 +6,22 @@ the launch (``cold_start``), what breaks (``pools``), and the machine between (b
 time).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from random import Random
 
 from controlplane.simulation.serving.clock import Clock
 from controlplane.simulation.serving.cold_start import LaunchTimes
-from controlplane.simulation.serving.meter import Meter
+from controlplane.simulation.serving.meter import AtHand, Meter, Told
 from controlplane.simulation.serving.outcome import Moment
 from controlplane.simulation.serving.pools import Loss, Places, losses_of, stock_outs_of
+from controlplane.simulation.serving.renting import InOrder, Renter, Renting
+from controlplane.simulation.serving.renting_blend import Blended
 from controlplane.simulation.serving.replicas import DRAIN_LIMIT_S, Fleet, SimulatedReplica
 from controlplane.simulation.serving.request import NOBODY, PROJECT, Request
+from controlplane.simulation.serving.spot_trace import SpotTrace
 from controlplane.simulation.serving.streams import Streams
+from controlplane.simulation.serving.supply import Fall, Supply
 from controlplane.simulation.serving.world import MOMENTS, ServingWorld
 from workloadplane.autoscaling import (
     AutoscalingPolicy,
@@ -45,37 +49,6 @@ TOLD_EVERY_S = 0.25
 _CLUSTER, _DEPLOYMENT, _REVISION = "cluster", "deployment", "revision"
 
 
-@dataclass(slots=True)
-class _Told:
-    """Requests since the last decision, by whether they waited too long."""
-
-    inside: int = 0
-    outside: int = 0
-
-
-@dataclass(slots=True)
-class _AtHand:
-    """Requests in flight and waiting, in the mean since the last decision: gateways tell of them all the time."""
-
-    count: int = 0
-    since_s: float = 0.0
-    last_s: float = 0.0
-    sum_s: float = 0.0
-
-    def add(self, count: int, now_s: float) -> None:
-        self.sum_s += self.count * (now_s - self.last_s)
-        self.last_s = now_s
-        self.count += count
-
-    def mean(self, now_s: float) -> float:
-        """It begins anew."""
-        self.add(0, now_s)
-        over_s = now_s - self.since_s
-        found = self.sum_s / over_s if over_s > 0 else float(self.count)
-        self.since_s, self.sum_s = now_s, 0.0
-        return found
-
-
 @dataclass(frozen=True, slots=True)
 class _Decide:
     """Void once another one is due before it."""
@@ -100,11 +73,14 @@ class Outlined:
     end_s:    when it ends
     work_s:   replica-seconds of a mean request
     demand:   replicas that the work of this cluster's clients keeps busy, moment by moment
+    renting:  from which pools it is served; ``spot_traces`` of those that have one, by name
     """
 
     end_s: float
     work_s: float
     demand: Sequence[float]
+    renting: Renting = field(default_factory=Renting)
+    spot_traces: Mapping[str, SpotTrace] = field(default_factory=dict)
 
 
 class Cluster:
@@ -118,20 +94,22 @@ class Cluster:
         self.moments: list[Moment] = []
         self.broken: list[str] = []
         self.lost_replicas = self.resumed = 0
-        self.fleet = Fleet(places, stock_outs_of(world.pools, end_s=outlined.end_s, streams=streams))
+        stock_outs = stock_outs_of(world.pools, end_s=outlined.end_s, streams=streams)
+        self._supply = Supply(places, stock_outs, outlined.spot_traces, streams)
+        self.fleet = Fleet(self._supply)
+        self.renter = _renter(outlined.renting, self.fleet, LaunchTimes(world.cold_start, streams))
         self._world, self._outlined, self._bounds, self._clock = world, outlined, policy, clock
         self._scaler = PolicyScaler(policy, replicas=policy.min_replicas, now=0.0)
         self._service = world.service
-        self._launch_times = LaunchTimes(world.cold_start, streams)
         self._number = 0
         self._room: WaitingRoom[Request] = WaitingRoom(_bounds_of(world))
         self._policy, self._rng = Policy(), Random(world.seed)  # noqa: S311  (a seed's, like all chance here)
         self._by_id: dict[str, SimulatedReplica] = {}
         self._in_flight: dict[str, int] = {}
         self._flying = 0
-        self._at_hand = _AtHand()
+        self._at_hand = AtHand()
         self._snapshot = _snapshot((), self._in_flight)
-        self._told = _Told()
+        self._told = Told()
         self._meter = Meter(outlined.work_s, world.service.seats)
         self._waiting_s = 0.0
         self._learned: tuple[float, ...] = ()
@@ -139,11 +117,11 @@ class Cluster:
         self._moment_s = outlined.end_s / MOMENTS
         for loss in losses_of(places, world.failures, end_s=outlined.end_s, streams=streams):
             clock.put(loss.at_s, self, loss)
-        for _ in range(policy.min_replicas):
-            replica = self.fleet.launch(0.0)
-            if replica is not None:
-                replica.is_ready = True
-                self._learned = cold_start_seen(self._learned, self._launch_times.next_s())
+        for fall in self._supply.falls(outlined.end_s):
+            clock.put(fall.at_s, self, fall)
+        for replica, ready_s in self.renter.begin(policy.min_replicas):
+            replica.is_ready = True
+            self._learned = cold_start_seen(self._learned, ready_s)
         self._launched = self.fleet.launches
         self._place_anew()
         self._decide_at_s = 0.0
@@ -163,16 +141,16 @@ class Cluster:
                     self._decide_at_s = 0.0
                     self._decide_by(now_s + min(every_s, self._world.decide_every_s))
             case _Ready():
-                if self.fleet.replicas.get(event.replica.place) is event.replica:
+                if self.fleet.stands(event.replica):
                     event.replica.is_ready = True
                     self._learned = cold_start_seen(self._learned, now_s - event.replica.launched_s)
                     self._place_anew()
                     self._give_turns(now_s)
             case _DrainOver():
-                if self.fleet.replicas.get(event.replica.place) is event.replica:
-                    self._end(event.replica, now_s)
+                if self.fleet.stands(event.replica):
+                    self.fleet.end(event.replica, now_s)
                     self._go_elsewhere(event.replica, now_s)
-            case Loss():
+            case Loss() | Fall():
                 self._lose(event, now_s)
 
     # Requests
@@ -240,7 +218,7 @@ class Cluster:
         if replica.ends:
             self._schedule(replica)
         elif replica.is_leaving:
-            self._end(replica, now_s)
+            self.fleet.end(replica, now_s)
         if self._room.waits(_DEPLOYMENT):
             self._give_turns(now_s)
 
@@ -281,31 +259,30 @@ class Cluster:
         waiting = self._room.waiting(_DEPLOYMENT)
         ready, starting = len(self._by_id), sum(1 for _ in self.fleet.starting())
         wanted = self._wanted = self._scaler.step(self._seen_at(now_s, ready, starting, waiting)).replicas
-        for _ in range(wanted - ready - starting):
-            replica = self.fleet.launch(now_s)
-            if replica is None:
-                break
-            self._clock.put(now_s + self._launch_times.next_s(), self, _Ready(replica))
-        if wanted < ready + starting:
-            self._stop(self.fleet.to_stop(ready + starting - wanted), now_s)
+        turn = self.renter.turn_to(wanted, now_s)
+        for replica, ready_s in turn.launched:
+            self._clock.put(ready_s, self, _Ready(replica))
+        if turn.stopped:
+            self._stop(turn.stopped, now_s)
         self._note(now_s, waiting)
         if waiting:
             self._give_turns(now_s)  # whoever has waited too long goes
 
     def _seen_at(self, now_s: float, ready: int, starting: int, waiting: int) -> Seen:
         """What an agent can tell its autoscaler; it begins to count anew."""
-        told, self._told = self._told, _Told()
+        told, self._told = self._told, Told()
         return Seen(
             now=now_s,
             ready=ready,
-            starting=starting,
+            # What a renter starts beyond what was wanted is none of its: it would take it for wanted, and want more.
+            starting=min(starting, max(0, self._wanted - ready)),
             concurrency=self._at_hand.mean(now_s),
             work=self._meter.step(now_s, in_flight=self._flying, waiting_s=max(0.0, self._waiting_s)),
             slo=SloSeen(inside=told.inside, outside=told.outside),
             cold_start_s=p90_s(self._learned),
         )
 
-    def _stop(self, replicas: list[SimulatedReplica], now_s: float) -> None:
+    def _stop(self, replicas: Sequence[SimulatedReplica], now_s: float) -> None:
         for replica in replicas:
             replica.is_leaving = True
             if not replica.ends:
@@ -314,11 +291,8 @@ class Cluster:
                 self._clock.put(now_s + DRAIN_LIMIT_S, self, _DrainOver(replica))
         self._place_anew()
 
-    def _end(self, replica: SimulatedReplica, now_s: float) -> None:
-        self.fleet.end(replica, now_s)
-
-    def _lose(self, loss: Loss, now_s: float) -> None:
-        hit = self.fleet.lose(loss, now_s)
+    def _lose(self, loss: Loss | Fall, now_s: float) -> None:
+        hit = self.fleet.lost(self._supply.lose(loss, now_s))
         self.lost_replicas += len(hit)
         if hit:
             self._place_anew()
@@ -359,7 +333,7 @@ class Cluster:
     def _note(self, now_s: float, waiting: int) -> None:
         moments, policy = self.moments, self._bounds
         alive = len(self._by_id) + sum(1 for _ in self.fleet.starting())
-        if alive > policy.max_replicas:
+        if alive - self.renter.spare > policy.max_replicas:
             self._break(f"rule 4: {alive} replicas of {policy.max_replicas} at most", now_s)
         if now_s >= len(moments) * self._moment_s and len(moments) < MOMENTS:
             ready = len(self._by_id)
@@ -379,7 +353,13 @@ class Cluster:
             if request.began_s is None and end_s - request.came_s > self._world.wait_slo_s:
                 request.account.is_late(request)
             self._room.leave(_DEPLOYMENT, ticket)
-        self.fleet.close(end_s)
+        self._supply.close(self.fleet.tally, end_s)
+
+
+def _renter(renting: Renting, fleet: Fleet, launches: LaunchTimes) -> Renter:
+    if renting.kind == "blend":
+        return Blended(fleet, launches, renting.blend)
+    return InOrder(fleet, launches)
 
 
 def _bounds_of(world: ServingWorld) -> Bounds:

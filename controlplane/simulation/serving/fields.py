@@ -21,6 +21,7 @@ class Fields:
         self._known: list[str] = []
 
     def __contains__(self, name: str) -> bool:
+        self._known.append(name)
         return self._left.get(name) is not None
 
     def number(

@@ -8,8 +8,8 @@ import numpy as np
 
 from controlplane.simulation.serving.cold_start import LaunchTimes
 from controlplane.simulation.serving.fluid import FluidOutcome, play
-from controlplane.simulation.serving.outcome import Moment, Outcome
-from controlplane.simulation.serving.pools import S_PER_H, ServingPool
+from controlplane.simulation.serving.outcome import Moment, Outcome, Rented
+from controlplane.simulation.serving.pools import PROCUREMENTS, S_PER_H, ServingPool
 from controlplane.simulation.serving.series import FloatArray
 from controlplane.simulation.serving.streams import Streams
 from controlplane.simulation.serving.world import MOMENTS, ServingWorld, Survey
@@ -118,28 +118,31 @@ def play_fluid(
         service_s=watched.request_s,
     )
     progress(1.0)
+    rented = _rented(world.pools, played.ready + played.starting, seen.step_s)
     return Outcome(
         policy=name,
         mode="fluid",
         requests=seen.requests,
         within_slo=played.within_slo,
         replica_hours=played.replica_hours,
-        usd=_usd(world.pools, played.ready + played.starting, seen.step_s),
+        usd=sum(each.usd for each in rented.values()),
         launches=played.launches,
+        rented=rented,
         moments=_moments(played, seen),
     )
 
 
-def _usd(pools: Sequence[ServingPool], replicas: FloatArray, step_s: float) -> float:
+def _rented(pools: Sequence[ServingPool], replicas: FloatArray, step_s: float) -> dict[str, Rented]:
     """The pools filled in their order; reserved ones are paid for whether they are used or not."""
-    usd, before = 0.0, 0
+    found, before = {kind: Rented() for kind in PROCUREMENTS}, 0
     for pool in pools:
-        used = np.full_like(replicas, pool.replicas)
-        if pool.procurement != "reserved":
-            used = np.clip(replicas - before, 0, pool.replicas)
-        usd += pool.usd_per_replica_h * float(used.sum()) * step_s / S_PER_H
+        used_h = float(np.clip(replicas - before, 0, pool.replicas).sum()) * step_s / S_PER_H
+        paid_h = pool.replicas * len(replicas) * step_s / S_PER_H
+        one = found[pool.procurement]
+        one.replica_hours += used_h
+        one.usd += pool.usd_per_replica_h * (paid_h if pool.procurement == "reserved" else used_h)
         before += pool.replicas
-    return usd
+    return found
 
 
 def _moments(played: FluidOutcome, seen: Survey) -> list[Moment]:

@@ -1,6 +1,43 @@
-"""What an agent tells its autoscaler of the work that arrives, here with the mean work of a request known."""
+"""What an agent tells its autoscaler: who waited too long, who is at hand, the work that arrives.
+
+The mean work of a request is known here.
+"""
+
+from dataclasses import dataclass
 
 from workloadplane.autoscaling import Arriving, WorkSeen
+
+
+@dataclass(slots=True)
+class Told:
+    """Requests since the last decision, by whether they waited too long."""
+
+    inside: int = 0
+    outside: int = 0
+
+
+@dataclass(slots=True)
+class AtHand:
+    """Requests in flight and waiting, in the mean since the last decision: gateways tell of them all the time."""
+
+    count: int = 0
+    since_s: float = 0.0
+    last_s: float = 0.0
+    sum_s: float = 0.0
+
+    def add(self, count: int, now_s: float) -> None:
+        """So many more, or fewer."""
+        self.sum_s += self.count * (now_s - self.last_s)
+        self.last_s = now_s
+        self.count += count
+
+    def mean(self, now_s: float) -> float:
+        """It begins anew."""
+        self.add(0, now_s)
+        over_s = now_s - self.since_s
+        found = self.sum_s / over_s if over_s > 0 else float(self.count)
+        self.since_s, self.sum_s = now_s, 0.0
+        return found
 
 
 class Meter:

@@ -47,20 +47,39 @@ class Moment:
 
 
 @dataclass(slots=True, kw_only=True)
+class Rented:
+    """What was rented of one kind of procurement.
+
+    usd:             reserved pools are paid for whether they are used or not
+    launches:        those that were had; ``failed_launches``: asked of a pool that had none
+    lost:            broken, or taken back
+    """
+
+    replica_hours: float = 0.0
+    usd: float = 0.0
+    launches: int = 0
+    failed_launches: int = 0
+    lost: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
 class Outcome:
     """Of one policy in one world.
 
     mode:              what was played (``request`` or ``fluid``)
+    procurement:       how capacity was rented (``in_order`` or ``blend``)
     within_slo:        share of requests that waited no longer than the SLO allows
     waited_s_p99, ttft_s_*: seconds; None where the mode does not know
-    launches:          replicas started; ``failed_launches``: those for which there was no room
+    launches:          replicas started; ``failed_launches``: asked of a pool that had none
     lost_replicas:     by failures; ``resumed``: requests that went on elsewhere
     not_served:        refused, or given up after waiting as long as the gateway holds them
+    rented:            by kind of procurement; ``reasons``: why it was rented so, the last of them
     broken:            rules that did not hold, each as it was seen first
     """
 
     policy: str
     mode: str
+    procurement: str = "in_order"
     requests: int = 0
     within_slo: float = 1.0
     replica_hours: float = 0.0
@@ -73,5 +92,7 @@ class Outcome:
     waited_s_p99: float | None = None
     ttft_s_p50: float | None = None
     ttft_s_p99: float | None = None
+    rented: dict[str, Rented] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)

@@ -7,7 +7,7 @@ from controlplane.simulation.serving.by_request import RequestMode
 from controlplane.simulation.serving.fluid_mode import play_fluid
 from controlplane.simulation.serving.outcome import Outcome
 from controlplane.simulation.serving.world import OpenLines, ServingWorld, Survey, requests_in
-from controlplane.simulation.serving.world_document import policy_of
+from controlplane.simulation.serving.world_document import policy_of, renting_by
 
 #: With more requests than this the sum of them is played, unless the world says otherwise.
 REQUESTS_ONE_BY_ONE_MAX = 2_000_000
@@ -15,13 +15,15 @@ REQUESTS_ONE_BY_ONE_MAX = 2_000_000
 RUNS: Mapping[str, str] = {
     "request": (
         "Each request is played by itself: the gateway's picker chooses its replica, the gateway's waiting room "
-        "orders, bounds and refuses those that wait, the agent's autoscaler counts replicas. Replicas, launches and "
+        "orders, bounds and refuses those that wait, the agent's autoscaler counts replicas, the control plane's blend "
+        "of spot and on demand rents them if the world says so. Replicas, launches and "
         "failures are models; networks and processes take no time; caches are not modelled."
     ),
     "fluid": (
         "The sum of all requests is played, as work that flows: the agent's autoscaler counts replicas. Picker and "
         "waiting room are not run: whoever waits is served in the order of arrival, by all replicas alike. "
-        "Replicas and launches are models; failures and stock-outs are not played."
+        "Replicas and launches are models; pools are filled in their order, the blend is not run; failures, spot and "
+        "stock-outs are not played."
     ),
 }
 
@@ -50,7 +52,8 @@ class Play:
         policy = policy_of(self.world, self.policy)
         if self.mode == "fluid":
             return play_fluid(self.world, self.seen, policy, self.policy, progress)
-        mode = RequestMode(self.world, self.seen, policy, self.policy)
+        renting = renting_by(self.world, self.policy)
+        mode = RequestMode(self.world, self.seen, policy, self.policy, renting)
         for now_s in mode.play(requests_in(self.world, self.open_lines)):
             progress(min(1.0, now_s / self.seen.end_s))
         return mode.outcome()

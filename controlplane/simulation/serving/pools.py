@@ -9,6 +9,8 @@ from controlplane.simulation.serving.streams import Streams
 
 DAY_S = 86_400.0
 S_PER_H = 3600.0
+#: How a pool is paid for.
+PROCUREMENTS = ("reserved", "on_demand", "spot")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +19,8 @@ class ServingPool:
 
     hazard_per_h:       how often an hour of spot capacity is taken back
     stock_outs_per_day: how often a day the provider has nothing left; launches then fail for about ``stock_out_s``
+    instance_type:      spot and on demand of one type in one zone are one market
+    spot_trace:         a file that says how many there are, moment by moment; ``replicas`` at most
     """
 
     name: str
@@ -27,6 +31,13 @@ class ServingPool:
     hazard_per_h: float = 0.0
     stock_outs_per_day: float = 0.0
     stock_out_s: float = 1800.0
+    instance_type: str = "gpu"
+    spot_trace: str | None = None
+
+    @property
+    def market_id(self) -> str:
+        """Its market's, as ``controlplane.procurement`` speaks of it."""
+        return f"{self.instance_type}@{self.zone}"
 
 
 @dataclass(frozen=True, slots=True)

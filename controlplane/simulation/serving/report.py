@@ -6,7 +6,7 @@ from html import escape
 from controlplane.simulation.serving.outcome import Outcome
 from controlplane.simulation.serving.pictures import bars, replicas_against_demand
 from controlplane.simulation.serving.playing import RUNS
-from controlplane.simulation.serving.results import COLUMNS
+from controlplane.simulation.serving.results import COLUMNS, RENTED_COLUMNS
 from controlplane.simulation.serving.world import ServingWorld, Survey
 
 _STYLE = """
@@ -53,6 +53,7 @@ def html_report(world: ServingWorld, seen: Survey, outcomes: Sequence[Outcome], 
         _side_by_side(outcomes),
         "<h2>Replicas against demand</h2>",
         *_timelines(seen, outcomes),
+        *_rented(outcomes),
         "<h2>What was played</h2>",
         *(f"<p><b>{mode}</b>: {escape(RUNS[mode])}</p>" for mode in modes),
     ]
@@ -87,14 +88,41 @@ def printed(name: str, value: object) -> str:
 
 
 def _table(outcomes: Sequence[Outcome]) -> str:
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for _, title in COLUMNS)
-    rows = "".join(
-        "<tr>"
-        + "".join(f"<td>{escape(printed(name, getattr(outcome, name)))}</td>" for name, _ in COLUMNS)
-        + "</tr>"
+    titles = [title for _, title in COLUMNS]
+    rows = [[printed(name, getattr(outcome, name)) for name, _ in COLUMNS] for outcome in outcomes]
+    return _grid(titles, rows)
+
+
+def _grid(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _rented(outcomes: Sequence[Outcome]) -> list[str]:
+    """What was rented, by kind of procurement; and why."""
+    rows = [
+        [
+            outcome.policy,
+            kind.replace("_", " "),
+            *(printed(name, getattr(one, name)) for name, _ in RENTED_COLUMNS),
+        ]
         for outcome in outcomes
-    )
-    return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        for kind, one in outcome.rented.items()
+        if one.usd or one.launches or one.failed_launches
+    ]
+    if not rows:
+        return []
+    titles = ["policy", "rented", *(title for _, title in RENTED_COLUMNS)]
+    parts = ["<h2>What was rented</h2>", _grid(titles, rows)]
+    for outcome in outcomes:
+        if outcome.reasons:
+            parts += [
+                f"<p>Why, the last of it with {escape(outcome.policy)}:</p><ul>",
+                *(f"<li>{escape(each)}</li>" for each in outcome.reasons),
+                "</ul>",
+            ]
+    return parts
 
 
 def _side_by_side(outcomes: Sequence[Outcome]) -> str:

@@ -7,14 +7,16 @@ from typing import Any
 
 import msgspec
 
-from controlplane.simulation.serving.outcome import Outcome
+from controlplane.simulation.serving.outcome import Outcome, Rented
 from controlplane.simulation.serving.playing import RUNS
+from controlplane.simulation.serving.pools import PROCUREMENTS
 from controlplane.simulation.serving.world import ServingWorld, Survey
 
 #: Figures of an outcome in the order in which they are shown, with their titles and units.
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("policy", "policy"),
     ("mode", "mode"),
+    ("procurement", "procurement"),
     ("within_slo", "within SLO"),
     ("usd", "cost, USD"),
     ("replica_hours", "replica-hours"),
@@ -26,6 +28,14 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("waited_s_p99", "waited p99, s"),
     ("ttft_s_p50", "TTFT p50, s"),
     ("ttft_s_p99", "TTFT p99, s"),
+)
+#: Figures of what was rented of one kind, likewise.
+RENTED_COLUMNS: tuple[tuple[str, str], ...] = (
+    ("replica_hours", "replica-hours"),
+    ("usd", "cost, USD"),
+    ("launches", "launches"),
+    ("failed_launches", "failed launches"),
+    ("lost", "replicas lost"),
 )
 
 
@@ -55,9 +65,15 @@ def as_json(world: ServingWorld, seen: Survey, outcomes: Sequence[Outcome], dige
 
 
 def summary_csv(outcomes: Sequence[Outcome]) -> str:
-    """One row a policy."""
+    """One row a policy, with what was rented by kind of procurement."""
     names = [name for name, _ in COLUMNS]
-    return _csv(names, [[getattr(outcome, name) for name in names] for outcome in outcomes])
+    by_kind = [(kind, name) for kind in PROCUREMENTS for name, _ in RENTED_COLUMNS]
+    rows = [
+        [getattr(outcome, name) for name in names]
+        + [getattr(outcome.rented.get(kind, Rented()), name) for kind, name in by_kind]
+        for outcome in outcomes
+    ]
+    return _csv([*names, *(f"{kind}_{name}" for kind, name in by_kind)], rows)
 
 
 def timeline_csv(outcomes: Sequence[Outcome]) -> str:

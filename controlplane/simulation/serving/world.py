@@ -11,9 +11,11 @@ from controlplane.simulation.serving.batch import Batch, faster, until
 from controlplane.simulation.serving.cold_start import Phase
 from controlplane.simulation.serving.lengths import Lengths
 from controlplane.simulation.serving.pools import Failures, ServingPool
+from controlplane.simulation.serving.renting import Renting
 from controlplane.simulation.serving.series import FloatArray, LoadSeries
 from controlplane.simulation.serving.servegen import clients_of, requests_of
 from controlplane.simulation.serving.service import ServiceModel
+from controlplane.simulation.serving.spot_trace import SpotTrace, spot_trace_of
 from controlplane.simulation.serving.streams import Streams
 from controlplane.simulation.serving.trace import Trace
 from controlplane.simulation.serving.trace_rows import TraceError
@@ -66,6 +68,7 @@ class ServingWorld:
     """``end_s`` None: until the last request of the traces.
 
     policies:       what may be asked for, by name
+    rentings:       how each of them rents
     wait_slo_s:     a request that waits longer for its seat is outside of the SLO
     wait_max_s:     so long a gateway holds a request, and so many of one project (``waiting_max``)
     decide_every_s: an agent's
@@ -80,6 +83,7 @@ class ServingWorld:
     cold_start: tuple[Phase, ...]
     pools: tuple[ServingPool, ...]
     policies: Mapping[str, AutoscalingPolicy]
+    rentings: Mapping[str, Renting]
     failures: Failures
     wait_slo_s: float = 5.0
     wait_max_s: float = 180.0
@@ -90,7 +94,10 @@ class ServingWorld:
 
 @dataclass(slots=True)
 class Survey:
-    """What arrives in all, seen before anything is played. Arrays by steps of ``step_s``."""
+    """What arrives in all, seen before anything is played. Arrays by steps of ``step_s``.
+
+    spot_traces: of the pools that have one, by name
+    """
 
     requests: int = 0
     input_tokens: int = 0
@@ -100,6 +107,7 @@ class Survey:
     requests_by_step: FloatArray = field(default_factory=lambda: np.zeros(0))
     work_s_by_step: FloatArray = field(default_factory=lambda: np.zeros(0))
     notes: tuple[str, ...] = ()
+    spot_traces: Mapping[str, SpotTrace] = field(default_factory=dict)
 
     @property
     def work_s(self) -> float:
@@ -119,14 +127,14 @@ class Survey:
 
 
 def files_of(world: ServingWorld) -> tuple[str, ...]:
-    """The names of all files that its requests come from."""
+    """The names of all files that it is read from."""
     names: list[str] = []
     for source in world.sources:
         if isinstance(source, FromTrace):
             names.append(source.file)
         elif isinstance(source, FromServeGen):
             names += (source.clients, source.lengths)
-    return tuple(names)
+    return (*names, *dict.fromkeys(pool.spot_trace for pool in world.pools if pool.spot_trace is not None))
 
 
 def requests_in(
@@ -150,7 +158,7 @@ def requests_in(
 def survey(world: ServingWorld, open_lines: OpenLines) -> Iterator[Survey]:
     """Look at all requests; what is seen so far after each batch, the last one whole. Raises TraceError."""
     notes: list[str] = []
-    seen = Survey(step_s=world.decide_every_s)
+    seen = Survey(step_s=world.decide_every_s, spot_traces=_spot_traces(world, open_lines))
     requests, work_s = np.zeros(4096), np.zeros(4096)
     for batch in requests_in(world, open_lines, notes):
         last_s = float(batch.at_s[-1])
@@ -175,8 +183,21 @@ def survey(world: ServingWorld, open_lines: OpenLines) -> Iterator[Survey]:
     seen.requests_by_step, seen.work_s_by_step = (
         _longer(array, steps)[:steps] for array in (requests, work_s)
     )
+    notes += (
+        f"spot_trace of {name}: it ends after {trace.end_s / 3600:,.1f} h, and its last value stays"
+        for name, trace in seen.spot_traces.items()
+        if trace.end_s < seen.end_s
+    )
     seen.notes = tuple(dict.fromkeys(notes))
     yield seen
+
+
+def _spot_traces(world: ServingWorld, open_lines: OpenLines) -> dict[str, SpotTrace]:
+    return {
+        pool.name: spot_trace_of(open_lines(pool.spot_trace), pool.spot_trace)
+        for pool in world.pools
+        if pool.spot_trace is not None
+    }
 
 
 def _made(source: Made, name: str, streams: Streams, end_s: float) -> Iterator[Batch]:

@@ -1,6 +1,6 @@
 """A world as a document (YAML or JSON, read already): what each field says, and what is wrong with it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +9,8 @@ from controlplane.simulation.serving.cold_start import PHASES, Phase
 from controlplane.simulation.serving.fields import Fields, WorldError
 from controlplane.simulation.serving.lengths import Lognormal
 from controlplane.simulation.serving.pools import Failures, ServingPool
+from controlplane.simulation.serving.renting import Renting
+from controlplane.simulation.serving.renting_document import pools_of, renting_of
 from controlplane.simulation.serving.service import ServiceModel, fitted
 from controlplane.simulation.serving.world import (
     DAYS_MAX,
@@ -23,7 +25,6 @@ from workloadplane.autoscaling import AutoscalingPolicy
 KINDS = ("predictive", "kpa")
 #: ``static:N`` is a policy by itself: N replicas all the time.
 STATIC = "static:"
-PROCUREMENTS = ("reserved", "on_demand", "spot")
 #: An agent's: its deployment's goals are for the 95th percentile.
 ATTAINMENT = 0.95
 _RATE_MAX = 1e6
@@ -56,13 +57,12 @@ def world_of(document: Any, *, trace: str | None = None, rows_max: int | None = 
     sources = _sources(fields, end_s, rows_max) if trace is None else (from_trace(trace, rows_max=rows_max),)
     if trace is not None:
         fields.drop("arrivals", "lengths")
-    pools = tuple(_pool(each) for each in fields.children("pools"))
-    if len({pool.name for pool in pools}) < len(pools):
-        raise WorldError("pools: two have the same name: call each by its own")
-    room = sum(pool.replicas for pool in pools)
+    pools = pools_of(fields)
     service = _service(fields.child("service"))
     failures, slo = fields.child("failures", needed=False), fields.child("slo", needed=False)
     gateway = fields.child("gateway", needed=False)
+    attainment = slo.number("attainment", ATTAINMENT, least=0.5, most=0.9999)
+    policies, rentings = _policies(fields, service, pools, attainment, renting_of(fields, pools, Renting()))
     world = ServingWorld(
         name=fields.text("name"),
         seed=fields.whole("seed", 1, most=2**31),
@@ -71,9 +71,8 @@ def world_of(document: Any, *, trace: str | None = None, rows_max: int | None = 
         service=service,
         cold_start=_cold_start(fields.child("cold_start")),
         pools=pools,
-        policies=_policies(
-            fields, service, room, slo.number("attainment", ATTAINMENT, least=0.5, most=0.9999)
-        ),
+        policies=policies,
+        rentings=rentings,
         failures=_failures(failures),
         wait_slo_s=slo.number("wait_s", 5.0, most=3600.0),
         wait_max_s=gateway.number("hold_timeout_s", 180.0, most=86_400.0),
@@ -97,6 +96,11 @@ def policy_of(world: ServingWorld, name: str) -> AutoscalingPolicy:
     if name not in world.policies:
         raise WorldError(f"policy {name!r}: there are {', '.join([*world.policies, STATIC + 'N'])}")
     return world.policies[name]
+
+
+def renting_by(world: ServingWorld, name: str) -> Renting:
+    """How the policy of this name rents, which there is (``policy_of``)."""
+    return world.rentings["kpa" if name.startswith(STATIC) else name]
 
 
 def from_trace(file: str, *, rows_max: int | None = None, **fields: Any) -> FromTrace:
@@ -248,32 +252,25 @@ def _cold_start(fields: Fields) -> tuple[Phase, ...]:
     return tuple(phases)
 
 
-def _pool(fields: Fields) -> ServingPool:
-    pool = ServingPool(
-        name=fields.text("name"),
-        procurement=fields.choice("procurement", PROCUREMENTS),
-        replicas=fields.whole("replicas", least=1, most=100_000),
-        usd_per_replica_h=fields.number("usd_per_replica_h", most=1e6),
-        zone=fields.text("zone", "a"),
-        hazard_per_h=fields.number("hazard_per_h", 0.0, most=60.0),
-        stock_outs_per_day=fields.number("stock_outs_per_day", 0.0, most=1000.0),
-        stock_out_s=fields.number("stock_out_s", 1800.0, above=True, most=86_400.0),
-    )
-    fields.done()
-    return pool
-
-
 def _policies(
-    fields: Fields, service: ServiceModel, room: int, attainment: float
-) -> dict[str, AutoscalingPolicy]:
+    fields: Fields,
+    service: ServiceModel,
+    pools: Sequence[ServingPool],
+    attainment: float,
+    renting: Renting,
+) -> tuple[dict[str, AutoscalingPolicy], dict[str, Renting]]:
+    """By name, and how each rents: as the world says, or as it says itself."""
+    room = sum(pool.replicas for pool in pools)
     base = fields.child("autoscaling", needed=False)
     first = replace(_policy(base, service, room, None), slo_attainment=attainment)
     found = {"predictive": replace(first, kind="predictive"), "kpa": replace(first, kind="kpa")}
+    rentings = dict.fromkeys(found, renting)
     for name, each in fields.named("policies"):
         if name in found or name.startswith(STATIC) or "," in name:
             raise WorldError(f"policies.{name}: this name is taken or holds a comma; give another one")
+        rentings[name] = renting_of(each, pools, renting)
         found[name] = _policy(each, service, room, first)
-    return found
+    return found, rentings
 
 
 def _policy(

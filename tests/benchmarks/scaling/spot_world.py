@@ -12,7 +12,6 @@ What is not, and is assumed: zones go through episodes of plenty, of scarcity (a
 of nothing, each exponential in length; ``ZoneHabit`` has the means. A region's shock takes all its zones for a while.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from controlplane.procurement import (
     Stop,
     Wanted,
 )
+from controlplane.simulation.serving.spot_trace import spot_trace_of
 
 TICK_S = 60.0
 #: A policy decides whenever something has happened, and after so many ticks.
@@ -200,17 +200,16 @@ def _shocks(rng: Random, shape: Shape, ticks: int) -> list[bool]:
 
 
 def world_read(folder: Path, *, wanted: int, on_demand_usd_per_h: float, price_share: float) -> SpotWorld:
-    """A world of recorded zones: one JSON file each, ``{"metadata": {"gap_seconds": s}, "data": [instances, ...]}``.
+    """A world of recorded zones: a file each (``spot_trace``), the zone is its name up to the first ``_``.
 
-    The form of github.com/skypilot-org/spot-traces; the zone is the file's name up to the first ``_``.
     Raises ValueError naming the file and what is wrong with it.
     """
     markets, capacity = [], {}
     for path in sorted(folder.glob("*.json")):
-        gap_s, data = _trace_read(path)
+        trace = spot_trace_of([path.read_text(encoding="utf-8", errors="replace")], path.name)
         key = f"gpu@{path.stem.partition('_')[0]}"
-        repeat = max(1, round(gap_s / TICK_S))
-        capacity[key] = [int(value) for value in data for _ in range(repeat)]
+        repeat = max(1, round(trace.gap_s / TICK_S))
+        capacity[key] = [instances for instances in trace.instances for _ in range(repeat)]
         markets.append(
             Market(
                 market_id=key,
@@ -222,18 +221,6 @@ def world_read(folder: Path, *, wanted: int, on_demand_usd_per_h: float, price_s
     if not markets:
         raise ValueError(f"{folder} has no trace; put one JSON file for each zone there")
     return SpotWorld(name=folder.name, markets=tuple(markets), capacity=capacity, wanted=wanted)
-
-
-def _trace_read(path: Path) -> tuple[float, list[float]]:
-    try:
-        read: Any = json.loads(path.read_text())
-        gap_s, data = float(read["metadata"]["gap_seconds"]), read["data"]
-        sound = gap_s > 0 and bool(data) and all(0 <= float(value) <= 1e6 for value in data)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path.name}: {error!r}; give metadata.gap_seconds and data") from error
-    if not sound:
-        raise ValueError(f"{path.name}: gap_seconds {gap_s}, {len(data)} values; give instances of 0 or more")
-    return gap_s, data
 
 
 def play(world: SpotWorld, policy: Policy[Any], *, warm_up_s: float = 1800.0, seed: int = 0) -> Played:

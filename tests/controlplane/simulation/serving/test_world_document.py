@@ -49,7 +49,11 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ),
         ("pools/0/replicas", True, "pools[0].replicas True: give a number of 1 or more"),
         ("pools", [], "pools []: give a list of one or more objects"),
-        ("pools/0/colour", "blue", "pools[0].colour 'blue': no such field; there are: hazard_per_h, name"),
+        (
+            "pools/0/colour",
+            "blue",
+            "pools[0].colour 'blue': no such field; there are: hazard_per_h, instance_type, name",
+        ),
         ("arrivals/0/kind", "often", "arrivals[0].kind 'often': give one of: poisson, gamma, daily"),
         ("arrivals/0/levels/1/at_s", 0, "arrivals[0].levels[1].at_s 0.0: give rising times, the first one 0"),
         (
