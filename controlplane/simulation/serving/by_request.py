@@ -9,6 +9,7 @@ from controlplane.simulation.serving.accounts import Account
 from controlplane.simulation.serving.batch import Batch
 from controlplane.simulation.serving.clock import Clock
 from controlplane.simulation.serving.cluster import Cluster, Outlined
+from controlplane.simulation.serving.jobs import Jobs
 from controlplane.simulation.serving.outcome import Outcome
 from controlplane.simulation.serving.renting import Renting
 from controlplane.simulation.serving.request import Request
@@ -33,6 +34,7 @@ class RequestMode:
             spot_traces=seen.spot_traces,
         )
         self._cluster = Cluster(world, outlined, policy, clock=self._clock)
+        self._jobs = Jobs(world.jobs, self._cluster.fleet.supply, self._clock)
 
     def play(self, batches: Iterable[Batch]) -> Iterator[float]:
         """All of it; the virtual time from batch to batch."""
@@ -75,6 +77,7 @@ class RequestMode:
             ttft_s_p99=account.ttft.percentile_s(0.99),
             rented=tally.rented,
             reasons=cluster.renter.reasons,
+            jobs=self._jobs.outcomes(self._seen.end_s),
             moments=cluster.moments,
             broken=cluster.broken,
         )

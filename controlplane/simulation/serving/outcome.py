@@ -63,6 +63,26 @@ class Rented:
 
 
 @dataclass(slots=True, kw_only=True)
+class JobOutcome:
+    """What came of asynchronous work.
+
+    done_share: of the work; ``done_s``: when all of it was done, None if it was not
+    late:       after its deadline; None where the world ended before that
+    usd:        beside what serving costs; ``lost``: machines that broke or were taken back
+    """
+
+    name: str
+    done_share: float
+    done_s: float | None
+    late: bool | None
+    usd: float
+    spot_hours: float
+    on_demand_hours: float
+    failed_launches: int
+    lost: int
+
+
+@dataclass(slots=True, kw_only=True)
 class Outcome:
     """Of one policy in one world.
 
@@ -74,6 +94,7 @@ class Outcome:
     lost_replicas:     by failures; ``resumed``: requests that went on elsewhere
     not_served:        refused, or given up after waiting as long as the gateway holds them
     rented:            by kind of procurement; ``reasons``: why it was rented so, the last of them
+    jobs:              asynchronous work, whose cost is not in ``usd``
     broken:            rules that did not hold, each as it was seen first
     """
 
@@ -94,5 +115,6 @@ class Outcome:
     ttft_s_p99: float | None = None
     rented: dict[str, Rented] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
+    jobs: list[JobOutcome] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)

@@ -16,14 +16,15 @@ RUNS: Mapping[str, str] = {
     "request": (
         "Each request is played by itself: the gateway's picker chooses its replica, the gateway's waiting room "
         "orders, bounds and refuses those that wait, the agent's autoscaler counts replicas, the control plane's blend "
-        "of spot and on demand rents them if the world says so. Replicas, launches and "
+        "of spot and on demand rents them if the world says so, and its rule for "
+        "asynchronous work runs jobs. Replicas, launches and "
         "failures are models; networks and processes take no time; caches are not modelled."
     ),
     "fluid": (
         "The sum of all requests is played, as work that flows: the agent's autoscaler counts replicas. Picker and "
         "waiting room are not run: whoever waits is served in the order of arrival, by all replicas alike. "
-        "Replicas and launches are models; pools are filled in their order, the blend is not run; failures, spot and "
-        "stock-outs are not played."
+        "Replicas and launches are models; pools are filled in their order, the blend is not run, nor are jobs; "
+        "failures, spot and stock-outs are not played."
     ),
 }
 

@@ -54,6 +54,7 @@ def html_report(world: ServingWorld, seen: Survey, outcomes: Sequence[Outcome], 
         "<h2>Replicas against demand</h2>",
         *_timelines(seen, outcomes),
         *_rented(outcomes),
+        *_jobs(outcomes),
         "<h2>What was played</h2>",
         *(f"<p><b>{mode}</b>: {escape(RUNS[mode])}</p>" for mode in modes),
     ]
@@ -123,6 +124,31 @@ def _rented(outcomes: Sequence[Outcome]) -> list[str]:
                 "</ul>",
             ]
     return parts
+
+
+def _jobs(outcomes: Sequence[Outcome]) -> list[str]:
+    """Asynchronous work: done, late, and what it cost."""
+    rows = [
+        [
+            outcome.policy,
+            job.name,
+            f"{100 * job.done_share:.1f} %",
+            "–" if job.done_s is None else f"{job.done_s / 3600:,.2f}",
+            "–" if job.late is None else "yes" if job.late else "no",
+            *(f"{hours:,.1f}" for hours in (job.spot_hours, job.on_demand_hours)),
+            f"{job.lost:,}",
+            f"{job.usd:,.2f}",
+        ]
+        for outcome in outcomes
+        for job in outcome.jobs
+    ]
+    if not rows:
+        return []
+    titles = ["policy", "job", "done", "after h", "late", "spot h", "on-demand h", "lost", "cost, USD"]
+    told = (
+        "<p>By uniform progress to its deadline, beside what serves; its cost is not in that of serving.</p>"
+    )
+    return ["<h2>Asynchronous work</h2>", told, _grid(titles, rows)]
 
 
 def _side_by_side(outcomes: Sequence[Outcome]) -> str:

@@ -80,6 +80,10 @@ class Supply:
         """Whether who asks now is given one."""
         return self._free(pool, now_s) is not None
 
+    def stands(self, holding: Holding) -> bool:
+        """Whether it is still who holds its place."""
+        return self._held[holding.pool.name].get(holding.place) is holding
+
     def take(self, pool: ServingPool, tally: Tally, now_s: float) -> Holding | None:
         """A place of the pool, paid for from now on; None, and a failed launch, if there is none."""
         mine, place = tally.rented[pool.procurement], self._free(pool, now_s)

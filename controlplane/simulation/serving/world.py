@@ -9,6 +9,7 @@ import numpy as np
 from controlplane.simulation.serving.arrivals import RatePath, overlaid, renewals
 from controlplane.simulation.serving.batch import Batch, faster, until
 from controlplane.simulation.serving.cold_start import Phase
+from controlplane.simulation.serving.jobs import Job
 from controlplane.simulation.serving.lengths import Lengths
 from controlplane.simulation.serving.pools import Failures, ServingPool
 from controlplane.simulation.serving.renting import Renting
@@ -72,6 +73,7 @@ class ServingWorld:
     wait_slo_s:     a request that waits longer for its seat is outside of the SLO
     wait_max_s:     so long a gateway holds a request, and so many of one project (``waiting_max``)
     decide_every_s: an agent's
+    jobs:           asynchronous work beside the requests
     mode:           ``request``, ``fluid`` or ``auto`` (by the number of requests)
     """
 
@@ -90,6 +92,7 @@ class ServingWorld:
     waiting_max: int = 1_000
     decide_every_s: float = 2.0
     mode: str = "auto"
+    jobs: tuple[Job, ...] = ()
 
 
 @dataclass(slots=True)

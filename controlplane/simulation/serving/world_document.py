@@ -7,6 +7,7 @@ from typing import Any
 from controlplane.simulation.serving import arrivals
 from controlplane.simulation.serving.cold_start import PHASES, Phase
 from controlplane.simulation.serving.fields import Fields, WorldError
+from controlplane.simulation.serving.jobs_document import jobs_of
 from controlplane.simulation.serving.lengths import Lognormal
 from controlplane.simulation.serving.pools import Failures, ServingPool
 from controlplane.simulation.serving.renting import Renting
@@ -63,13 +64,14 @@ def world_of(document: Any, *, trace: str | None = None, rows_max: int | None = 
     gateway = fields.child("gateway", needed=False)
     attainment = slo.number("attainment", ATTAINMENT, least=0.5, most=0.9999)
     policies, rentings = _policies(fields, service, pools, attainment, renting_of(fields, pools, Renting()))
+    cold_start = _cold_start(fields.child("cold_start"))
     world = ServingWorld(
         name=fields.text("name"),
         seed=fields.whole("seed", 1, most=2**31),
         end_s=end_s,
         sources=sources,
         service=service,
-        cold_start=_cold_start(fields.child("cold_start")),
+        cold_start=cold_start,
         pools=pools,
         policies=policies,
         rentings=rentings,
@@ -79,6 +81,7 @@ def world_of(document: Any, *, trace: str | None = None, rows_max: int | None = 
         waiting_max=gateway.whole("hold_requests_max", 1_000, least=1, most=100_000_000),
         decide_every_s=fields.number("decide_every_s", 2.0, least=0.1, most=600.0),
         mode=fields.choice("mode", ("auto", "request", "fluid"), "auto"),
+        jobs=jobs_of(fields, end_s=end_s, restart_s=sum(phase.mean_s for phase in cold_start)),
     )
     for each in (slo, gateway, fields):
         each.done()
