@@ -12,7 +12,7 @@ from random import Random
 
 from controlplane.simulation.serving.clock import Clock
 from controlplane.simulation.serving.cold_start import LaunchTimes
-from controlplane.simulation.serving.meter import AtHand, Meter, Told
+from controlplane.simulation.serving.meter import TOLD_EVERY_S, AtHand, Meter, Told
 from controlplane.simulation.serving.outcome import Moment
 from controlplane.simulation.serving.pools import Loss, Places, losses_of, stock_outs_of
 from controlplane.simulation.serving.renting import InOrder, Renter, Renting
@@ -44,8 +44,6 @@ from workloadplane.routing import (
     pick,
 )
 
-#: So often a gateway tells its agent how busy it is; an agent that hears of somebody who waits decides at once.
-TOLD_EVERY_S = 0.25
 _CLUSTER, _DEPLOYMENT, _REVISION = "cluster", "deployment", "revision"
 
 

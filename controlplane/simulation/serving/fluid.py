@@ -126,6 +126,8 @@ def play(
     first_replicas: int,
     concurrency_target: float = 1.0,
     service_s: float = 10.0,
+    told_every_s: float | None = None,
+    by_seats: bool = False,
     learned_cold_start_s: float | None = None,
     disturbed: Callable[[Seen], Seen] | None = None,
 ) -> FluidOutcome:
@@ -136,6 +138,8 @@ def play(
     decide_every_s:       rounded to whole bins, at least one
     first_replicas:       ready at the beginning
     service_s:            how long a request takes at the concurrency target: what the requests at hand are of
+    told_every_s:         so often the scaler decides while a request waits, in whole bins; None: no oftener than else
+    by_seats:             a request's work takes ``service_s``, as on its seat; else it is done at once if there is room
     learned_cold_start_s: what the scaler is told; ``cold_start_s`` where that is a number
     disturbed:            what is left of what the scaler sees: metrics that are missing or noisy
     """
@@ -144,21 +148,31 @@ def play(
         learned_cold_start_s = cold_start_s
     bin_s, count = series.bin_s, series.work_s.size
     every = max(1, round(decide_every_s / bin_s))
-    world, run = _World(ready=first_replicas), _Run(series, wait_slo_s=wait_slo_s, service_s=service_s)
+    soon = max(1, round(told_every_s / bin_s)) if told_every_s is not None else every
+    world = _World(ready=first_replicas)
+    run = _Run(
+        series,
+        _spread(series, service_s) if by_seats else series.work_s,
+        wait_slo_s=wait_slo_s,
+        service_s=service_s,
+        request_work_s=service_s / concurrency_target,
+    )
     told = Seen(now=0.0, ready=first_replicas, cold_start_s=learned_cold_start_s)
     goal = first_replicas
-    for begin in range(0, count, every):
+    begin = 0
+    while begin < count:
         if begin:
             goal = scaler.step(disturbed(told) if disturbed else told).replicas
         run.launched[begin] = world.turn_to(goal, begin * bin_s, draw)
-        end = min(begin + every, count)
-        span = run.flow(world, goal, begin, end)
+        span = run.flow(world, goal, begin, min(begin + every, count), soon)
+        over_s = (span.end - begin) * bin_s
+        begin = span.end
         told = Seen(
-            now=end * bin_s,
+            now=begin * bin_s,
             ready=world.ready,
             starting=len(world.starting),
             concurrency=concurrency_target * span.at_hand,
-            work=WorkSeen(arrived_s=span.arrived_s, over_s=(end - begin) * bin_s, waiting_s=world.queue_s),
+            work=WorkSeen(arrived_s=span.arrived_s, over_s=over_s, waiting_s=world.queue_s),
             slo=SloSeen(inside=span.requests - span.outside, outside=span.outside),
             cold_start_s=learned_cold_start_s,
         )
@@ -167,8 +181,9 @@ def play(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Span:
-    """What happened between two decisions. ``at_hand``: requests in the mean, for a concurrency target of 1."""
+    """What happened up to bin ``end``. ``at_hand``: requests in the mean, for a concurrency target of 1."""
 
+    end: int
     arrived_s: float
     at_hand: float
     requests: float
@@ -176,33 +191,55 @@ class _Span:
 
 
 class _Run:
-    """The bins as they are played, one after the other."""
+    """The bins as they are played, one after the other.
 
-    def __init__(self, series: LoadSeries, *, wait_slo_s: float, service_s: float) -> None:
-        self.series, self.wait_slo_s, self.service_s = series, wait_slo_s, service_s
-        self.work_s, self.requests = series.work_s.tolist(), series.requests.tolist()
+    flows_s:        replica-seconds of work that could be done in each bin, if there were room
+    request_work_s: replica-seconds of a request
+    """
+
+    def __init__(
+        self,
+        series: LoadSeries,
+        flows_s: FloatArray,
+        *,
+        wait_slo_s: float,
+        service_s: float,
+        request_work_s: float,
+    ) -> None:
+        self.series, self.flows, self.wait_slo_s, self.service_s = series, flows_s, wait_slo_s, service_s
+        self.request_work_s = request_work_s
+        self.work_s, self.flows_s, self.requests = (
+            array.tolist() for array in (series.work_s, flows_s, series.requests)
+        )
         bins = series.work_s.size
         self.ready, self.starting, self.wanted, self.launched, self.served_s = (
             [0.0] * bins for _ in range(5)
         )
 
-    def flow(self, world: _World, goal: int, begin: int, end: int) -> _Span:
-        """The bins from ``begin`` up to ``end``, with as many replicas as are there and become ready."""
-        bin_s, work_s, requests = self.series.bin_s, self.work_s, self.requests
+    def flow(self, world: _World, goal: int, begin: int, end: int, soon: int) -> _Span:
+        """The bins from ``begin`` up to ``end``, with as many replicas as are there and become ready.
+
+        No further than to the first of every ``soon`` at whose end a request waits.
+        """
+        bin_s, flows_s, requests = self.series.bin_s, self.flows_s, self.requests
         arrived_s = outside = at_hand = 0.0
         for i in range(begin, end):
             while world.starting and world.starting[0] <= i * bin_s:
                 heapq.heappop(world.starting)
                 world.ready += 1
-            before_s, arrives_s = world.queue_s, work_s[i]
-            done_s = min(before_s + arrives_s, world.ready * bin_s)
-            after_s = world.queue_s = before_s + arrives_s - done_s
+            before_s = world.queue_s
+            done_s = min(before_s + flows_s[i], world.ready * bin_s)
+            after_s = world.queue_s = before_s + flows_s[i] - done_s
             self.ready[i], self.starting[i], self.wanted[i] = world.ready, len(world.starting), goal
             self.served_s[i] = done_s
-            arrived_s += arrives_s
+            arrived_s += self.work_s[i]
             at_hand += done_s / bin_s + after_s / self.service_s
             outside += requests[i] * _share_above(before_s, after_s, self.wait_slo_s * world.ready)
+            if after_s >= self.request_work_s and (i + 1 - begin) % soon == 0:
+                end = i + 1
+                break
         return _Span(
+            end=end,
             arrived_s=arrived_s,
             at_hand=at_hand / (end - begin),
             requests=sum(requests[begin:end]),
@@ -216,7 +253,7 @@ class _Run:
             starting=np.array(self.starting),
             wanted=np.array(self.wanted),
             launched=np.array(self.launched),
-            late=_late(self.series, np.array(self.served_s), self.wait_slo_s),
+            late=_late(self.series, self.flows, np.array(self.served_s), self.wait_slo_s),
         )
 
 
@@ -233,15 +270,22 @@ def _share_above(begin: float, end: float, bound: float) -> float:
     return (max(begin, end) - bound) / abs(end - begin)
 
 
-def _late(series: LoadSeries, served_s: FloatArray, wait_slo_s: float) -> FloatArray:
+def _spread(series: LoadSeries, over_s: float) -> FloatArray:
+    """The work of each bin, done evenly over so many seconds from then on."""
+    bins = max(1, round(over_s / series.bin_s))
+    arrived = np.concatenate((np.zeros(bins), np.cumsum(series.work_s)))
+    return np.maximum(0.0, (arrived[bins:] - arrived[:-bins]) / bins)
+
+
+def _late(series: LoadSeries, flows_s: FloatArray, served_s: FloatArray, wait_slo_s: float) -> FloatArray:
     """Requests of each bin that waited longer than the SLO."""
     edges = np.arange(series.work_s.size + 1) * series.bin_s
-    arrived = np.concatenate(([0.0], np.cumsum(series.work_s)))
+    arrived = np.concatenate(([0.0], np.cumsum(flows_s)))
     served = np.concatenate(([0.0], np.cumsum(served_s)))
     queued = np.flatnonzero((arrived - served)[:-1] + (arrived - served)[1:] > 1e-6)
     late = np.zeros(series.work_s.size)
     for point in ARRIVAL_POINTS:
-        level = arrived[queued] + point * series.work_s[queued]
+        level = arrived[queued] + point * flows_s[queued]
         deadline = edges[queued] + point * series.bin_s + wait_slo_s
         done = np.interp(deadline, edges, served)
         beyond = deadline > edges[-1]  # the end of the series judges nobody

@@ -1,6 +1,5 @@
 """The sum of all requests through ``fluid``: what two weeks of a busy deployment are played by."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from controlplane.simulation.serving.cold_start import LaunchTimes
 from controlplane.simulation.serving.fluid import FluidOutcome, play
+from controlplane.simulation.serving.meter import TOLD_EVERY_S
 from controlplane.simulation.serving.outcome import Moment, Outcome, Rented
 from controlplane.simulation.serving.pools import PROCUREMENTS, S_PER_H, ServingPool
 from controlplane.simulation.serving.series import FloatArray
@@ -29,8 +29,7 @@ _TELL_EVERY = 1024
 class _Watched:
     """The scaler; it tells how far the play is, learns cold starts as an agent does, and sees what an agent would.
 
-    In a fluid what arrives is done at once if there is room. Requests take their time, and are at hand as long: the
-    work of a moment is that of all that came within a request's length, and so are the requests in flight.
+    An agent's meter averages what arrives over a request's length.
     """
 
     def __init__(
@@ -48,7 +47,6 @@ class _Watched:
         self._end_s, self._progress = seen.end_s, progress
         self._seats, self._request_s = seats, max(seen.work_s * seats, 0.001)
         self._arriving = Arriving()
-        self._in_flight = 0.0
         self._learned: tuple[float, ...] = ()
         for _ in range(first_replicas):
             self.launch_s()
@@ -75,20 +73,17 @@ class _Watched:
         if work is None or seen.concurrency is None:
             return replace(seen, cold_start_s=p90_s(self._learned))
         waiting = self._seats * work.waiting_s / self._request_s
-        served = min(max(0.0, seen.concurrency - waiting), float(seen.ready * self._seats))
-        weight = 1.0 - math.exp(-work.over_s / self._request_s)
-        self._in_flight += weight * (served - self._in_flight)
+        in_flight = min(max(0.0, seen.concurrency - waiting), float(seen.ready * self._seats))
         demand = self._arriving.demand(
             work.arrived_s,
             work.over_s,
             request_s=self._request_s,
-            busy=self._in_flight / self._seats,
+            busy=in_flight / self._seats,
             waits=waiting >= 1,
             now=seen.now,
         )
         return replace(
             seen,
-            concurrency=self._in_flight + waiting,
             work=replace(work, arrived_s=demand * work.over_s),
             cold_start_s=p90_s(self._learned),
         )
@@ -113,6 +108,8 @@ def play_fluid(
         cold_start_s=watched.launch_s,
         wait_slo_s=world.wait_slo_s,
         decide_every_s=world.decide_every_s,
+        told_every_s=TOLD_EVERY_S,
+        by_seats=True,
         first_replicas=policy.min_replicas,
         concurrency_target=float(world.service.seats),
         service_s=watched.request_s,

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from workloadplane.autoscaling import Arriving, WorkSeen
 
+#: So often a gateway tells its agent how busy it is; an agent that hears of somebody who waits decides at once.
+TOLD_EVERY_S = 0.25
+
 
 @dataclass(slots=True)
 class Told:

@@ -63,6 +63,10 @@ class FromServeGen:
 
 Source = Made | FromTrace | FromServeGen
 
+#: An agent's interval is surveyed in 2 ** 3 steps, so that who waits is heard of at once, up to so many of them: nine
+#: hours of intervals of two seconds. Longer worlds in fewer, down to one.
+_HALVINGS, _FINE_STEPS_MAX = 3, 131_072
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingWorld:
@@ -97,7 +101,7 @@ class ServingWorld:
 
 @dataclass(slots=True)
 class Survey:
-    """What arrives in all, seen before anything is played. Arrays by steps of ``step_s``.
+    """What arrives in all, seen before anything is played. Arrays by steps of ``step_s``, which divide an interval.
 
     spot_traces: of the pools that have one, by name
     """
@@ -161,7 +165,7 @@ def requests_in(
 def survey(world: ServingWorld, open_lines: OpenLines) -> Iterator[Survey]:
     """Look at all requests; what is seen so far after each batch, the last one whole. Raises TraceError."""
     notes: list[str] = []
-    seen = Survey(step_s=world.decide_every_s, spot_traces=_spot_traces(world, open_lines))
+    seen = Survey(step_s=world.decide_every_s / 2**_HALVINGS, spot_traces=_spot_traces(world, open_lines))
     requests, work_s = np.zeros(4096), np.zeros(4096)
     for batch in requests_in(world, open_lines, notes):
         last_s = float(batch.at_s[-1])
@@ -170,7 +174,10 @@ def survey(world: ServingWorld, open_lines: OpenLines) -> Iterator[Survey]:
                 f"requests come {last_s / S_PER_DAY:,.0f} days after the first one: give at most {DAYS_MAX} days, "
                 "or set hours"
             )
-        step = (batch.at_s // world.decide_every_s).astype(np.int64)
+        while last_s / seen.step_s > _FINE_STEPS_MAX and seen.step_s < world.decide_every_s:
+            seen.step_s *= 2
+            requests, work_s = (array.reshape(-1, 2).sum(axis=1) for array in (requests, work_s))
+        step = (batch.at_s // seen.step_s).astype(np.int64)
         requests, work_s = (_longer(array, int(step[-1]) + 1) for array in (requests, work_s))
         first = int(step[0])
         counts = np.bincount(step - first)
@@ -182,7 +189,7 @@ def survey(world: ServingWorld, open_lines: OpenLines) -> Iterator[Survey]:
         seen.end_s = last_s
         yield seen
     seen.end_s = seen.end_s + world.decide_every_s if world.end_s is None else world.end_s
-    steps = math.ceil(seen.end_s / world.decide_every_s)
+    steps = math.ceil(seen.end_s / seen.step_s)
     seen.requests_by_step, seen.work_s_by_step = (
         _longer(array, steps)[:steps] for array in (requests, work_s)
     )
@@ -239,4 +246,4 @@ def _read(
 def _longer(array: FloatArray, least: int) -> FloatArray:
     if least <= len(array):
         return array
-    return np.concatenate((array, np.zeros(max(least, 2 * len(array)) - len(array))))
+    return np.concatenate((array, np.zeros(max(least + least % 2, 2 * len(array)) - len(array))))
