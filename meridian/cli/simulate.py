@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -24,7 +24,7 @@ from meridian.cli.traces import Files, errors_told, simulation_needed
 from meridian.errors import UsageError
 
 if TYPE_CHECKING:
-    from controlplane.simulation.serving.outcome import Outcome
+    from controlplane.simulation.serving.outcome import Outcome, RegionOutcome
     from controlplane.simulation.serving.world import ServingWorld, Survey
 
 _SHOWN = (
@@ -38,6 +38,7 @@ _SHOWN = (
     "not_served",
     "waited_s_p99",
 )
+_SHOWN_REGIONS = ("within_slo_during_percent", "spilled_percent")
 
 
 def simulate(  # noqa: PLR0917  (a command line's options)
@@ -74,7 +75,12 @@ def simulate(  # noqa: PLR0917  (a command line's options)
             return
         run = _Run(played, files, out, _digest(document, played, files))
         outcomes = run.all([name.strip() for name in policy.split(",") if name.strip()], resume=resume)
-    print_list([_row(each) for each in outcomes], _SHOWN, output, empty="")
+    shown = (
+        ("policy", "region", *_SHOWN[1:], *_SHOWN_REGIONS)
+        if any(each.regions for each in outcomes)
+        else _SHOWN
+    )
+    print_list([row for each in outcomes for row in _rows(each)], shown, output, empty="")
     if output is Format.TABLE:
         typer.echo(f"Report: {out / 'report.html'}")
 
@@ -115,12 +121,12 @@ class _Run:
     def all(self, names: list[str], *, resume: bool) -> list[Outcome]:
         """In this order. Every name is looked at before the first one is played."""
         from controlplane.simulation.serving.playing import Play
-        from controlplane.simulation.serving.world_document import policy_of
+        from controlplane.simulation.serving.policies_document import choices_of
 
         if not names or len(set(names)) < len(names):
             raise UsageError("--policy: give each policy once, by commas")
         for name in names:
-            policy_of(self._world, name)
+            choices_of(self._world, name)
         self._out.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=self._out):  # what cannot be written is better known now than after an hour
             pass
@@ -198,7 +204,20 @@ def _tell(bar: Progress, task: Any, share: float) -> None:
     bar.update(task, completed=share)
 
 
-def _row(outcome: Outcome) -> dict[str, Any]:
+def _rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
+    """Of all, and of each region if there are several."""
+    whole = _row(outcome)
+    yield {**whole, "region": "all"} if outcome.regions else whole
+    for region in outcome.regions:
+        yield {"policy": outcome.policy, **_row(region)}
+
+
+def _row(outcome: Outcome | RegionOutcome) -> dict[str, Any]:
     row = asdict(outcome)
-    del row["moments"]
-    return {**row, "within_slo_percent": f"{100 * outcome.within_slo:.3f}", "usd": round(outcome.usd, 2)}
+    for name in ("moments", "regions"):
+        row.pop(name, None)
+    row["usd"] = round(outcome.usd, 2)
+    for name in ("within_slo", "within_slo_outside", "within_slo_during", "spilled"):
+        if row[name] is not None:
+            row[f"{name}_percent"] = f"{100 * row[name]:.3f}"
+    return row

@@ -16,16 +16,13 @@ import msgspec
 from workloadplane.gateway.queueing.service import Service
 from workloadplane.gateway.registry import Registry
 from workloadplane.health.outlook import Sighting
+from workloadplane.routing.prefill_speed import PrefillSpeed
 from workloadplane.routing.regions import PeerFacts, RevisionLoad, together
 
 REVISIONS_MAX = 4096
 PEERS_MAX = 1024
 #: What another process or cluster has said counts for so long.
 HOLDS_S = 2.0
-#: Of shorter ones the time is not the prompt's.
-_PROMPT_BYTES_MIN = 4096
-_MEASURE_HOLDS_S = 120.0
-_KEEPS = 0.9  # of what was measured before, with each measurement
 _decoder = msgspec.json.Decoder(dict[str, RevisionLoad])
 
 
@@ -83,32 +80,16 @@ class Room(Protocol):
     def service(self, deployment_id: str) -> Service | None: ...
 
 
-class _Speed:
-    """How fast one revision's replicas compute prompts."""
-
-    __slots__ = ("at_s", "seconds", "size_bytes")
-
-    def __init__(self) -> None:
-        self.size_bytes = 0.0
-        self.seconds = 0.0
-        self.at_s = 0.0
-
-
 class Loads:
     """One per process."""
 
     def __init__(self) -> None:
-        self._speeds: dict[str, _Speed] = {}
+        self._speeds: dict[str, PrefillSpeed] = {}
         self._siblings: dict[int, tuple[float, dict[str, RevisionLoad]]] = {}
 
     def computed(self, revision_id: str, anew_bytes: int, took_s: float, now_s: float) -> None:
         """So much of a prompt was computed until the first token came."""
-        if anew_bytes < _PROMPT_BYTES_MIN or took_s <= 0.0:
-            return
-        speed = self._speeds.setdefault(revision_id, _Speed())
-        speed.size_bytes = _KEEPS * speed.size_bytes + anew_bytes
-        speed.seconds = _KEEPS * speed.seconds + took_s
-        speed.at_s = now_s
+        self._speeds.setdefault(revision_id, PrefillSpeed()).computed(anew_bytes, took_s, now_s)
 
     def heard(self, index: int, told: bytes) -> None:
         """What the sibling with this index said."""
@@ -149,8 +130,8 @@ class Loads:
 
     def sweep(self, now_s: float) -> None:
         """Forget what is old: who has not measured lately is asked again, and so measures again."""
-        self._speeds = {n: s for n, s in self._speeds.items() if now_s - s.at_s <= _MEASURE_HOLDS_S}
+        self._speeds = {n: s for n, s in self._speeds.items() if not s.is_old(now_s)}
 
     def _speed(self, revision_id: str) -> float:
         speed = self._speeds.get(revision_id)
-        return speed.size_bytes / speed.seconds if speed is not None else 0.0
+        return speed.bytes_per_s if speed is not None else 0.0

@@ -162,8 +162,10 @@ def overlaid(sources: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
             held[place] = batch.part(after, len(batch)) if after < len(batch) else next(sources[place], None)
         at_s = np.concatenate([part.at_s for part in parts])
         order = np.argsort(at_s, kind="stable")
+        origins = [part.origin for part in parts if part.origin is not None]
         yield Batch(
             at_s[order],
             np.concatenate([part.input_tokens for part in parts])[order],
             np.concatenate([part.output_tokens for part in parts])[order],
+            np.concatenate(origins)[order] if origins else None,
         )

@@ -16,18 +16,27 @@ class Batch:
     """Requests in order of time, after those of the batch before. Arrays of equal length.
 
     at_s: seconds since the beginning of the world
+    origin: where their clients are, as the world counts places; None: all at the first one
     """
 
     at_s: FloatArray
     input_tokens: IntArray
     output_tokens: IntArray
+    origin: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.at_s)
 
     def part(self, first: int, after: int) -> "Batch":
         """The requests from ``first`` up to ``after``, which is not among them."""
-        return Batch(self.at_s[first:after], self.input_tokens[first:after], self.output_tokens[first:after])
+        origin = None if self.origin is None else self.origin[first:after]
+        return Batch(
+            self.at_s[first:after], self.input_tokens[first:after], self.output_tokens[first:after], origin
+        )
+
+    def at(self, origin: IntArray) -> "Batch":
+        """The same, from clients there."""
+        return Batch(self.at_s, self.input_tokens, self.output_tokens, origin)
 
 
 def until(batches: Iterable[Batch], end_s: float) -> Iterator[Batch]:

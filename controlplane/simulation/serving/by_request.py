@@ -1,44 +1,77 @@
 """Request by request: each through the gateway's picker and waiting room, replicas counted by the agent's autoscaler.
 
-A ``Cluster`` is all that happens behind one gateway.
+A world without regions is one ``Cluster``; with several each is one, and ``Between`` is what they have to do with one
+another.
 """
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from controlplane.simulation.serving.accounts import Account
+from controlplane.simulation.serving.accounts import Account, together
 from controlplane.simulation.serving.batch import Batch
+from controlplane.simulation.serving.between import Between
 from controlplane.simulation.serving.clock import Clock
 from controlplane.simulation.serving.cluster import Cluster, Outlined
+from controlplane.simulation.serving.geography import outages_of
 from controlplane.simulation.serving.jobs import Jobs
-from controlplane.simulation.serving.outcome import Outcome
+from controlplane.simulation.serving.outcome import Moment, Outcome, RegionOutcome, Rented
+from controlplane.simulation.serving.policies_document import Choice
+from controlplane.simulation.serving.pools import PROCUREMENTS, Loss
+from controlplane.simulation.serving.region_cluster import RegionCluster
 from controlplane.simulation.serving.renting import Renting
 from controlplane.simulation.serving.request import Request
+from controlplane.simulation.serving.streams import Streams
 from controlplane.simulation.serving.world import MOMENTS, ServingWorld, Survey
-from workloadplane.autoscaling import AutoscalingPolicy
 
 
 class RequestMode:
     """Single owner. ``play`` once, then ``outcome``."""
 
-    def __init__(
-        self, world: ServingWorld, seen: Survey, policy: AutoscalingPolicy, name: str, renting: Renting
-    ) -> None:
-        """``name``: what the policy is called."""
-        self._world, self._seen, self._name, self._renting = world, seen, name, renting
-        self._clock, self._account = Clock(), Account()
-        outlined = Outlined(
-            end_s=seen.end_s,
-            work_s=seen.work_s,
-            demand=seen.demand(MOMENTS).tolist(),
-            renting=renting,
-            spot_traces=seen.spot_traces,
+    def __init__(self, world: ServingWorld, seen: Survey, choices: Sequence[Choice], name: str) -> None:
+        """``choices`` of the world's clusters; ``name``: what they are called."""
+        geography = world.geography
+        self._world, self._seen, self._name, self._clock = world, seen, name, Clock()
+        nearest = [geography.round_trips.nearest(origin, geography.names)[0] for origin in geography.origins]
+        self._accounts = {region: Account(region) for region in geography.names}
+        self._by_origin = [self._accounts[region] for region in nearest]
+        self._away_s = [
+            geography.round_trips.s(origin, region)
+            for origin, region in zip(geography.origins, nearest, strict=True)
+        ]
+        outages = outages_of(geography, world.failures, end_s=seen.end_s, streams=Streams(world.seed))
+        self._between: Between | None = None
+        self._jobs: Jobs | None = None
+        self._procurement = choices[0].renting.kind
+        if len(geography.names) == 1:
+            ((_, only),) = world.clusters
+            self._clusters: list[Cluster] = [
+                Cluster(only, self._outlined(only, choices[0].renting), choices[0].policy, clock=self._clock)
+            ]
+            self._jobs = Jobs(world.jobs, self._clusters[0].fleet.supply, self._clock)
+            room = sum(pool.replicas for pool in only.pools)
+            for outage in outages:  # its gateway stays: there is no other one
+                loss = Loss(outage.at_s, outage.back_s, tuple(range(room)), "region lost")
+                self._clock.put(outage.at_s, self._clusters[0], loss)
+            return
+        clusters = {}
+        for (region, cluster), choice in zip(world.clusters, choices, strict=True):
+            origins = [place for place, found in enumerate(nearest) if found == region]
+            outlined = self._outlined(cluster, choice.renting, origins)
+            clusters[region] = RegionCluster(region, cluster, outlined, choice.policy, clock=self._clock)
+        self._clusters = list(clusters.values())
+        self._between = Between(
+            geography,
+            clusters,
+            outages,
+            clock=self._clock,
+            seed=world.seed,
+            wait_max_s=world.wait_max_s,
         )
-        self._cluster = Cluster(world, outlined, policy, clock=self._clock)
-        self._jobs = Jobs(world.jobs, self._cluster.fleet.supply, self._clock)
 
     def play(self, batches: Iterable[Batch]) -> Iterator[float]:
         """All of it; the virtual time from batch to batch."""
-        service, clock, cluster, account = self._world.service, self._clock, self._cluster, self._account
+        service = self._world.service
         for batch in batches:
             columns = (
                 batch.at_s,
@@ -47,37 +80,145 @@ class RequestMode:
                 service.prefill_steps_of(batch),
                 service.work_s(batch),
             )
-            for at_s, *facts in zip(*(each.tolist() for each in columns), strict=True):
-                if at_s >= clock.next_s:
-                    clock.go_on(at_s)
-                cluster.arrive(Request(at_s, *facts, account=account), at_s)
-            account.requests += len(batch)
+            rows = zip(*(each.tolist() for each in columns), strict=True)
+            if self._between is None:
+                self._alone(rows, batch)
+            else:
+                self._among_others(rows, batch, self._between)
             yield float(batch.at_s[-1])
-        clock.go_on(self._seen.end_s)
-        cluster.close()
+        self._clock.go_on(self._seen.end_s)
+        for cluster in self._clusters:
+            cluster.close()
 
     def outcome(self) -> Outcome:
         """What came of it."""
-        account, cluster, tally = self._account, self._cluster, self._cluster.fleet.tally
+        all_of, clusters = together(self._accounts.values()), self._clusters
+        rented = _rented([each.fleet.tally.rented for each in clusters])
+        is_alone = self._between is None
         return Outcome(
             policy=self._name,
             mode="request",
-            procurement=self._renting.kind,
-            requests=account.requests,
-            within_slo=account.within_slo,
-            replica_hours=tally.replica_hours,
-            usd=tally.usd,
-            launches=cluster.launches,
-            failed_launches=tally.failed_launches,
-            lost_replicas=cluster.lost_replicas,
-            resumed=cluster.resumed,
-            not_served=account.not_served,
-            waited_s_p99=account.waited.percentile_s(0.99),
-            ttft_s_p50=account.ttft.percentile_s(0.5),
-            ttft_s_p99=account.ttft.percentile_s(0.99),
-            rented=tally.rented,
-            reasons=cluster.renter.reasons,
-            jobs=self._jobs.outcomes(self._seen.end_s),
-            moments=cluster.moments,
-            broken=cluster.broken,
+            procurement=self._procurement,
+            requests=all_of.requests,
+            within_slo=all_of.within_slo,
+            replica_hours=sum(each.fleet.tally.replica_hours for each in clusters),
+            usd=sum(each.fleet.tally.usd for each in clusters),
+            launches=sum(each.launches for each in clusters),
+            failed_launches=sum(each.fleet.tally.failed_launches for each in clusters),
+            lost_replicas=sum(each.lost_replicas for each in clusters),
+            resumed=sum(each.resumed for each in clusters),
+            not_served=all_of.not_served,
+            waited_s_p99=all_of.waited.percentile_s(0.99),
+            ttft_s_p50=all_of.ttft.percentile_s(0.5),
+            ttft_s_p90=all_of.ttft.percentile_s(0.9),
+            ttft_s_p99=all_of.ttft.percentile_s(0.99),
+            within_slo_outside=None if is_alone else all_of.within_slo_outside,
+            within_slo_during=all_of.within_slo_during,
+            spilled=None if is_alone else all_of.spilled,
+            rented=rented,
+            jobs=self._jobs.outcomes(self._seen.end_s) if self._jobs is not None else [],
+            reasons=[reason for each in clusters for reason in each.told(each.renter.reasons)],
+            moments=clusters[0].moments if is_alone else _summed([each.moments for each in clusters]),
+            regions=[] if is_alone else [self._region(each) for each in clusters],
+            broken=[rule for each in clusters for rule in each.told(each.broken)],
         )
+
+    def _region(self, cluster: Cluster) -> RegionOutcome:
+        account = self._accounts[cluster.name]
+        return RegionOutcome(
+            region=cluster.name,
+            requests=account.requests,
+            answered=account.ended,
+            within_slo=account.within_slo,
+            within_slo_outside=account.within_slo_outside,
+            within_slo_during=account.within_slo_during,
+            spilled=account.spilled,
+            not_served=account.not_served,
+            replica_hours=cluster.fleet.tally.replica_hours,
+            usd=cluster.fleet.tally.usd,
+            launches=cluster.launches,
+            lost_replicas=cluster.lost_replicas,
+            ejections=self._between.ejections(cluster.name) if self._between is not None else 0,
+            ttft_s_p50=account.ttft.percentile_s(0.5),
+            ttft_s_p90=account.ttft.percentile_s(0.9),
+            ttft_s_p99=account.ttft.percentile_s(0.99),
+            moments=cluster.moments,
+        )
+
+    def _outlined(
+        self, cluster: ServingWorld, renting: Renting, origins: Sequence[int] | None = None
+    ) -> Outlined:
+        """``origins``: of the clients to whom a cluster is the nearest; None: of all."""
+        seen = self._seen
+        return Outlined(
+            end_s=seen.end_s,
+            work_s=seen.work_s,
+            demand=seen.demand(MOMENTS, origins).tolist(),
+            renting=renting,
+            spot_traces={
+                pool.name: seen.spot_traces[pool.spot_trace]
+                for pool in cluster.pools
+                if pool.spot_trace is not None
+            },
+        )
+
+    def _alone(self, rows: Iterable[tuple[Any, ...]], batch: Batch) -> None:
+        """All to the one cluster that there is."""
+        clock, cluster, account = self._clock, self._clusters[0], self._by_origin[0]
+        account.requests += len(batch)
+        for number, (at_s, *facts) in enumerate(rows):
+            if at_s >= clock.next_s:
+                clock.go_on(at_s)
+            request = Request(at_s, *facts, account=account)
+            if batch.origin is not None:
+                request.back_s = self._away_s[batch.origin[number]]
+            cluster.arrive(request, at_s)
+
+    def _among_others(self, rows: Iterable[tuple[Any, ...]], batch: Batch, between: Between) -> None:
+        """Each to the gateway that its client comes to."""
+        clock, by_origin = self._clock, self._by_origin
+        origins = [] if batch.origin is None else batch.origin.tolist()
+        for (at_s, *facts), origin in zip(rows, origins, strict=True):
+            if at_s >= clock.next_s:
+                clock.go_on(at_s)
+            account = by_origin[origin]
+            account.requests += 1
+            account.during += between.is_any_out
+            request = Request(at_s, *facts, account=account, origin=origin, is_during=between.is_any_out)
+            between.reach(request, at_s)
+
+
+def _rented(parts: Sequence[Mapping[str, Rented]]) -> dict[str, Rented]:
+    """By kind of procurement, of all clusters."""
+    return {
+        kind: Rented(
+            replica_hours=sum(part[kind].replica_hours for part in parts),
+            usd=sum(part[kind].usd for part in parts),
+            launches=sum(part[kind].launches for part in parts),
+            failed_launches=sum(part[kind].failed_launches for part in parts),
+            lost=sum(part[kind].lost for part in parts),
+        )
+        for kind in PROCUREMENTS
+    }
+
+
+def _summed(parts: Sequence[Sequence[Moment]]) -> list[Moment]:
+    """What several clusters have at the moments of the one that was looked at the most."""
+    whole = []
+    times = [[moment.at_s for moment in moments] for moments in parts]
+    for longest in max(parts, key=len):
+        at_s = longest.at_s
+        here = [
+            moments[max(0, bisect_right(when, at_s) - 1)] for moments, when in zip(parts, times, strict=True)
+        ]
+        whole.append(
+            Moment(
+                at_s,
+                demand=sum(each.demand for each in here),
+                wanted=sum(each.wanted for each in here),
+                ready=sum(each.ready for each in here),
+                starting=sum(each.starting for each in here),
+                waiting=sum(each.waiting or 0.0 for each in here),
+            )
+        )
+    return whole

@@ -44,7 +44,7 @@ from workloadplane.routing import (
     pick,
 )
 
-_CLUSTER, _DEPLOYMENT, _REVISION = "cluster", "deployment", "revision"
+DEPLOYMENT, REVISION = "deployment", "revision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +85,20 @@ class Cluster:
     """Single owner: the mode that plays it. Requests ``arrive``; ``close`` it at the end."""
 
     def __init__(
-        self, world: ServingWorld, outlined: Outlined, policy: AutoscalingPolicy, *, clock: Clock
+        self,
+        world: ServingWorld,
+        outlined: Outlined,
+        policy: AutoscalingPolicy,
+        *,
+        clock: Clock,
+        name: str = "",
     ) -> None:
-        """Its least replicas are ready at the beginning, and have taught how long a launch takes."""
-        places, streams = Places(world.pools), Streams(world.seed)
+        """Its least replicas are ready at the beginning, and have taught how long a launch takes.
+
+        ``name``: what tells its chance from other clusters'.
+        """
+        places, streams = Places(world.pools), Streams(world.seed, name)
+        self.name = name
         self.moments: list[Moment] = []
         self.broken: list[str] = []
         self.lost_replicas = self.resumed = 0
@@ -101,12 +111,12 @@ class Cluster:
         self._service = world.service
         self._number = 0
         self._room: WaitingRoom[Request] = WaitingRoom(_bounds_of(world))
-        self._policy, self._rng = Policy(), Random(world.seed)  # noqa: S311  (a seed's, like all chance here)
+        self._policy, self._rng = Policy(), Random(f"{name}{world.seed}" if name else world.seed)  # noqa: S311
         self._by_id: dict[str, SimulatedReplica] = {}
         self._in_flight: dict[str, int] = {}
         self._flying = 0
         self._at_hand = AtHand()
-        self._snapshot = _snapshot((), self._in_flight)
+        self._snapshot = self._snapshot_of((), self._in_flight)
         self._told = Told()
         self._meter = Meter(outlined.work_s, world.service.seats)
         self._waiting_s = 0.0
@@ -130,12 +140,16 @@ class Cluster:
         """Replicas started, those of the beginning not among them."""
         return self.fleet.launches - self._launched
 
+    def told(self, what: Sequence[str]) -> list[str]:
+        """With whose it is, if there are others."""
+        return [f"{self.name}: {each}" if self.name else each for each in what]
+
     def happen(self, event: object, now_s: float) -> None:
         match event:
             case _Decide():
                 if event.at_s == self._decide_at_s:
                     self._decide(now_s)
-                    every_s = TOLD_EVERY_S if self._room.waits(_DEPLOYMENT) else self._world.decide_every_s
+                    every_s = TOLD_EVERY_S if self._room.waits(DEPLOYMENT) else self._world.decide_every_s
                     self._decide_at_s = 0.0
                     self._decide_by(now_s + min(every_s, self._world.decide_every_s))
             case _Ready():
@@ -149,20 +163,26 @@ class Cluster:
                     self.fleet.end(event.replica, now_s)
                     self._go_elsewhere(event.replica, now_s)
             case Loss() | Fall():
-                self._lose(event, now_s)
+                for replica in self._lose(event, now_s):
+                    self._go_elsewhere(replica, now_s)
 
     # Requests
 
     def arrive(self, request: Request, now_s: float) -> None:
         """At its gateway."""
+        self._comes(now_s)
+        if not self._room.waits(DEPLOYMENT) and self._goes(request, now_s, is_next=False):
+            self._room.pass_through(DEPLOYMENT, PROJECT, request.ticket)
+            return
+        self._wait(request, now_s)
+
+    def _comes(self, now_s: float) -> None:
+        """One more is at hand."""
         self._meter.arrived += 1
         self._at_hand.add(1, now_s)
-        if not self._room.waits(_DEPLOYMENT):
-            replica = self._choose(request, is_next=False)
-            if replica is not None:
-                self._room.pass_through(_DEPLOYMENT, PROJECT, request.ticket)
-                self._begin(request, replica, now_s)
-                return
+
+    def _wait(self, request: Request, now_s: float) -> None:
+        """It waits, if it may."""
         until_s = now_s + self._world.wait_max_s
         joined = self._room.join(self._place(), request.ticket, now_s=now_s, until_s=until_s)
         if isinstance(joined, NoRoom):
@@ -174,10 +194,14 @@ class Cluster:
             self._waiting_s -= joined.displaced.item.work_s
             self._refuse(joined.displaced.item, now_s)
 
-    def _choose(self, request: Request, *, is_next: bool) -> SimulatedReplica | None:
+    def _goes(self, request: Request, now_s: float, *, is_next: bool) -> bool:
+        """Whether there is anywhere to go for it; if so it is there."""
         facts = RequestFacts(None, False, prompt_bytes=request.prompt_bytes, is_next=is_next)
         choice = pick(facts, self._snapshot, self._policy, self._rng)
-        return self._by_id[choice.replica_id] if isinstance(choice, ToReplica) else None
+        if not isinstance(choice, ToReplica):
+            return False
+        self._begin(request, self._by_id[choice.replica_id], now_s)
+        return True
 
     def _begin(self, request: Request, replica: SimulatedReplica, now_s: float) -> None:
         replica.advance(now_s, self._service)
@@ -186,14 +210,14 @@ class Cluster:
         self._in_flight[replica.replica_id] += 1
         self._flying += 1
         if request.began_s is None:
-            waited_s = now_s - request.came_s
-            is_late = waited_s > self._world.wait_slo_s
-            if is_late:
+            waited_s = now_s - request.came_s + request.back_s
+            if waited_s > self._world.wait_slo_s:
+                request.account.is_late(request)
                 self._told.outside += 1
             else:
                 self._told.inside += 1
             first_token_s = self._service.first_token_s(request.input_tokens, len(replica.ends))
-            request.account.begins(request, waited_s, first_token_s, is_late=is_late)
+            request.account.begins(waited_s, first_token_s)
         request.began_s = now_s
         self._schedule(replica)
 
@@ -210,30 +234,39 @@ class Cluster:
         self._flying -= 1
         self._at_hand.add(-1, now_s)
         served_s = now_s - (request.began_s or 0.0)
-        self._room.settle(_DEPLOYMENT, request.ticket, request.cost, served_s, request.output_tokens)
-        request.account.ended += 1
+        self._room.settle(DEPLOYMENT, request.ticket, request.cost, served_s, request.output_tokens)
+        self._ends(request, now_s)
         request.ticket.item = NOBODY  # let go of it at once, not when garbage is collected
+        self._after_end(replica, now_s)
+
+    def _after_end(self, replica: SimulatedReplica, now_s: float) -> None:
+        """One less is in it."""
         if replica.ends:
             self._schedule(replica)
         elif replica.is_leaving:
             self.fleet.end(replica, now_s)
-        if self._room.waits(_DEPLOYMENT):
+        if self._room.waits(DEPLOYMENT):
             self._give_turns(now_s)
 
     def _give_turns(self, now_s: float) -> None:
-        while (ticket := self._room.peek(_DEPLOYMENT)) is not None:
+        while (ticket := self._room.peek(DEPLOYMENT)) is not None:
             request = ticket.item
             if now_s - request.came_s > self._world.wait_max_s and request.began_s is None:
-                self._room.leave(_DEPLOYMENT, ticket)
+                self._room.leave(DEPLOYMENT, ticket)
                 self._waiting_s -= request.work_s
                 self._refuse(request, now_s)
                 continue
-            replica = self._choose(request, is_next=True)
-            if replica is None:
+            if not self._goes(request, now_s, is_next=True):
                 return
-            self._room.take(_DEPLOYMENT, ticket, now_s)
+            self._room.take(DEPLOYMENT, ticket, now_s)
             self._waiting_s -= request.work_s
-            self._begin(request, replica, now_s)
+
+    def _ends(self, request: Request, now_s: float) -> None:
+        """It is answered whole."""
+        if request.is_over:
+            self._break("a request ends twice", now_s)
+        request.is_over = True
+        request.account.ended += 1
 
     def _refuse(self, request: Request, now_s: float) -> None:
         self._at_hand.add(-1, now_s)
@@ -242,7 +275,7 @@ class Cluster:
 
     def _place(self) -> Place:
         ready = len(self._by_id)
-        return Place(_DEPLOYMENT, PROJECT, ready * self._service.seats, ready > 0)
+        return Place(DEPLOYMENT, PROJECT, ready * self._service.seats, ready > 0)
 
     # Replicas
 
@@ -254,7 +287,7 @@ class Cluster:
 
     def _decide(self, now_s: float) -> None:
         """What an agent does every few seconds: note the load, ask, launch or stop."""
-        waiting = self._room.waiting(_DEPLOYMENT)
+        waiting = self._room.waiting(DEPLOYMENT)
         ready, starting = len(self._by_id), sum(1 for _ in self.fleet.starting())
         wanted = self._wanted = self._scaler.step(self._seen_at(now_s, ready, starting, waiting)).replicas
         turn = self.renter.turn_to(wanted, now_s)
@@ -289,30 +322,46 @@ class Cluster:
                 self._clock.put(now_s + DRAIN_LIMIT_S, self, _DrainOver(replica))
         self._place_anew()
 
-    def _lose(self, loss: Loss | Fall, now_s: float) -> None:
+    def _lose(self, loss: Loss | Fall, now_s: float) -> list[SimulatedReplica]:
+        """Who was hit; what is in them goes elsewhere, or nowhere."""
         hit = self.fleet.lost(self._supply.lose(loss, now_s))
         self.lost_replicas += len(hit)
         if hit:
             self._place_anew()
-        for replica in hit:
-            self._go_elsewhere(replica, now_s)
+        return hit
 
     def _go_elsewhere(self, replica: SimulatedReplica, now_s: float) -> None:
         """Streams of a replica that is gone wait for another one; what they had said is read there as a prompt."""
+        for request in self._let_go(replica, now_s):
+            self._wait_again(request, now_s)
+        self._give_turns(now_s)
+
+    def _let_go(self, replica: SimulatedReplica, now_s: float) -> list[Request]:
+        """All that are in it, each with what it needs for its rest."""
         replica.advance(now_s, self._service)
         replica.turn += 1
         self._flying -= len(replica.ends)
+        left: list[Request] = []
         for end, _, request in sorted(replica.ends, key=lambda each: each[1]):
             assert isinstance(request, Request)  # noqa: S101  (nothing else enters)
-            left = min(float(request.output_tokens), max(0.0, end - replica.clock))
-            read = request.input_tokens + request.output_tokens - left
-            request.steps = self._service.prefill_steps(read) + left
-            request.ticket.had_seat = True
-            self._room.give_back(self._place(), request.ticket, now_s)
-            self._waiting_s += request.work_s
-            self.resumed += 1
+            request.steps = self._rest_of(request, end - replica.clock)
+            left.append(request)
         replica.ends.clear()
-        self._give_turns(now_s)
+        return left
+
+    def _rest_of(self, request: Request, steps: float) -> float:
+        """Steps of what is left of it after so many less, elsewhere."""
+        left = min(float(request.output_tokens), max(0.0, steps))
+        read = request.input_tokens + request.output_tokens - left
+        return self._service.prefill_steps(read) + left
+
+    def _wait_again(self, request: Request, now_s: float) -> None:
+        """It was let in before: bounds are not asked."""
+        if request.began_s is not None:
+            request.ticket.had_seat = True
+            self.resumed += 1
+        self._room.give_back(self._place(), request.ticket, now_s)
+        self._waiting_s += request.work_s
 
     def _place_anew(self) -> None:
         """Others take requests now."""
@@ -321,10 +370,28 @@ class Cluster:
         self._in_flight = {each.replica_id: len(each.ends) for each in self.fleet.replicas.values()}
         seats = self._service.seats
         now = [
-            ReplicaFacts(each.replica_id, _REVISION, True, float(seats), max_in_flight=seats)
+            ReplicaFacts(each.replica_id, REVISION, True, float(seats), max_in_flight=seats)
             for each in serving
         ]
-        self._snapshot = _snapshot(arranged(self._snapshot.replicas, now, VACANT), self._in_flight)
+        replicas = arranged(self._snapshot.replicas, now, VACANT)
+        self._snapshot = self._snapshot_of(replicas, self._in_flight)
+
+    def _snapshot_of(self, replicas: tuple[ReplicaFacts, ...], in_flight: Mapping[str, int]) -> Snapshot:
+        """As the picker sees it."""
+        return Snapshot(
+            cluster_id=self.name,
+            jurisdiction="",
+            residency=frozenset(),
+            residency_ingress="forward",
+            posture="active_active",
+            revisions=(RevisionShare(REVISION, 100, (self.name,)),),
+            replicas=replicas,
+            peers={},
+            in_flight=in_flight,
+            unavailable=(),
+            unready=(),
+            lease_holds=True,
+        )
 
     # Accounts
 
@@ -346,11 +413,11 @@ class Cluster:
     def close(self) -> None:
         """The end: whoever still waits is judged by how long that is."""
         end_s = self._outlined.end_s
-        while (ticket := self._room.peek(_DEPLOYMENT)) is not None:
+        while (ticket := self._room.peek(DEPLOYMENT)) is not None:
             request = ticket.item
             if request.began_s is None and end_s - request.came_s > self._world.wait_slo_s:
                 request.account.is_late(request)
-            self._room.leave(_DEPLOYMENT, ticket)
+            self._room.leave(DEPLOYMENT, ticket)
         self._supply.close(self.fleet.tally, end_s)
 
 
@@ -364,20 +431,3 @@ def _bounds_of(world: ServingWorld) -> Bounds:
     """Of requests; bodies have no bytes here."""
     count = world.waiting_max
     return Bounds(requests_max=count, bytes_max=1, project_requests_max=count, project_bytes_max=1)
-
-
-def _snapshot(replicas: tuple[ReplicaFacts, ...], in_flight: dict[str, int]) -> Snapshot:
-    return Snapshot(
-        cluster_id=_CLUSTER,
-        jurisdiction="eu",
-        residency=frozenset(),
-        residency_ingress="forward",
-        posture="active_active",
-        revisions=(RevisionShare(_REVISION, 100, (_CLUSTER,)),),
-        replicas=replicas,
-        peers={},
-        in_flight=in_flight,
-        unavailable=(),
-        unready=(),
-        lease_holds=True,
-    )

@@ -79,6 +79,15 @@ class Fields:
         for number, each in enumerate(value):
             yield Fields(each, f"{self._path(name)}[{number}]")
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The list of texts of this name, which may be left away."""
+        value = self._take(name, [])
+        if not isinstance(value, list) or not all(
+            isinstance(each, str) and 0 < len(each) <= 200 for each in value
+        ):
+            raise self.wrong(name, value, "give a list of texts of 1 to 200 characters")
+        return tuple(value)
+
     def named(self, name: str) -> Iterator[tuple[str, "Fields"]]:
         """The objects in the object of this name, which may be left away."""
         value = self._take(name, {})
@@ -86,6 +95,23 @@ class Fields:
             raise self.wrong(name, value, "give an object of names and objects")
         for each, fields in value.items():
             yield str(each), Fields(fields, f"{self._path(name)}.{each}")
+
+    def part(self, *names: str) -> "Fields":
+        """These of its fields as an object of their own, which takes them from here."""
+        found = {name: self._take(name, None) for name in names}
+        return Fields({name: value for name, value in found.items() if value is not None}, self.where)
+
+    def names(self) -> tuple[str, ...]:
+        """The fields that nobody has taken yet."""
+        return tuple(self._left)
+
+    def is_list(self, name: str) -> bool:
+        """Whether a list is given."""
+        return isinstance(self._left.get(name), list)
+
+    def over(self, usual: "Fields") -> "Fields":
+        """These fields, and those of ``usual`` that are not among them."""
+        return Fields({**usual._left, **self._left}, self.where)
 
     def points(self, name: str) -> list[tuple[float, float]]:
         """A list of two to a thousand pairs of numbers of 0 or more."""

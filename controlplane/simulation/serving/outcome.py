@@ -83,6 +83,35 @@ class JobOutcome:
 
 
 @dataclass(slots=True, kw_only=True)
+class RegionOutcome:
+    """Of one region: what its clients met, wherever they were served, and what ran there.
+
+    within_slo_during: of what came while a region, this or another, was lost; None: nothing did
+    within_slo_outside: of what came at any other time
+    spilled:           share of its clients' requests that were served in another region
+    ejections:         how often another region's gateway found it lost, with a quorum
+    """
+
+    region: str
+    requests: int
+    answered: int
+    within_slo: float
+    within_slo_outside: float
+    within_slo_during: float | None
+    spilled: float
+    not_served: int
+    replica_hours: float
+    usd: float
+    launches: int
+    lost_replicas: int
+    ejections: int
+    ttft_s_p50: float | None
+    ttft_s_p90: float | None
+    ttft_s_p99: float | None
+    moments: list["Moment"] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
 class Outcome:
     """Of one policy in one world.
 
@@ -96,6 +125,8 @@ class Outcome:
     rented:            by kind of procurement; ``reasons``: why it was rented so, the last of them
     jobs:              asynchronous work, whose cost is not in ``usd``
     broken:            rules that did not hold, each as it was seen first
+    within_slo_*, spilled: see ``RegionOutcome``; None where one cluster was played
+    regions:           none where one cluster was played
     """
 
     policy: str
@@ -112,9 +143,14 @@ class Outcome:
     not_served: int = 0
     waited_s_p99: float | None = None
     ttft_s_p50: float | None = None
+    ttft_s_p90: float | None = None
     ttft_s_p99: float | None = None
     rented: dict[str, Rented] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
     jobs: list[JobOutcome] = field(default_factory=list)
+    within_slo_outside: float | None = None
+    within_slo_during: float | None = None
+    spilled: float | None = None
     moments: list[Moment] = field(default_factory=list)
+    regions: list[RegionOutcome] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from controlplane.simulation.serving.by_request import RequestMode
 from controlplane.simulation.serving.fluid_mode import play_fluid
 from controlplane.simulation.serving.outcome import Outcome
+from controlplane.simulation.serving.policies_document import choices_of
 from controlplane.simulation.serving.world import OpenLines, ServingWorld, Survey, requests_in
-from controlplane.simulation.serving.world_document import policy_of, renting_by
 
 #: With more requests than this the sum of them is played, unless the world says otherwise.
 REQUESTS_ONE_BY_ONE_MAX = 2_000_000
@@ -16,9 +16,10 @@ RUNS: Mapping[str, str] = {
     "request": (
         "Each request is played by itself: the gateway's picker chooses its replica, the gateway's waiting room "
         "orders, bounds and refuses those that wait, the agent's autoscaler counts replicas, the control plane's blend "
-        "of spot and on demand rents them if the world says so, and its rule for "
-        "asynchronous work runs jobs. Replicas, launches and "
-        "failures are models; networks and processes take no time; caches are not modelled."
+        "of spot and on demand rents them if the world says so, and its rule for asynchronous work runs jobs. "
+        "Replicas, launches and failures are models; processes, and networks but for the ways between regions, take "
+        "no time; caches are not modelled. With several regions the gateway's picker also chooses the region, and its "
+        "observers of health leave a lost one and trust it again."
     ),
     "fluid": (
         "The sum of all requests is played, as work that flows: the agent's autoscaler counts replicas. Picker and "
@@ -43,6 +44,8 @@ class Play:
         """``request`` or ``fluid``."""
         if self.world.mode != "auto":
             return self.world.mode
+        if len(self.world.geography.regions) > 1:
+            return "request"
         return "request" if self.seen.requests <= REQUESTS_ONE_BY_ONE_MAX else "fluid"
 
     def run(self, progress: Callable[[float], None] = lambda share: None) -> Outcome:
@@ -50,11 +53,10 @@ class Play:
 
         Raises WorldError for a policy that there is not, TraceError for a file that has changed.
         """
-        policy = policy_of(self.world, self.policy)
+        choices = choices_of(self.world, self.policy)
         if self.mode == "fluid":
-            return play_fluid(self.world, self.seen, policy, self.policy, progress)
-        renting = renting_by(self.world, self.policy)
-        mode = RequestMode(self.world, self.seen, policy, self.policy, renting)
+            return play_fluid(self.world, self.seen, choices[0].policy, self.policy, progress)
+        mode = RequestMode(self.world, self.seen, choices, self.policy)
         for now_s in mode.play(requests_in(self.world, self.open_lines)):
             progress(min(1.0, now_s / self.seen.end_s))
         return mode.outcome()

@@ -88,7 +88,7 @@ class Places:
 
 
 def losses_of(places: Places, failures: Failures, *, end_s: float, streams: Streams) -> tuple[Loss, ...]:
-    """All that is lost until ``end_s``, by time: the same whoever scales. Nobody misses an empty place."""
+    """All that is lost in a region until ``end_s``, by time: the same whoever scales. Nobody misses an empty place."""
     found = [
         *_gpus_fail(places, failures, end_s, streams.of("GPU failures")),
         *_spot_is_taken_back(places, end_s, streams.of("spot reclaims")),
@@ -149,9 +149,4 @@ def _zones_fail(places: Places, failures: Failures, end_s: float, rng: np.random
         at_s, zone = float(rng.uniform(0, end_s)), zones[int(rng.integers(len(zones)))]
         yield Loss(
             at_s, at_s + float(rng.uniform(*failures.outage_s)), places.of_zone(zone), f"zone {zone} lost"
-        )
-    for _ in range(failures.regions_lost):
-        at_s = float(rng.uniform(0, end_s))
-        yield Loss(
-            at_s, at_s + float(rng.uniform(*failures.outage_s)), tuple(range(len(places))), "region lost"
         )

@@ -1,12 +1,12 @@
 """The report: one HTML page that needs nothing else, policies side by side."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 
-from controlplane.simulation.serving.outcome import Outcome
+from controlplane.simulation.serving.outcome import Moment, Outcome
 from controlplane.simulation.serving.pictures import bars, replicas_against_demand
 from controlplane.simulation.serving.playing import RUNS
-from controlplane.simulation.serving.results import COLUMNS, RENTED_COLUMNS
+from controlplane.simulation.serving.results import COLUMNS, REGION_COLUMNS, RENTED_COLUMNS
 from controlplane.simulation.serving.world import ServingWorld, Survey
 
 _STYLE = """
@@ -35,6 +35,11 @@ _LEGEND = (
     '<ul class="legend"><li><i class="l-demand"></i>replicas that the work keeps busy</li>'
     '<li><i class="l-ready"></i>ready</li><li><i class="l-wanted"></i>wanted</li></ul>'
 )
+_REGIONS_SAY = (
+    "Requests count for the region that is the nearest to their clients, wherever they were served; replicas for the "
+    "region in which they ran. Demand is that of the region's clients. During losses: what came while any region was "
+    "gone."
+)
 
 
 def html_report(world: ServingWorld, seen: Survey, outcomes: Sequence[Outcome], digest: str) -> str:
@@ -53,6 +58,7 @@ def html_report(world: ServingWorld, seen: Survey, outcomes: Sequence[Outcome], 
         _side_by_side(outcomes),
         "<h2>Replicas against demand</h2>",
         *_timelines(seen, outcomes),
+        *_by_region(seen, outcomes),
         *_rented(outcomes),
         *_jobs(outcomes),
         "<h2>What was played</h2>",
@@ -81,10 +87,10 @@ def printed(name: str, value: object) -> str:
     """A figure of an outcome for people."""
     if value is None:
         return "–"
-    if name == "within_slo" and isinstance(value, float):
+    if (name.startswith("within_slo") or name == "spilled") and isinstance(value, float):
         return f"{100 * value:.3f} %"
     if isinstance(value, float):
-        return f"{value:,.3f}" if name.endswith(("_p50", "_p99")) else f"{value:,.1f}"
+        return f"{value:,.3f}" if name.endswith(("_p50", "_p90", "_p99")) else f"{value:,.1f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -151,6 +157,39 @@ def _jobs(outcomes: Sequence[Outcome]) -> list[str]:
     return ["<h2>Asynchronous work</h2>", told, _grid(titles, rows)]
 
 
+def _by_region(seen: Survey, outcomes: Sequence[Outcome]) -> list[str]:
+    """What each region's clients met and what ran there, with a picture of each."""
+    rows = [
+        [each.policy, region, *(printed(name, getattr(one, name)) for name, _ in REGION_COLUMNS)]
+        for each in outcomes
+        if each.regions
+        for region, one in (("all", each), *((one.region, one) for one in each.regions))
+    ]
+    if not rows:
+        return []
+    titles = ["policy", "clients of", *(title for _, title in REGION_COLUMNS)]
+    ceiling = _ceiling(moments for each in outcomes for moments in _moments_by_region(each))
+    parts = ["<h2>By region</h2>", f"<p>{escape(_REGIONS_SAY)}</p>", _grid(titles, rows)]
+    for each in outcomes:
+        for one in each.regions:
+            title = f"{each.policy} in {one.region}"
+            drawn = replicas_against_demand(one.moments, end_s=seen.end_s, ceiling=ceiling, title=title)
+            said = f"{100 * one.spilled:.1f} % served elsewhere, {one.replica_hours:,.1f} replica-hours"
+            caption = f"<figcaption>{escape(title)} <span>{said}</span></figcaption>"
+            parts.append(f"<figure>{caption}{drawn}{_LEGEND}</figure>")
+    return parts
+
+
+def _moments_by_region(outcome: Outcome) -> Iterator[Sequence[Moment]]:
+    return (each.moments for each in outcome.regions)
+
+
+def _ceiling(drawn: Iterable[Sequence[Moment]]) -> float:
+    """So that all pictures have one scale."""
+    levels = (max(each.demand, each.wanted, each.ready) for moments in drawn for each in moments)
+    return max(levels, default=1.0)
+
+
 def _side_by_side(outcomes: Sequence[Outcome]) -> str:
     measures: tuple[tuple[str, str, Callable[[Outcome], float]], ...] = (
         ("Cost", "usd", lambda each: each.usd),
@@ -171,10 +210,7 @@ def _bar_label(name: str, value: float) -> str:
 
 
 def _timelines(seen: Survey, outcomes: Sequence[Outcome]) -> list[str]:
-    ceiling = max(
-        (max(moment.demand, moment.wanted, moment.ready) for each in outcomes for moment in each.moments),
-        default=1.0,
-    )
+    ceiling = _ceiling(each.moments for each in outcomes)
     found = []
     for each in outcomes:
         title = f"{each.policy}: replicas against demand"

@@ -1,7 +1,12 @@
 """One request on its way, as the request mode holds it."""
 
+from typing import TYPE_CHECKING
+
 from controlplane.simulation.serving.accounts import Account
 from workloadplane.gateway.queueing import NORMAL, Ticket
+
+if TYPE_CHECKING:
+    from controlplane.simulation.serving.cluster import Cluster
 
 #: Of whom all requests of a world are.
 PROJECT = "project"
@@ -14,18 +19,28 @@ class Request:
     """``steps``: of a full batch, that it still needs; ``work_s``: replica-seconds; ``began_s``: when it got a seat.
 
     account:   of its clients
-    is_during: it came while a region was lost
+    origin:    where its client is, as the world counts places; home: whose gateway it came to, and that one's ticket
+    back_s:    how long its first token is on the way to the client
+    turn:      what is on its way to it from before another turn is void
+    is_during: it came while a region was lost; is_outside: it is outside of the SLO; is_over: it has ended
     """
 
     __slots__ = (
         "account",
+        "back_s",
         "began_s",
         "came_s",
+        "home",
+        "home_ticket",
         "input_tokens",
         "is_during",
+        "is_outside",
+        "is_over",
+        "origin",
         "output_tokens",
         "steps",
         "ticket",
+        "turn",
         "work_s",
     )
 
@@ -38,16 +53,27 @@ class Request:
         work_s: float,
         *,
         account: Account,
+        origin: int = 0,
+        is_during: bool = False,
     ) -> None:
         self.account = account
-        self.is_during = False
+        self.origin = origin
+        self.is_during = is_during
+        self.is_outside = self.is_over = False
+        self.home: Cluster | None = None
+        self.back_s = 0.0
+        self.turn = 0
         self.came_s = came_s
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
         self.steps = prefill_steps + output_tokens
         self.work_s = work_s
         self.began_s: float | None = None
-        self.ticket: Ticket[Request] = Ticket(self, PROJECT, NORMAL, self.cost, 0)
+        self.ticket = self.home_ticket = self.new_ticket()
+
+    def new_ticket(self) -> "Ticket[Request]":
+        """For the waiting room of a gateway that it has not come to before."""
+        return Ticket(self, PROJECT, NORMAL, self.cost, 0)
 
     @property
     def cost(self) -> float:

@@ -27,6 +27,23 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("lost_replicas", "replicas lost"),
     ("waited_s_p99", "waited p99, s"),
     ("ttft_s_p50", "TTFT p50, s"),
+    ("ttft_s_p90", "TTFT p90, s"),
+    ("ttft_s_p99", "TTFT p99, s"),
+)
+#: Figures by region, and of all regions together, likewise.
+REGION_COLUMNS: tuple[tuple[str, str], ...] = (
+    ("requests", "requests"),
+    ("within_slo", "within SLO"),
+    ("within_slo_outside", "outside of losses"),
+    ("within_slo_during", "during losses"),
+    ("spilled", "served elsewhere"),
+    ("not_served", "not served"),
+    ("usd", "cost, USD"),
+    ("replica_hours", "replica-hours"),
+    ("launches", "launches"),
+    ("lost_replicas", "replicas lost"),
+    ("ttft_s_p50", "TTFT p50, s"),
+    ("ttft_s_p90", "TTFT p90, s"),
     ("ttft_s_p99", "TTFT p99, s"),
 )
 #: Figures of what was rented of one kind, likewise.
@@ -65,26 +82,33 @@ def as_json(world: ServingWorld, seen: Survey, outcomes: Sequence[Outcome], dige
 
 
 def summary_csv(outcomes: Sequence[Outcome]) -> str:
-    """One row a policy, with what was rented by kind of procurement."""
+    """One row a policy, and one more for each region if there are several; what was rented by kind of procurement."""
     names = [name for name, _ in COLUMNS]
+    names += [name for name, _ in REGION_COLUMNS if name not in names]
     by_kind = [(kind, name) for kind in PROCUREMENTS for name, _ in RENTED_COLUMNS]
-    rows = [
-        [getattr(outcome, name) for name in names]
-        + [getattr(outcome.rented.get(kind, Rented()), name) for kind, name in by_kind]
-        for outcome in outcomes
-    ]
-    return _csv([*names, *(f"{kind}_{name}" for kind, name in by_kind)], rows)
+    rows = []
+    for outcome in outcomes:
+        rented = [getattr(outcome.rented.get(kind, Rented()), name) for kind, name in by_kind]
+        rows.append([outcome.policy, "", *(getattr(outcome, name) for name in names[1:]), *rented])
+        for region in outcome.regions:
+            figures = (getattr(region, name, None) for name in names[1:])
+            rows.append([outcome.policy, region.region, *figures, *(None for _ in by_kind)])
+    return _csv(["policy", "region", *names[1:], *(f"{kind}_{name}" for kind, name in by_kind)], rows)
 
 
 def timeline_csv(outcomes: Sequence[Outcome]) -> str:
-    """One row for each moment of each policy."""
+    """One row for each moment of each policy, and of each region if there are several."""
     names = ("at_s", "demand", "wanted", "ready", "starting", "waiting")
     rows = [
-        [outcome.policy, *(_cell(getattr(moment, name)) for name in names)]
+        [outcome.policy, region, *(_cell(getattr(moment, name)) for name in names)]
         for outcome in outcomes
-        for moment in outcome.moments
+        for region, moments in (
+            ("", outcome.moments),
+            *((each.region, each.moments) for each in outcome.regions),
+        )
+        for moment in moments
     ]
-    return _csv(("policy", *names), rows)
+    return _csv(("policy", "region", *names), rows)
 
 
 def outcomes_in(data: bytes, digest: str) -> dict[str, Outcome]:

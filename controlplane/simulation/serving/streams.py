@@ -12,11 +12,12 @@ import numpy as np
 class Streams:
     """``of(cause)`` begins the same stream each time that it is asked for."""
 
-    def __init__(self, seed: int) -> None:
-        """``seed``: 0 or more."""
+    def __init__(self, seed: int, within: str = "") -> None:
+        """``seed``: 0 or more; ``within``: what tells causes of the same name apart."""
         self.seed = seed
+        self._within = within
 
     def of(self, cause: str) -> np.random.Generator:
         """The stream of one cause, from its beginning."""
-        name = int.from_bytes(blake2b(cause.encode(), digest_size=8).digest(), "big")
+        name = int.from_bytes(blake2b((self._within + cause).encode(), digest_size=8).digest(), "big")
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, name])))

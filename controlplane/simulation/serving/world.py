@@ -1,14 +1,15 @@
 """One deployment's world as the modes play it: who asks, what it runs on, what decides, what is asked of it."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from controlplane.simulation.serving.arrivals import RatePath, overlaid, renewals
 from controlplane.simulation.serving.batch import Batch, faster, until
 from controlplane.simulation.serving.cold_start import Phase
+from controlplane.simulation.serving.geography import Geography, Region
 from controlplane.simulation.serving.jobs import Job
 from controlplane.simulation.serving.lengths import Lengths
 from controlplane.simulation.serving.pools import Failures, ServingPool
@@ -39,6 +40,7 @@ class Made:
     cv: float
     inputs: Lengths
     outputs: Lengths
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ class FromTrace:
     speed: float = 1.0
     deployment: str | None = None
     rows_max: int | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +62,10 @@ class FromServeGen:
     clients: str
     lengths: str
     requests_per_s: float | None = None
+    origin: str | None = None
 
 
+#: ``origin``: where its clients are; None: spread over the regions by their shares.
 Source = Made | FromTrace | FromServeGen
 
 #: An agent's interval is surveyed in 2 ** 3 steps, so that who waits is heard of at once, up to so many of them: nine
@@ -79,6 +84,7 @@ class ServingWorld:
     decide_every_s: an agent's
     jobs:           asynchronous work beside the requests
     mode:           ``request``, ``fluid`` or ``auto`` (by the number of requests)
+    geography:      its regions, if it has several or says so
     """
 
     name: str
@@ -97,13 +103,24 @@ class ServingWorld:
     decide_every_s: float = 2.0
     mode: str = "auto"
     jobs: tuple[Job, ...] = ()
+    geography: Geography = field(default_factory=Geography)
+
+    @property
+    def clusters(self) -> tuple[tuple[str, "ServingWorld"], ...]:
+        """Its clusters by region, each as a world of its own; without regions it is one itself."""
+        regions = self.geography.regions
+        return tuple((region.name, self._of(region)) for region in regions) or (("", self),)
+
+    def _of(self, region: Region) -> "ServingWorld":
+        return replace(self, pools=region.pools, policies=region.policies, rentings=region.rentings)
 
 
 @dataclass(slots=True)
 class Survey:
     """What arrives in all, seen before anything is played. Arrays by steps of ``step_s``, which divide an interval.
 
-    spot_traces: of the pools that have one, by name
+    work_s_by_origin: of the clients of each place; empty where there is one
+    spot_traces:      of the pools that have one, by file
     """
 
     requests: int = 0
@@ -113,6 +130,7 @@ class Survey:
     step_s: float = 2.0
     requests_by_step: FloatArray = field(default_factory=lambda: np.zeros(0))
     work_s_by_step: FloatArray = field(default_factory=lambda: np.zeros(0))
+    work_s_by_origin: tuple[FloatArray, ...] = ()
     notes: tuple[str, ...] = ()
     spot_traces: Mapping[str, SpotTrace] = field(default_factory=dict)
 
@@ -126,10 +144,13 @@ class Survey:
         """As the fluid mode plays it."""
         return LoadSeries(bin_s=self.step_s, requests=self.requests_by_step, work_s=self.work_s_by_step)
 
-    def demand(self, steps: int) -> FloatArray:
-        """Replicas that the work keeps busy, on so many parts of the whole time."""
-        edges = np.linspace(0, len(self.work_s_by_step), steps + 1)
-        done_s = np.concatenate(([0.0], np.cumsum(self.work_s_by_step)))
+    def demand(self, steps: int, origins: Collection[int] | None = None) -> FloatArray:
+        """Replicas that the work keeps busy, on so many parts of the whole time. ``origins``: of these alone."""
+        work_s = self.work_s_by_step
+        if origins is not None and self.work_s_by_origin:
+            work_s = sum((self.work_s_by_origin[each] for each in origins), np.zeros(len(work_s)))
+        edges = np.linspace(0, len(work_s), steps + 1)
+        done_s = np.concatenate(([0.0], np.cumsum(work_s)))
         return np.diff(np.interp(edges, np.arange(len(done_s)), done_s)) / (self.end_s / steps)
 
 
@@ -159,6 +180,11 @@ def requests_in(
         else _read(source, streams, end_s, open_lines=open_lines, notes=notes)
         for number, source in enumerate(world.sources)
     ]
+    if len(world.geography.origins) > 1:
+        sources = [
+            _placed(world, source.origin, batches, streams.of(f"origins {number}"))
+            for number, (source, batches) in enumerate(zip(world.sources, sources, strict=True))
+        ]
     return until(sources[0] if len(sources) == 1 else overlaid(sources), end_s)
 
 
@@ -167,6 +193,7 @@ def survey(world: ServingWorld, open_lines: OpenLines) -> Iterator[Survey]:
     notes: list[str] = []
     seen = Survey(step_s=world.decide_every_s / 2**_HALVINGS, spot_traces=_spot_traces(world, open_lines))
     requests, work_s = np.zeros(4096), np.zeros(4096)
+    by_origin = [np.zeros(4096) for _ in world.geography.origins] if len(world.geography.origins) > 1 else []
     for batch in requests_in(world, open_lines, notes):
         last_s = float(batch.at_s[-1])
         if last_s > DAYS_MAX * S_PER_DAY:
@@ -182,7 +209,12 @@ def survey(world: ServingWorld, open_lines: OpenLines) -> Iterator[Survey]:
         first = int(step[0])
         counts = np.bincount(step - first)
         requests[first : first + len(counts)] += counts
-        work_s[first : first + len(counts)] += np.bincount(step - first, weights=world.service.work_s(batch))
+        work_of_each_s = world.service.work_s(batch)
+        work_s[first : first + len(counts)] += np.bincount(step - first, weights=work_of_each_s)
+        for origin, array in enumerate(by_origin):
+            by_origin[origin] = longer = _longer(array, len(work_s))
+            weights = work_of_each_s * (batch.origin == origin)
+            longer[first : first + len(counts)] += np.bincount(step - first, weights=weights)
         seen.requests += len(batch)
         seen.input_tokens += int(batch.input_tokens.sum())
         seen.output_tokens += int(batch.output_tokens.sum())
@@ -194,20 +226,32 @@ def survey(world: ServingWorld, open_lines: OpenLines) -> Iterator[Survey]:
         _longer(array, steps)[:steps] for array in (requests, work_s)
     )
     notes += (
-        f"spot_trace of {name}: it ends after {trace.end_s / 3600:,.1f} h, and its last value stays"
+        f"spot_trace {name}: it ends after {trace.end_s / 3600:,.1f} h, and its last value stays"
         for name, trace in seen.spot_traces.items()
         if trace.end_s < seen.end_s
     )
+    seen.work_s_by_origin = tuple(_longer(array, steps)[:steps] for array in by_origin)
     seen.notes = tuple(dict.fromkeys(notes))
     yield seen
 
 
 def _spot_traces(world: ServingWorld, open_lines: OpenLines) -> dict[str, SpotTrace]:
-    return {
-        pool.name: spot_trace_of(open_lines(pool.spot_trace), pool.spot_trace)
-        for pool in world.pools
-        if pool.spot_trace is not None
-    }
+    files = dict.fromkeys(pool.spot_trace for pool in world.pools if pool.spot_trace is not None)
+    return {file: spot_trace_of(open_lines(file), file) for file in files}
+
+
+def _placed(
+    world: ServingWorld, origin: str | None, batches: Iterator[Batch], rng: np.random.Generator
+) -> Iterator[Batch]:
+    """With where each request's client is."""
+    if origin is not None:
+        place = world.geography.origins.index(origin)
+        for batch in batches:
+            yield batch.at(np.full(len(batch), place))
+        return
+    edges = np.cumsum([region.share for region in world.geography.regions])
+    for batch in batches:
+        yield batch.at(np.searchsorted(edges, rng.random(len(batch)) * edges[-1], side="right"))
 
 
 def _made(source: Made, name: str, streams: Streams, end_s: float) -> Iterator[Batch]:

@@ -1,17 +1,17 @@
 """A world as a document (YAML or JSON, read already): what each field says, and what is wrong with it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from controlplane.simulation.serving import arrivals
 from controlplane.simulation.serving.cold_start import PHASES, Phase
 from controlplane.simulation.serving.fields import Fields, WorldError
+from controlplane.simulation.serving.geography_document import geography_of
 from controlplane.simulation.serving.jobs_document import jobs_of
 from controlplane.simulation.serving.lengths import Lognormal
-from controlplane.simulation.serving.pools import Failures, ServingPool
-from controlplane.simulation.serving.renting import Renting
-from controlplane.simulation.serving.renting_document import pools_of, renting_of
+from controlplane.simulation.serving.policies_document import Scaling
+from controlplane.simulation.serving.pools import Failures
+from controlplane.simulation.serving.renting_document import pools_of
 from controlplane.simulation.serving.service import ServiceModel, fitted
 from controlplane.simulation.serving.world import (
     DAYS_MAX,
@@ -21,11 +21,7 @@ from controlplane.simulation.serving.world import (
     ServingWorld,
     Source,
 )
-from workloadplane.autoscaling import AutoscalingPolicy
 
-KINDS = ("predictive", "kpa")
-#: ``static:N`` is a policy by itself: N replicas all the time.
-STATIC = "static:"
 #: An agent's: its deployment's goals are for the 95th percentile.
 ATTAINMENT = 0.95
 _RATE_MAX = 1e6
@@ -58,12 +54,16 @@ def world_of(document: Any, *, trace: str | None = None, rows_max: int | None = 
     sources = _sources(fields, end_s, rows_max) if trace is None else (from_trace(trace, rows_max=rows_max),)
     if trace is not None:
         fields.drop("arrivals", "lengths")
-    pools = pools_of(fields)
     service = _service(fields.child("service"))
     failures, slo = fields.child("failures", needed=False), fields.child("slo", needed=False)
     gateway = fields.child("gateway", needed=False)
     attainment = slo.number("attainment", ATTAINMENT, least=0.5, most=0.9999)
-    policies, rentings = _policies(fields, service, pools, attainment, renting_of(fields, pools, Renting()))
+    shared = fields.part("autoscaling", "policies", "procurement")
+    scaling = Scaling(shared, seats=service.seats, attainment=attainment)
+    geography = geography_of(fields, failures, scaling, [source.origin for source in sources])
+    pools = tuple(pool for region in geography.regions for pool in region.pools) or pools_of(fields)
+    first = geography.regions[0] if geography.regions else None
+    policies, rentings = (first.policies, first.rentings) if first is not None else scaling.of(pools)
     cold_start = _cold_start(fields.child("cold_start"))
     world = ServingWorld(
         name=fields.text("name"),
@@ -82,28 +82,15 @@ def world_of(document: Any, *, trace: str | None = None, rows_max: int | None = 
         decide_every_s=fields.number("decide_every_s", 2.0, least=0.1, most=600.0),
         mode=fields.choice("mode", ("auto", "request", "fluid"), "auto"),
         jobs=jobs_of(fields, end_s=end_s, restart_s=sum(phase.mean_s for phase in cold_start)),
+        geography=geography,
     )
     for each in (slo, gateway, fields):
         each.done()
+    if world.mode == "fluid" and len(geography.regions) > 1:
+        raise WorldError("mode 'fluid': it plays one cluster; give request for several regions")
+    if world.jobs and len(geography.regions) > 1:
+        raise WorldError("jobs: they run in a world of one cluster; leave them away, or the regions")
     return world
-
-
-def policy_of(world: ServingWorld, name: str) -> AutoscalingPolicy:
-    """What a name on the command line asks for. Raises WorldError."""
-    if name.startswith(STATIC):
-        count = name.removeprefix(STATIC)
-        room = sum(pool.replicas for pool in world.pools)
-        if not count.isdecimal() or len(count) > 9 or not 0 < int(count) <= room:
-            raise WorldError(f"policy {name!r}: give {STATIC}N, N replicas from 1 to the pools' {room}")
-        return replace(world.policies["kpa"], min_replicas=int(count), max_replicas=int(count))
-    if name not in world.policies:
-        raise WorldError(f"policy {name!r}: there are {', '.join([*world.policies, STATIC + 'N'])}")
-    return world.policies[name]
-
-
-def renting_by(world: ServingWorld, name: str) -> Renting:
-    """How the policy of this name rents, which there is (``policy_of``)."""
-    return world.rentings["kpa" if name.startswith(STATIC) else name]
 
 
 def from_trace(file: str, *, rows_max: int | None = None, **fields: Any) -> FromTrace:
@@ -123,10 +110,14 @@ def _sources(fields: Fields, end_s: float | None, rows_max: int | None) -> tuple
     found: list[Source] = []
     for each in fields.children("arrivals"):
         kind = each.choice("kind", (*_PATHS, "trace", "servegen"))
+        origin = each.text("origin") if "origin" in each else None
         if kind == "trace":
             speed = each.number("speed", 1.0, above=True, most=1000.0)
             deployment = each.text("deployment") if "deployment" in each else None
-            found.append(from_trace(each.text("file"), rows_max=rows_max, speed=speed, deployment=deployment))
+            file = each.text("file")
+            found.append(
+                from_trace(file, rows_max=rows_max, speed=speed, deployment=deployment, origin=origin)
+            )
         elif end_s is None:
             raise WorldError(
                 f"hours is missing: {each.where} of kind {kind} has no end by itself; give hours"
@@ -137,16 +128,15 @@ def _sources(fields: Fields, end_s: float | None, rows_max: int | None) -> tuple
                 if "requests_per_s" in each
                 else None
             )
-            found.append(
-                FromServeGen(clients=each.text("clients"), lengths=each.text("lengths"), requests_per_s=rate)
-            )
+            clients, tables = each.text("clients"), each.text("lengths")
+            found.append(FromServeGen(clients=clients, lengths=tables, requests_per_s=rate, origin=origin))
         elif inputs is None or outputs is None:
             raise WorldError(
                 f"lengths is missing: {each.where} of kind {kind} has none of its own; give lengths"
             )
         else:
             cv = each.number("cv", 1.0, least=0.05, most=20.0)
-            found.append(Made(path=_PATHS[kind](each), cv=cv, inputs=inputs, outputs=outputs))
+            found.append(Made(path=_PATHS[kind](each), cv=cv, inputs=inputs, outputs=outputs, origin=origin))
         each.done()
     return tuple(found)
 
@@ -253,59 +243,6 @@ def _cold_start(fields: Fields) -> tuple[Phase, ...]:
     if not phases:
         raise WorldError(f"cold_start has no phase: give one or more of: {', '.join(PHASES)}")
     return tuple(phases)
-
-
-def _policies(
-    fields: Fields,
-    service: ServiceModel,
-    pools: Sequence[ServingPool],
-    attainment: float,
-    renting: Renting,
-) -> tuple[dict[str, AutoscalingPolicy], dict[str, Renting]]:
-    """By name, and how each rents: as the world says, or as it says itself."""
-    room = sum(pool.replicas for pool in pools)
-    base = fields.child("autoscaling", needed=False)
-    first = replace(_policy(base, service, room, None), slo_attainment=attainment)
-    found = {"predictive": replace(first, kind="predictive"), "kpa": replace(first, kind="kpa")}
-    rentings = dict.fromkeys(found, renting)
-    for name, each in fields.named("policies"):
-        if name in found or name.startswith(STATIC) or "," in name:
-            raise WorldError(f"policies.{name}: this name is taken or holds a comma; give another one")
-        rentings[name] = renting_of(each, pools, renting)
-        found[name] = _policy(each, service, room, first)
-    return found, rentings
-
-
-def _policy(
-    fields: Fields, service: ServiceModel, room: int, base: AutoscalingPolicy | None
-) -> AutoscalingPolicy:
-    """The five factors; those that are not given as in ``base``."""
-
-    def of(name: str, default: float) -> float:
-        return float(getattr(base, name)) if base is not None else default
-
-    values: dict[str, Any] = {
-        "min_replicas": fields.whole("min_replicas", int(of("min_replicas", 1)), most=room),
-        "max_replicas": fields.whole("max_replicas", int(of("max_replicas", room)), least=1, most=room),
-        "autoscaling_window_s": fields.number(
-            "autoscaling_window_s", of("autoscaling_window_s", 60.0), above=True
-        ),
-        "scale_down_delay_s": fields.number("scale_down_delay_s", of("scale_down_delay_s", 900.0)),
-        "concurrency_target": fields.number(
-            "concurrency_target", of("concurrency_target", service.seats), above=True, most=10_000.0
-        ),
-        "target_utilisation": fields.number(
-            "target_utilisation", of("target_utilisation", 1.0), above=True, most=10.0
-        ),
-    }
-    values["kind"] = fields.choice("kind", KINDS, "predictive" if base is None else base.kind)
-    if base is not None:
-        values["slo_attainment"] = base.slo_attainment
-    fields.done()
-    try:
-        return AutoscalingPolicy(**values)
-    except ValueError as error:
-        raise WorldError(f"{fields.where}: {error}") from None
 
 
 def _failures(fields: Fields) -> Failures:

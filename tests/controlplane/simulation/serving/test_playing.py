@@ -61,11 +61,11 @@ def test_policies_meet_the_same_failures_whatever_they_do() -> None:
         ServingPool(name="a", procurement="spot", replicas=9, usd_per_replica_h=1, zone="a", hazard_per_h=0.5)
     ]
     places = Places(pools)
-    failures = Failures(gpu_failures_per_gpu_h=0.05, zones_lost=2, regions_lost=1)
+    failures = Failures(gpu_failures_per_gpu_h=0.05, zones_lost=2)
     one, two = (losses_of(places, failures, end_s=86_400, streams=Streams(4)) for _ in range(2))
     assert one == two
     causes = {loss.cause for loss in one}
-    assert causes == {"GPU failure", "spot of a taken back", "zone a lost", "region lost"}
+    assert causes == {"GPU failure", "spot of a taken back", "zone a lost"}
     assert [loss.at_s for loss in one] == sorted(loss.at_s for loss in one)
     reclaimed = sum(len(loss.places) for loss in one if "taken back" in loss.cause)
     assert reclaimed == pytest.approx(0.5 * 9 * 24, rel=0.4)

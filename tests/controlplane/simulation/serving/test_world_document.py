@@ -10,10 +10,11 @@ import yaml
 
 from controlplane.simulation.serving.fields import WorldError
 from controlplane.simulation.serving.outcome import Moment, Outcome
+from controlplane.simulation.serving.policies_document import choices_of
 from controlplane.simulation.serving.report import html_report
 from controlplane.simulation.serving.results import as_json, outcomes_in, summary_csv, timeline_csv
 from controlplane.simulation.serving.world import files_of
-from controlplane.simulation.serving.world_document import USUAL, policy_of, world_of
+from controlplane.simulation.serving.world_document import USUAL, world_of
 from tests.controlplane.simulation.serving.worlds import DOCUMENT, outcomes, seen_of, world
 
 WORLDS = Path(__file__).parents[4] / "docs" / "worlds"
@@ -126,14 +127,14 @@ def test_a_document_that_is_none_says_so() -> None:
 def test_policies_are_found_by_name() -> None:
     """Those of the world inherit what they do not say."""
     played = world(policies={"slow": {"kind": "kpa", "scale_down_delay_s": 900}})
-    slow, kpa = policy_of(played, "slow"), policy_of(played, "kpa")
+    slow, kpa = (choices_of(played, name)[0].policy for name in ("slow", "kpa"))
     assert (slow.kind, slow.scale_down_delay_s, kpa.scale_down_delay_s) == ("kpa", 900, 60)
     assert slow.target_utilisation == kpa.target_utilisation == 0.8
-    fixed = policy_of(played, "static:3")
+    fixed = choices_of(played, "static:3")[0].policy
     assert (fixed.min_replicas, fixed.max_replicas) == (3, 3)
     for wrong in ("static:13", "static:0", "static:x", "static:" + 5000 * "9", "magic"):
         with pytest.raises(WorldError, match=wrong):
-            policy_of(played, wrong)
+            choices_of(played, wrong)
 
 
 def test_a_trace_takes_the_place_of_a_worlds_requests() -> None:
