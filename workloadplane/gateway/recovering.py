@@ -25,12 +25,13 @@ from workloadplane.routing import Choice, Reasons, Wait
 _log = structlog.get_logger(__name__)
 _UNREADY_S = 1.0
 _RESENT_MAX = 3
-#: An error of the replica's own may be the request's doing: it is tried once elsewhere, not on one after the other.
+#: An error of the replica's own may be the request's doing: it is tried once elsewhere, not on one after the other,
+#: and waits for nobody.
 _RETRIED_STATUSES = frozenset({500, 502, 503})
 _RETRIED_ONCE = 500
 #: Of whoever can't take the rest of an answer now, and may be able to soon.
 _NOT_NOW_STATUSES = frozenset({429, 502, 503})
-_REST_AGAIN_S = 1.0
+_AGAIN_S = 1.0
 _REST_REFUSED = Wait(reasons=("the rest of its answer was refused just now",), full=True)
 
 
@@ -38,7 +39,7 @@ class Recovering(ABC):
     """The part of a relayed request's life that begins when an attempt fails; ``relay`` has the rest.
 
     _asked: what is asked upstream: what the client asks, or the rest of a broken answer to it
-    _again_s: not before then is anybody asked once more for that rest
+    _again_s: not before then is anybody asked once more, after an answer that said "not now"
     """
 
     __slots__ = (
@@ -131,7 +132,7 @@ class Recovering(ABC):
         self._broken(attempt, errors.stream_broken())
 
     def _goes_elsewhere(self, attempt: Attempt, head: ResponseHead) -> bool:
-        """Whether this answer only says that another replica or region must be asked, and one can be."""
+        """Whether this answer only says that another replica or region must be asked, and one can be, now or soon."""
         context = self._context
         if attempt.peer is not None and not attempt.may_hold and head.get(heads.UNREADY) is not None:
             unready = context.registry.unready(self._inquiry.route.deployment_id)
@@ -145,8 +146,11 @@ class Recovering(ABC):
         if head.status not in _RETRIED_STATUSES or (head.status == _RETRIED_ONCE and self._resent):
             return False
         choice = self._choose(self._tried | {attempt.name})
-        if not isinstance(choice, GOES) or not self._may_resend(choice):
+        waits = isinstance(choice, Wait) and choice.full and head.status != _RETRIED_ONCE
+        if not (isinstance(choice, GOES) or waits) or not self._may_resend(choice):
             return False
+        if waits:
+            self._again_s = monotonic() + _AGAIN_S
         self._resent += 1
         self._tried |= {attempt.name}
         self._count_retry("status")
@@ -160,7 +164,7 @@ class Recovering(ABC):
         self._end_attempt("status")
         choice = self._choose(self._tried)
         if not isinstance(choice, GOES):
-            self._again_s = monotonic() + _REST_AGAIN_S
+            self._again_s = monotonic() + _AGAIN_S
             choice = _REST_REFUSED
         self._follow(choice)
 

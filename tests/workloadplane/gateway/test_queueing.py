@@ -151,6 +151,51 @@ def test_a_full_replica_gets_the_next_request_when_one_has_ended(tmp_path: Path)
     run(scenario())
 
 
+def test_what_a_stopping_replica_refuses_waits_for_a_seat_elsewhere(tmp_path: Path) -> None:
+    """The others are full: that one replica is shutting down is nobody's answer."""
+
+    async def scenario() -> None:
+        seats, refused = Seats(), []
+
+        async def stops(
+            received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        ) -> None:
+            refused.append(received)
+            writer.write(json_answer(b'{"error":{}}', "503 Service Unavailable"))
+
+        state = agent_state(tmp_path / "agent")
+        async with (
+            upstream(seats.script) as engine,
+            upstream(stops) as ends,
+            agent(state.directory) as plane,
+            gateway(tmp_path / "gateway", state) as running,
+        ):
+
+            async def holds(told: EndpointSet) -> None:
+                plane.push(told)
+                generation = told.endpoint_generation
+                await plane.hears(lambda m: getattr(m, "generation", 0) == generation, "acknowledgement")
+
+            await plane.hears(lambda m: isinstance(m, LoadReport), "the gateway")
+            await holds(seats_for(engine.port, 1, generation=2))
+            first = await ask(running, "first")
+            await eventually_async(lambda: seats.order == ["first"])
+            both = (
+                endpoint(engine.port, max_in_flight=1),
+                endpoint(ends.port, replica_id="r-2", max_in_flight=1),
+            )
+            await holds(EndpointSet(endpoint_generation=3, endpoints=both))
+            second = await ask(running, "second")
+            await eventually_async(lambda: len(refused) == 1 and waiting(running) == 1)
+            await holds(seats_for(engine.port, 1, generation=4))
+            await seats.end("first")
+            await seats.end("second")
+            assert [(await each).status_code for each in (first, second)] == [200, 200]
+            assert len(refused) == 1
+
+    run(scenario())
+
+
 def test_who_asks_once_does_not_wait_behind_who_asks_always(tmp_path: Path) -> None:
     """Ten requests of one key wait; the first of another key is the next to be served."""
 

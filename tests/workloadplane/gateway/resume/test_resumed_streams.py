@@ -247,7 +247,7 @@ def test_a_rest_that_is_refused_for_now_waits_for_who_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
     """The only other replica is busy: the stream waits as a held request does, and is one answer, counted once."""
-    monkeypatch.setattr(recovering, "_REST_AGAIN_S", 0.0)
+    monkeypatch.setattr(recovering, "_AGAIN_S", 0.0)
 
     async def scenario() -> None:
         script, asked = _refuses(status, 3)
