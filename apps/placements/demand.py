@@ -1,8 +1,9 @@
 """The demand that is planned for: what usage shows, and until that is known what the owner has stated.
 
-The rule. Usage speaks for itself once it goes back ``USAGE_KNOWN_FOR``. Before, the greater of usage and stated demand
-is planned for, origin by origin; without any usage, the stated demand alone. What is stated for all regions together is
-parted evenly over the regions where gateways meet clients and let them in. Pure; reads and writes nothing.
+The rule. Usage speaks for itself once it goes back ``USAGE_KNOWN_FOR``: part of a day does not show its busiest hour.
+Before, the greater of usage and stated demand is planned for, origin by origin; without any usage, the stated demand
+alone. What is stated for all regions together is parted evenly over the regions where gateways meet clients and let
+them in. Pure; reads and writes nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 from controlplane.placement import Demand
 
-USAGE_KNOWN_FOR = timedelta(hours=1)
+USAGE_KNOWN_FOR = timedelta(hours=24)
 
 #: Per second; what is below is none.
 RATE_LEAST = 1e-6

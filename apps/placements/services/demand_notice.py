@@ -58,7 +58,7 @@ def demand_refresh(*, organization_id: UUID, now: datetime) -> int:
     moved = [key for key in sorted(found.keys() | held.keys()) if _has_moved(held.get(key), found.get(key))]
     if not moved:
         return 0
-    _store([found[key] for key in moved if key in found], now)
+    _store({key: found[key] for key in moved if key in found}, held, now)
     DeploymentDemand.objects.filter(pk__in=[held[key].pk for key in moved if key not in found]).delete()
     _tell(organization_id, moved, held, found)
     placement_request(organization_id=organization_id)
@@ -81,17 +81,20 @@ def _far(held: DeploymentDemand | None, found: TrafficQuantiles, name: str, leas
     return bool(abs(after - before) > max(least, MOVED_SHARE * max(before, after)))
 
 
-def _store(rows: Iterable[TrafficQuantiles], now: datetime) -> None:
+def _store(
+    rows: Mapping[_Key, TrafficQuantiles], held: Mapping[_Key, DeploymentDemand], now: datetime
+) -> None:
+    """Usage goes back to when it was first seen, though of that day nothing counts any more."""
     DeploymentDemand.objects.bulk_create(
         [
             DeploymentDemand(
                 deployment_id=row.deployment_id,
                 origin_id=row.region_id,
-                known_since=row.known_since,
+                known_since=min(row.known_since, held[key].known_since if key in held else row.known_since),
                 updated_at=now,
                 **{name: getattr(row, name) for name in _RATES},
             )
-            for row in rows
+            for key, row in rows.items()
         ],
         update_conflicts=True,
         unique_fields=["deployment", "origin"],

@@ -116,14 +116,28 @@ def test_demand_that_was_not_seen_for_a_day_is_forgotten(world: FleetWorld, chat
 
 
 def test_stated_demand_holds_until_usage_is_known(world: FleetWorld, chat: Deployment) -> None:
-    """Alone at first, the greater of both for an hour, then usage alone."""
+    """Alone at first, the greater of both for a day, then usage alone."""
     stated = [{"origin": "eu-west-1", "requests_per_s": 4, "output_tokens_per_s": 800}]
     deployment_patch(actor=world.actor, deployment=chat, changes={"demand": stated})
     assert planned(world) == {"eu-west-1": (4.0, 4.0, 800.0, 800.0)}
     counted(chat, world.clusters["eu-west"], steps_ago=1, requests=1500, tokens=300)
     demand_notice(now=NOW)
     assert planned(world) == {"eu-west-1": (5.0, 5.0, 800.0, 800.0)}
-    assert planned(world, NOW + timedelta(hours=1)) == {"eu-west-1": (5.0, 5.0, 1.0, 1.0)}
+    assert planned(world, NOW + timedelta(hours=23)) == {"eu-west-1": (5.0, 5.0, 800.0, 800.0)}
+    assert planned(world, NOW + timedelta(hours=24)) == {"eu-west-1": (5.0, 5.0, 1.0, 1.0)}
+
+
+def test_usage_is_known_though_its_first_day_counts_no_more(world: FleetWorld, chat: Deployment) -> None:
+    """Clients who come by day alone don't bring the stated demand back each morning."""
+    stated = [{"origin": "eu-west-1", "requests_per_s": 40, "output_tokens_per_s": 0}]
+    deployment_patch(actor=world.actor, deployment=chat, changes={"demand": stated})
+    counted(chat, world.clusters["eu-west"], steps_ago=1, requests=3000)
+    demand_notice(now=NOW)
+    for steps_before_later in (1, 2):
+        counted(chat, world.clusters["eu-west"], steps_ago=steps_before_later - 25 * 12, requests=6000)
+    later = NOW + timedelta(hours=25)
+    assert demand_notice(now=later) == 1
+    assert planned(world, later)["eu-west-1"][1] == 20.0
 
 
 def test_demand_stated_for_all_is_parted_over_the_regions_that_let_clients_in(
@@ -155,7 +169,7 @@ def test_demand_costs_the_same_queries_however_large(world: FleetWorld, chat: De
 
 
 @given(
-    known_s=st.integers(0, 7200),
+    known_s=st.integers(0, 2 * 86_400),
     usage=st.dictionaries(st.sampled_from("abc"), st.floats(0, 100), max_size=3),
     stated=st.dictionaries(st.sampled_from("abcd"), st.floats(0, 100), max_size=4),
 )
@@ -174,7 +188,7 @@ def test_no_origin_is_planned_for_twice_and_none_below_its_usage(
     usage = {origin: rate if rate >= 1e-6 else 0.0 for origin, rate in usage.items()}
     assert usage.keys() <= by_origin.keys()
     assert all(by_origin[origin] >= rate for origin, rate in usage.items())
-    if known_s >= 3600 and usage:
+    if known_s >= 86_400 and usage:
         assert by_origin == usage
     else:
         assert by_origin.keys() == usage.keys() | stated.keys()
