@@ -1,15 +1,18 @@
 """A fleet's lanes, as arrays: a deployment in a cluster each, with its bounds, its replicas and its load."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from controlplane.simulation.serving.batch import IntArray
-from controlplane.simulation.serving.fleet_plan import Bounds
+from controlplane.simulation.serving.fleet_plan import Bounds, Outgoing
 from controlplane.simulation.serving.fleet_world import FleetWorld
 from controlplane.simulation.serving.series import FloatArray
 from workloadplane.autoscaling import AutoscalingPolicy, ScalingState, first_state
+
+BoolArray = NDArray[np.bool_]
 
 _WHOLE = (
     "deployment",
@@ -19,6 +22,8 @@ _WHOLE = (
     "most",
     "_to_least",
     "_to_most",
+    "_room",
+    "_needed",
     "ready",
     "starting",
     "_lost",
@@ -29,7 +34,7 @@ _REAL = ("queue_s", "told_demand", "arrived_s", "late_s")
 class Lanes:
     """Single owner: the mode that plays. New lanes come at the end; none ever goes, but some have no replicas.
 
-    least, most: the bounds in force, while a deployment is handed over those of that (``settle_at_s``: until when)
+    least, most: the bounds in force, while a deployment is handed over those of that
     leaves:      what the plan names no more, and still serves
     changed:     whose agent is to be asked; ``told_*``: when it was, and of what demand
     """
@@ -39,10 +44,10 @@ class Lanes:
             setattr(self, name, np.zeros(0, dtype=np.int64))
         for name in _REAL:
             setattr(self, name, np.zeros(0))
-        self.settle_at_s: FloatArray = np.zeros(0)
         self.told_at_s: FloatArray = np.zeros(0)
-        self.leaves: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.zeros(0, dtype=bool)
-        self.changed: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.zeros(0, dtype=bool)
+        self.leaves: BoolArray = np.zeros(0, dtype=bool)
+        self.changed: BoolArray = np.zeros(0, dtype=bool)
+        self._handed_over: BoolArray = np.zeros(len(world.residency), dtype=bool)
         self.states: list[ScalingState] = []
         self.policies: list[AutoscalingPolicy] = []
         self._launched: list[list[list[int]]] = []
@@ -64,6 +69,8 @@ class Lanes:
     most: IntArray
     _to_least: IntArray
     _to_most: IntArray
+    _room: IntArray
+    _needed: IntArray
     ready: IntArray
     starting: IntArray
     _lost: IntArray
@@ -76,8 +83,8 @@ class Lanes:
         """Which lane that is, bounded before. Raises KeyError."""
         return self._numbers[deployment, cluster]
 
-    def bound(self, bounds: Iterable[Bounds], *, until_s: float) -> None:
-        """These are in force. Until then what leaves or shrinks serves on, and where it goes as many are made ready.
+    def bound(self, bounds: Iterable[Bounds]) -> None:
+        """These are what is planned. What serves beyond them serves on until what the plan adds is ready.
 
         So the control plane hands a deployment over (``handover_replicas`` of an assignment), also from a cluster that
         was lost: its replicas count as they were told last.
@@ -88,32 +95,53 @@ class Lanes:
         for row in rows:
             lane = self._numbers[row.deployment, row.cluster]
             least[lane], most[lane], room[lane] = row.min_replicas, row.max_replicas, row.room_replicas
-        moved = (least != self._to_least) | (most != self._to_most)
-        self._to_least, self._to_most = least, most
-        gone = np.where(moved, np.maximum(0, self.ready + self._lost - most), 0)
+        moved = (least != self._to_least) | (most != self._to_most) | (room != self._room)
+        grows = self._of_deployment((room > self._room) | ((most > 0) & (self._to_most == 0)))
+        touched = self._of_deployment(moved)
+        told = self.ready + self._lost
+        serves = np.where(told > most, told, np.minimum(told, self.least))
+        leaves = touched & (most == 0) & (told > 0)
+        shrinks = touched & (most > 0) & (serves > np.maximum(least, room))
+        beyond = np.where(leaves, told, np.where(shrinks, serves - room, 0))
+        gone = np.bincount(self.deployment, weights=beyond)[self.deployment].astype(np.int64)
+        handed = np.where(shrinks, serves, np.minimum(np.minimum(room, most), gone))
+        handed = np.where(grows & (most > 0), handed, 0)
         self._lost[moved] = 0
-        leaves = np.bincount(self.deployment, weights=gone)
-        shrinks = moved & (self.ready > most)
-        handed = np.minimum(np.minimum(room, most), leaves[self.deployment]).astype(np.int64)
-        grows = moved & ~shrinks & (leaves[self.deployment] > 0)
-        self.least = np.where(grows, np.maximum(least, handed), np.where(moved, least, self.least))
-        self.most = np.where(shrinks, self.ready, np.where(moved, most, self.most))
-        self.settle_at_s[moved] = np.where((grows | shrinks)[moved], until_s, np.inf)
+        self._to_least, self._to_most, self._room = least, most, room
+        self._needed = np.where(touched, np.maximum(least, np.minimum(handed, room)), self._needed)
+        self.least = np.where(touched, np.maximum(least, handed), self.least)
+        self.most = np.where(touched, np.where(leaves, self.ready, np.maximum(most, handed)), self.most)
         self.leaves = (self._to_most == 0) & (self.most > 0)
-        self._tell(np.flatnonzero(moved))
+        self._handed_over[self.deployment[touched]] = True
+        self._tell(np.flatnonzero(touched))
 
-    def settle(self, now_s: float) -> None:
-        """What was handed over by now has its own bounds; what was to leave is gone."""
-        due = self.settle_at_s <= now_s
-        if due.any():
-            self.least = np.where(due, self._to_least, self.least)
-            self.most = np.where(due, self._to_most, self.most)
-            self.settle_at_s[due] = np.inf
-            for lane in np.flatnonzero(due & (self.most == 0)).tolist():
-                self.end(lane, int(self.ready[lane] + self.starting[lane]))
-                self.queue_s[lane] = 0.0
-            self.leaves = (self._to_most == 0) & (self.most > 0)
-            self._tell(np.flatnonzero(due))
+    def settle(self) -> bool:
+        """What a deployment leaves goes when all that stands has ready what it must; whether any did."""
+        lacks = np.bincount(self.deployment, weights=(self._to_most > 0) & (self.ready < self._needed))
+        made = (self._handed_over & (lacks == 0))[self.deployment]
+        if not made.any():
+            return False
+        self._handed_over[self.deployment[made]] = False
+        changed = made & ((self.least != self._to_least) | (self.most != self._to_most))
+        self.least = np.where(made, self._to_least, self.least)
+        self.most = np.where(made, self._to_most, self.most)
+        self.leaves = (self._to_most == 0) & (self.most > 0)
+        for lane in np.flatnonzero(made & (self.most == 0) & (self.ready + self.starting > 0)).tolist():
+            self.end(lane, int(self.ready[lane] + self.starting[lane]))
+        self._tell(np.flatnonzero(changed))
+        return bool(changed.any())
+
+    def outgoing(self) -> Iterator[Outgoing]:
+        """What is on its way out, and what serves beyond the room that is planned for it."""
+        held = np.where(
+            self.leaves, self.ready + self.starting, np.where(self.least > self._room, self.least, 0)
+        )
+        for lane in np.flatnonzero(held).tolist():
+            yield Outgoing(int(self.deployment[lane]), int(self.cluster[lane]), int(held[lane]))
+
+    def _of_deployment(self, lanes: BoolArray) -> BoolArray:
+        """All lanes of deployments that one of these is of."""
+        return np.bincount(self.deployment, weights=lanes)[self.deployment] > 0
 
     def _tell(self, lanes: IntArray) -> None:
         """Their agents know the bounds in force."""
@@ -162,7 +190,7 @@ class Lanes:
             if not launched[-1][1]:
                 launched.pop()
 
-    def lose(self, gone: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> int:
+    def lose(self, gone: BoolArray) -> int:
         """All replicas of these lanes, and what waited there; how many they were."""
         count = int(self.ready[gone].sum() + self.starting[gone].sum())
         self._lost[gone] = self.ready[gone]
@@ -184,7 +212,6 @@ class Lanes:
             self.deployment[-count:] = [row.deployment for row in fresh]
             self.cluster[-count:] = [row.cluster for row in fresh]
             self.gpus[-count:] = self._world.gpus_per_replica[[row.deployment for row in fresh]]
-        self.settle_at_s = np.concatenate((self.settle_at_s, np.full(count, np.inf)))
         self.told_at_s = np.concatenate((self.told_at_s, np.full(count, -1e9)))
         self.changed = np.concatenate((self.changed, np.ones(count, dtype=bool)))
         self.states += [first_state(replicas=0, now=0.0)] * count

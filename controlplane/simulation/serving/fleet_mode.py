@@ -2,10 +2,10 @@
 
 A *lane* is a deployment in a cluster. Runs as in production: placement (``fleet_plan``) at the beginning, at each loss
 and return and where demand moved, and one autoscaler for each lane. A model: load flows as in the fluid mode, in steps,
-to where the plan sends it; what a lane cannot take goes to the deployment's other lanes by what is free there, as
-gateways choose among peers; a launch takes the cold start if the cluster has free GPUs, and fails else. A lane is asked
-when something has changed for it (its load by a tenth, its queue, its replicas, its bounds), and every two minutes in
-any case. A lane that is to end serves until others have had time to start. Not run: procurement, pickers, health.
+to where the plan sends it; what a lane cannot take, and what waits there, goes to the deployment's other lanes by what
+is free there, as gateways choose among peers; a launch takes the cold start if the cluster has free GPUs, and fails
+else. A lane is asked when something has changed for it (its load by a tenth, its queue, its replicas, its bounds), and
+every two minutes in any case. Not run: procurement, pickers, health.
 """
 
 from collections import defaultdict
@@ -16,13 +16,12 @@ import numpy as np
 
 from controlplane.simulation.serving.batch import IntArray
 from controlplane.simulation.serving.fleet_lanes import Lanes
+from controlplane.simulation.serving.fleet_load import STEP_S, FleetLoad
 from controlplane.simulation.serving.fleet_plan import FleetPlanner
 from controlplane.simulation.serving.fleet_world import FleetWorld, Outage
 from controlplane.simulation.serving.series import FloatArray
-from controlplane.simulation.serving.streams import Streams
 from workloadplane.autoscaling import LoadHistory, SloSeen, WorkSeen, decide
 
-STEP_S = 10.0
 ASKED_AT_LEAST_EVERY_S = 120.0
 CHANGED_SHARE = 0.1
 #: After a loss, so long counts as during it; what comes back late is outside again.
@@ -30,8 +29,6 @@ DURING_S = 900.0
 #: A loss or a return is known after so long, and demand is looked at so often.
 NOTICED_S = 30.0
 DEMAND_EVERY_S = 600.0
-#: What leaves goes on for so much longer than a cold start.
-LEAVES_AFTER_S = 60.0
 #: A gateway holds nobody longer.
 HELD_S = 180.0
 _NO_HISTORY = LoadHistory(window_s=60.0)
@@ -101,17 +98,16 @@ class FleetMode:
         """``kind``: of every lane's policy. Asks placement for the beginning."""
         self.outcome = FleetOutcome()
         self._world, self._cold_start_s, self._wait_slo_s = world, cold_start_s, wait_slo_s
-        self._planner = FleetPlanner(world)
+        self._load = FleetLoad(world)
+        self._planner = FleetPlanner(world, self._load.rates())
         self.lanes = Lanes(world, kind)
         self._up = np.ones(len(world.gpus), dtype=bool)
         self._due: dict[int, list[int]] = defaultdict(list)
-        self._noise = np.ones(len(world.mean_demand))
-        self._rng = Streams(world.seed).of("load")
         self._hit_until_s = np.full(len(world.residency), -1.0)
         self._during_until_s = -1.0
         self._plan_at_s = DEMAND_EVERY_S
         self._last_demand = np.zeros(0)
-        self._adopt(0.0)
+        self._adopt()
         self._start()
 
     def play(self, progress: Callable[[float], None] = lambda share: None) -> FleetOutcome:
@@ -132,7 +128,8 @@ class FleetMode:
             if now_s >= self._plan_at_s:
                 self._plan_anew(now_s)
             self._become_ready(step)
-            self.lanes.settle(now_s)
+            if self.lanes.settle():
+                self._plan_at_s = min(self._plan_at_s, now_s + NOTICED_S)
             self._flow(now_s)
             self._decide(step, now_s)
             if step % 60 == 0:
@@ -147,12 +144,12 @@ class FleetMode:
 
     def _plan_anew(self, now_s: float) -> None:
         self._plan_at_s = (now_s // DEMAND_EVERY_S + 1) * DEMAND_EVERY_S
-        if self._planner.anew(now_s, self._up):
-            self._adopt(now_s)
+        if self._planner.anew(self._load.rates(), self._up, self.lanes.outgoing()):
+            self._adopt()
 
-    def _adopt(self, now_s: float) -> None:
+    def _adopt(self) -> None:
         """Agents are told their bounds, gateways who serves whom."""
-        self.lanes.bound(self._planner.bounds(), until_s=now_s + self._cold_start_s + LEAVES_AFTER_S)
+        self.lanes.bound(self._planner.bounds())
         shares = list(self._planner.shares())
         of_origin = self._world.origin_deployment
         self._origin = np.array([share.origin for share in shares], dtype=np.int64)
@@ -184,10 +181,7 @@ class FleetMode:
     def _demand(self, now_s: float) -> FloatArray:
         """What comes to each lane: its share, and what others of the deployment have no room for."""
         lanes, count = self.lanes, len(self._world.residency)
-        pull = 1 - STEP_S / 300.0
-        noise = self._rng.lognormal(-0.125, 0.5, len(self._noise))
-        self._noise = pull * self._noise + (1 - pull) * noise
-        sent = self._sent(self._world.demand(now_s) * self._noise)
+        sent = self._sent(self._load.next(now_s))
         ready = np.where(self._up[lanes.cluster], lanes.ready, 0).astype(np.float64)
         kept = np.minimum(sent, ready)
         free = np.where(lanes.queue_s > 0, 0.0, ready - kept)
@@ -206,8 +200,7 @@ class FleetMode:
         demand = self._demand(now_s)
         work_s = demand * STEP_S
         before_s = lanes.queue_s
-        served_s = np.minimum(before_s + work_s, lanes.ready * STEP_S)
-        lanes.queue_s = before_s + work_s - served_s
+        lanes.queue_s = self._spill(before_s + work_s)
         late = (before_s + lanes.queue_s) / 2 > lanes.ready * self._wait_slo_s
         late_s = np.where(late, work_s, 0.0)
         # Who waits longer than a gateway holds it has been refused.
@@ -230,6 +223,16 @@ class FleetMode:
         moved = np.abs(demand - lanes.told_demand) > CHANGED_SHARE * (lanes.told_demand + 0.5)
         lanes.changed |= moved | (lanes.queue_s > 0)
         self._last_demand = demand
+
+    def _spill(self, offered_s: FloatArray) -> FloatArray:
+        """What waits after a step: the ends of lines go where a seat is free, as gateways send them to peers."""
+        lanes, count = self.lanes, len(self._world.residency)
+        could_s = np.where(self._up[lanes.cluster], lanes.ready, 0) * STEP_S
+        left_s, free_s = np.maximum(0.0, offered_s - could_s), np.maximum(0.0, could_s - offered_s)
+        waits_s = np.bincount(lanes.deployment, weights=left_s, minlength=count)
+        room_s = np.bincount(lanes.deployment, weights=free_s, minlength=count)
+        stays = 1 - np.minimum(waits_s, room_s) / np.maximum(waits_s, 1e-9)
+        return np.asarray(left_s * stays[lanes.deployment], dtype=np.float64)
 
     # Replicas
 

@@ -1,11 +1,12 @@
 """What placement is asked in a fleet's day, and what of its answer changes a fleet: bounds, and who serves whom.
 
 Runs as in production: ``solve`` at the beginning, ``touched_by`` and ``resolve`` at every event. One pool a cluster,
-all of one machine at one price. Planned for is the highest demand
-of the next hour, with the 95th percentile of what moves around it: a forecast that knows the day's wave.
+all of one machine at one price. Planned for is what usage shows (``apps.placements``): each origin's quantiles of a
+day, taken over when a p95 has moved. What is on its way out takes room from every plan, but not from those to whom one
+in force has promised it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from controlplane.placement import (
     Demand,
     FailureDomain,
     Latency,
+    Occupancy,
     PerformanceProfile,
     PlacementProblem,
     Pool,
@@ -23,17 +25,15 @@ from controlplane.placement import (
     solve,
     touched_by,
 )
+from controlplane.placement.rules.occupancy import promised_first
+from controlplane.simulation.serving.fleet_load import Rates
 from controlplane.simulation.serving.fleet_world import (
     GPUS_PER_INSTANCE,
     JURISDICTIONS,
     FleetWorld,
 )
-from controlplane.simulation.serving.series import FloatArray
 
-HORIZON_S = 3600.0
-#: Of the noise around the wave: its 95th percentile, a share of the wave.
-NOISE_P95 = 1.3
-#: A deployment's demand that moved by more than this share is planned anew.
+#: Rates are taken over where a p95 moved by more than this share of the greater one.
 MOVED_SHARE = 0.2
 _TOKENS_PER_REQUEST = 100.0
 _MACHINE = "eight-gpus"
@@ -55,6 +55,15 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
+class Outgoing:
+    """Replicas of a deployment that still hold their GPUs in a cluster beyond what it is to have there."""
+
+    deployment: int
+    cluster: int
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """Of an origin's requests, so much goes to this cluster."""
 
@@ -66,7 +75,7 @@ class Share:
 class FleetPlanner:
     """Single owner. ``bounds`` and ``shares`` are of the plan in force."""
 
-    def __init__(self, world: FleetWorld) -> None:
+    def __init__(self, world: FleetWorld, rates: Rates) -> None:
         """Asks placement for the whole fleet."""
         self._world = world
         self._origins = {
@@ -75,7 +84,7 @@ class FleetPlanner:
                 zip(world.origin_deployment, world.origin_region, strict=True)
             )
         }
-        self._planned = self._ahead(0.0)
+        self._planned = rates
         self._problem = self._first_problem()
         self._plan = solve(self._problem)
         self.solves = 1
@@ -106,9 +115,17 @@ class FleetPlanner:
                 if origin is not None:
                     yield Share(origin, int(row.cluster_id), row.share)
 
-    def anew(self, now_s: float, up: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> frozenset[int]:
-        """Place anew whoever is touched by what was lost or came back, or by demand that moved; who that was."""
-        self._note_demand(now_s)
+    def anew(
+        self,
+        rates: Rates,
+        up: "np.ndarray[tuple[int], np.dtype[np.bool_]]",
+        outgoing: Iterable[Outgoing] = (),
+    ) -> frozenset[int]:
+        """Place anew whoever is touched by what was lost or came back, by room that was left, or by demand that moved.
+
+        Returns who that was.
+        """
+        self._take_over(rates)
         pools = tuple(
             pool if (pool.closed == "") == there else self._pool(number, is_up=there)
             for number, (pool, there) in enumerate(zip(self._problem.pools, up.tolist(), strict=True))
@@ -118,8 +135,10 @@ class FleetPlanner:
             self._problem,
             pools=pools,
             current=tuple(row for row in self._problem.current if row.pool_id not in lost),
+            occupancies=tuple(self._occupancy(row) for row in outgoing if f"{row.cluster}" not in lost),
             demands=self._demands(),
         )
+        after = promised_first(after)
         touched = touched_by(self._before, after)
         if not touched:
             return frozenset()
@@ -145,21 +164,11 @@ class FleetPlanner:
 
     # Demand
 
-    def _ahead(self, now_s: float) -> FloatArray:
-        """Each origin's highest of the next hour."""
-        times = now_s + np.linspace(0.0, HORIZON_S, 7)
-        return np.asarray(self._world.demand(times).max(axis=0) * NOISE_P95, dtype=np.float64)
-
-    def _note_demand(self, now_s: float) -> None:
+    def _take_over(self, rates: Rates) -> None:
         """Plan for another demand where it moved, and only there: small moves add up to one that counts."""
-        world, count = self._world, len(self._world.residency)
-        ahead = self._ahead(now_s)
-        was = np.bincount(world.origin_deployment, weights=self._planned, minlength=count)
-        now = np.bincount(world.origin_deployment, weights=ahead, minlength=count)
-        by_origin = np.zeros(count)
-        np.maximum.at(by_origin, world.origin_deployment, np.abs(ahead - self._planned))
-        moved = np.maximum(np.abs(now - was), by_origin) > MOVED_SHARE * was
-        self._planned = np.where(moved[world.origin_deployment], ahead, self._planned)
+        held = self._planned
+        moved = np.abs(rates.p95 - held.p95) > MOVED_SHARE * np.maximum(rates.p95, held.p95)
+        self._planned = Rates(np.where(moved, rates.p50, held.p50), np.where(moved, rates.p95, held.p95))
 
     def _demands(self) -> tuple[Demand, ...]:
         world = self._world
@@ -167,17 +176,26 @@ class FleetPlanner:
             Demand(
                 deployment_id=f"{deployment}",
                 origin_region=f"{region}",
-                requests_per_s_p50=planned / NOISE_P95,
-                requests_per_s_p95=planned,
-                tokens_per_s_p50=planned / NOISE_P95 * _TOKENS_PER_REQUEST,
-                tokens_per_s_p95=planned * _TOKENS_PER_REQUEST,
+                requests_per_s_p50=p50,
+                requests_per_s_p95=p95,
+                tokens_per_s_p50=p50 * _TOKENS_PER_REQUEST,
+                tokens_per_s_p95=p95 * _TOKENS_PER_REQUEST,
             )
-            for deployment, region, planned in zip(
+            for deployment, region, p50, p95 in zip(
                 world.origin_deployment.tolist(),
                 world.origin_region.tolist(),
-                self._planned.tolist(),
+                self._planned.p50.tolist(),
+                self._planned.p95.tolist(),
                 strict=True,
             )
+        )
+
+    def _occupancy(self, row: Outgoing) -> Occupancy:
+        return Occupancy(
+            deployment_id=f"{row.deployment}",
+            pool_id=f"{row.cluster}",
+            gpus_per_replica=int(self._world.gpus_per_replica[row.deployment]),
+            replicas=row.replicas,
         )
 
     # Rows of the problem
