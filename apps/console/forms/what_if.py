@@ -71,7 +71,7 @@ class WhatIfForm(DocumentForm):
         label="Of deployment",
         required=False,
         max_length=63,
-        help_text="None: of all whose sums you see.",
+        help_text="Left empty: of all whose sums you see.",
     )
     wish_deployment = forms.CharField(label="Deployment", required=False, max_length=63)
     wish_survivability = forms.ChoiceField(label="Must survive", required=False, choices=_SURVIVES)
@@ -97,6 +97,14 @@ class WhatIfForm(DocumentForm):
         assert isinstance(field, forms.ChoiceField)  # noqa: S101  (declared above)
         field.choices = choices
 
+    def clean(self) -> dict[str, Any]:
+        """What is filled in half is asked for: left out, it would look like an answer to the whole question."""
+        said = {name for name, value in self.cleaned_data.items() if value not in ("", None)}
+        for wanted, (remedy, others) in _WANTED.items():
+            if wanted not in said and said.intersection(others):
+                self.add_error(wanted, remedy)
+        return self.cleaned_data
+
     def document(self) -> dict[str, Any]:
         """The question. Only after ``is_valid``."""
         said = {name: value for name, value in self.cleaned_data.items() if value not in ("", None)}
@@ -117,6 +125,18 @@ class WhatIfForm(DocumentForm):
             document["demand"] = [_row(said, "demand_")]
         return document
 
+
+#: What each part of a question needs, what is said without it, and the fields that need it.
+_WANTED: Mapping[str, tuple[str, Sequence[str]]] = {
+    "price_pool": ("Choose the pool that costs this.", ("price_usd_per_h",)),
+    "capacity_pool": ("Choose the pool that has so many.", ("capacity_instances",)),
+    "add_cluster": ("Choose the cluster of this pool.", ("add_instances", "add_price_usd_per_h")),
+    "demand_factor": ("Say how many times its demand.", ("demand_deployment",)),
+    "wish_deployment": (
+        "Name the deployment that wants this.",
+        ("wish_survivability", "wish_min_replicas", "wish_max_replicas"),
+    ),
+}
 
 #: What a field is called in the document, where that is not its name without the prefix.
 _NAMES: Mapping[str, str] = {
