@@ -4,14 +4,15 @@ import re
 from decimal import Decimal
 
 MICRO = 1_000_000
-#: At most a billion dollars, at most six decimals.
+#: Less than a billion dollars, at most six decimals.
 USD_PATTERN = r"^\d{1,9}(\.\d{1,6})?$"
+USD_FORM = 'decimal string of dollars is wanted, from 0 to 999999999, at most six decimals, such as "98.32"'
 
 
 def micro_usd(text: str) -> int:
     """``"98.32"`` as 98320000. Raises ValueError for anything but a decimal string of dollars."""
     if not re.fullmatch(USD_PATTERN, text, re.ASCII):
-        raise ValueError('a decimal string of dollars is wanted, at most six decimals, such as "98.32"')
+        raise ValueError(f"a {USD_FORM}")
     return int(Decimal(text) * MICRO)
 
 

@@ -15,7 +15,7 @@ from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from apps.accounts.models import NAME_PATTERN
 from apps.api.field_errors import SURROGATES
-from apps.api.money import micro_usd, usd
+from apps.api.money import USD_FORM, micro_usd, usd
 
 
 class StrictCharField(serializers.CharField):
@@ -125,7 +125,7 @@ class UsdField(serializers.Field[int, str, str, Any]):
     """Dollars as a decimal string in documents (``"98.32"``), integer micro-dollars inside: money is never a float."""
 
     default_error_messages = {  # noqa: RUF012  (DRF merges these dictionaries along the classes)
-        "invalid": 'A decimal string of dollars is wanted, at most six decimals, such as "98.32".'
+        "invalid": f"A {USD_FORM}."
     }
 
     def to_internal_value(self, data: Any) -> int:

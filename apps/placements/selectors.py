@@ -213,11 +213,16 @@ class PlanBound:
 
 
 def plan_bound(*, plan: PlacementPlan) -> PlanBound | None:
-    """A plan's own bound; of the plan in force else that of the last full solve. None where none was proven."""
+    """A plan's own bound; of the plan in force else that of a full solve that began since it was made.
+
+    None where none was proven: the bound of another world, of other prices say, says nothing about this plan.
+    """
     bound, proven_at = plan.lower_bound_micro_usd_per_h, plan.created_at
     if bound is None:
         now = clock(organization_id=plan.organization_id)
         if now is None or now.plan_generation != plan.plan_generation or now.full_solved_at is None:
+            return None
+        if now.full_solved_at < plan.created_at:
             return None
         bound, proven_at = now.lower_bound_micro_usd_per_h, now.full_solved_at
     if bound is None or plan.objective_micro_usd_per_h is None:

@@ -1,5 +1,6 @@
 """Plans over REST: reasons, certificate, and nobody else's deployments."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -114,13 +115,17 @@ def test_a_plan_says_what_it_costs_part_by_part(world: FleetWorld) -> None:
 
 
 def test_a_plan_says_how_far_it_is_from_the_best(world: FleetWorld) -> None:
-    """By its own bound, or, of the plan in force, by that of the last full solve; else nothing."""
+    """By its own bound, or, of the plan in force, by that of a full solve that came after it; else nothing."""
     client = reader(world.project, "operate")
     assert client.get("/api/v1/plans/latest").json()["bound"] is None
     PlacementClock.objects.update(lower_bound_micro_usd_per_h=3_200_000, full_solved_at=timezone.now())
     bound = client.get("/api/v1/plans/latest").json()["bound"]
     assert (bound["objective_usd_per_h"], bound["lower_bound_usd_per_h"]) == ("4.00", "3.20")
     assert bound["gap_percent"] == 25.0
+    (in_force,) = PlacementPlan.objects.filter(plan_generation=2)
+    PlacementClock.objects.update(full_solved_at=in_force.created_at - timedelta(seconds=1))
+    assert client.get("/api/v1/plans/latest").json()["bound"] is None
+    PlacementClock.objects.update(full_solved_at=timezone.now())
     told = reader(world.project).get("/api/v1/plans/latest").json()["bound"]
     assert (told["objective_usd_per_h"], told["lower_bound_usd_per_h"], told["gap_percent"]) == (
         None,
