@@ -1,5 +1,6 @@
 """Plans, their reasons and their changes as tables for people."""
 
+import math
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -94,6 +95,7 @@ def _words(identifier: str) -> str:
 def print_reasons(entry: Document) -> None:
     """Every pool with its part: first those that were taken."""
     _say(f"[bold]{escape(entry['name'])}[/]  {entry['usd_per_h']} USD per hour")
+    _say(f"planned for {_planned_for(entry)}")
     print_wishes(entry["name"], entry["refusal"], entry["relaxed"])
     change = entry.get("smallest_change")
     if change:
@@ -115,6 +117,22 @@ def print_reasons(entry: Document) -> None:
     console.print(table)
 
 
+def _planned_for(entry: Document) -> str:
+    """The demand (p95) by its origins, and what the owner wants."""
+    demand = entry["demand"]
+    requests, tokens = (sum(row[f"{unit}_per_s"] for row in demand) for unit in ("requests", "tokens"))
+    origins = ", ".join(f"{_rate(row['requests_per_s'])} in {row['origin_region']}" for row in demand)
+    known = f"{_rate(requests)} requests/s, {_rate(tokens)} output tokens/s ({origins})"
+    bounds = f"{entry['min_replicas']} to {entry['max_replicas']} replicas"
+    kind = entry["survivability"]
+    loss = "" if kind == "none" else f"; the loss of any {kind}"
+    return f"{known if demand else 'no known demand'}; {bounds}{loss}"
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:.3g}" if per_s < 100 else f"{per_s:,.0f}"
+
+
 def replicas_said(pool: Document) -> str:
     """Bounds of what one pool gives, and for how many room is kept where that is more than the minimum."""
     bounds = f"{pool['min_replicas']} to {pool['max_replicas']}"
@@ -125,18 +143,27 @@ def replicas_said(pool: Document) -> str:
 
 def print_losses(losses: Iterable[Document]) -> None:
     """What each loss leaves."""
-    table = _table("if lost", "verdict", "demand left", "replicas left", "margin", "back in", "promised")
+    table = _table("if lost", "verdict", "served", "margin", "replicas left", "replaced in", "promised")
     for loss in losses:
         table.add_row(
             escape(f"{_words(loss['domain_kind'])} {loss['domain']}"),
             verdict(loss["verdict"]),
-            _percent(loss["share_left"]),
-            f"{loss['replicas_left']:.3g} of {loss['replicas_needed']}",
-            f"{loss['margin']:+.3g}",
+            _served(loss["share_left"]),
+            f"{100 * loss['margin_share']:+.3g} %" if loss["margin_share"] < 10 else "over ten times",
+            _replicas_left(loss),
             "–" if loss["recovery_s"] is None else f"{loss['recovery_s']:.0f} s",
             "yes" if loss["promised"] else "no",
         )
     console.print(table)
+
+
+def _served(share_left: float) -> str:
+    """Of the demand planned for. Rounded down: nothing looks whole that is not."""
+    return f"{math.floor(1000 * min(1.0, share_left)) / 10:g} %"
+
+
+def _replicas_left(row: Document) -> str:
+    return f"{row['replicas_left']:.3g} (min {row['replicas_needed']})"
 
 
 def verdict(word: str) -> str:
@@ -169,7 +196,9 @@ def print_diff(diff: Document) -> None:
     )
     before, after = diff["before"]["usd_per_h"], diff["after"]["usd_per_h"]
     change = _signed(str(Decimal(after) - Decimal(before)))
-    _say(f"{before} → {after} USD per hour for {_whose(diff)} ({change})")
+    extra = [Decimal(diff[side]["usd_per_h_marginal"]) for side in ("before", "after")]
+    beyond = f", {extra[0]} → {extra[1]} beyond what is reserved" if extra[0] != extra[1] else ""
+    _say(f"{before} → {after} USD per hour for {_whose(diff)} ({change}){beyond}")
     parts = [
         f"{part} {_signed(str(difference))}"
         for part, usd_per_h in diff["cost_after"].items()
@@ -177,10 +206,6 @@ def print_diff(diff: Document) -> None:
     ]
     if parts:
         _say(f"this project, by what counts: {', '.join(parts)}")
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:,.0f} %" if share >= 10 else f"{100 * share:.3g} %"
 
 
 def print_solved(answer: Document) -> None:
@@ -207,13 +232,13 @@ def _signed(usd: str) -> str:
 
 def print_survival(answer: Document) -> None:
     """What is left of each deployment that a loss touches, and the sum of it."""
-    table = _table("deployment", "verdict", "demand left", "replicas left", "back in", "promised")
+    table = _table("deployment", "verdict", "served", "replicas left", "back in", "promised")
     for entry in answer["deployments"]:
         table.add_row(
             escape(entry["name"]),
             verdict(entry["verdict"]),
-            _percent(entry["share_left"]),
-            f"{entry['replicas_left']:.3g} of {entry['replicas_needed']}",
+            _served(entry["share_left"]),
+            _replicas_left(entry),
             "–" if entry["recovery_s"] is None else f"{entry['recovery_s']:.0f} s",
             "yes" if entry["promised"] else "no",
         )
@@ -222,8 +247,14 @@ def print_survival(answer: Document) -> None:
     left_out = answer["deployments_touched"] - len(answer["deployments"])
     if left_out:
         _say(f"and {left_out} deployments more")
+    short = sum(entry["verdict"] != "survives" for entry in answer["deployments"])
     word = "[green]survives[/]" if answer["survives"] else "[red]does not survive[/]"
     _say(
         f"plan {answer['plan_generation']} {word} losing {escape(', '.join(answer['lost']))}:"
-        f" {100 * answer['served_share']:.3g} % of the demand is served"
+        f" {_served(answer['served_share'])} of the demand is served"
+        + (
+            f", {short} deployment{'s' if short > 1 else ''} fall{'' if short > 1 else 's'} short"
+            if short
+            else ""
+        )
     )

@@ -74,6 +74,7 @@ def test_a_plan_is_shown_listed_and_explained(plan: Run) -> None:
     listed = json.loads(plan("list", "-o", "json").stdout)
     assert [row["plan_generation"] for row in listed] == [2, 1]
     told = plan("explain", "survivor")
+    assert "planned for no known demand; 1 to 2 replicas; the loss of any region" in told.stdout
     assert "ap-northeast/on-demand" in told.stdout
     assert "residency: jurisdiction jp" in told.stdout
     assert "region us-east4" in told.stdout
@@ -87,6 +88,7 @@ def test_survive_is_a_check_for_ci(plan: Run) -> None:
     fails = plan("survive", "--lose", "region:us-east4")
     assert fails.returncode == ExitCode.FAILED
     assert "does not survive losing region:us-east4" in fails.stdout
+    assert "of the demand is served, 1 deployment falls short" in fails.stdout
     assert fails.stderr == ""
     kept = plan("survive", "--lose", "region:us-east4", "--promised", "-o", "json")
     assert kept.returncode == ExitCode.OK

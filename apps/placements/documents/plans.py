@@ -73,12 +73,24 @@ class SmallestChangeSerializer(serializers.Serializer[Any]):
     usd_per_h = serializers.CharField(help_text="What the added instances cost.")
 
 
+class DemandPlannedSerializer(serializers.Serializer[Any]):
+    """The p95 of what one origin region asks, by usage or as its owner states it."""
+
+    origin_region = serializers.CharField()
+    requests_per_s = serializers.FloatField()
+    tokens_per_s = serializers.FloatField(help_text="Output tokens.")
+
+
 class PlannedDeploymentSerializer(serializers.Serializer[Any]):
     """A deployment's entry of the plan, with a reason for every pool."""
 
     name = serializers.CharField()
     generation = serializers.IntegerField()
     revision = serializers.IntegerField()
+    min_replicas = serializers.IntegerField(help_text="Wanted in all, as max_replicas and survivability are.")
+    max_replicas = serializers.IntegerField()
+    survivability = serializers.CharField()
+    demand = DemandPlannedSerializer(many=True, help_text="What was planned for; empty: the minimum alone.")
     refusal = RefusalSerializer(allow_null=True)
     relaxed = RefusalSerializer(
         many=True,
@@ -111,6 +123,17 @@ def entry_document(
         "name": wanted.name,
         "generation": entry.generation,
         "revision": wanted.revision,
+        "min_replicas": wanted.min_replicas,
+        "max_replicas": wanted.max_replicas,
+        "survivability": wanted.survivability,
+        "demand": [
+            {
+                "origin_region": row.origin_region,
+                "requests_per_s": row.requests_per_s_p95,
+                "tokens_per_s": row.tokens_per_s_p95,
+            }
+            for row in problem.demands_of(deployment_id)
+        ],
         "refusal": msgspec.to_builtins(entry.refusal) if entry.refusal else None,
         "relaxed": [msgspec.to_builtins(refusal) for refusal in entry.relaxed],
         "usd_per_h": usd(entry.micro_usd_per_h),

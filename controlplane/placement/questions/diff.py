@@ -49,6 +49,10 @@ def _s(replicas: int) -> str:
     return "s" if replicas == 1 else ""
 
 
+def _words(rule: str) -> str:
+    return rule.replace("_", " ")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentDiff:
     """What changes for one deployment. What it has not in one of the plans is None or empty there.
@@ -113,8 +117,8 @@ class DeploymentDiff:
             yield f"would no longer survive losing {', '.join(map(str, self.survives_no_more))}"
         if self.survives_now:
             yield f"would now survive losing {', '.join(map(str, self.survives_now))}"
-        yield from (f"given up: {refusal.rule}, {refusal.value}" for refusal in self.given_up)
-        yield from (f"granted: {refusal.rule}" for refusal in self.granted)
+        yield from (f"given up: {_words(refusal.rule)}, {refusal.value}" for refusal in self.given_up)
+        yield from (f"granted: {_words(refusal.rule)}" for refusal in self.granted)
         before, after = self.cost_before.rent_micro_usd_per_h, self.cost_after.rent_micro_usd_per_h
         if before != after:
             yield f"rent {usd_printed(before)} -> {usd_printed(after)} USD/h"

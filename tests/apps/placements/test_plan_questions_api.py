@@ -13,7 +13,7 @@ from apps.accounts.services import api_key_create
 from apps.api.actors import system_actor
 from apps.api.models import IdempotentAnswer
 from apps.api.throttling import ApiKeyThrottle
-from apps.catalog.models import Model
+from apps.catalog.models import Model, PerformanceProfile
 from apps.catalog.services import profile_create
 from apps.deployments.models import Deployment
 from apps.deployments.services import deployment_create
@@ -343,6 +343,13 @@ def test_a_dry_run_plans_for_the_demand_that_the_document_states(world: FleetWor
         (entry,) = client.get("/api/v1/plans/latest?deployment=new").json()["deployments"]
         assert sum(pool.get("planned_replicas", 0) for pool in entry["pools"]) == replicas
         assert told["plan"]["usd_per_h"] == entry["usd_per_h"]
+        assert [row["requests_per_s"] for row in entry["demand"]] == [requests_per_s]
+    PerformanceProfile.objects.update(requests_per_s=1e12)
+    refused = client.patch("/api/v1/deployments/new?dry_run=true", {"priority": 1}, format="json")
+    assert (refused.status_code, "requests_per_s is 1000000000000.0" in refused.json()["detail"]) == (
+        422,
+        True,
+    )
 
 
 def test_a_question_costs_as_many_queries_however_many_deployments_there_are(world: FleetWorld) -> None:
