@@ -4,11 +4,12 @@ import math
 from dataclasses import dataclass, field, replace
 
 from workloadplane.autoscaling.history import LoadHistory
+from workloadplane.autoscaling.hold import Held, held
 from workloadplane.autoscaling.idle import Idleness, may_sleep, step
 from workloadplane.autoscaling.kpa import KpaPolicy, KpaState, kpa
 from workloadplane.autoscaling.policy import AutoscalingPolicy
 from workloadplane.autoscaling.predictive import DEFAULT_COLD_START_S, PredictiveState, predictive, why
-from workloadplane.autoscaling.signals import MOST_DEMAND, SloSeen, WorkSeen
+from workloadplane.autoscaling.signals import MOST_DEMAND, Seen, SloSeen, WorkSeen
 
 _MISSING = "no load was reported within the panic window: the last count stands"
 
@@ -19,11 +20,13 @@ class ScalingState:
 
     replicas:      the count decided last
     begun_at:      when the first decision was made; an empty past never scales down
+    there:         replicas, ready or starting, of the last window: the bound on the way down goes by them
     zero_since:    since when the load has wanted no replica at all (``kpa``)
     """
 
     replicas: int
     begun_at: float
+    there: Held = ()
     zero_since: float | None = None
     algorithm: KpaState = field(default_factory=KpaState)
     predictive: PredictiveState = field(default_factory=PredictiveState)
@@ -84,50 +87,62 @@ def decide(
     """
     if policy.kind == "kpa":
         return _by_kpa(history, state, policy, now, ready_replicas)
-    at_hand = history.average(now=now, over_s=policy.panic_window_s)
-    demand = work.demand if work is not None else None
-    if demand is None:
-        work = None
-        demand = min(at_hand / policy.concurrency_target, MOST_DEMAND) if at_hand is not None else None
-    if demand is None:
-        return _bounded(state.replicas, state, policy, (_MISSING,))
-    horizon_s = _sound(cold_start_s)
-    count, need, learned = predictive(
-        demand=demand,
-        work=work,
-        slo=slo,
-        supply=ready_replicas + starting_replicas,
-        last=state.replicas,
-        state=state.predictive,
-        policy=policy,
-        cold_start_s=horizon_s,
-        now=now,
-    )
-    told = list(why(need, count, learned, horizon_s))
-    busy = demand > 0 or bool(at_hand) or (work is not None and work.waiting_s > 0)
-    idleness = step(state.idleness, busy=busy, asleep=state.replicas == 0, now=now)
-    count = _awake(
-        count, busy=busy, last=state.replicas, idleness=idleness, policy=policy, now=now, told=told
-    )
-    count = _not_too_soon(
-        count,
-        state=state,
-        policy=policy,
+    seen = Seen(
         now=now,
         ready=ready_replicas,
         starting=starting_replicas,
-        told=told,
+        concurrency=history.average(now=now, over_s=policy.panic_window_s),
+        work=work,
+        slo=slo,
+        cold_start_s=_sound(cold_start_s),
     )
+    return _by_forecast(state, policy, seen)
+
+
+def _by_forecast(state: ScalingState, policy: AutoscalingPolicy, seen: Seen) -> ScalingPlan:
+    demand, work = _demand(seen, policy)
+    if demand is None:
+        return _bounded(state.replicas, state, policy, (_MISSING,))
+    cold_start_s = seen.cold_start_s or DEFAULT_COLD_START_S
+    count, need, learned = predictive(
+        demand=demand,
+        work=work,
+        slo=seen.slo,
+        supply=seen.ready + seen.starting,
+        last=state.replicas,
+        state=state.predictive,
+        policy=policy,
+        cold_start_s=cold_start_s,
+        now=seen.now,
+    )
+    told = list(why(need, count, learned, cold_start_s))
+    busy = demand > 0 or bool(seen.concurrency) or (work is not None and work.waiting_s > 0)
+    idleness = step(state.idleness, busy=busy, asleep=state.replicas == 0, now=seen.now)
+    count = _awake(
+        count, busy=busy, last=state.replicas, idleness=idleness, policy=policy, seen=seen, told=told
+    )
+    there = held(state.there, seen.ready + seen.starting, policy.autoscaling_window_s, seen.now)
+    count = _not_too_soon(count, most=there[0][1], state=state, policy=policy, seen=seen, told=told)
     count, told = _inside(count, policy, told)
-    remembered = ScalingState(
+    after = ScalingState(
         replicas=count,
         begun_at=state.begun_at,
-        zero_since=None,
+        there=there,
         algorithm=state.algorithm,
         predictive=learned,
         idleness=idleness,
     )
-    return ScalingPlan(replicas=count, reasons=tuple(told), state=remembered)
+    return ScalingPlan(replicas=count, reasons=tuple(told), state=after)
+
+
+def _demand(seen: Seen, policy: AutoscalingPolicy) -> tuple[float | None, WorkSeen | None]:
+    """The load in replicas, by the work that arrived or else by the requests at hand; and the work, if it was told."""
+    demand = seen.work.demand if seen.work is not None else None
+    if demand is not None:
+        return demand, seen.work
+    if seen.concurrency is None:
+        return None, None
+    return min(seen.concurrency / policy.concurrency_target, MOST_DEMAND), None
 
 
 def _sound(cold_start_s: float | None) -> float:
@@ -138,26 +153,25 @@ def _sound(cold_start_s: float | None) -> float:
 
 
 def _not_too_soon(
-    count: int,
-    *,
-    state: ScalingState,
-    policy: AutoscalingPolicy,
-    now: float,
-    ready: int,
-    starting: int,
-    told: list[str],
+    count: int, *, most: int, state: ScalingState, policy: AutoscalingPolicy, seen: Seen, told: list[str]
 ) -> int:
-    """Nothing goes in the first window, nothing that is starting while some of it is wanted, never too much at once."""
-    supply = ready + starting
-    if count < state.replicas and now - state.begun_at < policy.autoscaling_window_s:
+    """Nothing goes in the first window, nothing that is starting while some of it is wanted, never too much at once.
+
+    ``most``: the most that were there within the last window, whose share is the least that may be left of them.
+    """
+    supply = seen.ready + seen.starting
+    if count < state.replicas and seen.now - state.begun_at < policy.autoscaling_window_s:
         told.append("the first window has not passed: nothing is scaled down yet")
         return state.replicas
-    least = math.floor(supply / policy.scale_down_rate)
+    least = min(math.floor(most / policy.scale_down_rate), supply)
     if count < least:
-        told.append(f"no decision goes below 1/{policy.scale_down_rate:g} of what there is: {least}")
+        told.append(
+            f"{most} were there within {policy.autoscaling_window_s:g} s, of which 1/{policy.scale_down_rate:g} "
+            f"stays: {least}"
+        )
         count = least
-    if starting and ready < count < supply:
-        told.append(f"{starting} are starting and some of them are wanted: they are not cancelled")
+    if seen.starting and seen.ready < count < supply:
+        told.append(f"{seen.starting} are starting and some of them are wanted: they are not cancelled")
         return supply
     return count
 
@@ -169,7 +183,7 @@ def _awake(
     last: int,
     idleness: Idleness,
     policy: AutoscalingPolicy,
-    now: float,
+    seen: Seen,
     told: list[str],
 ) -> int:
     """At least one while there is load or the revision was not idle for long; none once it was, or while it sleeps."""
@@ -181,7 +195,7 @@ def _awake(
         return max(count, 1)
     if last == 0:
         return 0
-    asleep, reason = may_sleep(idleness, policy, now)
+    asleep, reason = may_sleep(idleness, policy, seen.now)
     told.append(reason)
     return 0 if asleep else max(count, 1)
 

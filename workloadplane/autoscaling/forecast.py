@@ -1,8 +1,9 @@
 """The load to come, learned from the load that came: level, damped slope, and the quantile of its own past errors.
 
-*Level.* An exponential mean of two minutes, held within some of its own mean deviations of one of half a minute: steady
-while the load is, and there at once when it has moved. *Slope.* The difference of two means, one of the other (Brown's
-double smoothing), damped with the horizon (Gardner and McKenzie, 1985): no slope goes on for ever. *Head-room.*
+*Level.* An exponential mean of two minutes, held within some of its own mean deviations of one of half a minute (with
+a cold start of three minutes; of less with a shorter one): steady while the load is, and there at once when it has
+moved. *Slope.* The difference of two means, one of the other (Brown's double smoothing), damped with the horizon
+(Gardner and McKenzie, 1985): no slope goes on for ever. *Head-room.*
 Forecasts are kept until their time has come; the quantile of their errors, as shares of the load, is tracked online
 without any assumption on how they are distributed (Gibbs and Candès, 2021; Angelopoulos, Candès and Tibshirani, 2023).
 
@@ -65,7 +66,7 @@ class Forecast:
 
     def slope(self, horizon_s: float, tuning: PredictiveTuning) -> float:
         """Replicas per second; 0 until there was time to see one."""
-        over_s = tuning.trend_over_s(horizon_s)
+        over_s = tuning.over_s(tuning.trend_s, horizon_s)
         trust = min(1.0, self.seen_s / (3.0 * over_s))
         return trust * (self.first - self.second) / over_s
 
@@ -76,7 +77,8 @@ class Forecast:
         change = slope * reach_s * (tuning.rise_gain if slope > 0 else 1.0)
         if self.at is not None and self.season.trusted:
             change = self.season.change(self.at, after_s)
-        growth = slope * min(tuning.steady_s, self.seen_s) + change  # since the level's time, and from now on
+        steady_s = tuning.over_s(tuning.steady_s, horizon_s)
+        growth = slope * min(steady_s, self.seen_s) + change  # since the level's time, and from now on
         return max(0.0, self.level + min(growth, tuning.most_growth * self.level + SURE_GROWTH))
 
     def burst(self) -> float:
@@ -106,8 +108,10 @@ def observed(
     if step_s <= 0:
         return state
     seen_s = state.seen_s + step_s
-    trend_s = tuning.trend_over_s(horizon_s)
-    fast, level, deviation = _levels(state, load, step_s, seen_s, tuning)
+    trend_s = tuning.over_s(tuning.trend_s, horizon_s)
+    fast, level, deviation = _levels(
+        state, load, step_s=step_s, seen_s=seen_s, horizon_s=horizon_s, tuning=tuning
+    )
     first = state.first + _weight(step_s, seen_s, trend_s) * (load - state.first)
     second = state.second + _weight(step_s, seen_s, trend_s) * (first - state.second)
     quantile, scale, pending = _judged(state, load, now, tuning)
@@ -142,11 +146,12 @@ def _promised(
 
 
 def _levels(
-    state: Forecast, load: float, step_s: float, seen_s: float, tuning: PredictiveTuning
+    state: Forecast, load: float, *, step_s: float, seen_s: float, horizon_s: float, tuning: PredictiveTuning
 ) -> tuple[float, float, float]:
     """The quick level, the steady one, and how far apart they commonly are; one jump counts for four times that."""
-    fast = state.fast + _weight(step_s, seen_s, tuning.level_s) * (load - state.fast)
-    level = state.level + _weight(step_s, seen_s, tuning.steady_s) * (fast - state.level)
+    level_s, steady_s = (tuning.over_s(time_s, horizon_s) for time_s in (tuning.level_s, tuning.steady_s))
+    fast = state.fast + _weight(step_s, seen_s, level_s) * (load - state.fast)
+    level = state.level + _weight(step_s, seen_s, steady_s) * (fast - state.level)
     apart = min(abs(fast - level), 4.0 * state.deviation + 0.01 * fast)
     deviation = state.deviation + _share(step_s, tuning.noise_s) * (apart - state.deviation)
     most = tuning.steady_deviations * deviation

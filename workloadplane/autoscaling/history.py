@@ -5,7 +5,7 @@ measurements neither scales anything down nor dilutes the load around it.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 #: Slots a stable window is cut into at most; shorter windows have slots of one second.
 MAX_SLOTS = 120
@@ -58,4 +58,4 @@ def record(history: LoadHistory, *, now: float, concurrency: float) -> LoadHisto
     else:
         oldest = index - math.ceil(history.window_s / history.slot_s)
         slots = (*(slot for slot in slots if slot.index > oldest), Slot(index, concurrency, 1))
-    return replace(history, slots=slots, last_at=now)
+    return LoadHistory(window_s=history.window_s, slots=slots, last_at=now)

@@ -29,7 +29,7 @@ def step(state: Idleness, *, busy: bool, asleep: bool, now: float) -> Idleness:
     if asleep:
         close = state.woken_at is not None and now - state.woken_at < WAKES_WITHIN_S
         return Idleness(busy_at=now, woken_at=now, wakes=state.wakes + 1 if close else 1)
-    return replace(state, busy_at=now)
+    return Idleness(busy_at=now, woken_at=state.woken_at, wakes=state.wakes)
 
 
 def may_sleep(state: Idleness, policy: AutoscalingPolicy, now: float) -> tuple[bool, str]:

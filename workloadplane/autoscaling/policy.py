@@ -23,7 +23,8 @@ class AutoscalingPolicy:
 
     The rest has Knative's meanings and, where it states one, its defaults. ``panic_share`` of the stable
     window is the panic window; demand of ``panic_threshold`` times the ready replicas starts a panic, in
-    which the count only rises. The rates bound one decision by a factor of the ready replicas.
+    which the count only rises. The rates bound one decision of ``kpa`` by a factor of the
+    ready replicas; with ``predictive`` ``scale_down_rate`` is by what factor they may become fewer within a window.
     ``scale_to_zero_grace_s`` is how long the last replica stays after the count fell to zero. With ``predictive``
     it stays ``min_alive_s`` after a wake too, and twice as long with each further wake of the same hour.
     """

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 class PredictiveTuning:
     """Times in seconds, loads in replicas.
 
-    level_s:     time constant of the quick level
-    steady_s:    time constant of the steady level
+    level_s:     time constant of the quick level for a cold start of three minutes
+    steady_s:    time constant of the steady level for it
     steady_deviations: how many mean deviations the steady level may be from the quick one
     noise_s:     over how long those deviations, and the load's from the level, are learned
     noise_share: how much of the load's mean deviation from the level is head-room
-    trend_s:     time constant of the slope for a cold start of three minutes
-    trend_power: with what power of the cold start it grows: who looks further ahead must be surer
+    trend_s:     time constant of the slope for it; all three grow with the root of the cold start
     damping_s:   a slope is believed for about this long
     most_growth: no rise is believed beyond this share of the level: one jump is not the first of many
     rise_gain:   how much more than it was measured a rise counts: to be late costs more than to be early
@@ -34,7 +33,6 @@ class PredictiveTuning:
     noise_s: float = 600.0
     noise_share: float = 0.67
     trend_s: float = 75.0
-    trend_power: float = 0.5
     damping_s: float = 1_130.0
     most_growth: float = 1.5
     rise_gain: float = 1.1
@@ -47,6 +45,6 @@ class PredictiveTuning:
     feedback_s: float = 1_000_000.0
     burst_share: float = 0.6
 
-    def trend_over_s(self, cold_start_s: float) -> float:
-        """The slope's time constant for a cold start; nothing is told of less time than the quick level's."""
-        return max(self.level_s, self.trend_s * math.pow(cold_start_s / 180.0, self.trend_power))
+    def over_s(self, time_s: float, cold_start_s: float) -> float:
+        """A time constant for a cold start: who looks further ahead must be surer, who is soon helped may be quick."""
+        return time_s * math.sqrt(cold_start_s / 180.0)

@@ -266,6 +266,6 @@ def test_missed_goals_make_more_head_room() -> None:
             finished.ttft_counts[late] += 20
             scaling.observe([want], {KEY: load(6 + 4 * (now // 7 % 2))}, now=float(now))
             scaling.wanted([want], POOLS, supply({"a": 5}), {KEY: finished}, now=float(now))
-        return scaling.memory(now=400.0).revisions[0].state.predictive.correction
+        return scaling.memory(now=400.0).revisions[0].state.predictive.feedback.correction
 
     assert after(600.0) <= after(None) < after(0.5)

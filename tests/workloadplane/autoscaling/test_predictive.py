@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -41,6 +42,12 @@ def seen(now: float, load: float | None, ready: int, **more: Any) -> Seen:
     work = None if load is None else WorkSeen(arrived_s=load * STEP_S, over_s=STEP_S)
     concurrency = None if load is None else load * 8.0
     return Seen(now=now, ready=ready, work=work, concurrency=concurrency, **{"cold_start_s": 120.0, **more})
+
+
+def waiting(now: float, load: float, waiting_s: float) -> Seen:
+    """A look after two seconds at two replicas of a short cold start, before which so much work waits."""
+    work = WorkSeen(arrived_s=2.0 * load, over_s=2.0, waiting_s=waiting_s)
+    return Seen(now=now, ready=2, work=work, concurrency=8.0 * load, cold_start_s=10.0)
 
 
 def run(policy: AutoscalingPolicy, loads: Sequence[float | None], *, alive: int = 0) -> list[int]:
@@ -124,7 +131,7 @@ def test_misses_of_the_slo_raise_the_head_room_and_their_absence_lowers_it() -> 
             load = 10.0 + 2.0 * (-1) ** index
             slo = SloSeen(inside=100.0 - outside, outside=outside)
             scaler.step(seen(index * STEP_S, load, 12, slo=slo))
-        return scaler.state.predictive.correction
+        return scaler.state.predictive.feedback.correction
 
     assert last(5.0, 120) > 0.02
     assert last(0.0, 120) < 0.0
@@ -286,3 +293,68 @@ def test_more_load_now_never_wants_fewer(loads: list[float], last: float, more: 
         )
         counts.append(plan.replicas)
     assert counts[0] <= counts[1]
+
+
+def test_no_window_ends_more_than_half_also_on_the_way_to_zero() -> None:
+    """Decisions every two seconds after a load is gone: eight, four, two, one and none, a window between each."""
+    factors = policy(min_replicas=0, scale_down_rate=2.0)
+    scaler, count, fell = PolicyScaler(factors, replicas=8, now=0.0), 8, []
+    for index in range(1000):
+        now = 2.0 * index
+        before, count = count, scaler.step(seen(now, 7.0 if now < 100 else 0.0, count)).replicas
+        if count < before:
+            fell.append((now, before, count))
+    assert count == 0
+    assert all(after >= before // 2 for _, before, after in fell)
+    halvings = [now for now, before, _ in fell if before <= 8]
+    assert all(later - sooner >= 58 for sooner, later in pairwise(halvings))
+
+
+def test_requests_that_wait_without_a_pause_are_answered_in_cold_starts_of_seconds() -> None:
+    """A load that doubles for good: with a cold start of ten seconds all that it lacks is wanted within six."""
+    scaler = PolicyScaler(policy(), replicas=2, now=0.0)
+    for index in range(300):
+        scaler.step(waiting(2.0 * index, 1.6, 0.0))
+    counts = [scaler.step(waiting(600.0 + 2.0 * index, 3.6, 3.0 * index)).replicas for index in range(1, 4)]
+    assert counts[-1] >= 4
+    plan = scaler.step(waiting(608.0, 3.6, 40.0))
+    assert any("without a pause" in reason for reason in plan.reasons)
+    assert not any("without a pause" in reason for reason in scaler.step(waiting(610.0, 3.6, 0.0)).reasons)
+
+
+def test_one_bad_day_is_one_lesson_and_the_rise_does_not_depend_on_how_often_one_looks() -> None:
+    """Hours of nothing but misses raise the head-room by no more than 0.4 of the load, at 0.001 a second."""
+
+    def corrected(step_s: float, seconds: float) -> float:
+        scaler = PolicyScaler(policy(), replicas=12, now=0.0)
+        for index in range(int(seconds / step_s) + 1):
+            slo = SloSeen(inside=0.0, outside=10.0 * step_s)
+            work = WorkSeen(arrived_s=10.0 * step_s, over_s=step_s)
+            scaler.step(Seen(now=index * step_s, ready=12, work=work, slo=slo, cold_start_s=120.0))
+        return scaler.state.predictive.feedback.correction
+
+    assert corrected(10.0, 100.0) == pytest.approx(0.1, rel=0.01)
+    assert corrected(2.0, 100.0) == pytest.approx(0.1, rel=0.01)
+    assert 0.4 <= corrected(10.0, 4 * 3600.0) < 0.5
+
+
+def test_a_short_cold_start_is_answered_by_a_quicker_level() -> None:
+    """The same jump is in the level sooner where a replica is soon there."""
+
+    def level(cold_start_s: float) -> float:
+        scaler = PolicyScaler(policy(), replicas=12, now=0.0)
+        for index in range(200):
+            scaler.step(seen(index * STEP_S, 5.0 if index < 198 else 10.0, 12, cold_start_s=cold_start_s))
+        return scaler.state.predictive.forecast.fast
+
+    assert level(15.0) > 9.0 > level(480.0)
+
+
+def test_reasons_tell_the_load_of_now_beside_its_mean() -> None:
+    """Right after a load has gone: none now, some in the mean."""
+    scaler = PolicyScaler(policy(), replicas=6, now=0.0)
+    for index in range(60):
+        scaler.step(seen(index * STEP_S, 5.0, 6))
+    told = scaler.step(seen(600.0, 0.0, 6)).reasons[0]
+    assert told.startswith("0.00 replicas' worth of load now, ")
+    assert ", 0.00 in the mean" not in told

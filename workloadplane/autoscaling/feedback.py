@@ -1,0 +1,59 @@
+"""What the SLO adds to the head-room: integral control of the requests outside it.
+
+Over time they are to be the budget's share of all requests, no more and no fewer.
+"""
+
+import math
+from dataclasses import dataclass
+
+from workloadplane.autoscaling.policy import AutoscalingPolicy
+from workloadplane.autoscaling.signals import SloSeen
+
+#: Bounds of what the SLO adds to the head-room, in shares of the load.
+LEAST_CORRECTION, MOST_CORRECTION = -0.2, 1.0
+#: The most that it adds in a second, and what a day may add: one bad hour is one lesson, however bad.
+MOST_RISE_PER_S = 0.001
+MOST_RISE_A_DAY = 0.4
+DAY_S = 86_400.0
+#: The share of the SLO's budget that the head-room aims at: a finite window should keep the SLO too.
+BUDGET_AIM = 0.8
+#: Over how long the mean number of requests is taken that the budget is a share of.
+REQUESTS_MEAN_S = 6 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """What was learned of the SLO.
+
+    correction:     what it has added to the head-room, a share of the load
+    risen:          by how much misses have raised that lately, forgotten over a day
+    requests_per_s: the mean rate of requests
+    seen_s:         over how long it was seen
+    """
+
+    correction: float = 0.0
+    risen: float = 0.0
+    requests_per_s: float = 0.0
+    seen_s: float = 0.0
+
+
+def fed_back(state: Feedback, slo: SloSeen | None, step_s: float, policy: AutoscalingPolicy) -> Feedback:
+    """The state after ``step_s`` seconds whose requests are told; nothing is learned of what nobody can tell."""
+    if slo is None or step_s <= 0 or not slo.valid:
+        return state
+    seen = slo.inside + slo.outside
+    seen_s = state.seen_s + step_s
+    rate = state.requests_per_s
+    rate += min(1.0, step_s / min(seen_s, REQUESTS_MEAN_S)) * (seen / step_s - rate)
+    change, risen = 0.0, state.risen * math.exp(-step_s / DAY_S)
+    if rate > 0:
+        budget = (1.0 - policy.slo_attainment) * BUDGET_AIM
+        over_s = (slo.outside / budget - seen) / rate  # budget, in seconds, that this step took too much
+        most = min(MOST_RISE_PER_S * step_s, max(0.0, MOST_RISE_A_DAY - risen))
+        change = min(over_s / policy.tuning.feedback_s, most)
+    return Feedback(
+        correction=min(max(state.correction + change, LEAST_CORRECTION), MOST_CORRECTION),
+        risen=risen + max(0.0, change),
+        requests_per_s=rate,
+        seen_s=seen_s,
+    )
