@@ -147,10 +147,13 @@ class Bidding:
 
     def _price(self, prices: Prices, answer: Relaxed, clock: Clock, *, programs: int, open_: float) -> Round:
         worth = dict(zip(self.demanders.numbers, answer.worth, strict=True))
-        found = self.demanders.price(prices, programs=programs, open_=open_, worth=worth, late=clock.late)
+        known = dict(zip(self.demanders.numbers, map(float, self.master.cheapest(prices)), strict=True))
+        found = self.demanders.price(
+            prices, programs=programs, open_=open_, worth=worth, known=known, late=clock.late
+        )
         # What runs may be what no offer knows, as where its GPU is no longer right for it: a known plan bounds too.
-        for number, least in zip(self.demanders.numbers, self.master.cheapest(prices), strict=True):
-            found.bounds[number] = min(found.bounds[number], float(least))
+        for number, least in known.items():
+            found.bounds[number] = min(found.bounds[number], least)
         bound = sum(found.bounds.values()) - self.master.constant(prices)
         if self.bound < bound < math.inf:
             self.bound, self.priced = bound, found

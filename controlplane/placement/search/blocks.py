@@ -1,7 +1,5 @@
 """One offer as rows and columns of a program with whole numbers: exact, whatever its losses, posture and bounds."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from controlplane.placement.rules.needs import TOLERANCE
@@ -39,6 +37,8 @@ class Block:
             self.whole[2 * self.count : 2 * self.count + self.others] = False
         rows = [self._replicas(np.ones(self.count), -np.inf, float(offer.deployment.max_replicas))]
         rows += self._passive() if offer.passive else [*self._served(), *self._traffic()]
+        if offer.short:  # where nothing is missing another offer says what all costs, and says it exactly
+            rows.append(self._replicas(np.zeros(self.count), 1.0, np.inf, 1.0))
         self.lines = np.array([line for line, _, _ in rows])
         self.low = np.array([low for _, low, _ in rows])
         self.high = np.array([high for _, _, high in rows])
@@ -81,24 +81,6 @@ class Block:
     def replicas_at(self, first: int, position: int) -> tuple[int, int]:
         """The columns of a pool's replicas: those that stay, those that are new."""
         return first + position, first + self.count + position
-
-    def guess(self, replicas: Ints, standby: Bools) -> Mapping[int, float]:
-        """The columns of whole numbers, for replicas by pool."""
-        stay = np.minimum(replicas, self.upper[: self.count])
-        values = [*stay, *(replicas - stay)]
-        if self.offer.passive:
-            serving, standing = np.zeros(len(self.places)), np.zeros(len(self.places))
-            serving[self.at[(replicas > 0) & ~standby]] = 1.0
-            standing[self.at[(replicas > 0) & standby]] = 1.0
-            values += [*serving, *standing]
-        found = {place: float(value) for place, value in enumerate(values)}
-        if self.offer.short:
-            found[self.columns - 1] = float(self.offer.missing_replicas(replicas))
-        return found
-
-    def nothing(self) -> Mapping[int, float]:
-        """The columns of whole numbers of an offer that is not taken."""
-        return dict.fromkeys(map(int, np.flatnonzero(self.whole)), 0.0)
 
     def plan(self, values: Floats) -> tuple[Ints, Bools]:
         """Replicas by pool (rounded up where they are parts), and which of them stand by."""

@@ -36,17 +36,6 @@ class Column:
     def key(self) -> tuple[int, tuple[tuple[tuple[int, bool], int], ...]]:
         return round(self.cost), tuple(sorted(self.replicas.items()))
 
-    def on(self, offer: Offer) -> tuple[Ints, Bools]:
-        """Its replicas by the offer's pools, and which of them stand by; what is elsewhere is left out."""
-        replicas = np.zeros(len(offer.pools), dtype=np.int64)
-        standby = np.zeros(len(offer.pools), dtype=bool)
-        position = {int(pool): place for place, pool in enumerate(offer.pools)}
-        for (pool, aside), count in self.replicas.items():
-            if pool in position:
-                replicas[position[pool]] += count
-                standby[position[pool]] |= aside
-        return replicas, standby
-
 
 def paid(offers: Offers, one: Column, prices: Prices) -> float:
     """What a column costs at these prices, rent, scarcity and budgets included."""

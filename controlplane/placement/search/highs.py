@@ -17,6 +17,21 @@ Numbers = npt.NDArray[np.float64] | Sequence[float]
 _FEASIBLE = 2
 
 
+#: Without HiGHS' searches in programs within the program, which it begins at the root whatever their effort may be.
+NO_NEIGHBOURS: Mapping[str, bool | float] = {
+    "mip_heuristic_run_rins": False,
+    "mip_heuristic_run_rens": False,
+}
+
+#: Without any way to find plans that no node of its tree shows.
+NO_HEURISTICS: Mapping[str, bool | float] = {
+    **NO_NEIGHBOURS,
+    "mip_heuristic_effort": 0.0,
+    "mip_heuristic_run_feasibility_jump": False,
+    "mip_heuristic_run_root_reduced_cost": False,
+}
+
+
 class _Silent(highspy.Highs):
     """Says nothing, not even its name: that is printed when callbacks are first asked for."""
 
@@ -99,10 +114,3 @@ class Model:
             model.integrality_ = [integer if one else part for one in self._whole]
         highs.passModel(model)
         return highs
-
-
-def begin_with(highs: Any, values: Mapping[int, float]) -> None:
-    """A first guess for some columns (all whole ones): HiGHS finds the others."""
-    highs.setSolution(
-        len(values), np.array(list(values), dtype=np.int32), np.array(list(values.values()), dtype=np.float64)
-    )

@@ -23,11 +23,12 @@ from controlplane.placement.rules.cost import plan_costs, priced
 from controlplane.placement.search.bidding import Bidding
 from controlplane.placement.search.clock import Clock
 from controlplane.placement.search.columns import Column
+from controlplane.placement.search.highs import NO_HEURISTICS, NO_NEIGHBOURS
 from controlplane.placement.search.joint import Joint, Limits, Party, Proven
 from controlplane.placement.search.market import Demanders, column_of
 from controlplane.placement.search.master import Master, Relaxed
-from controlplane.placement.search.offers import Offer, Offers
-from controlplane.placement.search.ways import TooManyError, Ways, ways, within
+from controlplane.placement.search.offers import Offers
+from controlplane.placement.search.parties import Parties
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,10 @@ class Effort:
 #: So many deployments choose anew together.
 _TOGETHER = 8
 
+#: What is known is far beyond what was looked at where it costs so much more, as a part of what is spent; then another
+#: one is good enough that is nearer to its bound than this part of that.
+_FAR, _ENOUGH = 0.02, 0.3
+
 #: Of so many prices programs of several deployments are told what was proven at them.
 _TOLD = 3
 
@@ -65,12 +70,6 @@ _TURNS = 2
 #: All plans are looked at that cost such a part of what is spent beyond the bound, next so many times that, and such a
 #: part of the gap at least.
 _SPARE, _WIDER, _STEPS = 3e-3, 4.0, 30
-
-#: Until then a plan need be no nearer to its bound than this part of what it costs beyond what is looked at.
-_ENOUGH = 0.3
-
-#: So many ways of one deployment are listed at most, so many states looked at on the way to them.
-_MOST_WAYS, _MOST_STATES = 400, 10_000
 
 #: Repair ends for this turn where it was in vain so many times in a row.
 _IN_VAIN = 20
@@ -199,14 +198,15 @@ class Search:
 
     def _finish(self, clock: Clock) -> None:
         """The best of all plans that are so much above the bound, for more and more of that: to the end."""
-        proven = sorted(self.bidding.proven, key=lambda one: -one.bound)
         if self.bidding.priced is None:
             return
+        begun = self.master.columns[: len(self.demanders.numbers)]
+        parties = Parties(self.demanders, self._proven(), self.bidding.priced, begun)
         spare = _SPARE * self.master.spent(self.chosen)
-        while not clock.late() and self._gap() > _GAP * self.master.spent(self.chosen):
+        while not clock.late() and self._gap() > 2 * _GAP * self.master.spent(self.chosen):
             cost = self.master.value(self.chosen)
             total = min(self.bidding.bound + spare, cost)
-            bound = self._of_all(proven, total, clock)
+            bound = self._of_all(parties, total, clock)
             self.bidding.bound = max(self.bidding.bound, min(total, bound))
             if total == cost:
                 break
@@ -215,52 +215,33 @@ class Search:
     def _gap(self) -> float:
         return self.master.value(self.chosen) - self.bidding.bound
 
-    def _of_all(self, proven: Sequence[Proven], total: float, clock: Clock) -> float:
+    def _of_all(self, parties: Parties, total: float, clock: Clock) -> float:
         """The best of all plans that cost ``total`` at most is chosen; none of them costs less than the answer."""
-        parties = [
-            self._party(number, proven, total, self.master.columns[place])
-            for place, number in enumerate(self.demanders.numbers)
-        ]
-        loose = self._joint(parties, (), strict=False)
-        limits = self._limits(clock)
-        beyond = _ENOUGH * (self.master.value(self.chosen) - total)
-        limits = replace(limits, gap_micro_usd_per_h=max(limits.gap_micro_usd_per_h, beyond))
-        answer = loose.solve(limits, self._now())
-        if not self._take(answer.columns, ()) and not clock.late():
-            strict = [replace(party, floor=math.inf) for party in parties]
-            self._take(
-                self._joint(strict, (), strict=True).solve(self._limits(clock), self._now()).columns, ()
-            )
+        all_, limits = parties.within(total, self._now()), self._limits(clock)
+        most = min(total, self.master.value(self.chosen) - limits.gap_micro_usd_per_h)
+        limits = replace(limits, most_micro_usd_per_h=most)
+        loose = self._joint(all_, (), strict=False)
+        answer = loose.solve(limits, NO_HEURISTICS)
+        if not self._take(answer.columns, ()) and answer.bound < most and not clock.late():
+            strict = self._joint([replace(one, floor=math.inf) for one in all_], (), strict=True)
+            self._take(strict.solve(limits).columns, ())
+        self._glance(loose, total, clock)
         return answer.bound
 
-    def _party(self, number: int, proven: Sequence[Proven], total: float, begun: Column) -> Party:
-        """All that a deployment could do in a plan that costs ``total``, as ways unless there are too many."""
-        spare = total - proven[0].bound + proven[0].bounds[number]
-        now = [one for one in self._now() if one.number == number and one is not begun]
-        party = Party(
-            number=number,
-            known=[begun, *now],
-            floor=self.demanders.floor[number] if self.demanders.floor[number] <= spare else math.inf,
-        )
-        of_offers = self.bidding.priced.of_offers if self.bidding.priced is not None else {}
-        offers = [
-            one for one in self.demanders.by_number[number] if of_offers.get(id(one), -math.inf) <= spare
-        ]
-        try:
-            return replace(party, ways=[self._ways(offer, proven, total) for offer in offers])
-        except TooManyError:
-            return replace(party, offers=offers)
+    def _glance(self, joint: Joint, total: float, clock: Clock) -> None:
+        """A better plan beyond ``total``, if one is found at once: who has one need not look so far next time."""
+        beyond = self.master.value(self.chosen) - total
+        limits = self._limits(clock)
+        if beyond <= _FAR * self.master.spent(self.chosen) or clock.late():
+            return
+        most = total + beyond - limits.gap_micro_usd_per_h
+        gap = max(limits.gap_micro_usd_per_h, _ENOUGH * beyond)
+        limits = replace(limits, gap_micro_usd_per_h=gap, most_micro_usd_per_h=most, nodes=1)
+        self._take(joint.solve(limits, NO_NEIGHBOURS).columns, ())
 
-    def _ways(self, offer: Offer, proven: Sequence[Proven], total: float) -> Ways:
-        number = offer.number
-        spare = total - proven[0].bound + proven[0].bounds[number]
-        program = self.demanders.program(offer)
-        found = ways(self.offers, offer, program, proven[0].prices, spare, most=_MOST_STATES)
-        for one in proven[1:]:
-            found = within(self.offers, found, one.prices, total - one.bound + one.bounds[number])
-        if len(found.own) > _MOST_WAYS:
-            raise TooManyError
-        return found
+    def _proven(self) -> list[Proven]:
+        """The highest bound first."""
+        return sorted(self.bidding.proven, key=lambda one: -one.bound)
 
     def _now(self) -> list[Column]:
         """What each does now."""
@@ -268,7 +249,7 @@ class Search:
 
     def _joint(self, parties: Sequence[Party], others: Sequence[int], *, strict: bool) -> Joint:
         joint = Joint(self.offers, parties, self.master.room(others), strict=strict)
-        for one in sorted(self.bidding.proven, key=lambda one: -one.bound)[:_TOLD]:
+        for one in self._proven()[:_TOLD]:
             joint.tell(one)
         return joint
 
@@ -287,7 +268,9 @@ class Search:
             return
         moved = {party.number for party in parties}
         others = [index for index in self.chosen if self._number(index) not in moved]
-        answer = self._joint(parties, others, strict=True).solve(self._limits(clock), self._now())
+        now = self.master.value(self.chosen) - self.master.value(others)
+        limits = replace(self._limits(clock), most_micro_usd_per_h=now)
+        answer = self._joint(parties, others, strict=True).solve(limits)
         self._take(answer.columns, others)
 
     def _take(self, found: Sequence[Column | None] | None, others: Sequence[int]) -> bool:

@@ -9,13 +9,14 @@ decomposition.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
 from controlplane.placement.search.batches import Prices
 from controlplane.placement.search.blocks import Block
 from controlplane.placement.search.columns import Column, column, lawful, paid
-from controlplane.placement.search.highs import Model, begin_with, has_solution, is_infeasible, silent
+from controlplane.placement.search.highs import Model, has_solution, is_infeasible, silent
 from controlplane.placement.search.offers import Bools, Floats, Ints, Offer, Offers
 from controlplane.placement.search.ways import Ways
 
@@ -24,6 +25,9 @@ _MICRO = 1e-6
 
 #: By so much a proven bound is lowered, as a part of it, so that rounding excludes nothing.
 _SAFE = 1e-7
+
+#: What a choice is worth to the bound is tried so many times before it is believed: half of what HiGHS would.
+_TRIALS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,9 +72,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When to be content: ``gap_micro_usd_per_h`` between plan and bound, so many nodes, so many seconds."""
+    """When to be content: ``gap_micro_usd_per_h`` between plan and bound, so many nodes, so many seconds.
+
+    most_micro_usd_per_h: plans that cost more are not looked for, nor is it shown which of them costs least
+    """
 
     gap_micro_usd_per_h: float
+    most_micro_usd_per_h: float = np.inf
     nodes: int
     time_s: float
 
@@ -238,48 +246,29 @@ class Joint:
         for party, line in lines.items():
             self.model.row(line, low=least[party] - _SAFE * abs(least[party]))
 
-    def solve(self, limits: Limits, guess: Sequence[Column] = ()) -> Answer:
-        """At least cost, beginning with ``guess`` (one column a party), where that can be said."""
+    def solve(self, limits: Limits, heuristics: Mapping[str, bool | float] = MappingProxyType({})) -> Answer:
+        """At least cost. ``heuristics``: options of HiGHS'."""
         highs = self.model.passed(
             silent(
                 mip_allow_restart=False,  # presolving again at the root takes longer than the rest of the tree
+                mip_detect_symmetry=False,
+                mip_pscost_minreliable=_TRIALS,
                 mip_rel_gap=0.0,
                 mip_abs_gap=limits.gap_micro_usd_per_h * _MICRO,
                 mip_max_nodes=limits.nodes,
                 time_limit=max(1e-3, limits.time_s),
+                objective_bound=limits.most_micro_usd_per_h * _MICRO - self.constant,
+                **heuristics,
             )
         )
-        if not any(party.offers for party in self.parties):
-            highs.setOptionValue("presolve", "off")
-            values = self._guessed({one.number: one for one in guess})
-            if values is not None:
-                begin_with(highs, values)
         highs.run()
         if is_infeasible(highs):
-            return Answer(np.inf, None)
+            return Answer(limits.most_micro_usd_per_h, None)
         bound = (highs.getInfo().mip_dual_bound + self.constant) / _MICRO
+        bound = min(bound, limits.most_micro_usd_per_h)
         if not has_solution(highs):
             return Answer(bound, None)
         return Answer(bound, self._columns(np.array(highs.getSolution().col_value)))
-
-    def _guessed(self, guess: Mapping[int, Column]) -> Mapping[int, float] | None:
-        """The whole numbers of a guess; None where a party has none, or it can't be said."""
-        found: dict[int, float] = {}
-        said: set[int] = set()
-        for part in self.parts:
-            source, one = part.source, guess.get(self.parties[part.party].number)
-            mine = part.party not in said and one is not None and _says(source, one)
-            said |= {part.party} if mine else set()
-            if isinstance(source, Block):
-                if part.chosen is not None:
-                    found[part.chosen] = float(mine)
-                values = source.guess(*one.on(source.offer)) if mine and one is not None else source.nothing()
-                found.update({part.first + place: value for place, value in values.items()})
-            elif isinstance(source, Ways):
-                found.update(dict.fromkeys(range(part.first, part.first + len(source.own)), 0.0))
-            else:
-                found[part.first] = float(mine)
-        return found if len(said) == len(self.parties) else None
 
     def _columns(self, values: Floats) -> list[Column | None]:
         found: list[Column | None] = [None] * len(self.parties)
@@ -298,12 +287,6 @@ class Joint:
 
     def _column(self, offer: Offer, replicas: Ints, standby: Bools) -> Column | None:
         return column(self.offers, offer, replicas, standby) if lawful(offer, replicas, standby) else None
-
-
-def _says(source: Block | Ways | Column | None, one: Column) -> bool:
-    if isinstance(source, Block):
-        return (source.offer.level, source.offer.far, source.offer.short) == (one.level, one.far, one.short)
-    return source is one
 
 
 def _unit(offers: Offers, offer: Offer, prices: Prices) -> Floats:

@@ -26,6 +26,8 @@ _THREADS = 2
 #: Deployments of more replicas are priced by programs: whole numbers for tables become too coarse or too large.
 _TABLE_REPLICAS = 4
 
+_NOTHING_KNOWN: Mapping[int, float] = {}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Round:
@@ -149,6 +151,7 @@ class Demanders:
         programs: int,
         open_: float,
         worth: Mapping[int, float],
+        known: Mapping[int, float],
         late: Callable[[], bool],
     ) -> Round:
         """Every deployment's cheapest plan.
@@ -157,21 +160,24 @@ class Demanders:
                   counted: where the bound is farthest below, and where nobody looked for long
         open_:    what may stay undecided of what all cost together
         worth:    what each deployment may cost at present
+        known:    what each deployment's cheapest plan that is known costs at these prices
         late:     whether to leave out the programs that have not begun
         """
         self._round += 1
         made = Round(dict(self.floor), {}, [])
         slack: list[tuple[float, Offer]] = []
+        most: dict[int, float] = {}
         for one in self._rough(prices):
             offer, number = one.offer, one.offer.number
             named = self._name(made, one, prices)
-            known = np.inf if named is None else paid(self.offers, named, prices)
-            below = min(worth.get(number, np.inf), known) - one.bound
+            cheapest = np.inf if named is None else paid(self.offers, named, prices)
+            most[id(offer)] = cheapest = min(cheapest, known.get(number, np.inf))
+            below = min(worth.get(number, np.inf), cheapest) - one.bound
             if one.bound < self.floor[number] and below > _EXACT * abs(one.bound):
                 slack.append((below, offer))
             made.of_offers[id(offer)] = one.bound
         chosen = self._undecided(slack, programs, open_)
-        for exact in self._programmed(chosen, prices, whole=True, late=late):
+        for exact in self._programmed(chosen, prices, whole=True, most=most, late=late):
             self._name(made, exact, prices)
             made.of_offers[id(exact.offer)] = max(made.of_offers[id(exact.offer)], exact.bound)
         for offer in self.every():
@@ -249,12 +255,14 @@ class Demanders:
         prices: Prices,
         *,
         whole: bool,
+        most: Mapping[int, float] = _NOTHING_KNOWN,
         late: Callable[[], bool] = lambda: False,
     ) -> list[Found]:
         """In threads: HiGHS lets others run. Each offer has a program of its own: their order does not matter."""
 
         def solved(offer: Offer) -> Found | None:
-            return None if late() else self._solved(offer, prices, whole=whole)
+            least = most.get(id(offer), np.inf)
+            return None if late() else self._solved(offer, prices, whole=whole, most=least)
 
         with ThreadPoolExecutor(_THREADS) as threads:
             return [one for one in threads.map(solved, offers) if one is not None]
@@ -266,8 +274,8 @@ class Demanders:
             program = self._programs[id(offer)] = Program(offer, self.offers.pools)
         return program
 
-    def _solved(self, offer: Offer, prices: Prices, *, whole: bool) -> Found:
-        solved = self.program(offer).solve(prices, self._budget(offer, prices), whole=whole)
+    def _solved(self, offer: Offer, prices: Prices, *, whole: bool, most: float) -> Found:
+        solved = self.program(offer).solve(prices, self._budget(offer, prices), whole=whole, most=most)
         return Found(offer, solved.bound, solved.replicas, solved.standby)
 
 

@@ -58,20 +58,25 @@ class Reach:
         """No way costs less."""
         return float(self.least_after[0, 0, -1])
 
+    def least_left(self, turn: int) -> float:
+        """Whatever was chosen so far, all pools after this turn cost so much at least."""
+        return float(self.least_after[turn + 1].min())
+
     def begin(self) -> Ints:
         """The state before the first pool: weight of the group, heaviest, lacking."""
         return np.array([[0, 0, self.least_after.shape[2] - 1]])
 
-    def follow(self, turn: int, states: Ints) -> tuple[Ints, Floats]:
-        """States x numbers of replicas: what follows, and what all later pools cost at least (infinite: no way)."""
-        weights = self.weights[turn]
-        group, heaviest, lacking = (states[:, place, None] for place in range(3))
-        after, gained, lawful = self._weighed(turn, group, weights[None, :])
+    def follow(self, turn: int, states: Ints, numbers: Ints) -> tuple[Ints, Floats]:
+        """What follows from each state with its number of replicas, and what all later pools cost at least (infinite:
+        there is no way).
+        """
+        group, heaviest, lacking = states.T
+        after, gained, lawful = self._weighed(turn, group, self.weights[turn][numbers])
         lacking = np.maximum(lacking - gained, 0)
         heaviest = np.maximum(heaviest, after)
         after = np.where(self.ends_group[turn], 0, after)
         left = np.where(lawful, self.least_after[turn + 1, after, lacking], np.inf)
-        return np.stack(np.broadcast_arrays(after, heaviest, lacking), axis=2), left
+        return np.stack([after, heaviest, lacking], axis=1), left
 
     def ends(self, states: Ints) -> Bools:
         """Whether the heaviest group did count as much as the cap: else it is a way of another."""

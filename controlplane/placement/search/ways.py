@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from controlplane.placement.rules.needs import TOLERANCE
-from controlplane.placement.rules.traffic import transported
 from controlplane.placement.search.batches import Prices
+from controlplane.placement.search.carried import Carried
 from controlplane.placement.search.offers import Bools, Floats, Ints, Offer, Offers
 from controlplane.placement.search.programs import Program
 from controlplane.placement.search.reach import Reach, reaches
@@ -40,20 +40,7 @@ class TooManyError(Exception):
     """There are more ways than were allowed."""
 
 
-def ways(offers: Offers, offer: Offer, program: Program, prices: Prices, spare: float, *, most: int) -> Ways:
-    """Every way of an offer that costs ``spare`` at most at these prices, all included. ``program``: the offer's.
-
-    Raises ``TooManyError`` where more than ``most`` come up on the way.
-    """
-    listed = _Listed(offers, offer, program, prices, most)
-    replicas, standby = listed.in_clusters(spare) if offer.passive else listed.anywhere(spare)
-    own = offer.fixed + _moved(offer, replicas) + listed.lacking(replicas)
-    own += _at_nearest(offers, offer, np.where(standby, 0, replicas))
-    found = within(offers, Ways(offer, replicas, standby, own), prices, spare)
-    return _taut(within(offers, _carried(offers, found), prices, spare))
-
-
-def within(offers: Offers, found: Ways, prices: Prices, spare: float) -> Ways:
+def _within(offers: Offers, found: Ways, prices: Prices, spare: float) -> Ways:
     """Those that cost ``spare`` at most at these prices."""
     used, scarce = _units(offers, found.offer, prices)
     paid = found.own + found.replicas @ used + np.maximum(found.replicas - found.offer.freed, 0) @ scarce
@@ -78,6 +65,14 @@ def _some(found: Ways, keep: Bools) -> Ways:
     return Ways(found.offer, found.replicas[keep], found.standby[keep], found.own[keep])
 
 
+def _dearer(found: Ways, more: Floats) -> Ways:
+    return Ways(found.offer, found.replicas, found.standby, found.own + more)
+
+
+def _carried(offers: Offers, found: Ways) -> Carried:
+    return Carried(offers, found.offer, np.where(found.standby, 0, found.replicas))
+
+
 def _moved(offer: Offer, replicas: Ints) -> Floats:
     """What new replicas cost that may be refused, less what those need not pay that stay."""
     new, stay = np.maximum(replicas - offer.held, 0), np.minimum(replicas, offer.held)
@@ -93,17 +88,48 @@ class _Waste:
     most: float
 
 
-class _Listed:
-    """One offer at some prices. ``costs`` by pool and number of replicas."""
+class Listing:
+    """One offer at prices that were tried, by the first of which ways are put together: as often as is asked.
 
-    def __init__(self, offers: Offers, offer: Offer, program: Program, prices: Prices, most: int) -> None:
-        self.offers, self.offer, self.program, self.prices, self.most = offers, offer, program, prices, most
+    program: the offer's
+    most:    where more come up on the way, that is an error
+    costs:   by pool and number of replicas
+    """
+
+    def __init__(
+        self, offers: Offers, offer: Offer, program: Program, tried: Sequence[Prices], *, most: int
+    ) -> None:
+        self.offers, self.offer, self.program, self.tried, self.most = offers, offer, program, tried, most
+        self.prices = prices = tried[0]
+        self._reaches: dict[tuple[int, ...], list[Reach]] = {}
         self.used, self.scarce = _units(offers, offer, prices)
         survival = offer.survival if offer.level != "none" else np.ones(len(offer.pools))
         self.parts = np.array([offer.share * survival, survival / offer.needs.replicas])
         self.costs = [self._cost(place, np.arange(1 + size)) for place, size in enumerate(self._sizes())]
 
-    def lacking(self, replicas: Ints) -> Floats:
+    def ways(self, spares: Sequence[float]) -> Ways:
+        """Every way that costs so much at most at each of the prices, all included.
+
+        Raises ``TooManyError``.
+        """
+        offers, offer = self.offers, self.offer
+        replicas, standby = self._in_clusters(spares[0]) if offer.passive else self._anywhere(spares[0])
+        own = offer.fixed + _moved(offer, replicas) + self._lacking(replicas)
+        found = Ways(offer, replicas, standby, own)
+        found = self._within(_dearer(found, _carried(offers, found).nearest), spares)
+        found = self._within(_dearer(found, _carried(offers, found).over), spares)
+        traffic = _carried(offers, found)
+        more = np.zeros(len(found.own))
+        for way in map(int, np.flatnonzero(traffic.open)):
+            more[way] = traffic.exactly(way) - traffic.nearest[way] - traffic.over[way]
+        return _taut(self._within(_dearer(found, more), spares))
+
+    def _within(self, found: Ways, spares: Sequence[float]) -> Ways:
+        for prices, spare in zip(self.tried, spares, strict=True):
+            found = _within(self.offers, found, prices, spare)
+        return found
+
+    def _lacking(self, replicas: Ints) -> Floats:
         """What replicas that are missing cost, by way."""
         offer = self.offer
         if not offer.short:
@@ -138,7 +164,7 @@ class _Listed:
         )
         return found
 
-    def anywhere(self, spare: float) -> tuple[Ints, Bools]:
+    def _anywhere(self, spare: float) -> tuple[Ints, Bools]:
         """Ways of who may serve from several places."""
         offer = self.offer
         spare -= offer.fixed
@@ -146,7 +172,7 @@ class _Listed:
         found = self._grown(places, losses, spare, self._waste(spare))
         return found, np.zeros(found.shape, dtype=bool)
 
-    def in_clusters(self, spare: float) -> tuple[Ints, Bools]:
+    def _in_clusters(self, spare: float) -> tuple[Ints, Bools]:
         """Ways in which one cluster serves and, where losses must be survived, another one stands by."""
         offer, spare = self.offer, spare - self.offer.fixed
         cluster = self.offers.pools.cluster[offer.pools]
@@ -155,7 +181,7 @@ class _Listed:
             places = np.flatnonzero(cluster == one)
             replicas = self._grown(places, [], spare, None)
             costs = np.sum([self.costs[place][replicas[:, place]] for place in places], axis=0)
-            alone[one] = replicas, costs + self.lacking(replicas)
+            alone[one] = replicas, costs + self._lacking(replicas)
         made = [
             (np.zeros((0, len(offer.pools)), dtype=np.int64), np.zeros((0, len(offer.pools)), dtype=bool))
         ]
@@ -197,11 +223,10 @@ class _Listed:
         """Replicas on these places (all pools wide) that suffice whatever is lost and cost no more."""
         offer = self.offer
         late = offer.late[:, :0] if offer.passive else offer.late
-        kinds = [
-            reach
-            for reach in reaches(offer, self.parts, self.costs, places, losses)
-            if reach.least <= spare + _SAFE
-        ]
+        key = tuple(map(int, places))
+        if key not in self._reaches:
+            self._reaches[key] = list(reaches(offer, self.parts, self.costs, places, losses))
+        kinds = [reach for reach in self._reaches[key] if reach.least <= spare + _SAFE]
         none = np.zeros((0, len(offer.pools)), dtype=np.int64)
         replicas = np.vstack([none, *(self._reaching(reach, spare, late, waste) for reach in kinds)])
         keep = replicas.sum(axis=1) <= offer.deployment.max_replicas
@@ -221,14 +246,15 @@ class _Listed:
         wasted = np.zeros(1)
         for turn, place in enumerate(order):
             sums = spent[:, None] + self.costs[place][None, :]
-            following, left = reach.follow(turn, states)
-            fits = sums + left <= spare + _SAFE
+            fits = sums + reach.least_left(turn) <= spare + _SAFE
             if waste is not None:
                 fits &= wasted[:, None] + waste.by_pool[place][None, :] <= waste.most
             row, number = np.nonzero(fits)
+            states, left = reach.follow(turn, states[row], number)
+            fitting = np.flatnonzero(sums[row, number] + left <= spare + _SAFE)
+            row, number, states, left = row[fitting], number[fitting], states[fitting], left[fitting]
             self._check(len(row))
             replicas, spent = replicas[row], sums[row, number]
-            states = following[row, number]
             replicas[:, place] = number
             if waste is not None:
                 wasted = wasted[row] + waste.by_pool[place][number]
@@ -237,60 +263,10 @@ class _Listed:
                 seen = np.where((number > 0)[:, None], here, seen[row])
                 nearest = np.minimum(seen, late[:, order[turn + 1 :]].min(axis=1, initial=np.inf))
                 least = np.where(np.isfinite(nearest), nearest, 0.0).sum(axis=1)
-                alive = np.flatnonzero(spent + left[row, number] + least <= spare + _SAFE)
+                alive = np.flatnonzero(spent + left + least <= spare + _SAFE)
                 replicas, spent, seen, states = replicas[alive], spent[alive], seen[alive], states[alive]
                 wasted = wasted[alive] if waste is not None else wasted
         return replicas[reach.ends(states)]
-
-
-def _at_nearest(offers: Offers, offer: Offer, serving: Ints) -> Floats:
-    """Lateness and network, if each region that is used could serve all: so much at least."""
-    if not len(offer.load) or not len(serving):
-        return np.zeros(len(serving))
-    regions = _Regions(offers, offer)
-    seen = np.where(regions.used(serving)[:, None, :], regions.late[None], np.inf)
-    return np.where(serving.any(axis=1), np.min(seen, axis=2, initial=np.inf).sum(axis=1), 0.0)
-
-
-def _carried(offers: Offers, found: Ways) -> Ways:
-    """The same, each region serving no more than it can: as ``columns.column`` counts traffic."""
-    offer, serving = found.offer, np.where(found.standby, 0, found.replicas)
-    if not len(offer.load) or not len(serving):
-        return found
-    regions = _Regions(offers, offer)
-    used = regions.used(serving)
-    room = (serving * offer.share * offer.needs.served) @ regions.of_pool
-    seen = np.where(used[:, None, :], regions.late[None], np.inf)
-    asked = (np.eye(used.shape[1])[np.argmin(seen, axis=2)] * offer.load[:, None]).sum(axis=1)
-    own = found.own.copy()
-    for way in np.flatnonzero((used.sum(axis=1) > 1) & np.any(asked > room + TOLERANCE, axis=1)):
-        own[way] += _flow(offer, regions.late[:, used[way]], room[way, used[way]])
-        own[way] -= seen[way].min(axis=1).sum()
-    return Ways(offer, found.replicas, found.standby, own)
-
-
-class _Regions:
-    """An offer's pools by region. ``of_pool``: pools x regions; ``late``: origins x regions."""
-
-    def __init__(self, offers: Offers, offer: Offer) -> None:
-        numbers, first, at = np.unique(
-            offers.pools.region_number[offer.pools], return_index=True, return_inverse=True
-        )
-        self.of_pool: Floats = np.eye(len(numbers))[at]
-        self.late: Floats = offer.late[:, first]
-
-    def used(self, serving: Ints) -> Bools:
-        """Ways x regions: where something serves."""
-        found: Bools = serving @ self.of_pool > 0
-        return found
-
-
-def _flow(offer: Offer, late: Floats, room: Floats) -> float:
-    total = room.sum()
-    if total < 1:
-        room = room / total if total > 0 else np.ones_like(room)
-    flow = transported(offer.load.tolist(), room.tolist(), late.tolist())
-    return float((np.array(flow) * late).sum())
 
 
 def _taut(found: Ways) -> Ways:

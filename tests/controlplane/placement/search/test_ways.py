@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 
 from controlplane.placement import PlacementProblem, priced, solve
+from controlplane.placement.search.batches import Prices
 from controlplane.placement.search.clock import Clock
 from controlplane.placement.search.columns import column, lawful, paid
 from controlplane.placement.search.improve import Effort, Search
 from controlplane.placement.search.offers import Offer
-from controlplane.placement.search.ways import TooManyError, ways
+from controlplane.placement.search.ways import Listing, TooManyError, Ways
 from tests.benchmarks.placement.bounds import world, wrongs
 from tests.benchmarks.placement.instances import instance
 from tests.controlplane.placement.random_worlds import whole_problems
@@ -45,11 +46,16 @@ def _compare(search: Search, offer: Offer) -> None:
     if not costs:
         return
     spare = sorted(costs.values())[len(costs) // 2]
-    found = ways(search.offers, offer, search.demanders.program(offer), prices, spare, most=10**6)
+    found = _listed(search, offer, prices, spare, most=10**6)
     listed = {tuple(map(int, one)) for one in found.replicas}
     for replicas, cost in costs.items():
         if cost <= spare and replicas not in listed:
             assert _has_idle(replicas, costs), replicas
+
+
+def _listed(search: Search, offer: Offer, prices: Prices, spare: float, *, most: int) -> Ways:
+    program = search.demanders.program(offer)
+    return Listing(search.offers, offer, program, [prices], most=most).ways([spare])
 
 
 def _has_idle(replicas: tuple[int, ...], costs: dict[tuple[int, ...], float]) -> bool:
@@ -69,8 +75,7 @@ def test_too_many_ways_are_an_error() -> None:
     proven = search.bidding.proven[-1]
     offer = max(search.demanders.every(), key=lambda one: one.needs.size)
     with pytest.raises(TooManyError):
-        program = search.demanders.program(offer)
-        ways(search.offers, offer, program, proven.prices, 100 * proven.bounds[offer.number], most=10)
+        _listed(search, offer, proven.prices, 100 * proven.bounds[offer.number], most=10)
 
 
 def test_large_deployments_have_few_ways_near_their_least_too() -> None:
@@ -80,8 +85,8 @@ def test_large_deployments_have_few_ways_near_their_least_too() -> None:
     search.bidding.run(12, Clock(None))
     proven = max(search.bidding.proven, key=lambda one: one.bound)
     offer = max(search.demanders.every(), key=lambda one: one.needs.size)
-    program, spare = search.demanders.program(offer), 1.01 * proven.bounds[offer.number]
-    assert len(ways(search.offers, offer, program, proven.prices, spare, most=40_000).own) < 500
+    spare = 1.01 * proven.bounds[offer.number]
+    assert len(_listed(search, offer, proven.prices, spare, most=40_000).own) < 500
 
 
 @pytest.mark.parametrize("number", range(24))
