@@ -10,6 +10,8 @@ from typing import Any
 import dj_database_url
 import pytest
 from django.conf import settings
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 _TESTS = Path(__file__).parent
 _started: list[tuple[Any, Path]] = []
@@ -33,6 +35,14 @@ def _start_postgres() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A machine that does other work is no fault of what is tested.
+    hypothesis_settings.register_profile(
+        "unhurried",
+        hypothesis_settings.default,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    hypothesis_settings.load_profile("unhurried")
     if "DATABASE_URL" not in os.environ and not hasattr(config, "workerinput"):
         _start_postgres()
 

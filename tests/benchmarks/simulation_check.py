@@ -243,7 +243,8 @@ def _really(system: System, policy: str, trace: Path, jurisdiction: str) -> tupl
     )
     region = system.region_in(jurisdiction)
     arguments = ("load", "--deployment", name, "--trace", f"{trace}", "-o", "json")
-    done = system.command(*arguments, "--url", system.endpoints()["gateways"][region])
+    gateway = system.endpoints()["gateways"][region]
+    done = system.command(*arguments, "--url", gateway, within_s=HOURS * 3600 + 600)
     assert done.returncode in (0, 1), done.stderr  # 1: some requests failed, and they count
     told = json.loads(done.stdout)
     lines = eventually(
