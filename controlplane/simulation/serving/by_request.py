@@ -12,10 +12,11 @@ from controlplane.simulation.serving.accounts import Account, together
 from controlplane.simulation.serving.batch import Batch
 from controlplane.simulation.serving.between import Between
 from controlplane.simulation.serving.clock import Clock
-from controlplane.simulation.serving.cluster import Cluster, Outlined
+from controlplane.simulation.serving.cluster import Cluster
 from controlplane.simulation.serving.geography import outages_of
 from controlplane.simulation.serving.jobs import Jobs
 from controlplane.simulation.serving.outcome import Moment, Outcome, RegionOutcome, Rented
+from controlplane.simulation.serving.outlined import Outlined
 from controlplane.simulation.serving.policies_document import Choice
 from controlplane.simulation.serving.pools import PROCUREMENTS, Loss
 from controlplane.simulation.serving.region_cluster import RegionCluster

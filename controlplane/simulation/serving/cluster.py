@@ -7,19 +7,18 @@ time).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 from controlplane.simulation.serving.clock import Clock
 from controlplane.simulation.serving.cold_start import LaunchTimes
 from controlplane.simulation.serving.meter import TOLD_EVERY_S, AtHand, Meter, Told
 from controlplane.simulation.serving.outcome import Moment
+from controlplane.simulation.serving.outlined import Outlined
 from controlplane.simulation.serving.pools import Loss, Places, losses_of, stock_outs_of
-from controlplane.simulation.serving.renting import InOrder, Renter, Renting
-from controlplane.simulation.serving.renting_blend import Blended
+from controlplane.simulation.serving.renting_blend import renter_of
 from controlplane.simulation.serving.replicas import DRAIN_LIMIT_S, Fleet, SimulatedReplica
 from controlplane.simulation.serving.request import NOBODY, PROJECT, Request
-from controlplane.simulation.serving.spot_trace import SpotTrace
 from controlplane.simulation.serving.streams import Streams
 from controlplane.simulation.serving.supply import Fall, Supply
 from controlplane.simulation.serving.world import MOMENTS, ServingWorld
@@ -64,23 +63,6 @@ class _DrainOver:
     replica: SimulatedReplica
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outlined:
-    """What is known of a world before it is played.
-
-    end_s:    when it ends
-    work_s:   replica-seconds of a mean request
-    demand:   replicas that the work of this cluster's clients keeps busy, moment by moment
-    renting:  from which pools it is served; ``spot_traces`` of those that have one, by name
-    """
-
-    end_s: float
-    work_s: float
-    demand: Sequence[float]
-    renting: Renting = field(default_factory=Renting)
-    spot_traces: Mapping[str, SpotTrace] = field(default_factory=dict)
-
-
 class Cluster:
     """Single owner: the mode that plays it. Requests ``arrive``; ``close`` it at the end."""
 
@@ -105,7 +87,7 @@ class Cluster:
         stock_outs = stock_outs_of(world.pools, end_s=outlined.end_s, streams=streams)
         self._supply = Supply(places, stock_outs, outlined.spot_traces, streams)
         self.fleet = Fleet(self._supply)
-        self.renter = _renter(outlined.renting, self.fleet, LaunchTimes(world.cold_start, streams))
+        self.renter = renter_of(outlined.renting, self.fleet, LaunchTimes(world.cold_start, streams))
         self._world, self._outlined, self._bounds, self._clock = world, outlined, policy, clock
         self._scaler = PolicyScaler(policy, replicas=policy.min_replicas, now=0.0)
         self._service = world.service
@@ -419,12 +401,6 @@ class Cluster:
                 request.account.is_late(request)
             self._room.leave(DEPLOYMENT, ticket)
         self._supply.close(self.fleet.tally, end_s)
-
-
-def _renter(renting: Renting, fleet: Fleet, launches: LaunchTimes) -> Renter:
-    if renting.kind == "blend":
-        return Blended(fleet, launches, renting.blend)
-    return InOrder(fleet, launches)
 
 
 def _bounds_of(world: ServingWorld) -> Bounds:

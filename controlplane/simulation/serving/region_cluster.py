@@ -11,11 +11,12 @@ from math import inf
 from typing import Protocol
 
 from controlplane.simulation.serving.clock import Clock
-from controlplane.simulation.serving.cluster import DEPLOYMENT, REVISION, Cluster, Outlined
+from controlplane.simulation.serving.cluster import DEPLOYMENT, REVISION, Cluster
 from controlplane.simulation.serving.geography import Geography, Outage
 from controlplane.simulation.serving.meter import TOLD_EVERY_S
 from controlplane.simulation.serving.neighbours import UNREADY_S, Neighbours
 from controlplane.simulation.serving.outcome import Moment
+from controlplane.simulation.serving.outlined import Outlined
 from controlplane.simulation.serving.pools import Loss
 from controlplane.simulation.serving.replicas import SimulatedReplica
 from controlplane.simulation.serving.request import PROJECT, Request

@@ -25,7 +25,7 @@ from controlplane.procurement import (
 )
 from controlplane.simulation.serving.cold_start import LaunchTimes
 from controlplane.simulation.serving.pools import ServingPool
-from controlplane.simulation.serving.renting import Turn
+from controlplane.simulation.serving.renting import InOrder, Renter, Renting, Turn
 from controlplane.simulation.serving.replicas import Fleet, SimulatedReplica
 
 _RENTED = ("on_demand", "spot")
@@ -178,3 +178,10 @@ class Blended:
         self._said.extend(f"{now_s:,.0f} s: {each}" for each in reasons if each not in self._last_said)
         if reasons:
             self._last_said = reasons
+
+
+def renter_of(renting: Renting, fleet: Fleet, launches: LaunchTimes) -> Renter:
+    """Who rents so."""
+    if renting.kind == "blend":
+        return Blended(fleet, launches, renting.blend)
+    return InOrder(fleet, launches)

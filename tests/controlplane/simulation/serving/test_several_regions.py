@@ -15,7 +15,8 @@ from controlplane.simulation.serving.results import as_json, outcomes_in, summar
 from controlplane.simulation.serving.world_document import world_of
 from tests.controlplane.simulation.serving.worlds import DOCUMENT, outcomes, seen_of
 from workloadplane.gateway import loads, recovering, regions, turns
-from workloadplane.routing import Snapshot, pick
+from workloadplane.health.outlook import Sighting
+from workloadplane.routing import PeerFacts, Snapshot, pick
 
 ROUND_TRIPS = {"one": {"two": 0.1, "three": 0.2}, "two": {"three": 0.15}}
 
@@ -151,6 +152,30 @@ def test_where_no_gateway_answers_clients_try_until_they_give_up() -> None:
     assert outcome.broken == []
     assert outcome.not_served == pytest.approx(4 * 50, rel=0.25)
     assert outcome.within_slo_outside == 1
+
+
+def test_trust_in_a_region_that_was_lost_comes_back_rung_by_rung() -> None:
+    """Silent for five seconds it gets nothing; then 1, 5, 25 and 100 % of what would go there."""
+    peers = {name: PeerFacts(name, name, "", 10.0, admits="sessions") for name in ("two", "three")}
+    gateway = neighbours.Neighbours(peers, "revision")
+    lost_too = {"two": Sighting("lost", 3.0)}
+    seen: list[tuple[str, float]] = []
+    for tick in range(700):
+        now_s = tick * between.TICK_S
+        if tick % 8 == 0:
+            is_silent = 5.0 <= now_s < 10.0
+            gateway.sees("three", lost_too if is_silent else {}, asked_s=now_s, now_s=now_s)
+            if not is_silent:
+                gateway.sees("two", {}, asked_s=now_s, now_s=now_s)
+        gateway.tick(now_s)
+        facts = gateway.facts["two"]
+        if not seen or seen[-1] != (facts.admits, facts.share):
+            seen.append((facts.admits, facts.share))
+    assert ("all", 1.0) in seen[:2]
+    assert ("none", 0.0) in seen
+    assert seen[seen.index(("none", 0.0)) + 1 :] == [("all", share) for share in (0.01, 0.05, 0.25, 1.0)]
+    assert (gateway.ejections["two"], gateway.ejections["three"]) == (1, 0)
+    assert gateway.is_at_rest(set())
 
 
 def test_what_a_region_has_no_seats_for_goes_where_the_first_token_comes_sooner() -> None:
