@@ -126,10 +126,10 @@ def _no_pool_passes(question: Question) -> _Reason:
         ),
     )
     by_rule = Counter(refusal.rule for refusals, _ in rejected for refusal in refusals)
-    counts = ", ".join(f"{rule} rejects {count}" for rule, count in sorted(by_rule.items()))
+    counts = ", ".join(f"{count} by {rule.replace('_', ' ')}" for rule, count in sorted(by_rule.items()))
     return _Reason(
         nearest[0].rule,
-        f"no pool of {len(pools)} passes ({counts}); nearest is {nearest[0].subject}, {nearest[0].value}",
+        f"no pool of {len(pools)} passes (out are {counts}); nearest is {nearest[0].subject}, {nearest[0].value}",
         "; ".join(refusal.remedy for refusal in nearest),
     )
 
@@ -180,7 +180,7 @@ def _bounds_too_tight(question: Question, rung: Rung) -> _Reason | None:
     deployment = question.deployment
     unbound = fits(question.bounded_by(UNBOUNDED), rung)
     if unbound is None:
-        return None
+        return _none_to_spare(question) if rung.level != "none" else None
     needed = sum(unbound.serving.values()) + sum(unbound.standby.values())
     if needed <= deployment.max_replicas:
         return None
@@ -193,18 +193,29 @@ def _bounds_too_tight(question: Question, rung: Rung) -> _Reason | None:
     )
 
 
+def _none_to_spare(question: Question) -> _Reason | None:
+    """What the owner allows does not serve the demand with nothing lost; nor is there room for more."""
+    if not 0 < question.market.index.needs(question.deployment).served < 1 - TOLERANCE:
+        return None
+    remedy = "raise autoscaling.max_replicas and add the capacity for it, or lower survivability"
+    return _Reason("max_replicas", f"{_part_served(question)}, so none is to spare", remedy)
+
+
+def _part_served(question: Question) -> str:
+    part = question.market.index.needs(question.deployment).served
+    return f"max_replicas {question.deployment.max_replicas} serve {part:.0%} of the demand"
+
+
 def _bounded_demand(question: Question) -> Refusal:
     """The demand takes more replicas than the owner allows: how many would serve it."""
     deployment = question.deployment
-    part = question.market.index.needs(deployment).served
-    value = f"max_replicas {deployment.max_replicas} serve {part:.0%} of the demand"
     rung = Rung(level=deployment.survivability, near=True)
     unbound = fits(question.bounded_by(UNBOUNDED), rung)
     remedy = "raise autoscaling.max_replicas, and add the capacity for it"
     if unbound is not None:
         needed = sum(unbound.serving.values()) + sum(unbound.standby.values())
         remedy = f"raise autoscaling.max_replicas to {needed}"
-    return _said(question, _Reason("max_replicas", value, remedy))
+    return _said(question, _Reason("max_replicas", _part_served(question), remedy))
 
 
 def _lowered(rung: Rung, otherwise: str) -> str:
@@ -216,7 +227,8 @@ def _too_little_room(question: Question, rung: Rung, passing: list[Pool]) -> _Re
     deployment = question.deployment
     slots = [slot for slot in question.slots() if not (rung.near and slot.far)]
     room = sum(slot.replicas for slot in slots)
-    value = f"room for {room} replicas of {deployment.gpus_per_replica} GPUs"
+    gpus = deployment.gpus_per_replica
+    value = f"room for {room} replica{'s' * (room != 1)} of {gpus} GPU{'s' * (gpus != 1)}"
     if rung.level != "none":
         names = sorted({name for slot in slots for name in slot.terms.cluster.domains(rung.level)})
         value += f", of which any one {rung.level} may be lost (room in: {', '.join(names) or 'none'})"

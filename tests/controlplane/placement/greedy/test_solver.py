@@ -167,6 +167,18 @@ def test_a_maximum_bounds_the_demand_that_is_planned_for() -> None:
     assert [row.planned_replicas for row in plan.by_deployment["d-chat"].allocations] == [2]
 
 
+def test_a_maximum_that_serves_too_little_leaves_nothing_to_spare() -> None:
+    """Nor is there room for all that the demand takes: the owner's bound is named, not the room that is left."""
+    asked = problem(
+        wanted(max_replicas=2, survivability="region"),
+        demands=(demand("paris", requests_per_s_p95=1000.0),),
+        profiles=(profile(1.0),),
+    )
+    wish = relaxed(solve(asked))["survivability"]
+    assert "max_replicas 2 serve 0% of the demand, so none is to spare" in wish.value
+    assert wish.remedy.startswith("raise autoscaling.max_replicas and add the capacity for it")
+
+
 def test_scale_to_zero_keeps_room_for_its_demand_and_nothing_ready() -> None:
     """The owner's 0 stands whatever is expected; the room is there when it comes."""
     world = problem(
