@@ -97,12 +97,12 @@ class Decision:
         below: float | None,
         lacking_share: float,
     ) -> bool:
-        rest_s = self.policy.rest_s * (1 - lacking_share) ** self.policy.rest_power
+        patience = (1 - lacking_share) ** self.policy.rest_power
         unproven = sum(count for key, count in asked.items() if not self.counts.get(key))
         found = min(
             (
                 (price, key)
-                for key, price in self._open_markets(counts, asked, rest_s=rest_s)
+                for key, price in self._open_markets(counts, asked, patience=patience)
                 if self.counts.get(key) or unproven < self.policy.unproven_most
             ),
             default=None,
@@ -121,20 +121,21 @@ class Decision:
         return True
 
     def _open_markets(
-        self, counts: Mapping[str, int], asked: Mapping[str, int], *, rest_s: float = 0.0
+        self, counts: Mapping[str, int], asked: Mapping[str, int], *, patience: float
     ) -> Iterator[tuple[str, float]]:
         """Markets that may be asked for one more spot instance and are worth it, with what that costs in all.
 
-        ``rest_s``: only those that have been open again for so long, if they have refused.
+        ``patience``: 0 to 1; the less of it, the sooner a market that has refused may be asked again.
         """
         on_demand = self._on_demand_price()
         for key, domain in self.state.domains.items():
             if domain.market.spot_micro_usd_per_h is None:
                 continue
             door = domain.spot
-            if not door.room(asked.get(key, 0), self.now_s):
+            rest_s = self.policy.rest_s * patience if door.refusals else 0.0
+            if self.now_s < door.opens_s(self.policy.spot, patience) + rest_s:
                 continue
-            if door.refusals and self.now_s < door.closed_until_s + rest_s:
+            if not door.room(asked.get(key, 0)):
                 continue
             refused = 1 - domain.obtained.share(self.now_s)
             if counts.get(key, 0):
@@ -201,7 +202,9 @@ class Decision:
         left = lacking
         for domain in markets:
             key = domain.market.market_id
-            room = min(left, domain.on_demand.room(asked.get(key, 0), self.now_s))
+            if self.now_s < domain.on_demand.closed_until_s:
+                continue
+            room = min(left, domain.on_demand.room(asked.get(key, 0)))
             self.actions += [Launch(key, "on_demand")] * room
             left -= room
             if not left:

@@ -7,7 +7,7 @@ from controlplane.procurement.door import Door, DoorPolicy
 from controlplane.procurement.market import NOTHING, Holdings, Market
 from controlplane.procurement.rates import FadingRate, FadingShare
 
-SPOT_DOOR = DoorPolicy(first_s=1800.0, most_s=43_200.0, window_most=2)
+SPOT_DOOR = DoorPolicy(first_s=900.0, most_s=43_200.0, window_most=2)
 #: On demand is short for minutes, not for hours.
 ON_DEMAND_DOOR = DoorPolicy(first_s=30.0, most_s=600.0, window_most=64)
 
@@ -29,7 +29,8 @@ class BlendPolicy:
     unproven_most:  so many launches at once, and not more, where nothing is held
     move_share:     a running spot instance is moved where another market is cheaper by this share; None: never
     rest_s, rest_power: a market that has refused rests so long after it is open again where nothing is lacking; where a
-                    share of what is wanted is, for (1 - share) ** rest_power of that
+                    share of what is wanted is (on demand stands in for it), for (1 - share) ** rest_power of that, and
+                    of what it is closed beyond the first time
     prior_per_h, prior_h, half_life_h: of the hazard of a domain
     obtained_prior, obtained_trials, obtained_half_life_h: of the share of its launches that succeed
     spot, on_demand: when markets are asked again
@@ -37,7 +38,7 @@ class BlendPolicy:
 
     floor: int = 0
     extra_most: int = 6
-    short_worth: float = 60.0
+    short_worth: float = 35.0
     replace_s: float = 300.0
     extra_hold_s: float = 1800.0
     hold_s: float = 120.0
@@ -48,7 +49,7 @@ class BlendPolicy:
     unproven_most: int = 1
     move_share: float | None = 0.5
     rest_s: float = 21_600.0
-    rest_power: float = 2.0
+    rest_power: float = 8.0
     prior_per_h: float = 0.02
     prior_h: float = 3.0
     half_life_h: float = 168.0

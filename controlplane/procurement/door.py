@@ -26,27 +26,33 @@ class DoorPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """refusals: in a row; window: so many may be asked and not answered; closed_until_s: none before."""
+    """refusals: in a row; window: so many may be asked and not answered; closed_s, closed_until_s: none between."""
 
     refusals: int = 0
     window: int = 1
+    closed_s: float = 0.0
     closed_until_s: float = 0.0
 
-    def room(self, asked: int, now_s: float) -> int:
-        """How many more may be asked for now, where ``asked`` are not answered yet."""
-        return 0 if now_s < self.closed_until_s else max(0, self.window - asked)
+    def room(self, asked: int) -> int:
+        """How many more may be asked for once it is open, where ``asked`` are not answered yet."""
+        return max(0, self.window - asked)
+
+    def opens_s(self, policy: DoorPolicy, patience: float) -> float:
+        """When it is open again. Of the time beyond the first closing only the part ``patience`` counts."""
+        beyond_s = max(0.0, self.closed_until_s - self.closed_s - policy.first_s)
+        return self.closed_until_s - (1.0 - patience) * beyond_s
 
     def succeeded(self, policy: DoorPolicy) -> "Door":
         return replace(self, refusals=0, window=min(policy.window_most, self.window * 2))
 
     def refused(self, policy: DoorPolicy, now_s: float) -> "Door":
-        """Refusals that come while it is closed already are of the same attempt: they count once."""
-        if now_s < self.closed_until_s:
+        """Refusals that come before it may have been asked again are of the same attempt: they count once."""
+        if now_s < min(self.closed_until_s, self.closed_s + policy.first_s):
             return replace(self, window=1)
         wait_s = min(policy.most_s, policy.first_s * 2.0 ** min(self.refusals, 40))
-        return Door(refusals=self.refusals + 1, window=1, closed_until_s=now_s + wait_s)
+        return Door(refusals=self.refusals + 1, window=1, closed_s=now_s, closed_until_s=now_s + wait_s)
 
     def lost(self, policy: DoorPolicy, now_s: float) -> "Door":
         """What was had is taken back: there is hardly more of it just now, as after a first refusal."""
         until_s = max(self.closed_until_s, now_s + policy.first_s)
-        return Door(refusals=max(1, self.refusals), window=1, closed_until_s=until_s)
+        return Door(refusals=max(1, self.refusals), window=1, closed_s=now_s, closed_until_s=until_s)

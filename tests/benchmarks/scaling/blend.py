@@ -56,7 +56,7 @@ def blend(policy: BlendPolicy = TUNED, name: str = "blend") -> Candidate:
 
 #: What it is worth to be short decides how much is rented beyond what is needed: half and twice as much.
 SENSITIVITY = tuple(
-    blend(replace(TUNED, short_worth=worth), f"blend, being short worth {worth:g}") for worth in (30.0, 120.0)
+    blend(replace(TUNED, short_worth=worth), f"blend, being short worth {worth:g}") for worth in (17.5, 70.0)
 )
 
 
