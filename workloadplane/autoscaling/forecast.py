@@ -64,22 +64,23 @@ class Forecast:
     bursts: tuple[tuple[int, float], ...] = ()
     season: Season = field(default_factory=Season)
 
-    def slope(self, horizon_s: float, tuning: PredictiveTuning) -> float:
+    def ahead(self, horizon_s: float, tuning: PredictiveTuning) -> tuple[float, float]:
+        """The load now and ``horizon_s`` from now, neither below 0."""
+        pace = tuning.pace(horizon_s)
+        slope = self._slope(tuning.trend_s * pace)
+        since = slope * min(tuning.steady_s * pace, self.seen_s)  # from the level's time until now
+        if self.at is not None and self.season.trusted:
+            change = self.season.change(self.at, horizon_s)
+        else:
+            reach_s = tuning.damping_s * (1.0 - math.exp(-horizon_s / tuning.damping_s))
+            change = slope * reach_s * (tuning.rise_gain if slope > 0 else 1.0)
+        most = tuning.most_growth * self.level + SURE_GROWTH
+        return max(0.0, self.level + min(since, most)), max(0.0, self.level + min(since + change, most))
+
+    def _slope(self, over_s: float) -> float:
         """Replicas per second; 0 until there was time to see one."""
-        over_s = tuning.over_s(tuning.trend_s, horizon_s)
         trust = min(1.0, self.seen_s / (3.0 * over_s))
         return trust * (self.first - self.second) / over_s
-
-    def ahead(self, after_s: float, horizon_s: float, tuning: PredictiveTuning) -> float:
-        """The load ``after_s`` from now, not below 0, by what was learned for ``horizon_s``."""
-        slope = self.slope(horizon_s, tuning)
-        reach_s = tuning.damping_s * (1.0 - math.exp(-after_s / tuning.damping_s))
-        change = slope * reach_s * (tuning.rise_gain if slope > 0 else 1.0)
-        if self.at is not None and self.season.trusted:
-            change = self.season.change(self.at, after_s)
-        steady_s = tuning.over_s(tuning.steady_s, horizon_s)
-        growth = slope * min(steady_s, self.seen_s) + change  # since the level's time, and from now on
-        return max(0.0, self.level + min(growth, tuning.most_growth * self.level + SURE_GROWTH))
 
     def burst(self) -> float:
         """The second highest excess over the level in the last hour: what came twice will come again."""
@@ -108,12 +109,11 @@ def observed(
     if step_s <= 0:
         return state
     seen_s = state.seen_s + step_s
-    trend_s = tuning.over_s(tuning.trend_s, horizon_s)
-    fast, level, deviation = _levels(
-        state, load, step_s=step_s, seen_s=seen_s, horizon_s=horizon_s, tuning=tuning
-    )
-    first = state.first + _weight(step_s, seen_s, trend_s) * (load - state.first)
-    second = state.second + _weight(step_s, seen_s, trend_s) * (first - state.second)
+    pace = tuning.pace(horizon_s)
+    fast, level, deviation = _levels(state, load, step_s=step_s, seen_s=seen_s, pace=pace, tuning=tuning)
+    newest = _weight(step_s, seen_s, tuning.trend_s * pace)
+    first = state.first + newest * (load - state.first)
+    second = state.second + newest * (first - state.second)
     quantile, scale, pending = _judged(state, load, now, tuning)
     return Forecast(
         at=now,
@@ -142,16 +142,15 @@ def _promised(
     """The pending forecasts and, every so often, the one that the state before this load gives."""
     if pending and now + horizon_s - pending[-1][0] < horizon_s / (MAX_PENDING - 1):
         return pending
-    return (*pending, (now + horizon_s, state.ahead(horizon_s, horizon_s, tuning)))[-MAX_PENDING:]
+    return (*pending, (now + horizon_s, state.ahead(horizon_s, tuning)[1]))[-MAX_PENDING:]
 
 
 def _levels(
-    state: Forecast, load: float, *, step_s: float, seen_s: float, horizon_s: float, tuning: PredictiveTuning
+    state: Forecast, load: float, *, step_s: float, seen_s: float, pace: float, tuning: PredictiveTuning
 ) -> tuple[float, float, float]:
     """The quick level, the steady one, and how far apart they commonly are; one jump counts for four times that."""
-    level_s, steady_s = (tuning.over_s(time_s, horizon_s) for time_s in (tuning.level_s, tuning.steady_s))
-    fast = state.fast + _weight(step_s, seen_s, level_s) * (load - state.fast)
-    level = state.level + _weight(step_s, seen_s, steady_s) * (fast - state.level)
+    fast = state.fast + _weight(step_s, seen_s, tuning.level_s * pace) * (load - state.fast)
+    level = state.level + _weight(step_s, seen_s, tuning.steady_s * pace) * (fast - state.level)
     apart = min(abs(fast - level), 4.0 * state.deviation + 0.01 * fast)
     deviation = state.deviation + _share(step_s, tuning.noise_s) * (apart - state.deviation)
     most = tuning.steady_deviations * deviation

@@ -127,7 +127,7 @@ def _need(
     cold_start_s: float,
     tuning: PredictiveTuning,
 ) -> Need:
-    ahead = max(forecast.ahead(after_s, cold_start_s, tuning) for after_s in (0.0, cold_start_s))
+    ahead = max(forecast.ahead(cold_start_s, tuning))
     left_s = max(
         0.0, waiting_s - max(0.0, supply - ahead) * cold_start_s
     )  # what is not served before one comes

@@ -45,6 +45,6 @@ class PredictiveTuning:
     feedback_s: float = 1_000_000.0
     burst_share: float = 0.6
 
-    def over_s(self, time_s: float, cold_start_s: float) -> float:
-        """A time constant for a cold start: who looks further ahead must be surer, who is soon helped may be quick."""
-        return time_s * math.sqrt(cold_start_s / 180.0)
+    def pace(self, cold_start_s: float) -> float:
+        """By what time constants grow: who looks further ahead must be surer, who is soon helped may be quick."""
+        return math.sqrt(cold_start_s / 180.0)
