@@ -165,15 +165,13 @@ def play(
             goal = scaler.step(disturbed(told) if disturbed else told).replicas
         run.launched[begin] = world.turn_to(goal, begin * bin_s, draw)
         span = run.flow(world, goal, begin, min(begin + every, count), soon)
-        over_s = (span.end - begin) * bin_s
-        begin = span.end
-        told = Seen(
+        over_s, begin = (span.end - begin) * bin_s, span.end
+        told = _told(
+            world,
+            span,
+            over_s=over_s,
             now=begin * bin_s,
-            ready=world.ready,
-            starting=len(world.starting),
-            concurrency=concurrency_target * span.at_hand,
-            work=WorkSeen(arrived_s=span.arrived_s, over_s=over_s, waiting_s=world.queue_s),
-            slo=SloSeen(inside=span.requests - span.outside, outside=span.outside),
+            concurrency_target=concurrency_target,
             cold_start_s=learned_cold_start_s,
         )
     return run.outcome()
@@ -188,6 +186,27 @@ class _Span:
     at_hand: float
     requests: float
     outside: float
+
+
+def _told(
+    world: _World,
+    span: _Span,
+    *,
+    over_s: float,
+    now: float,
+    concurrency_target: float,
+    cold_start_s: float | None,
+) -> Seen:
+    """What the scaler sees after a span of so many seconds."""
+    return Seen(
+        now=now,
+        ready=world.ready,
+        starting=len(world.starting),
+        concurrency=concurrency_target * span.at_hand,
+        work=WorkSeen(arrived_s=span.arrived_s, over_s=over_s, waiting_s=world.queue_s),
+        slo=SloSeen(inside=span.requests - span.outside, outside=span.outside),
+        cold_start_s=cold_start_s,
+    )
 
 
 class _Run:
