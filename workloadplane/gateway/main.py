@@ -198,5 +198,5 @@ def _log_as_json() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(20),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, Lines(outlet_of(sys.stderr)))),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, Lines(outlet_of(sys.stderr)))),
     )

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable
 from typing import TextIO
 
-#: As much fits into whatever says that it can be written to (POSIX: a pipe has room for PIPE_BUF then).
+#: As much fits into whatever says that it can be written to, and is taken whole or not at all (POSIX: PIPE_BUF).
 _ROOM_BYTES = select.PIPE_BUF
 _Bytes = bytes | bytearray
 
@@ -52,13 +52,39 @@ def outlet_of(stream: TextIO | None) -> Outlet:
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
             anew = os.open(f"/proc/self/fd/{descriptor}", flags)
             os.close(descriptor)
-            return Outlet(lambda data: os.write(anew, data), lambda: os.close(anew))
+            return Outlet(_lines_whole(lambda data: os.write(anew, data)), lambda: os.close(anew))
     return Outlet(lambda data: _write_if_room(descriptor, data), lambda: os.close(descriptor))
 
 
 def _to_socket(made: socket.socket) -> Outlet:
     flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-    return Outlet(lambda data: made.send(data, flags), made.close)
+    return Outlet(_lines_whole(lambda data: made.send(data, flags)), made.close)
+
+
+def _lines_whole(write: Callable[[_Bytes], int]) -> Callable[[_Bytes], int]:
+    """``write`` in pieces that are taken whole, so that no line of another process gets into the midst of one.
+
+    A line longer than such a piece goes by itself, and may be cut.
+    """
+
+    def pieces(data: _Bytes) -> int:
+        taken = 0
+        while taken < len(data):
+            end = (
+                data.rfind(b"\n", taken, taken + _ROOM_BYTES) + 1 or data.find(b"\n", taken) + 1 or len(data)
+            )
+            try:
+                written = write(data[taken:end])
+            except BlockingIOError:
+                if taken:
+                    return taken
+                raise
+            taken += written
+            if taken < end:
+                return taken
+        return taken
+
+    return pieces
 
 
 def _write_if_room(descriptor: int, data: _Bytes) -> int:

@@ -5,8 +5,12 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TextIO
 
 import httpx
 import pytest
@@ -56,6 +60,59 @@ def test_a_full_pipe_takes_the_rest_later() -> None:
         assert log.take() == b""
         assert os.get_blocking(stream.fileno())
         outlet.close()
+
+
+def pipe() -> tuple[int, int]:
+    return os.pipe()
+
+
+def stream_socket() -> tuple[int, int]:
+    reads, writes = socket.socketpair()
+    return reads.detach(), writes.detach()
+
+
+@pytest.mark.parametrize("made", [pipe, stream_socket])
+def test_lines_of_several_processes_do_not_mix(made: Callable[[], tuple[int, int]]) -> None:
+    """However full it is: each writes on where its lines end."""
+    reads, writes = made()
+    line = filled(1).take()
+
+    def write(stream: TextIO) -> None:
+        outlet, log = outlet_of(stream), filled(5_000)
+        while log.waits:
+            log.write_to(outlet)
+        outlet.close()
+
+    with os.fdopen(writes, "w") as stream, os.fdopen(reads, "rb", buffering=0) as reader:
+        with ThreadPoolExecutor(2) as pool:
+            writing = [pool.submit(write, stream) for _ in range(2)]
+            read = b""
+            while len(read) < 2 * 5_000 * len(line):
+                read += reader.read(1 << 20)
+        for one in writing:
+            one.result()
+    assert set(read.splitlines(keepends=True)) == {line}
+
+
+def test_what_it_says_of_itself_goes_out_in_one_piece(tmp_path: Path) -> None:
+    """The end of the line too: processes that share a pipe would mix theirs otherwise."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    options = ("--agent-state-dir", str(tmp_path), "--state-dir", str(tmp_path), "--port", "0")
+    with ours, theirs:
+        made = subprocess.Popen(
+            [sys.executable, "-m", "workloadplane.gateway", *options], stderr=theirs.fileno()
+        )
+        ours.settimeout(30)
+        try:
+            said = [ours.recv(1 << 16)]
+            while b"gateway serves" not in said[-1]:
+                said.append(ours.recv(1 << 16))
+        finally:
+            made.terminate()
+            made.wait()
+    for line in said:
+        assert line.endswith(b"\n")
+        json.loads(line)
 
 
 def full_pipe() -> tuple[int, int]:
