@@ -12,7 +12,7 @@ from controlplane.placement.rules.needs import LEVELS, kept, missing_replicas
 from controlplane.placement.rules.traffic import too_far
 from controlplane.placement.search.batches import Batch, Prices, batches, rounded
 from controlplane.placement.search.columns import Column, column, lawful, paid, repaired
-from controlplane.placement.search.offers import Floats, Ints, Offer, Offers
+from controlplane.placement.search.offers import Bools, Floats, Ints, Offer, Offers
 from controlplane.placement.search.pricing import Found, price
 from controlplane.placement.search.programs import Program
 from controlplane.placement.wishes import Survivability, WantedDeployment
@@ -25,8 +25,6 @@ _THREADS = 2
 
 #: Deployments of more replicas are priced by programs: whole numbers for tables become too coarse or too large.
 _TABLE_REPLICAS = 4
-
-_NOTHING_KNOWN: Mapping[int, float] = {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +66,7 @@ class Demanders:
         if any(len(found) > 1 for found in self.by_number.values()):
             self.floor.update((number, np.inf) for number, found in self.by_number.items() if found)
         self._programs: dict[int, Program] = {}
+        self._columns: dict[tuple[int, bytes, bytes], Column] = {}
         self._named: set[int] = set()
         self._looked: dict[int, int] = {}
         self._round = 0
@@ -177,7 +176,7 @@ class Demanders:
                 slack.append((below, offer))
             made.of_offers[id(offer)] = one.bound
         chosen = self._undecided(slack, programs, open_)
-        for exact in self._programmed(chosen, prices, whole=True, most=most, late=late):
+        for exact in self._programmed(chosen, prices, most, late):
             self._name(made, exact, prices)
             made.of_offers[id(exact.offer)] = max(made.of_offers[id(exact.offer)], exact.bound)
         for offer in self.every():
@@ -196,15 +195,13 @@ class Demanders:
         return chosen
 
     def _rough(self, prices: Prices) -> Iterator[Found]:
-        """By tables, and larger ones by linear programs. In threads: numpy and HiGHS let others run."""
-
-        def of_batch(batch: Batch) -> list[Found]:
-            return list(price(batch, prices, self._projects(batch.offers)))
-
-        with ThreadPoolExecutor(_THREADS) as threads:
-            for found in threads.map(of_batch, self.small):
-                yield from found
-        yield from self._programmed(self.large, prices, whole=False)
+        """By tables, and larger ones by linear programs. One after the other: threads would wait for each other's
+        Python between calls this short.
+        """
+        for batch in self.small:
+            yield from price(batch, prices, self._projects(batch.offers))
+        for offer in self.large:
+            yield self._solved(offer, prices, whole=False)
 
     def _name(self, made: Round, found: Found, prices: Prices) -> Column | None:
         """A column of what was found, mended where it is not lawful; a program's for who has none yet."""
@@ -222,13 +219,20 @@ class Demanders:
         if replicas is None or not lawful(offer, replicas, standby):
             if id(offer) in self._named:
                 return None
-            better = self._programmed([offer], prices, whole=True)[0]
+            better = self._solved(offer, prices, whole=True)
             replicas, standby = better.replicas, better.standby
         self._named.add(id(offer))
         if replicas is None or not lawful(offer, replicas, standby):
             return None
-        made.columns.append(column(self.offers, offer, replicas, standby))
+        made.columns.append(self._column(offer, replicas, standby))
         return made.columns[-1]
+
+    def _column(self, offer: Offer, replicas: Ints, standby: Bools | None) -> Column:
+        """At other prices the same is often named again."""
+        key = (id(offer), replicas.tobytes(), b"" if standby is None else standby.tobytes())
+        if key not in self._columns:
+            self._columns[key] = column(self.offers, offer, replicas, standby)
+        return self._columns[key]
 
     def _in_one_place(self, offer: Offer, replicas: Ints) -> bool:
         """As ``active_passive`` asks; parts of replicas that were rounded up may be in several."""
@@ -250,19 +254,14 @@ class Demanders:
         return float(prices.budget[project]) if project >= 0 else 0.0
 
     def _programmed(
-        self,
-        offers: Sequence[Offer],
-        prices: Prices,
-        *,
-        whole: bool,
-        most: Mapping[int, float] = _NOTHING_KNOWN,
-        late: Callable[[], bool] = lambda: False,
+        self, offers: Sequence[Offer], prices: Prices, most: Mapping[int, float], late: Callable[[], bool]
     ) -> list[Found]:
-        """In threads: HiGHS lets others run. Each offer has a program of its own: their order does not matter."""
+        """In whole numbers, in threads: HiGHS lets others run. Each offer has a program of its own: their order does
+        not matter.
+        """
 
         def solved(offer: Offer) -> Found | None:
-            least = most.get(id(offer), np.inf)
-            return None if late() else self._solved(offer, prices, whole=whole, most=least)
+            return None if late() else self._solved(offer, prices, whole=True, most=most[id(offer)])
 
         with ThreadPoolExecutor(_THREADS) as threads:
             return [one for one in threads.map(solved, offers) if one is not None]
@@ -274,7 +273,7 @@ class Demanders:
             program = self._programs[id(offer)] = Program(offer, self.offers.pools)
         return program
 
-    def _solved(self, offer: Offer, prices: Prices, *, whole: bool, most: float) -> Found:
+    def _solved(self, offer: Offer, prices: Prices, *, whole: bool, most: float = np.inf) -> Found:
         solved = self.program(offer).solve(prices, self._budget(offer, prices), whole=whole, most=most)
         return Found(offer, solved.bound, solved.replicas, solved.standby)
 
