@@ -120,7 +120,7 @@ class Market:
         asks what would be if a pool were larger.
         """
         needs, terms = self.index.needs(deployment), self.terms(deployment)
-        traffic = region_costs(self.problem, deployment, {one.cluster.region for one in terms})
+        traffic = self._traffic(deployment, terms)
         far = self._far(deployment, terms)
         gpus = deployment.gpus_per_replica
         found: list[Slot] = []
@@ -151,6 +151,15 @@ class Market:
                     found.append(Slot(one, room - covered, each + one.new, share, False, False, is_far))
         found.sort(key=_preference)
         return found
+
+    def _traffic(self, deployment: WantedDeployment, terms: Sequence[Terms]) -> Mapping[str, float]:
+        """Region -> what the whole traffic costs there."""
+        return self.index.memory.of(
+            "region costs",
+            deployment.deployment_id,
+            (deployment, self.problem.demands_of(deployment.deployment_id)),
+            lambda: region_costs(self.problem, deployment, {one.cluster.region for one in terms}),
+        )
 
     def _running(self, deployment: WantedDeployment, slot: Slot, covered: int) -> Slot:
         """The slot with what it costs to stay there, and to leave; what a reservation covers of it is paid for."""

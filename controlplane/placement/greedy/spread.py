@@ -58,12 +58,16 @@ def spread(slots: Sequence[Slot], ask: Ask) -> Shape | None:
     for keep_held in (True, False):
         if offers and ask.moves is None:
             break
-        shapes = [
-            _attempt(parts, ask, cap, beyond=beyond, keep_held=keep_held)
-            for cap in caps
-            for beyond in ((False, True) if parts.uneven else (False,))
-        ]
-        offers += [shape for shape in shapes if shape is not None]
+        filled: set[tuple[int, ...]] = set()
+        for cap in caps:
+            for beyond in (False, True) if parts.uneven else (False,):
+                state = _State(parts, beyond=beyond)
+                _fill(state, cap, keep_held=keep_held)
+                if (taken := tuple(state.taken)) in filled:
+                    continue  # another bound led here
+                filled.add(taken)
+                if (shape := _finished(state, ask, keep_held=keep_held)) is not None:
+                    offers.append(shape)
         if not any(slot.held for slot in slots):
             break
     return min(offers, key=lambda shape: (shape.micro_usd_per_h, sorted(shape.taken.items())), default=None)
@@ -190,11 +194,14 @@ class _State:
         weight = self.parts.weight[index]
         free = self.free(index)
         for loss in self.parts.losses[index]:
+            if free <= 0:
+                break
             sums = self.lost.get(loss)
             inside = sums[2] if sums is not None else 0.0
             within = (cap - inside) / weight
             whole = math.ceil(within - TOLERANCE) if self.beyond else int(within + TOLERANCE)
-            free = min(free, max(whole, 1 if inside == 0.0 else 0))
+            if whole < free:
+                free = max(whole, 1 if inside == 0.0 else 0)
         return free
 
     def shape(self) -> Shape:
@@ -208,20 +215,15 @@ class _State:
         return Shape(taken, cost)
 
 
-def _attempt(parts: _Parts, ask: Ask, cap: float, *, beyond: bool, keep_held: bool) -> Shape | None:
-    state = _State(parts, beyond=beyond)
-    if keep_held:
-        for index, slot in enumerate(parts.slots):
-            if slot.held:
-                state.add(index, slot.replicas)
-    _fill(state, cap)
+def _finished(state: _State, ask: Ask, *, keep_held: bool) -> Shape | None:
+    """What was filled, with what still lacks and without what is not needed."""
     if not _repair(state):
         return None
     _give_back(state)
     if sum(state.taken) > ask.most:
         return None
     shape = state.shape()
-    return shape if keep_held or ask.moves is None else _moved(parts, shape, ask.moves)
+    return shape if keep_held or ask.moves is None else _moved(state.parts, shape, ask.moves)
 
 
 def _moved(parts: _Parts, shape: Shape, times: float) -> Shape:
@@ -234,8 +236,12 @@ def _moved(parts: _Parts, shape: Shape, times: float) -> Shape:
     return Shape(shape.taken, cost)
 
 
-def _fill(state: _State, cap: float) -> None:
-    """By cost, each within ``cap``, up to 1 + cap; the last replica is the cheapest that is enough."""
+def _fill(state: _State, cap: float, *, keep_held: bool) -> None:
+    """What runs, then by cost, each within ``cap``, up to 1 + cap; the last replica is the cheapest that is enough."""
+    if keep_held:
+        for index, slot in enumerate(state.parts.slots):
+            if slot.held:
+                state.add(index, slot.replicas)
     target = 1.0 if cap == math.inf else 1 + cap
     weights = state.parts.weight
     for index in state.parts.order:
@@ -293,14 +299,11 @@ def _give_back(state: _State) -> None:
     used = [index for index, replicas in enumerate(state.taken) if replicas]
     for index in sorted(used, key=lambda index: (parts.slots[index].held, -parts.slots[index].each, -index)):
         demand, count = parts.demand[index], parts.count[index]
-        spare_demand, spare_count = state.demand - 1, state.count - 1
-        for loss, sums in state.lost.items():
-            if loss not in parts.losses[index]:
-                spare_demand = min(spare_demand, state.demand - sums[0] - 1)
-                spare_count = min(spare_count, state.count - sums[1] - 1)
-        spare = min(
-            (spare_demand + TOLERANCE) / demand if demand > 0 else math.inf,
-            (spare_count + TOLERANCE) / count,
-        )
+        others = [sums for loss, sums in state.lost.items() if loss not in parts.losses[index]]
+        most_demand = max([sums[0] for sums in others], default=0.0)
+        most_count = max([sums[1] for sums in others], default=0.0)
+        spare = (state.count - most_count - 1 + TOLERANCE) / count
+        if demand > 0:
+            spare = min(spare, (state.demand - most_demand - 1 + TOLERANCE) / demand)
         if spare >= 1:
             state.add(index, -min(state.taken[index], int(spare)))

@@ -5,7 +5,7 @@ replicas must be ready at least. ``kept`` and ``missing_replicas`` say what allo
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -306,15 +306,20 @@ def room_counted(deployment: WantedDeployment, row: Room) -> int:
 def kept(index: Index, deployment: WantedDeployment, rows: Sequence[Room]) -> Survivability:
     """The widest survivability, up to the one wished for, that these allocations keep."""
     level: Survivability = "none"
-    if deployment.survivability == "none" or not _suffices(index, deployment, rows, survival=True):
+    needs, losses = index.needs(deployment), index.losses_by_pool
+    if deployment.survivability == "none":
+        return level
+    gifts = [_gift(index, deployment, row, survival=True) for row in rows]
+    if not _suffice(needs, [gift for row, gift in zip(rows, gifts, strict=True) if not row.standby]):
         return level
     for kind in kinds_covered(deployment.survivability):
-        losses = index.losses_by_pool
-        touched = {loss for row in rows for loss in losses[row.pool_id][kind]}
-        known = [row for row in rows if losses[row.pool_id][kind]]
-        for loss in touched:
-            left = [row for row in known if loss not in losses[row.pool_id][kind]]
-            if not _suffices(index, deployment, left, survival=True, lost=True):
+        known = [
+            (found, gift)
+            for row, gift in zip(rows, gifts, strict=True)
+            if (found := losses[row.pool_id][kind])
+        ]
+        for loss in {loss for found, _ in known for loss in found}:
+            if not _suffice(needs, [gift for found, gift in known if loss not in found]):
                 return level
         level = kind
     return level
@@ -323,43 +328,36 @@ def kept(index: Index, deployment: WantedDeployment, rows: Sequence[Room]) -> Su
 def missing_replicas(index: Index, deployment: WantedDeployment, rows: Sequence[Room]) -> int:
     """How many replicas (of those that serve most) demand and ``min_replicas`` lack while nothing is lost."""
     needs = index.needs(deployment)
-    share, replicas = max(_given(index, deployment, rows, survival=False, lost=False), default=(0.0, 0.0))
+    serving = [_gift(index, deployment, row, survival=False) for row in rows if not row.standby]
+    share, replicas = max(_together(serving).values(), default=(0.0, 0.0))
     demand_lacks = 0
     if needs.served > 0:
         demand_lacks = math.ceil((1 - share / needs.served) * needs.size - 1e-6)
     return max(0, demand_lacks, math.ceil(needs.replicas - replicas))
 
 
-def _suffices(
-    index: Index,
-    deployment: WantedDeployment,
-    rows: Iterable[Room],
-    *,
-    survival: bool,
-    lost: bool = False,
-) -> bool:
-    needs = index.needs(deployment)
+#: Where a room serves alone ("" where all serve together), and which part of the demand and how many replicas it gives.
+_Gift = tuple[str, float, float]
+
+
+def _gift(index: Index, deployment: WantedDeployment, row: Room, *, survival: bool) -> _Gift:
+    """In ``active_passive`` each cluster serves alone."""
+    pool = index.problem.pool_by_id[row.pool_id]
+    replicas = room_counted(deployment, row) * (index.survival_by_pool[row.pool_id] if survival else 1.0)
+    alone = pool.cluster_id if deployment.posture == "active_passive" else ""
+    return alone, index.needs(deployment).share(pool) * replicas, replicas
+
+
+def _together(gifts: Iterable[_Gift]) -> Mapping[str, tuple[float, float]]:
+    found: dict[str, tuple[float, float]] = {}
+    for where, share, replicas in gifts:
+        before_share, before = found.get(where, (0.0, 0.0))
+        found[where] = (before_share + share, before + replicas)
+    return found
+
+
+def _suffice(needs: Needs, gifts: Iterable[_Gift]) -> bool:
     return any(
         share >= needs.served - TOLERANCE and replicas >= needs.replicas - TOLERANCE
-        for share, replicas in _given(index, deployment, rows, survival=survival, lost=lost)
+        for share, replicas in _together(gifts).values()
     )
-
-
-def _given(
-    index: Index, deployment: WantedDeployment, rows: Iterable[Room], *, survival: bool, lost: bool
-) -> Iterator[tuple[float, float]]:
-    """(part of the demand, replicas) that serve; in ``active_passive`` of each cluster that could serve alone.
-
-    A standby serves only when something is ``lost``.
-    """
-    alone = deployment.posture == "active_passive"
-    needs = index.needs(deployment)
-    found: dict[str, tuple[float, float]] = {}
-    for row in rows:
-        if row.standby and not lost:
-            continue
-        pool = index.problem.pool_by_id[row.pool_id]
-        replicas = room_counted(deployment, row) * (index.survival_by_pool[row.pool_id] if survival else 1.0)
-        share, before = found.get(pool.cluster_id if alone else "", (0.0, 0.0))
-        found[pool.cluster_id if alone else ""] = (share + needs.share(pool) * replicas, before + replicas)
-    yield from found.values()
