@@ -1,7 +1,9 @@
 """The decision: the load through the policy's algorithm, then what may be scaled down, then the bounds."""
 
 import math
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from workloadplane.autoscaling.history import LoadHistory
 from workloadplane.autoscaling.hold import Held, held
@@ -14,8 +16,7 @@ from workloadplane.autoscaling.signals import MOST_DEMAND, Seen, SloSeen, WorkSe
 _MISSING = "no load was reported within the panic window: the last count stands"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScalingState:
+class ScalingState(Struct, frozen=True, kw_only=True):
     """What a decision remembers of those before it.
 
     replicas:      the count decided last
@@ -33,8 +34,7 @@ class ScalingState:
     idleness: Idleness = field(default_factory=Idleness)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScalingPlan:
+class ScalingPlan(Struct, frozen=True, kw_only=True):
     """How many replicas, why, and the state for the next decision."""
 
     replicas: int

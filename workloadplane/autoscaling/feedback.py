@@ -4,7 +4,8 @@ Over time they are to be the budget's share of all requests, no more and no fewe
 """
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from workloadplane.autoscaling.policy import AutoscalingPolicy
 from workloadplane.autoscaling.signals import SloSeen
@@ -21,8 +22,7 @@ BUDGET_AIM = 0.8
 REQUESTS_MEAN_S = 6 * 3600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Feedback:
+class Feedback(Struct, frozen=True, kw_only=True):
     """What was learned of the SLO.
 
     correction:     what it has added to the head-room, a share of the load

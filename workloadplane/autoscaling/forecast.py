@@ -11,7 +11,9 @@ Frozen and of bounded size; ``observed`` is the one step. Loads are in replicas,
 """
 
 import math
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from workloadplane.autoscaling.season import Season, season_observed
 from workloadplane.autoscaling.tuning import PredictiveTuning
@@ -36,8 +38,7 @@ SURE_GROWTH = 0.5
 FIRST_DEVIATION = 0.05
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
+class Forecast(Struct, frozen=True, kw_only=True):
     """What was learned so far.
 
     at, seen_s:       when the last load was seen, and for how long any was

@@ -5,14 +5,14 @@ measurements neither scales anything down nor dilutes the load around it.
 """
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 #: Slots a stable window is cut into at most; shorter windows have slots of one second.
 MAX_SLOTS = 120
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """The requests at hand (in flight and waiting) within one slot: their sum over ``count`` observations."""
 
     index: int
@@ -24,8 +24,7 @@ class Slot:
         return self.total / self.count
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadHistory:
+class LoadHistory(Struct, frozen=True, kw_only=True):
     """Slots in order of time, the newest last, and when the latest observation was made."""
 
     window_s: float

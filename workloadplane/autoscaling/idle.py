@@ -1,6 +1,7 @@
 """To zero and back: when a revision is idle, and how long it stays after somebody has woken it."""
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from workloadplane.autoscaling.policy import AutoscalingPolicy
 
@@ -9,8 +10,7 @@ WAKES_WITHIN_S = 3600.0
 MOST_DOUBLINGS = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Idleness:
+class Idleness(Struct, frozen=True, kw_only=True):
     """When load was last seen, when a wake was last needed, and how many came within an hour of another."""
 
     busy_at: float | None = None

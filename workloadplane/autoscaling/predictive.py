@@ -7,7 +7,8 @@ replicas are wanted only when that has been so, and will be, for as long as it w
 """
 
 import math
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from workloadplane.autoscaling.feedback import Feedback, fed_back
 from workloadplane.autoscaling.forecast import Forecast, observed
@@ -21,8 +22,7 @@ from workloadplane.autoscaling.waiting import Waiting, waited
 DEFAULT_COLD_START_S = 180.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictiveState:
+class PredictiveState(Struct, frozen=True, kw_only=True):
     """What the policy has learned and holds.
 
     feedback:     what the SLO has added to the head-room
@@ -38,8 +38,7 @@ class PredictiveState:
     foreseen: Held = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
+class Need(Struct, frozen=True, kw_only=True):
     """Replicas needed, not rounded, by cause; the highest counts.
 
     now, level: the load as it was seen, and as it is in the mean

@@ -4,7 +4,9 @@ The clock's zero is of no matter: a day is 86,400 s of it.
 """
 
 import math
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 DAY_S = 86_400.0
 SLOTS = 96
@@ -13,8 +15,7 @@ SLOT_S = DAY_S / SLOTS
 TRUST_AFTER_DAYS = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Season:
+class Season(Struct, frozen=True, kw_only=True):
     """Mean load of each quarter of an hour of the day, and the back-test of using it.
 
     profile:        one value for each slot; None where no day has passed yet
@@ -23,7 +24,7 @@ class Season:
     better_days:    for how many days on end the profile has been better
     """
 
-    profile: tuple[float | None, ...] = field(default=(None,) * SLOTS)
+    profile: tuple[float | None, ...] = (None,) * SLOTS
     slot: int | None = None
     total: float = 0.0
     count: int = 0

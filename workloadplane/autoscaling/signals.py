@@ -1,14 +1,14 @@
 """What is seen of a revision between two decisions; what nobody could tell is None, never 0."""
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 #: Replicas' worth of load beyond which a number is taken for this much.
 MOST_DEMAND = 1e6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkSeen:
+class WorkSeen(Struct, frozen=True, kw_only=True):
     """Token work that arrived since the last decision, and what of it waits.
 
     A replica-second is what one replica does in a second at its concurrency target (``work.TokenWork`` learns how
@@ -37,8 +37,7 @@ class WorkSeen:
         return min(self.arrived_s / self.over_s, MOST_DEMAND) if valid else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SloSeen:
+class SloSeen(Struct, frozen=True, kw_only=True):
     """Requests since the last decision that were inside the SLO, and those that were not."""
 
     inside: float
@@ -52,8 +51,7 @@ class SloSeen:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Seen(Struct, frozen=True, kw_only=True):
     """Everything that a scaler is told at a moment.
 
     now:               seconds on any clock that only rises

@@ -4,7 +4,7 @@ What has lasted so long lasts, as a rule, about as long again (the Lindy effect)
 cold start, a replica that is launched now comes in time to be of use.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 #: Work below this, in replica-seconds, does not wait: it is being handed over.
 LEAST_WAITING_S = 0.01
@@ -14,8 +14,7 @@ BELIEVED_COLD_STARTS, BELIEVED_S = 0.3, 2.0
 LEAST_DRAIN_S, MOST_DRAIN_S = 10.0, 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class Waiting(Struct, frozen=True, kw_only=True):
     """Since when work waits (None: none does), and what has come since, in replica-seconds over seconds."""
 
     since: float | None = None

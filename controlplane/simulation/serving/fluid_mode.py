@@ -1,9 +1,9 @@
 """The sum of all requests through ``fluid``: what two weeks of a busy deployment are played by."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from controlplane.simulation.serving.cold_start import LaunchTimes
 from controlplane.simulation.serving.fluid import FluidOutcome, play

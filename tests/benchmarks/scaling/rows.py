@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from controlplane.simulation.serving import Figures as Run
 from controlplane.simulation.serving import LoadSeries
 from controlplane.simulation.serving.clairvoyant import clairvoyant
@@ -254,7 +256,7 @@ def sensitivity_row(extent: Extent) -> list[Row]:
         cases[f"utilisation {utilisation:g}"] = (shifted(plain, target_utilisation=utilisation), {})
     for quantile in (0.9, 0.99):
         cases[f"quantile {quantile:g}"] = (shifted(replace(plain, quantile=quantile)), {})
-    cases["no head-room by the SLO"] = (shifted(plain), {"disturbed": partial(replace, slo=None)})
+    cases["no head-room by the SLO"] = (shifted(plain), {"disturbed": partial(structs.replace, slo=None)})
     cases["one report in five is missing"] = (shifted(plain), {"disturbed": missing(0.2, SEED)})
     cases["no reports for 10 minutes of each hour"] = (shifted(plain), {"disturbed": missing(None, SEED)})
     cases["every report wrong by a factor of e^±0.2"] = (shifted(plain), {"disturbed": noisy(0.2, SEED)})
