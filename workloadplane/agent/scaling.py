@@ -18,9 +18,11 @@ from workloadplane.agent.work_meter import WorkMemory, WorkMeter
 from workloadplane.autoscaling import (
     AutoscalingPolicy,
     LoadHistory,
+    Lot,
     ScalingPlan,
     ScalingState,
     SloSeen,
+    dealt,
     decide,
     first_state,
     record,
@@ -36,7 +38,6 @@ _DECISIONS_MAX = 512
 _DECISIONS_AT_ONCE = 64
 _REASONS_TOLD_MAX = 8
 _REASON_CHARS_MAX = 200
-_PROCUREMENT_ORDER = ("reserved", "on_demand", "spot")
 #: After a wake a replica stays so long, or as long as its owner waits before fewer suffice, if that is shorter.
 _MIN_ALIVE_S = 60.0
 #: What a goal at the 95th percentile asks for.
@@ -176,7 +177,7 @@ class Scaling:
             scaled.state, scaled.reasons = plan.state, plan.reasons
             ready = supply.of(group, supply.ready)
             self._note(key=key, scaled=scaled, policy=policy, plan=plan, ready=ready, now=now)
-            wanted.update(_dealt(plan.replicas, group, procurement))
+            wanted.update(dealt(plan.replicas, [_lot(assignment, procurement) for assignment in group]))
         return wanted
 
     def _decide(
@@ -309,6 +310,16 @@ def _policy(group: Sequence[DesiredAssignment]) -> AutoscalingPolicy:
     )
 
 
+def _lot(assignment: DesiredAssignment, procurement: Mapping[str, str]) -> Lot:
+    bounds = assignment.autoscaling
+    return Lot(
+        assignment.assignment_id,
+        bounds.min_replicas,
+        bounds.max_replicas,
+        procurement.get(assignment.pool_id),
+    )
+
+
 def _slo_seen(scaled: _Scaled, finished: Finished, goal_s: float | None) -> SloSeen | None:
     """First tokens since the last decision that came inside the goal, and those that did not; None without a goal."""
     if goal_s is None:
@@ -331,22 +342,3 @@ def _inside(counts: Sequence[int], goal_s: float) -> float:
             return inside + count * (goal_s - lower) / (upper - lower)
         inside, lower = inside + count, upper
     return inside
-
-
-def _dealt(
-    replicas: int, group: Sequence[DesiredAssignment], procurement: Mapping[str, str]
-) -> dict[str, int]:
-    dealt = {assignment.assignment_id: assignment.autoscaling.min_replicas for assignment in group}
-    left = replicas - sum(dealt.values())
-    for assignment in sorted(group, key=lambda a: (_cost_rank(procurement.get(a.pool_id)), a.assignment_id)):
-        bounds = assignment.autoscaling
-        more = max(0, min(left, bounds.max_replicas - bounds.min_replicas))
-        dealt[assignment.assignment_id] += more
-        left -= more
-    return dealt
-
-
-def _cost_rank(procurement: str | None) -> int:
-    if procurement in _PROCUREMENT_ORDER:
-        return _PROCUREMENT_ORDER.index(procurement)
-    return len(_PROCUREMENT_ORDER)

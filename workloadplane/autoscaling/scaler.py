@@ -22,6 +22,10 @@ class PolicyScaler:
         """What was learned so far."""
         return self._state
 
+    def bound(self, policy: AutoscalingPolicy) -> None:
+        """From now on this one holds, with the same window: its cluster was given other bounds."""
+        self._policy = policy
+
     def step(self, seen: Seen) -> ScalingPlan:
         """Note what is seen and decide."""
         if seen.concurrency is not None:

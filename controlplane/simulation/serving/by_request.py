@@ -6,6 +6,7 @@ another.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from controlplane.simulation.serving.accounts import Account, together
@@ -17,9 +18,10 @@ from controlplane.simulation.serving.geography import outages_of
 from controlplane.simulation.serving.jobs import Jobs
 from controlplane.simulation.serving.outcome import Moment, Outcome, RegionOutcome, Rented
 from controlplane.simulation.serving.outlined import Outlined
+from controlplane.simulation.serving.plane import ControlPlane
 from controlplane.simulation.serving.policies_document import Choice
 from controlplane.simulation.serving.pools import PROCUREMENTS, Loss
-from controlplane.simulation.serving.region_cluster import RegionCluster
+from controlplane.simulation.serving.region_cluster import RegionCluster, bounded
 from controlplane.simulation.serving.renting import Renting
 from controlplane.simulation.serving.request import Request
 from controlplane.simulation.serving.streams import Streams
@@ -43,6 +45,7 @@ class RequestMode:
         outages = outages_of(geography, world.failures, end_s=seen.end_s, streams=Streams(world.seed))
         self._between: Between | None = None
         self._jobs: Jobs | None = None
+        self._plane: ControlPlane | None = None
         self._procurement = choices[0].renting.kind
         if len(geography.names) == 1:
             ((_, only),) = world.clusters
@@ -55,11 +58,21 @@ class RequestMode:
                 loss = Loss(outage.at_s, outage.back_s, tuple(range(room)), "region lost")
                 self._clock.put(outage.at_s, self._clusters[0], loss)
             return
+        if world.placement is not None:
+            self._plane = ControlPlane(
+                world, world.placement, seen, choices[0].policy, outages, posture="active_active"
+            )
         clusters = {}
         for (region, cluster), choice in zip(world.clusters, choices, strict=True):
             origins = [place for place, found in enumerate(nearest) if found == region]
-            outlined = self._outlined(cluster, choice.renting, origins)
-            clusters[region] = RegionCluster(region, cluster, outlined, choice.policy, clock=self._clock)
+            outlined, policy = self._outlined(cluster, choice.renting, origins), choice.policy
+            if self._plane is not None:
+                first = self._plane.command(region)
+                outlined = replace(outlined, lots=first.lots, holders=first.holders)
+                policy = bounded(policy, first.lots)
+            clusters[region] = RegionCluster(region, cluster, outlined, policy, clock=self._clock)
+        if self._plane is not None:
+            self._plane.begin(clusters, self._clock)
         self._clusters = list(clusters.values())
         self._between = Between(
             geography,
@@ -121,6 +134,7 @@ class RequestMode:
             reasons=[reason for each in clusters for reason in each.told(each.renter.reasons)],
             moments=clusters[0].moments if is_alone else _summed([each.moments for each in clusters]),
             regions=[] if is_alone else [self._region(each) for each in clusters],
+            placement=self._plane.outcome if self._plane is not None else None,
             broken=[rule for each in clusters for rule in each.told(each.broken)],
         )
 

@@ -16,9 +16,10 @@ from controlplane.simulation.serving.meter import TOLD_EVERY_S, AtHand, Meter, T
 from controlplane.simulation.serving.outcome import Moment
 from controlplane.simulation.serving.outlined import Outlined
 from controlplane.simulation.serving.pools import Loss, Places, losses_of, stock_outs_of
-from controlplane.simulation.serving.renting_blend import renter_of
+from controlplane.simulation.serving.renters import renter_of
 from controlplane.simulation.serving.replicas import DRAIN_LIMIT_S, Fleet, SimulatedReplica
 from controlplane.simulation.serving.request import NOBODY, PROJECT, Request
+from controlplane.simulation.serving.snapshots import DEPLOYMENT, REVISION, snapshot_of
 from controlplane.simulation.serving.streams import Streams
 from controlplane.simulation.serving.supply import Fall, Supply
 from controlplane.simulation.serving.world import MOMENTS, ServingWorld
@@ -36,14 +37,11 @@ from workloadplane.routing import (
     Policy,
     ReplicaFacts,
     RequestFacts,
-    RevisionShare,
     Snapshot,
     ToReplica,
     arranged,
     pick,
 )
-
-DEPLOYMENT, REVISION = "deployment", "revision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,8 @@ class Cluster:
         stock_outs = stock_outs_of(world.pools, end_s=outlined.end_s, streams=streams)
         self._supply = Supply(places, stock_outs, outlined.spot_traces, streams)
         self.fleet = Fleet(self._supply)
-        self.renter = renter_of(outlined.renting, self.fleet, LaunchTimes(world.cold_start, streams))
+        launches = LaunchTimes(world.cold_start, streams)
+        self.renter = renter_of(outlined.renting, self.fleet, launches, outlined.lots)
         self._world, self._outlined, self._bounds, self._clock = world, outlined, policy, clock
         self._scaler = PolicyScaler(policy, replicas=policy.min_replicas, now=0.0)
         self._service = world.service
@@ -360,20 +359,7 @@ class Cluster:
 
     def _snapshot_of(self, replicas: tuple[ReplicaFacts, ...], in_flight: Mapping[str, int]) -> Snapshot:
         """As the picker sees it."""
-        return Snapshot(
-            cluster_id=self.name,
-            jurisdiction="",
-            residency=frozenset(),
-            residency_ingress="forward",
-            posture="active_active",
-            revisions=(RevisionShare(REVISION, 100, (self.name,)),),
-            replicas=replicas,
-            peers={},
-            in_flight=in_flight,
-            unavailable=(),
-            unready=(),
-            lease_holds=True,
-        )
+        return snapshot_of(self.name, replicas, in_flight, holders=(self.name,))
 
     # Accounts
 

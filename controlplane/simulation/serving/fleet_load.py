@@ -4,28 +4,17 @@ Each origin's load moves around the day's wave by a noise of some minutes. Usage
 in steps of five minutes, over the last day; the fleet has been there for as long, so the day before is counted too.
 """
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 
 from controlplane.simulation.serving.fleet_world import DAY_S, FleetWorld
 from controlplane.simulation.serving.series import FloatArray
 from controlplane.simulation.serving.streams import Streams
+from controlplane.simulation.serving.usage import USAGE_STEP_S, Rates, rates_of
 
 STEP_S = 10.0
-USAGE_STEP_S = 300.0
 #: The noise around the wave: how long it lasts, and the deviation of what it is drawn from.
 NOISE_LASTS_S, NOISE_DEVIATION = 300.0, 0.5
 _STEPS = round(USAGE_STEP_S / STEP_S)
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Each origin's, by its usage of a day; in replicas that it keeps busy."""
-
-    p50: FloatArray
-    p95: FloatArray
 
 
 class FleetLoad:
@@ -54,11 +43,8 @@ class FleetLoad:
         return demand
 
     def rates(self) -> Rates:
-        """Of the last day, the five minutes that run left out."""
-        steps = len(self._usage)
-        middle, high = math.ceil(0.5 * steps) - 1, math.ceil(0.95 * steps) - 1
-        ranked = np.partition(self._usage, (middle, high), axis=0)
-        return Rates(p50=ranked[middle], p95=ranked[high])
+        """Of the last day, the five minutes that run left out; in replicas that they keep busy."""
+        return rates_of(self._usage)
 
     def _drawn(self, steps: int) -> FloatArray:
         """What the noise is drawn to, of mean 1: (steps, origins)."""

@@ -2,12 +2,11 @@
 
 Runs as in production: ``solve`` at the beginning, ``touched_by`` and ``resolve`` at every event. One pool a cluster,
 all of one machine at one price. Planned for is what usage shows (``apps.placements``): each origin's quantiles of a
-day, taken over when a p95 has moved. What is on its way out takes room from every plan, but not from those to whom one
-in force has promised it.
+day, taken over when a p95 has moved.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,46 +20,22 @@ from controlplane.placement import (
     PlacementProblem,
     Pool,
     WantedDeployment,
-    resolve,
-    solve,
-    touched_by,
 )
-from controlplane.placement.rules.occupancy import promised_first
-from controlplane.simulation.serving.fleet_load import Rates
 from controlplane.simulation.serving.fleet_world import (
     GPUS_PER_INSTANCE,
     JURISDICTIONS,
     FleetWorld,
 )
+from controlplane.simulation.serving.handover import Bounds, Outgoing
+from controlplane.simulation.serving.planning import Planning
+from controlplane.simulation.serving.usage import Rates, taken_over
 
-#: Rates are taken over where a p95 moved by more than this share of the greater one.
-MOVED_SHARE = 0.2
 _TOKENS_PER_REQUEST = 100.0
 _MACHINE = "eight-gpus"
 _VERSION = "model"
 _MICRO_USD_PER_H = 16_000_000
 #: Round trip to the other side of the earth, and inside a region.
 _FARTHEST_MS, _NEAREST_MS = 250.0, 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a cluster's agent is told of a deployment. ``room_replicas``: for so many of them room is kept."""
-
-    deployment: int
-    cluster: int
-    min_replicas: int
-    max_replicas: int
-    room_replicas: int
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """Replicas of a deployment that still hold their GPUs in a cluster beyond what it is to have there."""
-
-    deployment: int
-    cluster: int
-    replicas: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,31 +60,37 @@ class FleetPlanner:
             )
         }
         self._planned = rates
-        self._problem = self._first_problem()
-        self._plan = solve(self._problem)
-        self.solves = 1
-        self.placed_anew = 0
-        self._carry_out()
+        self._planning = Planning(self._first_problem())
+
+    @property
+    def solves(self) -> int:
+        """How often placement was asked."""
+        return self._planning.solves
+
+    @property
+    def placed_anew(self) -> int:
+        """Deployments that it placed again, each time."""
+        return self._planning.placed_anew
 
     @property
     def refused(self) -> int:
         """Deployments that do not get what they must have."""
-        return sum(entry.refusal is not None for entry in self._plan.deployments)
+        return sum(entry.refusal is not None for entry in self._planning.plan.deployments)
 
     @property
     def relaxed(self) -> int:
         """Deployments that some wish is not kept for: that would not survive a region's loss, above all."""
-        return sum(bool(entry.relaxed) for entry in self._plan.deployments)
+        return sum(bool(entry.relaxed) for entry in self._planning.plan.deployments)
 
     def bounds(self) -> Iterator[Bounds]:
         """Of every deployment in every cluster where it is to run."""
-        for number, entry in enumerate(self._plan.deployments):
+        for number, entry in enumerate(self._planning.plan.deployments):
             for row in entry.allocations:
                 yield Bounds(number, int(row.pool_id), row.min_replicas, row.max_replicas, row.room_replicas)
 
     def shares(self) -> Iterator[Share]:
         """Whose requests go where while all is well."""
-        for number, entry in enumerate(self._plan.deployments):
+        for number, entry in enumerate(self._planning.plan.deployments):
             for row in entry.traffic:
                 origin = self._origins.get((number, int(row.origin_region)))
                 if origin is not None:
@@ -125,50 +106,18 @@ class FleetPlanner:
 
         Returns who that was.
         """
-        self._take_over(rates)
+        self._planned = taken_over(self._planned, rates)
         pools = tuple(
             pool if (pool.closed == "") == there else self._pool(number, is_up=there)
-            for number, (pool, there) in enumerate(zip(self._problem.pools, up.tolist(), strict=True))
+            for number, (pool, there) in enumerate(
+                zip(self._planning.problem.pools, up.tolist(), strict=True)
+            )
         )
-        lost = {pool.pool_id for pool in pools if pool.closed}
-        after = replace(
-            self._problem,
-            pools=pools,
-            current=tuple(row for row in self._problem.current if row.pool_id not in lost),
-            occupancies=tuple(self._occupancy(row) for row in outgoing if f"{row.cluster}" not in lost),
-            demands=self._demands(),
-        )
-        after = promised_first(after)
-        touched = touched_by(self._before, after)
-        if not touched:
-            return frozenset()
-        self._problem = after
-        self._plan = resolve(after, self._plan, touched)
-        self.solves += 1
-        self.placed_anew += len(touched)
-        self._carry_out()
+        occupancies = [self._occupancy(row) for row in outgoing]
+        touched = self._planning.anew(pools=pools, demands=self._demands(), occupancies=occupancies)
         return frozenset(int(each) for each in touched)
 
-    def _carry_out(self) -> None:
-        """What is planned runs."""
-        current = tuple(
-            row.carried_out(
-                assignment_id=f"{entry.deployment_id}-{number}", deployment_id=entry.deployment_id
-            )
-            for entry in self._plan.deployments
-            for number, row in enumerate(entry.allocations)
-        )
-        self._before = self._problem = replace(
-            self._problem, current=current, plan_generation=self._problem.plan_generation + 1
-        )
-
     # Demand
-
-    def _take_over(self, rates: Rates) -> None:
-        """Plan for another demand where it moved, and only there: small moves add up to one that counts."""
-        held = self._planned
-        moved = np.abs(rates.p95 - held.p95) > MOVED_SHARE * np.maximum(rates.p95, held.p95)
-        self._planned = Rates(np.where(moved, rates.p50, held.p50), np.where(moved, rates.p95, held.p95))
 
     def _demands(self) -> tuple[Demand, ...]:
         world = self._world
@@ -193,7 +142,7 @@ class FleetPlanner:
     def _occupancy(self, row: Outgoing) -> Occupancy:
         return Occupancy(
             deployment_id=f"{row.deployment}",
-            pool_id=f"{row.cluster}",
+            pool_id=f"{row.place}",
             gpus_per_replica=int(self._world.gpus_per_replica[row.deployment]),
             replicas=row.replicas,
         )

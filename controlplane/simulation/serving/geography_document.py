@@ -1,6 +1,7 @@
 """Regions in a world's document: how far apart they are, which are lost, and what is wrong with that."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import inf
 from typing import Literal
 
@@ -26,7 +27,8 @@ def geography_of(
     detect_s = edge.number("detect_s", 2.0, most=300.0)
     edge.done()
     residency = frozenset(fields.texts("residency"))
-    regions = _regions(fields, scaling, residency) if "regions" in fields else ()
+    is_placed = "placement" in fields
+    regions = _regions(fields, scaling, residency, is_placed=is_placed) if "regions" in fields else ()
     names = tuple(region.name for region in regions) or ("",)
     places = tuple(dict.fromkeys((*names, *(origin for origin in origins if origin is not None))))
     if None in origins and regions and not sum(region.share for region in regions):
@@ -41,7 +43,10 @@ def geography_of(
     )
 
 
-def _regions(fields: Fields, scaling: Scaling, residency: frozenset[str]) -> tuple[Region, ...]:
+def _regions(
+    fields: Fields, scaling: Scaling, residency: frozenset[str], *, is_placed: bool
+) -> tuple[Region, ...]:
+    """``is_placed``: placement bounds them, within what the world says of all together."""
     found: list[Region] = []
     for each in fields.children("regions"):
         name = each.text("name")
@@ -55,7 +60,13 @@ def _regions(fields: Fields, scaling: Scaling, residency: frozenset[str]) -> tup
                 f"{', '.join(sorted(residency))}: leave them away, nothing may run there"
             )
         pools = pools_of(each) if is_inside else ()
-        policies, rentings = scaling.of(pools, each) if is_inside else scaling.nowhere()
+        for field in ("autoscaling", "procurement") if is_placed else ():
+            if field in each:
+                raise WorldError(
+                    f"{each.where}.{field}: placement says what runs where; leave it away, or placement"
+                )
+        is_alone = is_inside and not is_placed
+        policies, rentings = scaling.of(pools, each) if is_alone else scaling.nowhere()
         found.append(
             Region(
                 name=name,
@@ -74,6 +85,9 @@ def _regions(fields: Fields, scaling: Scaling, residency: frozenset[str]) -> tup
             f"residency {', '.join(sorted(residency))}: no region is there; give one of: "
             f"{', '.join(sorted({region.jurisdiction for region in found}))}"
         )
+    if is_placed:
+        policies, rentings = scaling.placed([pool for region in found for pool in region.pools])
+        return tuple(replace(region, policies=policies, rentings=rentings) for region in found)
     return tuple(found)
 
 

@@ -83,6 +83,30 @@ class JobOutcome:
 
 
 @dataclass(slots=True, kw_only=True)
+class PlanTold:
+    """One plan of the control plane.
+
+    why:      what it was made for; ``bounds`` by pool; ``moves`` against the plan before
+    given_up: wishes that it does not keep, and what would keep each
+    """
+
+    at_s: float
+    why: str
+    bounds: dict[str, str]
+    moves: list[str]
+    given_up: list[str]
+
+
+@dataclass(slots=True, kw_only=True)
+class PlacementOutcome:
+    """What placement did. ``plans``: made; ``moved``: replicas from one pool to another; ``told``: the first plans."""
+
+    plans: int = 0
+    moved: int = 0
+    told: list[PlanTold] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
 class RegionOutcome:
     """Of one region: what its clients met, wherever they were served, and what ran there.
 
@@ -116,7 +140,7 @@ class Outcome:
     """Of one policy in one world.
 
     mode:              what was played (``request`` or ``fluid``)
-    procurement:       how capacity was rented (``in_order`` or ``blend``)
+    procurement:       how capacity was rented (``in_order``, ``blend`` or ``placed``)
     within_slo:        share of requests that waited no longer than the SLO allows
     waited_s_p99, ttft_s_*: seconds; None where the mode does not know
     launches:          replicas started; ``failed_launches``: asked of a pool that had none
@@ -124,6 +148,7 @@ class Outcome:
     not_served:        refused, or given up after waiting as long as the gateway holds them
     rented:            by kind of procurement; ``reasons``: why it was rented so, the last of them
     jobs:              asynchronous work, whose cost is not in ``usd``
+    placement:         what the control plane placed; None where bounds stay as they are
     broken:            rules that did not hold, each as it was seen first
     within_slo_*, spilled: see ``RegionOutcome``; None where one cluster was played
     regions:           none where one cluster was played
@@ -153,4 +178,5 @@ class Outcome:
     spilled: float | None = None
     moments: list[Moment] = field(default_factory=list)
     regions: list[RegionOutcome] = field(default_factory=list)
+    placement: PlacementOutcome | None = None
     broken: list[str] = field(default_factory=list)

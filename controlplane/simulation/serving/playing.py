@@ -19,7 +19,8 @@ RUNS: Mapping[str, str] = {
         "of spot and on demand rents them if the world says so, and its rule for asynchronous work runs jobs. "
         "Replicas, launches and failures are models; processes, and networks but for the ways between regions, take "
         "no time; caches are not modelled. With several regions the gateway's picker also chooses the region, and its "
-        "observers of health leave a lost one and trust it again."
+        "observers of health leave a lost one and trust it again; if the world says so, the control plane's placement "
+        "gives each region its bounds and moves them."
     ),
     "fluid": (
         "The sum of all requests is played, as work that flows: the agent's autoscaler counts replicas. Picker and "

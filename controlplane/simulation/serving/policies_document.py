@@ -61,6 +61,13 @@ class Scaling:
             found[name] = _policy(each, self.seats, room, first)
         return found, rentings
 
+    def placed(self, pools: Sequence[ServingPool]) -> tuple[dict[str, AutoscalingPolicy], dict[str, Renting]]:
+        """Of a deployment that placement parts among clusters which have these together. Raises WorldError."""
+        found, rentings = self.of(pools)
+        if any(renting != Renting() for renting in rentings.values()):
+            raise WorldError("procurement: placement says from which pools; leave it away, or placement")
+        return found, dict.fromkeys(found, Renting(kind="placed"))
+
     def nowhere(self) -> tuple[dict[str, AutoscalingPolicy], dict[str, Renting]]:
         """Of a cluster where nothing may run."""
         shared = Fields({}, self.shared.where).over(self.shared)
@@ -69,7 +76,12 @@ class Scaling:
 
 
 def choices_of(world: ServingWorld, name: str) -> tuple[Choice, ...]:
-    """What a name on the command line asks for, of each of the world's clusters. Raises WorldError."""
+    """What a name on the command line asks for, of each of the world's clusters. Raises WorldError.
+
+    Where placement bounds them: of all together, the same for each.
+    """
+    if world.placement is not None:
+        return (_choice_of(world, name),) * len(world.clusters)
     return tuple(_choice_of(cluster, name) for _, cluster in world.clusters)
 
 

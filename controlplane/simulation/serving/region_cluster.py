@@ -5,30 +5,32 @@ What a gateway does with a request is as in ``workloadplane.gateway``'s ``relay`
 again when a peer has spoken.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from heapq import heapify
 from math import inf
 from typing import Protocol
 
 from controlplane.simulation.serving.clock import Clock
-from controlplane.simulation.serving.cluster import DEPLOYMENT, REVISION, Cluster
+from controlplane.simulation.serving.cluster import Cluster
 from controlplane.simulation.serving.geography import Geography, Outage
 from controlplane.simulation.serving.meter import TOLD_EVERY_S
 from controlplane.simulation.serving.neighbours import UNREADY_S, Neighbours
 from controlplane.simulation.serving.outcome import Moment
 from controlplane.simulation.serving.outlined import Outlined
 from controlplane.simulation.serving.pools import Loss
+from controlplane.simulation.serving.renting_placed import Placed
 from controlplane.simulation.serving.replicas import SimulatedReplica
 from controlplane.simulation.serving.request import PROJECT, Request
+from controlplane.simulation.serving.snapshots import DEPLOYMENT, REVISION, snapshot_of
 from controlplane.simulation.serving.supply import Fall
 from controlplane.simulation.serving.world import MOMENTS, ServingWorld
-from workloadplane.autoscaling import AutoscalingPolicy
+from workloadplane.autoscaling import AutoscalingPolicy, Lot
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.routing import (
     PeerFacts,
     ReplicaFacts,
     RequestFacts,
-    RevisionShare,
     Snapshot,
     ToPeer,
     ToReplica,
@@ -39,6 +41,14 @@ from workloadplane.routing.regions import RevisionLoad
 
 #: As ``workloadplane.gateway.turns`` has it.
 SPILLED_AT_A_TIME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a cluster hears of its control plane: the bounds of its pools, and which clusters hold the deployment."""
+
+    lots: tuple[Lot, ...]
+    holders: tuple[str, ...]
 
 
 class Ways(Protocol):
@@ -63,7 +73,9 @@ class RegionCluster(Cluster):
         """``name``: its region's, of the world's geography."""
         self._geography = world.geography
         self._jurisdiction = _jurisdiction_of(name, world.geography)
-        self._holders = tuple(region.name for region in world.geography.regions if region.pools)
+        self._holders = tuple(
+            outlined.holders or (region.name for region in world.geography.regions if region.pools)
+        )
         self.neighbours = Neighbours(_peers_of(name, world.geography), REVISION)
         self.abroad: dict[str, dict[Request, None]] = {peer: {} for peer in self.neighbours.facts}
         self.ways: Ways | None = None
@@ -74,9 +86,27 @@ class RegionCluster(Cluster):
     def happen(self, event: object, now_s: float) -> None:
         """Nothing goes on in a region that is out; what breaks there breaks all the same."""
         if self._out is None or isinstance(event, Loss | Fall):
-            super().happen(event, now_s)
+            if isinstance(event, Command):
+                self._obey(event, now_s)
+            else:
+                super().happen(event, now_s)
         elif self._out.back_s < inf:
             self._clock.put(self._out.back_s, self, event)
+
+    @property
+    def is_out(self) -> bool:
+        """Whether its region is gone just now."""
+        return self._out is not None
+
+    def _obey(self, command: Command, now_s: float) -> None:
+        """Other bounds, and others to whom requests may go."""
+        self._bounds = bounded(self._bounds, command.lots)
+        self._scaler.bound(self._bounds)
+        if isinstance(self.renter, Placed):
+            self.renter.bound(command.lots)
+        self._holders = command.holders
+        self._place_anew()
+        self._decide_by(now_s)
 
     # Requests of clients
 
@@ -287,21 +317,26 @@ class RegionCluster(Cluster):
 
     def _snapshot_of(self, replicas: tuple[ReplicaFacts, ...], in_flight: Mapping[str, int]) -> Snapshot:
         neighbours = self.neighbours
-        return Snapshot(
-            cluster_id=self.name,
+        return snapshot_of(
+            self.name,
+            replicas,
+            in_flight,
+            holders=self._holders,
             jurisdiction=self._jurisdiction,
             residency=self._geography.residency,
-            residency_ingress="forward",
-            posture="active_active",
-            revisions=(RevisionShare(REVISION, 100, self._holders),),
-            replicas=replicas,
             peers=neighbours.facts,
-            in_flight=in_flight,
-            unavailable=(),
             unready=neighbours.unready.keys(),
-            lease_holds=True,
             here=neighbours.here,
         )
+
+
+def bounded(policy: AutoscalingPolicy, lots: Sequence[Lot]) -> AutoscalingPolicy:
+    """Inside the bounds of these pools together."""
+    return replace(
+        policy,
+        min_replicas=sum(lot.min_replicas for lot in lots),
+        max_replicas=sum(lot.max_replicas for lot in lots),
+    )
 
 
 def _jurisdiction_of(name: str, geography: Geography) -> str:

@@ -6,15 +6,15 @@ from typing import Literal, Protocol
 
 from controlplane.procurement import BlendPolicy
 from controlplane.simulation.serving.cold_start import LaunchTimes
-from controlplane.simulation.serving.pools import PROCUREMENTS
 from controlplane.simulation.serving.replicas import Fleet, SimulatedReplica
 
-RentingKind = Literal["in_order", "blend"]
+RentingKind = Literal["in_order", "blend", "placed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renting:
-    """How capacity is rented. ``in_order``: the pools as they are listed; ``blend``: ``controlplane.procurement``'s.
+    """How capacity is rented. ``in_order``: the pools as they are listed; ``blend``: ``controlplane.procurement``'s;
+    ``placed``: as placement bounds them.
 
     blend: its settings; ``replace_s`` is what the world's cold starts take
     """
@@ -80,7 +80,7 @@ class InOrder:
             if replica is None:
                 break
             launched.append((replica, now_s + self._launches.next().ready_s))
-        return Turn(launched, self._fleet.to_stop(max(0, there - wanted), PROCUREMENTS))
+        return Turn(launched, self._fleet.to_stop(there - wanted, self._fleet.supply.pools))
 
     def _launch(self, now_s: float) -> SimulatedReplica | None:
         for pool in self._fleet.supply.pools:

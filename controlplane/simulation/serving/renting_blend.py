@@ -25,7 +25,7 @@ from controlplane.procurement import (
 )
 from controlplane.simulation.serving.cold_start import LaunchTimes
 from controlplane.simulation.serving.pools import ServingPool
-from controlplane.simulation.serving.renting import InOrder, Renter, Renting, Turn
+from controlplane.simulation.serving.renting import Turn
 from controlplane.simulation.serving.replicas import Fleet, SimulatedReplica
 
 _RENTED = ("on_demand", "spot")
@@ -127,7 +127,7 @@ class Blended:
                 assert replica is not None  # noqa: S101  (it has one)
                 launched.append((replica, now_s + self._launches.next().ready_s))
                 there += 1
-        return launched, self._fleet.to_stop(max(0, there - wanted), ("reserved",))
+        return launched, self._fleet.to_stop(there - wanted, self._reserved)
 
     def _beyond(self, wanted: int) -> int:
         """What the blend is to rent. What it has stays until the reserved one in its place is ready."""
@@ -178,10 +178,3 @@ class Blended:
         self._said.extend(f"{now_s:,.0f} s: {each}" for each in reasons if each not in self._last_said)
         if reasons:
             self._last_said = reasons
-
-
-def renter_of(renting: Renting, fleet: Fleet, launches: LaunchTimes) -> Renter:
-    """Who rents so."""
-    if renting.kind == "blend":
-        return Blended(fleet, launches, renting.blend)
-    return InOrder(fleet, launches)

@@ -86,12 +86,20 @@ class Fleet:
         self.replicas[holding.place] = replica
         return replica
 
-    def to_stop(self, count: int, kinds: Iterable[str]) -> list[SimulatedReplica]:
+    def counted(self, pool: ServingPool) -> tuple[int, int]:
+        """Its replicas that serve, and those that will."""
+        here = [each for each in self.replicas.values() if each.holding.pool is pool and not each.is_leaving]
+        ready = sum(each.is_ready for each in here)
+        return ready, len(here) - ready
+
+    def to_stop(self, count: int, pools: Iterable[ServingPool]) -> list[SimulatedReplica]:
         """Who goes first: those that still start, the newest first, then the ready ones on the last places."""
-        of = set(kinds)
+        if count <= 0:
+            return []
+        of = set(pools)
         starting = sorted(self.starting(), key=lambda each: (-each.launched_s, -each.place))
         ready = sorted(self.serving(), key=lambda each: -each.place)
-        return [each for each in (*starting, *ready) if each.holding.pool.procurement in of][:count]
+        return [each for each in (*starting, *ready) if each.holding.pool in of][:count]
 
     def end(self, replica: SimulatedReplica, now_s: float) -> None:
         """It is gone, and was paid for until now."""

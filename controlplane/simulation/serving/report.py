@@ -59,6 +59,7 @@ def html_report(world: ServingWorld, seen: Survey, outcomes: Sequence[Outcome], 
         "<h2>Replicas against demand</h2>",
         *_timelines(seen, outcomes),
         *_by_region(seen, outcomes),
+        *_placed(outcomes),
         *_rented(outcomes),
         *_jobs(outcomes),
         "<h2>What was played</h2>",
@@ -104,6 +105,32 @@ def _grid(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _placed(outcomes: Sequence[Outcome]) -> list[str]:
+    """The control plane's plans: when, why, which bounds, what moved, and what was given up."""
+    parts: list[str] = []
+    for outcome in outcomes:
+        if outcome.placement is None:
+            continue
+        placed = outcome.placement
+        more = placed.plans - len(placed.told)
+        rows = [
+            [
+                f"{plan.at_s:,.0f}",
+                plan.why,
+                "; ".join(f"{pool} {bounds}" for pool, bounds in plan.bounds.items()),
+                "; ".join(plan.moves) or "–",
+                "; ".join(plan.given_up) or "–",
+            ]
+            for plan in placed.told
+        ]
+        parts += [
+            f"<p>{escape(outcome.policy)}: {placed.plans:,} plans, {placed.moved:,} replicas moved"
+            f"{f'; the last {more:,} plans are not told' if more else ''}.</p>",
+            _grid(["at s", "for", "bounds of pools", "against the plan before", "given up"], rows),
+        ]
+    return ["<h2>Placement</h2>", *parts] if parts else []
 
 
 def _rented(outcomes: Sequence[Outcome]) -> list[str]:

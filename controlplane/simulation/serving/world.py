@@ -12,6 +12,7 @@ from controlplane.simulation.serving.cold_start import Phase
 from controlplane.simulation.serving.geography import Geography, Region
 from controlplane.simulation.serving.jobs import Job
 from controlplane.simulation.serving.lengths import Lengths
+from controlplane.simulation.serving.placement_world import Away, Placement
 from controlplane.simulation.serving.pools import Failures, ServingPool
 from controlplane.simulation.serving.renting import Renting
 from controlplane.simulation.serving.series import FloatArray, LoadSeries
@@ -85,6 +86,8 @@ class ServingWorld:
     jobs:           asynchronous work beside the requests
     mode:           ``request``, ``fluid`` or ``auto`` (by the number of requests)
     geography:      its regions, if it has several or says so
+    placement:      what gives its regions their bounds; None: the world itself, once and for all
+    plane_lost:     when its control plane is away
     """
 
     name: str
@@ -104,6 +107,8 @@ class ServingWorld:
     mode: str = "auto"
     jobs: tuple[Job, ...] = ()
     geography: Geography = field(default_factory=Geography)
+    placement: Placement | None = None
+    plane_lost: tuple[Away, ...] = ()
 
     @property
     def clusters(self) -> tuple[tuple[str, "ServingWorld"], ...]:

@@ -9,6 +9,7 @@ from controlplane.simulation.serving.fields import Fields, WorldError
 from controlplane.simulation.serving.geography_document import geography_of
 from controlplane.simulation.serving.jobs_document import jobs_of
 from controlplane.simulation.serving.lengths import Lognormal
+from controlplane.simulation.serving.placement_document import away_of, placement_of
 from controlplane.simulation.serving.policies_document import Scaling
 from controlplane.simulation.serving.pools import Failures
 from controlplane.simulation.serving.renting_document import pools_of
@@ -65,6 +66,8 @@ def world_of(document: Any, *, trace: str | None = None, rows_max: int | None = 
     first = geography.regions[0] if geography.regions else None
     policies, rentings = (first.policies, first.rentings) if first is not None else scaling.of(pools)
     cold_start = _cold_start(fields.child("cold_start"))
+    plane_lost = away_of(failures, is_needed="placement" in fields)
+    broken = _failures(failures)
     world = ServingWorld(
         name=fields.text("name"),
         seed=fields.whole("seed", 1, most=2**31),
@@ -75,7 +78,7 @@ def world_of(document: Any, *, trace: str | None = None, rows_max: int | None = 
         pools=pools,
         policies=policies,
         rentings=rentings,
-        failures=_failures(failures),
+        failures=broken,
         wait_slo_s=slo.number("wait_s", 5.0, most=3600.0),
         wait_max_s=gateway.number("hold_timeout_s", 180.0, most=86_400.0),
         waiting_max=gateway.whole("hold_requests_max", 1_000, least=1, most=100_000_000),
@@ -83,6 +86,10 @@ def world_of(document: Any, *, trace: str | None = None, rows_max: int | None = 
         mode=fields.choice("mode", ("auto", "request", "fluid"), "auto"),
         jobs=jobs_of(fields, end_s=end_s, restart_s=sum(phase.mean_s for phase in cold_start)),
         geography=geography,
+        placement=placement_of(
+            fields, geography.regions, geography.origins, gpus_per_replica=broken.gpus_per_replica
+        ),
+        plane_lost=plane_lost,
     )
     for each in (slo, gateway, fields):
         each.done()

@@ -6,8 +6,9 @@ import pytest
 from controlplane.simulation.serving.fleet_lanes import Lanes
 from controlplane.simulation.serving.fleet_load import STEP_S, FleetLoad
 from controlplane.simulation.serving.fleet_mode import FleetMode
-from controlplane.simulation.serving.fleet_plan import Bounds, FleetPlanner, Outgoing
+from controlplane.simulation.serving.fleet_plan import FleetPlanner
 from controlplane.simulation.serving.fleet_world import FleetWorld, fleet_world
+from controlplane.simulation.serving.handover import Bounds, Outgoing
 
 
 def small(seed: int = 1, **fields) -> FleetWorld:
@@ -63,13 +64,13 @@ def test_bounds_leave_a_cluster_that_is_lost_and_keep_their_sum() -> None:
     rates = FleetLoad(world).rates()
     planner = FleetPlanner(world, rates)
     before = list(planner.bounds())
-    lost = before[0].cluster
+    lost = before[0].place
     there = np.ones(len(world.gpus), dtype=bool)
     there[lost] = False
     touched = planner.anew(rates, there)
     after = list(planner.bounds())
-    assert {row.deployment for row in before if row.cluster == lost} <= touched
-    assert lost not in {row.cluster for row in after}
+    assert {row.deployment for row in before if row.place == lost} <= touched
+    assert lost not in {row.place for row in after}
     for deployment in touched:
         kept = [sum(r.min_replicas for r in rows if r.deployment == deployment) for rows in (before, after)]
         assert kept[1] >= kept[0] - 1

@@ -1,0 +1,88 @@
+"""What a world's document says of its control plane, and what is wrong with that."""
+
+from collections.abc import Sequence
+from math import inf
+
+from controlplane.placement import Survivability
+from controlplane.simulation.serving.fields import Fields, WorldError
+from controlplane.simulation.serving.geography import Region
+from controlplane.simulation.serving.placement_world import COMMAND_S, Away, Emptied, Placement
+
+_SURVIVABILITIES: tuple[Survivability, ...] = ("none", "zone", "region")
+#: A GPU costs no more, as placement has it.
+USD_PER_GPU_H_MAX = 1000.0
+
+
+def placement_of(
+    fields: Fields, regions: Sequence[Region], origins: Sequence[str], *, gpus_per_replica: int
+) -> Placement | None:
+    """The field ``placement``, which may be left away. Raises WorldError."""
+    if "placement" not in fields:
+        return None
+    if len(regions) < 2:
+        raise WorldError("placement: it places among several clusters; give regions, or leave it away")
+    one = fields.child("placement")
+    survivability = _SURVIVABILITIES[
+        _SURVIVABILITIES.index(one.choice("survivability", _SURVIVABILITIES, "none"))
+    ]
+    found = Placement(
+        survivability=survivability,
+        stated=_stated(one, origins),
+        command_s=one.number("command_s", COMMAND_S, most=300.0),
+        emptied=_emptied(one, regions) if "emptied" in one else (),
+    )
+    one.done()
+    for region in regions:
+        for pool in region.pools:
+            if pool.usd_per_replica_h > USD_PER_GPU_H_MAX * gpus_per_replica:
+                raise WorldError(
+                    f"pool {region.name}/{pool.name}: usd_per_replica_h {pool.usd_per_replica_h:g} for "
+                    f"{gpus_per_replica} GPUs: placement takes {USD_PER_GPU_H_MAX:,.0f} USD/h a GPU at most; give "
+                    "less, or more failures.gpus_per_replica"
+                )
+    return found
+
+
+def away_of(failures: Fields, *, is_needed: bool) -> tuple[Away, ...]:
+    """``failures.plane_lost``. ``is_needed``: something in this world depends on a control plane. Raises WorldError."""
+    if "plane_lost" not in failures:
+        return ()
+    found: list[Away] = []
+    for each in failures.children("plane_lost"):
+        if not is_needed:
+            raise WorldError(
+                f"{each.where}: this world has no control plane; give placement, or leave it away"
+            )
+        at_s = each.number("at_s")
+        back_s = each.number("back_s") if "back_s" in each else inf
+        if back_s <= at_s:
+            raise each.wrong(
+                "back_s", back_s, f"give more than at_s {at_s:g}, or leave it away: it stays away"
+            )
+        if found and at_s < found[-1].back_s:
+            raise each.wrong("at_s", at_s, "it is away then already; give rising times")
+        found.append(Away(at_s, back_s))
+        each.done()
+    return tuple(found)
+
+
+def _stated(fields: Fields, origins: Sequence[str]) -> dict[str, float]:
+    demand = fields.child("demand", needed=False)
+    found: dict[str, float] = {}
+    for name in demand.names():
+        if name not in origins:
+            raise WorldError(
+                f"{demand.where}.{name}: nobody is there; give regions, or origins of arrivals: {', '.join(origins)}"
+            )
+        found[name] = demand.number(name, most=1e6)
+    return found
+
+
+def _emptied(fields: Fields, regions: Sequence[Region]) -> tuple[Emptied, ...]:
+    found = []
+    for each in fields.children("emptied"):
+        name = each.choice("region", [region.name for region in regions])
+        pools = next([pool.name for pool in region.pools] for region in regions if region.name == name)
+        found.append(Emptied(name, each.choice("pool", pools), each.number("at_s")))
+        each.done()
+    return tuple(found)

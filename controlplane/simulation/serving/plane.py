@@ -1,0 +1,269 @@
+"""The control plane of a world: placement gives each cluster its bounds, and moves them.
+
+Runs as in production (``planning``): a plan at the beginning, and one whenever demand moved, a region is lost or
+back, a pool is being emptied, or room that was left is free. What moves is handed over (``handover``), and agents hear
+of it a moment later. While it is away nothing is planned or told: all go on with the bounds that they heard last.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from controlplane.failover import REPLACE_AFTER_S, FoldPolicy
+from controlplane.placement import DeploymentPlan, FailureDomain, Move, Occupancy, Pool, Posture, plan_diff
+from controlplane.placement.questions.drain import Drained
+from controlplane.simulation.serving.clock import Clock
+from controlplane.simulation.serving.fields import WorldError
+from controlplane.simulation.serving.geography import Outage
+from controlplane.simulation.serving.handover import Bounds, Handover
+from controlplane.simulation.serving.outcome import PlacementOutcome, PlanTold
+from controlplane.simulation.serving.placement_problem import (
+    DEPLOYMENT_ID,
+    Mean,
+    demands_of,
+    pool_id_of,
+    problem_of,
+)
+from controlplane.simulation.serving.placement_world import Placement
+from controlplane.simulation.serving.planning import Planning
+from controlplane.simulation.serving.pools import ServingPool
+from controlplane.simulation.serving.region_cluster import Command, RegionCluster
+from controlplane.simulation.serving.series import FloatArray
+from controlplane.simulation.serving.usage import HORIZON_S, USAGE_STEP_S, Rates, rates_of, taken_over
+from controlplane.simulation.serving.world import ServingWorld, Survey
+from workloadplane.autoscaling import AutoscalingPolicy, Lot
+
+#: As ``controlplane.settings`` has its beats: what is behind or handed over is looked at so often, demand so often.
+LOOK_S = 5.0
+DEMAND_EVERY_S = 60.0
+#: As ``apps.placements`` has it: a move of no more is none.
+MOVED_REQUESTS_PER_S = 0.1
+#: What was lost counts as there again once it has been sound for so long.
+SOUND_S = FoldPolicy().sound_s
+#: So many of the plans are told one by one.
+PLANS_TOLD = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """At everything."""
+
+
+class ControlPlane:
+    """Single owner: the mode that plays it, by whose clock it looks. ``commands`` before ``begin``."""
+
+    def __init__(
+        self,
+        world: ServingWorld,
+        placement: Placement,
+        seen: Survey,
+        policy: AutoscalingPolicy,
+        outages: tuple[Outage, ...],
+        *,
+        posture: Posture,
+    ) -> None:
+        """Asks placement for the beginning. ``policy``: with the deployment's own bounds.
+
+        Raises WorldError where placement can't be asked so.
+        """
+        self._placement, self._outages, self._away = placement, outages, world.plane_lost
+        self._geography, self._mean = world.geography, Mean.of(seen)
+        self._gpus_per_replica = world.failures.gpus_per_replica
+        self._lanes: list[tuple[str, ServingPool]] = [
+            (region.name, pool) for region in world.geography.regions for pool in region.pools
+        ]
+        self._usage = _usage_of(seen, len(world.geography.origins))
+        nothing = np.zeros(len(world.geography.origins))
+        self._stated = np.array([placement.stated.get(name, 0.0) for name in world.geography.origins])
+        self._used = Rates(nothing, nothing)
+        try:
+            problem = problem_of(world, placement, policy, self._mean, self._rates(), posture=posture)
+            self._planning = Planning(problem)
+        except ValueError as error:
+            raise WorldError(f"placement: {error}") from None
+        self._first: tuple[Pool, ...] = problem.pools
+        self._lane_of = {pool_id_of(*lane): number for number, lane in enumerate(self._lanes)}
+        self._handover = Handover(1)
+        self._handover.grow([Bounds(0, lane, 0, 0, 0) for lane in range(len(self._lanes))])
+        self._handover.bound(self._bounds())
+        self._lost: frozenset[str] = frozenset()
+        self._emptied: frozenset[tuple[str, str]] = frozenset()
+        self._demand_s = DEMAND_EVERY_S
+        self._clusters: Mapping[str, RegionCluster] = {}
+        self._clock = Clock()
+        self.outcome = PlacementOutcome()
+        self._note(0.0, "the beginning", ())
+        self._said = {region: self.command(region) for region in self._geography.names}
+
+    def command(self, region: str) -> Command:
+        """What its agent and its gateway are to do now."""
+        handover, lots = self._handover, []
+        for number, (name, pool) in enumerate(self._lanes):
+            most = int(handover.most[number])
+            if name == region and most:
+                least = most if handover.leaves[number] else int(handover.least[number])
+                lots.append(Lot(pool.name, least, most, pool.procurement))
+        holders = {self._lanes[number][0] for number in np.flatnonzero(handover.most).tolist()}
+        return Command(tuple(lots), tuple(name for name in self._geography.names if name in holders))
+
+    def order(self) -> tuple[str, ...]:
+        """Clusters of the plan in force: who serves first, then who stands by."""
+        rows = sorted(self._entry().allocations, key=lambda row: row.standby)
+        pools = self._planning.problem.pool_by_id
+        return tuple(dict.fromkeys(pools[row.pool_id].cluster_id for row in rows))
+
+    def begin(self, clusters: Mapping[str, RegionCluster], clock: Clock) -> None:
+        """They have heard the first commands."""
+        self._clusters, self._clock = clusters, clock
+        clock.put(LOOK_S, self, _Look())
+
+    def happen(self, event: object, now_s: float) -> None:
+        """A look."""
+        if not any(away.at_s <= now_s < away.back_s for away in self._away):
+            self._look(now_s)
+        self._clock.put(now_s + LOOK_S, self, event)
+
+    def _look(self, now_s: float) -> None:
+        self._hear()
+        why = []
+        if self._handover.settle():
+            why.append("room is free")
+        lost = frozenset(name for name in self._geography.names if self._is_lost(name, now_s))
+        why += [f"{name} is lost" for name in sorted(lost - self._lost)]
+        why += [f"{name} is back" for name in sorted(self._lost - lost)]
+        self._lost = lost
+        emptied = {(one.region, one.pool) for one in self._placement.emptied if one.at_s <= now_s}
+        why += [f"{region}/{pool} is being emptied" for region, pool in sorted(emptied - self._emptied)]
+        self._emptied = frozenset(emptied)
+        if now_s >= self._demand_s:
+            self._demand_s = (now_s // DEMAND_EVERY_S + 1) * DEMAND_EVERY_S
+            if self._take_over(now_s):
+                why.append("demand moved")
+        if why:
+            self._plan(now_s, ", ".join(why))
+        self._tell(now_s)
+
+    # What it knows
+
+    def _hear(self) -> None:
+        """Agents tell of their replicas; of those that are not heard what they told last counts."""
+        for number, (region, pool) in enumerate(self._lanes):
+            cluster = self._clusters[region]
+            if cluster.is_out:
+                self._handover.miss(number)
+            else:
+                self._handover.hear(number, *cluster.fleet.counted(pool))
+
+    def _is_lost(self, region: str, now_s: float) -> bool:
+        """As incidents have it: gone for a while, and until it has been sound for a while.
+
+        What was lost while the control plane was away may have been back meanwhile, so it counts from its return on.
+        """
+        outages = [outage for outage in self._outages if outage.region == region]
+        if region in self._lost:
+            return any(outage.at_s <= now_s < outage.back_s + SOUND_S for outage in outages)
+        looking_s = max((away.back_s for away in self._away if away.back_s <= now_s), default=0.0)
+        return any(
+            max(outage.at_s, looking_s) + REPLACE_AFTER_S <= now_s < outage.back_s for outage in outages
+        )
+
+    def _take_over(self, now_s: float) -> bool:
+        """The demand that usage shows, where it has moved; whether it has."""
+        steps = int(now_s // USAGE_STEP_S)
+        if not steps:
+            return False
+        before = self._rates()
+        since = max(0, steps - round(HORIZON_S / USAGE_STEP_S))
+        found = rates_of(self._usage[since:steps])
+        self._used = taken_over(self._used, found, least=MOVED_REQUESTS_PER_S)
+        if now_s >= HORIZON_S:
+            self._stated = np.zeros_like(self._stated)
+        return bool((self._rates().p95 != before.p95).any())
+
+    def _rates(self) -> Rates:
+        """What is planned for: the greater of usage and of what was stated, until usage is known for a day."""
+        return Rates(*(np.maximum(rate, self._stated) for rate in (self._used.p50, self._used.p95)))
+
+    # What it decides
+
+    def _plan(self, now_s: float, why: str) -> None:
+        problem, plan, gpus = self._planning.problem, self._planning.plan, self._gpus_per_replica
+        try:
+            touched = self._planning.anew(
+                pools=tuple(map(self._as_it_is, self._first)),
+                demands=tuple(demands_of(self._geography.origins, self._rates(), self._mean)),
+                occupancies=[
+                    Occupancy(
+                        deployment_id=DEPLOYMENT_ID,
+                        pool_id=pool_id_of(*self._lanes[row.place]),
+                        gpus_per_replica=gpus,
+                        replicas=row.replicas,
+                    )
+                    for row in self._handover.outgoing()
+                ],
+                drains=[
+                    Drained(domain=FailureDomain(kind="pool", name=f"{region}/{pool}"))
+                    for region, pool in sorted(self._emptied)
+                ],
+            )
+        except ValueError as error:
+            raise WorldError(f"placement: {error}") from None
+        if touched:
+            self._handover.bound(self._bounds())
+            diff = plan_diff(problem, plan, self._planning.problem, self._planning.plan)
+            self._note(now_s, why, [move for one in diff.deployments for move in one.moves])
+
+    def _as_it_is(self, pool: Pool) -> Pool:
+        is_lost = pool.cluster_id in self._lost
+        return replace(pool, capacity_instances=0, closed="lost") if is_lost else pool
+
+    def _entry(self) -> DeploymentPlan:
+        return self._planning.plan.by_deployment[DEPLOYMENT_ID]
+
+    def _bounds(self) -> list[Bounds]:
+        """By the plan in force."""
+        return [
+            Bounds(0, self._lane_of[row.pool_id], row.min_replicas, row.max_replicas, row.room_replicas)
+            for row in self._entry().allocations
+        ]
+
+    def _tell(self, now_s: float) -> None:
+        """Agents whose bounds have changed, and gateways."""
+        for region, cluster in self._clusters.items():
+            command = self.command(region)
+            if command != self._said[region]:
+                self._said[region] = command
+                self._clock.put(now_s + self._placement.command_s, cluster, command)
+
+    def _note(self, now_s: float, why: str, moves: Sequence[Move]) -> None:
+        outcome, entry = self.outcome, self._entry()
+        outcome.plans += 1
+        outcome.moved += sum(move.replicas for move in moves if move.from_pool and move.to_pool)
+        if len(outcome.told) < PLANS_TOLD:
+            refusals = [*entry.relaxed, *([entry.refusal] if entry.refusal is not None else [])]
+            outcome.told.append(
+                PlanTold(
+                    at_s=now_s,
+                    why=why,
+                    bounds={
+                        row.pool_id: f"{row.min_replicas} to {row.max_replicas}"
+                        + (", stands by" if row.standby else "")
+                        for row in entry.allocations
+                    },
+                    moves=[str(move) for move in moves],
+                    given_up=[str(refusal) for refusal in refusals],
+                )
+            )
+
+
+def _usage_of(seen: Survey, origins: int) -> FloatArray:
+    """Requests a second, by their work, of each five minutes and origin."""
+    parts = max(1, math.ceil(seen.end_s / USAGE_STEP_S))
+    per_part = max(1, round(USAGE_STEP_S / seen.step_s))
+    found = np.zeros((parts, origins))
+    for origin, work_s in enumerate(seen.work_s_by_origin):
+        sums = np.add.reduceat(work_s, np.arange(0, len(work_s), per_part))[:parts]
+        found[: len(sums), origin] = sums / max(seen.work_s, 1e-9) / USAGE_STEP_S
+    return found
