@@ -130,7 +130,7 @@ def _caps(parts: _Parts, ask: Ask) -> list[float]:
     heaviest = max(parts.weight, default=0.0)
     if heaviest <= 0:
         return []
-    domains = {loss for losses in parts.losses for loss in losses if not loss.startswith("spot")}
+    domains = {loss for losses in parts.losses for loss in losses}
     needed = math.ceil(1 / heaviest - TOLERANCE)
     bounds = {-(-needed // (count - 1)) for count in range(2, min(len(domains), MOST_DOMAINS) + 1)}
     return [bound * heaviest for bound in sorted(bounds, reverse=True)]

@@ -198,7 +198,10 @@ class Index:
 
     @cached_property
     def widest_losses(self) -> Mapping[Survivability, Mapping[str, tuple[str, ...]]]:
-        """Survivability -> pool id -> the losses that take it, without those that another one contains."""
+        """Survivability -> pool id -> the losses that take it, without those that another one contains.
+
+        Where a spot group is all that a domain has, the domain's loss stands for both.
+        """
         return self.memory.of_kind(
             "losses", "widest", lambda: {level: self._widest(kinds_covered(level)) for level in LEVELS}
         )
@@ -207,7 +210,7 @@ class Index:
         taken: dict[str, set[str]] = {}
         for kind in reversed(kinds):
             for pool_id, losses in self.losses_by_pool.items():
-                for loss in sorted(losses[kind]):
+                for loss in sorted(losses[kind], key=lambda loss: (not loss.startswith(kind), loss)):
                     taken.setdefault(loss, set()).add(pool_id)
         widest: list[str] = []
         for loss in sorted(taken, key=lambda loss: -len(taken[loss])):

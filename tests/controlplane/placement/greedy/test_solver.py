@@ -272,6 +272,16 @@ def test_spot_is_weighed_with_its_hazard() -> None:
     assert placed(plan) == {"p-us-on_demand": 1, "p-eu-on_demand": 1}
 
 
+def test_a_zone_that_has_spot_alone_is_a_second_one_to_survive_in() -> None:
+    """All that the loss of the zone takes is then one spot group; it counts as a domain all the same."""
+    spot = pool("eu", procurement="spot", instance_micro_usd_per_h=700_000, hazard_per_h=0.1)
+    plan = solve(problem(wanted(survivability="zone"), pools=(POOLS[1], spot)))
+    assert placed(plan) == {"p-us-on_demand": 1, "p-eu-spot": 2}
+    other = pool("us", procurement="spot", instance_micro_usd_per_h=700_000, hazard_per_h=0.1)
+    plan = solve(problem(wanted(survivability="zone"), pools=(other, spot)))
+    assert placed(plan) == {"p-us-spot": 2, "p-eu-spot": 2}
+
+
 def test_a_newcomer_displaces_nobody_but_waits_by_priority() -> None:
     """What runs stays, whatever the newcomer's priority; among newcomers the higher priority wins the last GPU."""
     last = (pool("eu", capacity_instances=1),)
