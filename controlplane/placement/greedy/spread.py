@@ -3,6 +3,9 @@
 Greedy. With at most a part ``q`` of what is needed in any domain, ``1 + q`` in all are enough: the fewer domains, the
 more spare. Each such bound is tried: what runs is taken first, then slots in the order of their cost within the bound;
 what still lacks after some loss is filled up outside of it; what is not needed is given back. The cheapest wins.
+
+Where that takes more replicas than there may be, each is charged for being one, ever more, so that fewer strong ones
+take the place of many cheap ones.
 """
 
 import math
@@ -15,6 +18,9 @@ from controlplane.placement.wishes import Survivability
 
 #: More bounds than for so many domains are not tried: the spare that another one saves gets small.
 MOST_DOMAINS = 8
+
+#: Beyond its cost a replica is charged so many times the dearest one's: nothing, unless that takes too many.
+CHARGES = (0.0, 0.01, 0.1, 1.0, 10.0, 1000.0)
 
 #: A part of the demand that no loss uses up: where there is no demand, every replica serves it.
 _ENOUGH = 1e6
@@ -52,40 +58,27 @@ class Shape:
 
 def spread(slots: Sequence[Slot], ask: Ask) -> Shape | None:
     """The cheapest shape that is enough after each loss; None where there is none."""
-    parts = _parts(slots, ask)
-    caps = _caps(parts, ask)
-    offers: list[Shape] = []
-    for keep_held in (True, False):
-        if offers and ask.moves is None:
-            break
-        filled: set[tuple[int, ...]] = set()
-        for cap in caps:
-            for beyond in (False, True) if parts.uneven else (False,):
-                state = _State(parts, beyond=beyond)
-                _fill(state, cap, keep_held=keep_held)
-                if (taken := tuple(state.taken)) in filled:
-                    continue  # another bound led here
-                filled.add(taken)
-                if (shape := _finished(state, ask, keep_held=keep_held)) is not None:
-                    offers.append(shape)
-        if not any(slot.held for slot in slots):
-            break
-    return min(offers, key=lambda shape: (shape.micro_usd_per_h, sorted(shape.taken.items())), default=None)
+    dearest = max((slot.each for slot in slots), default=0.0)
+    for charge in CHARGES:
+        shapes = _shapes(_parts(slots, ask, charge * max(1.0, dearest)), ask)
+        few = [shape for shape in shapes if shape.replicas <= ask.most]
+        if few or not shapes:
+            return min(
+                few, key=lambda shape: (shape.micro_usd_per_h, sorted(shape.taken.items())), default=None
+            )
+    return None
 
 
 def as_much_as_fits(slots: Sequence[Slot], ask: Ask) -> Shape | None:
-    """The most that there is room for, where what is asked for does not fit; None where nothing does."""
-    state = _State(_parts(slots, ask))
-    left = ask.most
-    for index, slot in enumerate(slots):
-        lacking = state.lacking(None)
-        if left < 1 or lacking <= TOLERANCE:
-            break
-        weight = state.parts.weight[index]
-        if weight > 0:
-            replicas = min(slot.replicas, left, math.ceil(lacking / weight - TOLERANCE))
-            state.add(index, replicas)
-            left -= replicas
+    """The most that there is room for, where what is asked for does not fit; None where nothing does.
+
+    In the order of ``slots``; where ``most`` is what bounds it, those first that serve most, if more is served then.
+    """
+    state = _taken_in_turn(slots, ask)
+    if sum(state.taken) == ask.most and state.lacking(None) > TOLERANCE:
+        strongest = _taken_in_turn(sorted(slots, key=lambda slot: -slot.demand), ask)
+        if strongest.lacking(None) < state.lacking(None) - TOLERANCE:
+            state = strongest
     return state.shape() if sum(state.taken) else None
 
 
@@ -93,10 +86,12 @@ def as_much_as_fits(slots: Sequence[Slot], ask: Ask) -> Shape | None:
 class _Parts:
     """What one replica of each slot gives: of the demand, of the replicas that are asked for, and of both.
 
-    ``order``: slots that give anything, by what it costs there; ``uneven``: they do not all give the same.
+    ``price``: what one costs, with what it is charged for being one. ``order``: slots that give anything, by what it
+    costs there; ``uneven``: they do not all give the same.
     """
 
     slots: Sequence[Slot]
+    price: list[float]
     demand: list[float]
     count: list[float]
     weight: list[float]
@@ -105,15 +100,17 @@ class _Parts:
     uneven: bool
 
 
-def _parts(slots: Sequence[Slot], ask: Ask) -> _Parts:
+def _parts(slots: Sequence[Slot], ask: Ask, charge: float = 0.0) -> _Parts:
+    price = [slot.each + charge for slot in slots]
     survival = [slot.terms.survival if ask.survival else 1.0 for slot in slots]
     demand = [min(_ENOUGH, slot.demand) * chance for slot, chance in zip(slots, survival, strict=True)]
     count = [chance / ask.replicas for chance in survival]
     weight = [min(pair) for pair in zip(demand, count, strict=True)]
     useful = (index for index, slot in enumerate(slots) if weight[index] > 0)
-    order = sorted(useful, key=lambda index: slots[index].each / weight[index])
+    order = sorted(useful, key=lambda index: price[index] / weight[index])
     return _Parts(
         slots=slots,
+        price=price,
         demand=demand,
         count=count,
         weight=weight,
@@ -215,13 +212,48 @@ class _State:
         return Shape(taken, cost)
 
 
+def _shapes(parts: _Parts, ask: Ask) -> list[Shape]:
+    """Of any number of replicas; what runs moves in some only where it must or is allowed to."""
+    caps = _caps(parts, ask)
+    found: list[Shape] = []
+    for keep_held in (True, False):
+        if ask.moves is None and any(shape.replicas <= ask.most for shape in found):
+            break
+        filled: set[tuple[int, ...]] = set()
+        for cap in caps:
+            for beyond in (False, True) if parts.uneven else (False,):
+                state = _State(parts, beyond=beyond)
+                _fill(state, cap, keep_held=keep_held)
+                if (taken := tuple(state.taken)) in filled:
+                    continue  # another bound led here
+                filled.add(taken)
+                if (shape := _finished(state, ask, keep_held=keep_held)) is not None:
+                    found.append(shape)
+        if not any(slot.held for slot in parts.slots):
+            break
+    return found
+
+
+def _taken_in_turn(slots: Sequence[Slot], ask: Ask) -> _State:
+    state = _State(_parts(slots, ask))
+    left = ask.most
+    for index, slot in enumerate(slots):
+        lacking = state.lacking(None)
+        if left < 1 or lacking <= TOLERANCE:
+            break
+        weight = state.parts.weight[index]
+        if weight > 0:
+            replicas = min(slot.replicas, left, math.ceil(lacking / weight - TOLERANCE))
+            state.add(index, replicas)
+            left -= replicas
+    return state
+
+
 def _finished(state: _State, ask: Ask, *, keep_held: bool) -> Shape | None:
     """What was filled, with what still lacks and without what is not needed."""
     if not _repair(state):
         return None
     _give_back(state)
-    if sum(state.taken) > ask.most:
-        return None
     shape = state.shape()
     return shape if keep_held or ask.moves is None else _moved(state.parts, shape, ask.moves)
 
@@ -262,30 +294,25 @@ def _fill(state: _State, cap: float, *, keep_held: bool) -> None:
 
 def _last(state: _State, lacking: float, cap: float, otherwise: int) -> int:
     """The cheapest replica that makes up for what is lacking."""
-    best, cost = otherwise, state.parts.slots[otherwise].each
-    for index, slot in enumerate(state.parts.slots):
-        if (
-            slot.each < cost
-            and state.parts.weight[index] >= lacking - TOLERANCE
-            and state.capped(index, cap) > 0
-        ):
-            best, cost = index, slot.each
+    best, cost = otherwise, state.parts.price[otherwise]
+    for index, price in enumerate(state.parts.price):
+        if price < cost and state.parts.weight[index] >= lacking - TOLERANCE and state.capped(index, cap) > 0:
+            best, cost = index, price
     return best
 
 
 def _repair(state: _State) -> bool:
     """Fill up outside of whatever loss still lacks most, at least cost. False where there is no room for it."""
-    slots, parts = state.parts.slots, state.parts
+    parts = state.parts
     while True:
         lacking, loss = state.worst()
         if lacking <= TOLERANCE:
             return True
         best, cost = -1, math.inf
-        for index, slot in enumerate(slots):
-            weight = parts.weight[index]
+        for index, weight in enumerate(parts.weight):
             if weight <= 0 or state.free(index) < 1 or loss in parts.losses[index]:
                 continue
-            worth = slot.each / min(weight, lacking)
+            worth = parts.price[index] / min(weight, lacking)
             if worth < cost:
                 best, cost = index, worth
         if best < 0:
@@ -297,7 +324,7 @@ def _give_back(state: _State) -> None:
     """What is not needed, the dearest first; what runs last."""
     parts = state.parts
     used = [index for index, replicas in enumerate(state.taken) if replicas]
-    for index in sorted(used, key=lambda index: (parts.slots[index].held, -parts.slots[index].each, -index)):
+    for index in sorted(used, key=lambda index: (parts.slots[index].held, -parts.price[index], -index)):
         demand, count, mine = parts.demand[index], parts.count[index], parts.losses[index]
         most_demand = most_count = 0.0  # by a loss that leaves these; max() would take twice as long
         for loss, (lost_demand, lost_count, _) in state.lost.items():

@@ -167,6 +167,44 @@ def test_a_maximum_bounds_the_demand_that_is_planned_for() -> None:
     assert [row.planned_replicas for row in plan.by_deployment["d-chat"].allocations] == [2]
 
 
+#: A pool of many weak replicas, which serve most for their price.
+WEAK = pool(
+    "eu",
+    pool_id="p-eu-weak",
+    name="weak",
+    instance_type_id="i-weak",
+    instance_micro_usd_per_h=50_000,
+    capacity_instances=40,
+)
+
+
+def test_few_strong_replicas_serve_where_the_maximum_forbids_many_weak_ones() -> None:
+    """No wish is given up for the sake of the cheaper ones, whether they run already or not."""
+    asked = problem(
+        wanted(max_replicas=3, survivability="region"),
+        pools=(*POOLS, WEAK),
+        demands=(demand("paris", requests_per_s_p95=2.0),),
+        profiles=(profile(2.0), profile(0.1, instance_type_id="i-weak")),
+    )
+    plan = solve(asked)
+    assert placed(plan) == {"p-us-on_demand": 1, "p-eu-on_demand": 1} and relaxed(plan) == {}
+    running = adopted(asked, solve(replace(asked, pools=(WEAK,))))
+    assert placed(solve(running)) == {"p-us-on_demand": 1, "p-eu-on_demand": 1}
+
+
+def test_where_too_little_fits_the_maximum_goes_to_those_that_serve_most() -> None:
+    """Two strong ones are all that there are: they and one weak one serve more than three weak ones."""
+    strong = pool("us", capacity_instances=2)
+    asked = problem(
+        wanted(max_replicas=3),
+        pools=(strong, WEAK),
+        demands=(demand("paris", requests_per_s_p95=6.0),),
+        profiles=(profile(2.0), profile(0.1, instance_type_id="i-weak")),
+    )
+    rows = solve(asked).by_deployment["d-chat"].allocations
+    assert {row.pool_id: row.planned_replicas for row in rows} == {"p-us-on_demand": 2, "p-eu-weak": 1}
+
+
 def test_a_maximum_that_serves_too_little_leaves_nothing_to_spare() -> None:
     """Nor is there room for all that the demand takes: the owner's bound is named, not the room that is left."""
     asked = problem(
