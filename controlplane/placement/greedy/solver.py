@@ -5,16 +5,15 @@
 2. In order of priority, then age, each gives its reservation back, is placed anew with what it holds preferred over
    any price, and takes its room; what does not fit gives wishes up in the order of ``ladder``. Who fits nowhere keeps
    what it held and gets a Refusal. Deployments that only name a place to start in come last.
-3. For each that lacks something, those who came newly where it could be are placed after it instead, one by one, until
-   it lacks less and they lack nothing more.
+3. For each that lacks something, those who are where it could be go elsewhere with all that they keep of their wishes
+   (``making_way``).
 4. Whoever still lacks replicas or nearness gets the spares of others, held for their survivability alone
    (``yielding``).
 5. When all rooms stand, each allocation's ceiling is what it could reach beside them, up to the owner's maximum, and
    it is said why wishes were given up: only then do a remedy's numbers hold.
 """
 
-import heapq
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from controlplane.placement.greedy.book import (
@@ -26,18 +25,15 @@ from controlplane.placement.greedy.book import (
     say_why_not,
     turn,
 )
+from controlplane.placement.greedy.making_way import make_way
 from controlplane.placement.greedy.refusals import says_given_way
-from controlplane.placement.greedy.turns import NOTHING, give_back, lack, place, stand
+from controlplane.placement.greedy.turns import place
 from controlplane.placement.greedy.yielding import spares_yield
 from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.cost import priced
 from controlplane.placement.supply import CurrentAssignment
 from controlplane.placement.wishes import WantedDeployment
-
-#: So many times in all, and so many for one deployment, it is tried to make way for those who lack something.
-MOST_TRIALS = 100
-MOST_TRIALS_EACH = 10
 
 
 def solve(problem: PlacementProblem) -> PlacementPlan:
@@ -108,74 +104,10 @@ def _place_of(row: CurrentAssignment | Allocation) -> tuple[str, str, int, int, 
 def _place_all(book: Book, in_order: Collection[WantedDeployment]) -> None:
     for deployment in in_order:
         place(book, deployment)
-    _make_way(book, in_order)
+    make_way(book, in_order)
     given_way = spares_yield(book, in_order)
     known = {deployment.deployment_id for deployment in in_order}
     for deployment in (*in_order, *(one for one in given_way if one.deployment_id not in known)):
         if deployment.deployment_id in book.lacking:
             say_why_not(book, deployment)
         raise_ceilings(book, deployment)
-
-
-def _make_way(book: Book, in_order: Collection[WantedDeployment]) -> None:
-    lacking = [deployment for deployment in in_order if deployment.deployment_id in book.lacking]
-    newcomers = _newcomers(book, in_order) if lacking else {}
-    trials = MOST_TRIALS
-    for deployment in lacking:
-        for other in _in_its_way(book, deployment, newcomers):
-            if trials == 0:
-                return
-            if lack(book, deployment) == NOTHING:
-                break
-            trials -= 1
-            _change_turns(book, deployment, other)
-
-
-def _newcomers(
-    book: Book, in_order: Iterable[WantedDeployment]
-) -> Mapping[str, Sequence[tuple[int, WantedDeployment]]]:
-    """Pool id -> (GPUs, deployment) that were newly placed there, in their turns."""
-    found: dict[str, list[tuple[int, WantedDeployment]]] = {}
-    for deployment in in_order:
-        held = {row.pool_id for row in book.kept[deployment.deployment_id]}
-        for row in book.entries[deployment.deployment_id].allocations:
-            if row.pool_id not in held and row.room_replicas:
-                gpus = row.room_replicas * row.gpus_per_replica
-                found.setdefault(row.pool_id, []).append((gpus, deployment))
-    return found
-
-
-def _in_its_way(
-    book: Book,
-    deployment: WantedDeployment,
-    newcomers: Mapping[str, Sequence[tuple[int, WantedDeployment]]],
-) -> list[WantedDeployment]:
-    """Who was newly placed in pools that it could use, those with most GPUs there first."""
-    gpus_by_id: dict[str, int] = {}
-    for pool in book.market.index.usable(deployment):
-        for gpus, other in newcomers.get(pool.pool_id, ()):
-            gpus_by_id[other.deployment_id] = gpus_by_id.get(other.deployment_id, 0) + gpus
-    gpus_by_id.pop(deployment.deployment_id, None)
-    most = heapq.nsmallest(MOST_TRIALS_EACH, gpus_by_id, key=lambda name: (-gpus_by_id[name], name))
-    return [book.problem.deployment_by_id[name] for name in most]
-
-
-def _change_turns(book: Book, first: WantedDeployment, second: WantedDeployment) -> None:
-    """Place ``first`` before ``second``, if it lacks less then and the other nothing more."""
-    both = (first, second)
-    before = {one.deployment_id: lack(book, one) for one in both}
-    entries = {one.deployment_id: book.entries[one.deployment_id] for one in both}
-    choices = {name: book.lacking[name] for name in entries if name in book.lacking}
-    for one in both:
-        give_back(book, one)
-    for one in both:
-        place(book, one)
-    after = {one.deployment_id: lack(book, one) for one in both}
-    first_id, second_id = entries
-    if after[first_id] < before[first_id] and after[second_id] <= before[second_id]:
-        return
-    for one in both:
-        give_back(book, one)
-    book.lacking |= choices
-    for one in both:
-        stand(book, one, entries[one.deployment_id])

@@ -68,6 +68,14 @@ def give_back(book: Book, deployment: WantedDeployment) -> None:
     exchange(book, deployment, rows, book.kept[name])
 
 
+def withdraw(book: Book, deployment: WantedDeployment) -> None:
+    """As if it were not there: nothing is reserved for it either."""
+    name = deployment.deployment_id
+    rows = book.entries.pop(name).allocations
+    book.lacking.pop(name, None)
+    exchange(book, deployment, rows, ())
+
+
 def stand(book: Book, deployment: WantedDeployment, entry: DeploymentPlan) -> None:
     """An entry takes the place of what is reserved."""
     exchange(book, deployment, book.kept[deployment.deployment_id], entry.allocations)

@@ -13,6 +13,7 @@ from controlplane.placement import (
     Reservation,
     Slo,
     explain,
+    resolve,
     solve,
 )
 from tests.controlplane.placement.rules.test_cost import demand, profile
@@ -482,17 +483,35 @@ def test_a_pool_without_a_profile_or_an_instance_says_so() -> None:
 def test_who_could_go_elsewhere_makes_way_for_who_could_not() -> None:
     """The older takes the cheap GPU first; the younger may run nowhere else, so that the older goes where it is dearer.
 
-    Only newcomers make way: what runs stays, and the younger is told what it lacks.
+    Whether it runs already or not; an event moves only whom it touches, and tells the younger what it lacks.
     """
     last = (pool("us", instance_micro_usd_per_h=1_000_000, capacity_instances=1), POOLS[0])
     old, young = wanted("old"), wanted("young", residency=("us",), created_at_s=2.0)
     plan = solve(problem(old, young, pools=last))
     assert (placed(plan, "old"), placed(plan, "young")) == ({"p-eu-on_demand": 1}, {"p-us-on_demand": 1})
     before = problem(old, pools=last)
-    standing = adopted(before, solve(before))
-    plan = solve(replace(standing, deployments=(old, young)))
+    in_force = solve(before)
+    after = replace(adopted(before, in_force), deployments=(old, young))
+    plan = solve(after)
+    assert (placed(plan, "old"), placed(plan, "young")) == ({"p-eu-on_demand": 1}, {"p-us-on_demand": 1})
+    plan = resolve(after, in_force, {"d-young"})
     assert placed(plan, "old") == {"p-us-on_demand": 1}
     assert refusal(plan, "young").rule == "pool_capacity"
+
+
+def test_several_make_way_together_but_for_those_who_can_not_go_elsewhere() -> None:
+    """The last needs two GPUs in us to survive the loss of eu; each of three holds one, and one of them must stay."""
+    pools = (
+        pool("us", instance_micro_usd_per_h=1_000_000, capacity_instances=3),
+        pool("eu", instance_micro_usd_per_h=1_100_000, capacity_instances=2),
+        pool("jp"),
+    )
+    flexible = [wanted(name, residency=("us", "jp")) for name in ("one", "two")]
+    last = wanted("last", residency=("us", "eu"), survivability="region", min_replicas=2, created_at_s=2.0)
+    plan = solve(problem(wanted("settled", residency=("us",)), *flexible, last, pools=pools))
+    assert placed(plan, "last") == {"p-us-on_demand": 2, "p-eu-on_demand": 2}
+    assert placed(plan, "one") == placed(plan, "two") == {"p-jp-on_demand": 1}
+    assert all(not row.relaxed and row.refusal is None for row in plan.deployments)
 
 
 def test_a_budget_that_was_lowered_takes_from_the_lower_priority() -> None:
