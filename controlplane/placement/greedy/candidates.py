@@ -119,12 +119,10 @@ class Market:
         ``held`` has an entry for each pool where the deployment runs, also where its minimum is 0. ``more_instances``
         asks what would be if a pool were larger.
         """
-        needs, terms = self.index.needs(deployment), self.terms(deployment)
-        traffic = self._traffic(deployment, terms)
-        far = self._far(deployment, terms)
+        terms = self.terms(deployment)
         gpus = deployment.gpus_per_replica
         found: list[Slot] = []
-        for one in terms:
+        for one, (share, traffic, is_far) in zip(terms, self._served(deployment, terms), strict=True):
             pool_id = one.pool.pool_id
             runs = held.get(pool_id)
             if not one.open and runs is None:
@@ -133,9 +131,7 @@ class Market:
             room = ledger.headroom(pool_id, gpus, more_instances=more)
             if room <= 0:
                 continue
-            share = needs.share(one.pool) / needs.served if needs.served > 0 else _ALL
-            each = one.scarce + min(share, 1.0) * traffic.get(one.cluster.region, 0.0)
-            is_far = one.cluster.cluster_id in far
+            each = one.scarce + traffic
             covered = 0
             if one.reserved_gpus:
                 covered = min(room, max(0, one.reserved_gpus - ledger.used_gpus(pool_id)) // gpus)
@@ -152,14 +148,27 @@ class Market:
         found.sort(key=_preference)
         return found
 
-    def _traffic(self, deployment: WantedDeployment, terms: Sequence[Terms]) -> Mapping[str, float]:
-        """Region -> what the whole traffic costs there."""
-        return self.index.memory.of(
-            "region costs",
-            deployment.deployment_id,
-            (deployment, self.problem.demands_of(deployment.deployment_id)),
-            lambda: region_costs(self.problem, deployment, {one.cluster.region for one in terms}),
-        )
+    def _served(
+        self, deployment: WantedDeployment, terms: Sequence[Terms]
+    ) -> Sequence[tuple[float, float, bool]]:
+        """By pool the part of the demand that a replica there serves, what its traffic costs, and whether it is far."""
+
+        def work_out() -> Sequence[tuple[float, float, bool]]:
+            needs = self.index.needs(deployment)
+            traffic = region_costs(self.problem, deployment, {one.cluster.region for one in terms})
+            far = self._far(deployment, terms)
+            shares = (needs.share(one.pool) / needs.served if needs.served > 0 else _ALL for one in terms)
+            return tuple(
+                (
+                    share,
+                    min(share, 1.0) * traffic.get(one.cluster.region, 0.0),
+                    one.cluster.cluster_id in far,
+                )
+                for one, share in zip(terms, shares, strict=True)
+            )
+
+        demands = self.problem.demands_of(deployment.deployment_id)
+        return self.index.memory.of("served", deployment.deployment_id, (deployment, demands), work_out)
 
     def _running(self, deployment: WantedDeployment, slot: Slot, covered: int) -> Slot:
         """The slot with what it costs to stay there, and to leave; what a reservation covers of it is paid for."""

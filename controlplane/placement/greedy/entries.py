@@ -96,7 +96,13 @@ def traffic_of(
             pool = index.problem.pool_by_id[row.pool_id]
             part = needs.share(pool) * row.room_replicas
             shares[pool.cluster_id] = shares.get(pool.cluster_id, 0.0) + part
-    return traffic(index.problem, deployment, shares)
+    demands = index.problem.demands_of(deployment.deployment_id)
+    return index.memory.of(
+        "traffic",
+        deployment.deployment_id,
+        (deployment, demands, shares),
+        lambda: traffic(index.problem, deployment, shares),
+    )
 
 
 def _minima(
