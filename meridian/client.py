@@ -8,6 +8,7 @@ import json
 import math
 import uuid
 from collections.abc import Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -170,10 +171,27 @@ class Client:
         return self.inference_url
 
 
+class _Answer(Document):
+    """An object of an answer. A field that it lacks is told like any failure: whoever answers may be older than we."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, fields: Document, *, path: str) -> None:
+        super().__init__(fields)
+        self._path = path
+
+    def __missing__(self, field: str) -> Any:
+        raise MeridianError(
+            f"the answer of {self._path} has no field {field!r}: what answers may be older than this command;"
+            " bring both to one version"
+        )
+
+
 def _document(response: httpx.Response) -> Document:
     """The JSON of an answer; raises ApiError for a refusal."""
     try:
-        document = response.json() if response.content else {}
+        answer = partial(_Answer, path=response.url.path)
+        document = response.json(object_hook=answer) if response.content else {}
     except ValueError:
         document = {"title": f"{response.reason_phrase}: the answer is not JSON"}
         if response.status_code < 400:

@@ -19,7 +19,7 @@ from meridian.cli import context
 from meridian.cli.output import Format, FormatOption, console, errors, print_document
 from meridian.cli.traces import recorded
 from meridian.client import Client
-from meridian.errors import ApiError, ExitCode, Unreachable, UsageError
+from meridian.errors import ExitCode, MeridianError, Unreachable, UsageError
 from meridian.load import Load, Tally, Target, quantile
 
 #: As many are remembered exactly; a longer run would fill this machine's memory.
@@ -197,7 +197,7 @@ async def _watch(run: Load, counts: ReplicaCounts, client: Client | None) -> Non
 async def _look(run: Load, counts: ReplicaCounts, client: Client | None) -> None:
     if client is None:
         return
-    with contextlib.suppress(ApiError, Unreachable, KeyError, TypeError):
+    with contextlib.suppress(MeridianError, TypeError):
         found = (await asyncio.to_thread(client.get, f"deployments/{run.target.model}"))["replicas"]
         counts.note(time.monotonic() - run.began_s, int(found["ready"]), int(found["desired"]))
 

@@ -35,10 +35,12 @@ Document = Mapping[str, Any]
 
 def print_document(document: Any, output: Format) -> None:
     """A whole document, exactly as the API gave it."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
     if output is Format.YAML:
-        typer.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
+        plain = json.loads(text)  # the dumper knows no kinds of dict
+        typer.echo(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), nl=False)
     else:
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        typer.echo(text)
 
 
 def print_list(items: Iterable[Document], columns: Sequence[str], output: Format, *, empty: str) -> None:

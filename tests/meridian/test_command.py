@@ -4,6 +4,7 @@ import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -137,6 +138,40 @@ def test_a_dry_run_that_finds_no_place_ends_as_a_check_should(
         for output in ("table", "json"):
             done = run_meridian(url, "deploy", "-f", "chat.yaml", "--dry-run", "-o", output, home=tmp_path)
             assert done.returncode == code, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path", "answer", "lacks"),
+    [
+        (
+            ("deploy", "--dry-run", "-f", "document.json"),
+            "deployments",
+            {
+                "deployment": {"name": "a"},
+                "plan": {"allocations": [], "refusals": [], "relaxed": [], "usd_per_h": "0"},
+            },
+            "diff",
+        ),
+        (("plan", "show"), "plans/latest", {"deployments": [], "certificate": {"losses": []}}, "bound"),
+        (("clusters", "list"), "clusters", {"clusters": []}, "items"),
+    ],
+)  # fmt: skip
+def test_an_answer_of_another_version_is_one_line(
+    server: Callable[[Answers], str],
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    path: str,
+    answer: dict[str, Any],
+    lacks: str,
+) -> None:
+    """A control plane that knows a field not yet: which, where, and what to do."""
+    (tmp_path / "document.json").write_text('{"name": "a"}')
+    done = run_meridian(server({f"/api/v1/{path}": (200, answer)}), *arguments, home=tmp_path)
+    assert done.returncode == ExitCode.FAILED
+    assert done.stderr == (
+        f"meridian: the answer of /api/v1/{path} has no field {lacks!r}:"
+        " what answers may be older than this command; bring both to one version\n"
+    )
 
 
 def test_a_version_is_registered_with_what_it_takes(server: Callable[[Answers], str], tmp_path: Path) -> None:
