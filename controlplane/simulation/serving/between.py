@@ -213,7 +213,7 @@ class Between:
         if event.is_back:
             origin = self._geography.origins[request.origin]
             request.back_s = self._geography.round_trips.s(origin, home.name)
-            home.returned(request, event.peer, now_s)
+            home.returned(request, event.peer, now_s, was_refused=event.may_hold)
         elif event.peer in self._away:
             self._look_on(now_s)  # nobody is there; its gateway sees that in time
         elif not self._clusters[event.peer].receive(request, now_s, may_hold=event.may_hold):

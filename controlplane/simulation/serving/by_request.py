@@ -7,6 +7,7 @@ another.
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from controlplane.simulation.serving.accounts import Account, together
@@ -14,7 +15,7 @@ from controlplane.simulation.serving.batch import Batch
 from controlplane.simulation.serving.between import Between
 from controlplane.simulation.serving.clock import Clock
 from controlplane.simulation.serving.cluster import Cluster
-from controlplane.simulation.serving.geography import outages_of
+from controlplane.simulation.serving.geography import Geography, outages_of
 from controlplane.simulation.serving.jobs import Jobs
 from controlplane.simulation.serving.outcome import Moment, Outcome, RegionOutcome, Rented
 from controlplane.simulation.serving.outlined import Outlined
@@ -24,6 +25,7 @@ from controlplane.simulation.serving.pools import PROCUREMENTS, Loss
 from controlplane.simulation.serving.region_cluster import RegionCluster, bounded
 from controlplane.simulation.serving.renting import Renting
 from controlplane.simulation.serving.request import Request
+from controlplane.simulation.serving.seats import Seats
 from controlplane.simulation.serving.streams import Streams
 from controlplane.simulation.serving.world import MOMENTS, ServingWorld, Survey
 
@@ -46,6 +48,7 @@ class RequestMode:
         self._between: Between | None = None
         self._jobs: Jobs | None = None
         self._plane: ControlPlane | None = None
+        self._seats: Seats | None = None
         self._procurement = choices[0].renting.kind
         if len(geography.names) == 1:
             ((_, only),) = world.clusters
@@ -60,7 +63,7 @@ class RequestMode:
             return
         if world.placement is not None:
             self._plane = ControlPlane(
-                world, world.placement, seen, choices[0].policy, outages, posture="active_active"
+                world, world.placement, seen, choices[0].policy, outages, posture=world.posture
             )
         clusters = {}
         for (region, cluster), choice in zip(world.clusters, choices, strict=True):
@@ -82,6 +85,11 @@ class RequestMode:
             seed=world.seed,
             wait_max_s=world.wait_max_s,
         )
+        if world.posture == "active_passive":
+            order = self._plane.order if self._plane is not None else partial(_holding, geography)
+            self._seats = Seats(
+                order, clusters, outages, world.plane_lost, clock=self._clock, seed=world.seed
+            )
 
     def play(self, batches: Iterable[Batch]) -> Iterator[float]:
         """All of it; the virtual time from batch to batch."""
@@ -103,6 +111,8 @@ class RequestMode:
         self._clock.go_on(self._seen.end_s)
         for cluster in self._clusters:
             cluster.close()
+        if self._seats is not None:
+            self._seats.close(self._seen.end_s)
 
     def outcome(self) -> Outcome:
         """What came of it."""
@@ -135,7 +145,11 @@ class RequestMode:
             moments=clusters[0].moments if is_alone else _summed([each.moments for each in clusters]),
             regions=[] if is_alone else [self._region(each) for each in clusters],
             placement=self._plane.outcome if self._plane is not None else None,
-            broken=[rule for each in clusters for rule in each.told(each.broken)],
+            seats=self._seats.outcome if self._seats is not None else None,
+            broken=[
+                *(rule for each in clusters for rule in each.told(each.broken)),
+                *(self._seats.broken if self._seats is not None else ()),
+            ],
         )
 
     def _region(self, cluster: Cluster) -> RegionOutcome:
@@ -201,6 +215,11 @@ class RequestMode:
             account.during += between.is_any_out
             request = Request(at_s, *facts, account=account, origin=origin, is_during=between.is_any_out)
             between.reach(request, at_s)
+
+
+def _holding(geography: Geography) -> tuple[str, ...]:
+    """Regions as the world lists them, where something may run."""
+    return tuple(region.name for region in geography.regions if region.pools)
 
 
 def _rented(parts: Sequence[Mapping[str, Rented]]) -> dict[str, Rented]:

@@ -107,6 +107,24 @@ class PlacementOutcome:
 
 
 @dataclass(slots=True, kw_only=True)
+class SeatTold:
+    """From then on this region served; empty: none. ``cause``: what the one before had failed by, if it had."""
+
+    at_s: float
+    region: str
+    cause: str
+
+
+@dataclass(slots=True, kw_only=True)
+class SeatsOutcome:
+    """Who served where only one region may. ``nobody_s``: so long none did; ``told``: the first changes."""
+
+    takeovers: int = 0
+    nobody_s: float = 0.0
+    told: list[SeatTold] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
 class RegionOutcome:
     """Of one region: what its clients met, wherever they were served, and what ran there.
 
@@ -149,6 +167,7 @@ class Outcome:
     rented:            by kind of procurement; ``reasons``: why it was rented so, the last of them
     jobs:              asynchronous work, whose cost is not in ``usd``
     placement:         what the control plane placed; None where bounds stay as they are
+    seats:             who served, of an ``active_passive`` deployment; else None
     broken:            rules that did not hold, each as it was seen first
     within_slo_*, spilled: see ``RegionOutcome``; None where one cluster was played
     regions:           none where one cluster was played
@@ -179,4 +198,5 @@ class Outcome:
     moments: list[Moment] = field(default_factory=list)
     regions: list[RegionOutcome] = field(default_factory=list)
     placement: PlacementOutcome | None = None
+    seats: SeatsOutcome | None = None
     broken: list[str] = field(default_factory=list)

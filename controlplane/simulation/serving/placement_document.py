@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from math import inf
 
-from controlplane.placement import Survivability
+from controlplane.placement import Posture, Survivability
 from controlplane.simulation.serving.fields import Fields, WorldError
 from controlplane.simulation.serving.geography import Region
 from controlplane.simulation.serving.placement_world import COMMAND_S, Away, Emptied, Placement
 
 _SURVIVABILITIES: tuple[Survivability, ...] = ("none", "zone", "region")
+_POSTURES: tuple[Posture, ...] = ("active_active", "active_passive")
 #: A GPU costs no more, as placement has it.
 USD_PER_GPU_H_MAX = 1000.0
 
@@ -40,6 +41,16 @@ def placement_of(
                     f"{gpus_per_replica} GPUs: placement takes {USD_PER_GPU_H_MAX:,.0f} USD/h a GPU at most; give "
                     "less, or more failures.gpus_per_replica"
                 )
+    return found
+
+
+def posture_of(fields: Fields, regions: Sequence[Region]) -> Posture:
+    """The field ``posture``. Raises WorldError."""
+    found = _POSTURES[_POSTURES.index(fields.choice("posture", _POSTURES, "active_active"))]
+    if found == "active_passive" and sum(bool(region.pools) for region in regions) < 2:
+        raise fields.wrong(
+            "posture", found, "give two regions with pools, or leave it away: nobody would stand by"
+        )
     return found
 
 

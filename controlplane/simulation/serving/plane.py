@@ -94,6 +94,7 @@ class ControlPlane:
         self._clusters: Mapping[str, RegionCluster] = {}
         self._clock = Clock()
         self.outcome = PlacementOutcome()
+        self._order = self._in_order(())
         self._note(0.0, "the beginning", ())
         self._said = {region: self.command(region) for region in self._geography.names}
 
@@ -109,10 +110,15 @@ class ControlPlane:
         return Command(tuple(lots), tuple(name for name in self._geography.names if name in holders))
 
     def order(self) -> tuple[str, ...]:
-        """Clusters of the plan in force: who serves first, then who stands by."""
-        rows = sorted(self._entry().allocations, key=lambda row: row.standby)
-        pools = self._planning.problem.pool_by_id
-        return tuple(dict.fromkeys(pools[row.pool_id].cluster_id for row in rows))
+        """Clusters that hold the deployment: who is to serve first, which one that is left goes on to do meanwhile."""
+        return self._order
+
+    def _in_order(self, before: Sequence[str]) -> tuple[str, ...]:
+        rows = sorted(self._entry().allocations, key=lambda row: (row.standby, -row.min_replicas))
+        planned = [self._lanes[self._lane_of[row.pool_id]][0] for row in rows]
+        leaves = {self._lanes[lane][0] for lane in np.flatnonzero(self._handover.leaves).tolist()}
+        goes_on = [name for name in before[:1] if name in leaves and name not in planned]
+        return tuple(dict.fromkeys([*goes_on, *planned]))
 
     def begin(self, clusters: Mapping[str, RegionCluster], clock: Clock) -> None:
         """They have heard the first commands."""
@@ -231,6 +237,7 @@ class ControlPlane:
 
     def _tell(self, now_s: float) -> None:
         """Agents whose bounds have changed, and gateways."""
+        self._order = self._in_order(self._order)
         for region, cluster in self._clusters.items():
             command = self.command(region)
             if command != self._said[region]:

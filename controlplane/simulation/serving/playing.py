@@ -20,7 +20,7 @@ RUNS: Mapping[str, str] = {
         "Replicas, launches and failures are models; processes, and networks but for the ways between regions, take "
         "no time; caches are not modelled. With several regions the gateway's picker also chooses the region, and its "
         "observers of health leave a lost one and trust it again; if the world says so, the control plane's placement "
-        "gives each region its bounds and moves them."
+        "gives each region its bounds and moves them, and its leases and promotion say which one of them serves."
     ),
     "fluid": (
         "The sum of all requests is played, as work that flows: the agent's autoscaler counts replicas. Picker and "

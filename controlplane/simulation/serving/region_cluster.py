@@ -76,6 +76,7 @@ class RegionCluster(Cluster):
         self._holders = tuple(
             outlined.holders or (region.name for region in world.geography.regions if region.pools)
         )
+        self._posture, self._lease_holds = world.posture, True
         self.neighbours = Neighbours(_peers_of(name, world.geography), REVISION)
         self.abroad: dict[str, dict[Request, None]] = {peer: {} for peer in self.neighbours.facts}
         self.ways: Ways | None = None
@@ -104,9 +105,18 @@ class RegionCluster(Cluster):
         self._scaler.bound(self._bounds)
         if isinstance(self.renter, Placed):
             self.renter.bound(command.lots)
-        self._holders = command.holders
+        if self._posture == "active_active":  # else by its seat's table
+            self._holders = command.holders
         self._place_anew()
         self._decide_by(now_s)
+
+    def sit(self, holders: tuple[str, ...], *, lease_holds: bool, now_s: float) -> None:
+        """Who serves by the table that its gateway holds (none: nobody), and whether it may go by that still."""
+        if (holders, lease_holds) != (self._holders, self._lease_holds):
+            self._holders, self._lease_holds = holders, lease_holds
+            if self._out is None:
+                self._place_anew()
+                self._give_turns(now_s)
 
     # Requests of clients
 
@@ -116,11 +126,14 @@ class RegionCluster(Cluster):
         self.resumed += request.began_s is not None
         self._enter(request, now_s)
 
-    def returned(self, request: Request, peer: str, now_s: float) -> None:
-        """A peer's gateway did not take it: it has nothing ready."""
-        self.neighbours.unready[peer] = now_s + UNREADY_S
+    def returned(self, request: Request, peer: str, now_s: float, *, was_refused: bool) -> None:
+        """A peer's gateway did not take it: it has nothing ready, or might have held it and may not."""
         self._come_back(request, peer)
-        self._enter(request, now_s, was_let_in=True)
+        if was_refused:
+            self._refuse(request, now_s)
+        else:
+            self.neighbours.unready[peer] = now_s + UNREADY_S
+            self._enter(request, now_s, was_let_in=True)
 
     def take_back(self, peer: str, there: "RegionCluster", now_s: float) -> None:
         """The peer is lost from here: what is there goes on elsewhere."""
@@ -128,7 +141,10 @@ class RegionCluster(Cluster):
             there.withdraw(request, now_s)
             request.turn += 1
             self._come_back(request, peer)
-            self._enter(request, now_s, was_let_in=True)
+            if self._posture == "active_passive" and peer == next(iter(self._holders), None):
+                self._refuse(request, now_s)  # nobody else may serve it
+            else:
+                self._enter(request, now_s, was_let_in=True)
 
     def spill(self, now_s: float) -> None:
         """A peer has spoken: whoever waits at the line's end may be served sooner there, and nobody later here."""
@@ -230,6 +246,7 @@ class RegionCluster(Cluster):
                 request.steps = self._rest_of(request, entry[0] - replica.clock)
                 replica.ends.remove(entry)
                 heapify(replica.ends)
+                replica.turn += 1
                 self._in_flight[replica.replica_id] -= 1
                 self._flying -= 1
                 self._leaves(now_s)
@@ -324,6 +341,8 @@ class RegionCluster(Cluster):
             holders=self._holders,
             jurisdiction=self._jurisdiction,
             residency=self._geography.residency,
+            posture=self._posture,
+            lease_holds=self._lease_holds,
             peers=neighbours.facts,
             unready=neighbours.unready.keys(),
             here=neighbours.here,

@@ -60,6 +60,7 @@ def html_report(world: ServingWorld, seen: Survey, outcomes: Sequence[Outcome], 
         *_timelines(seen, outcomes),
         *_by_region(seen, outcomes),
         *_placed(outcomes),
+        *_seated(outcomes),
         *_rented(outcomes),
         *_jobs(outcomes),
         "<h2>What was played</h2>",
@@ -131,6 +132,25 @@ def _placed(outcomes: Sequence[Outcome]) -> list[str]:
             _grid(["at s", "for", "bounds of pools", "against the plan before", "given up"], rows),
         ]
     return ["<h2>Placement</h2>", *parts] if parts else []
+
+
+def _seated(outcomes: Sequence[Outcome]) -> list[str]:
+    """Who served where only one region may."""
+    seated = [(outcome, outcome.seats) for outcome in outcomes if outcome.seats is not None]
+    if not seated:
+        return []
+    parts = ["<h2>Who served</h2>"]
+    for outcome, seats in seated:
+        rows = [
+            [f"{told.at_s:,.1f}", told.region or "nobody", told.cause.replace("_", " ") or "–"]
+            for told in seats.told
+        ]
+        parts += [
+            f"<p>{escape(outcome.policy)}: {seats.takeovers:,} times another region, or the same one again, took the "
+            f"seat; for {seats.nobody_s:,.1f} s nobody served.</p>",
+            _grid(["from s on", "served", "the one before was"], rows),
+        ]
+    return parts
 
 
 def _rented(outcomes: Sequence[Outcome]) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from controlplane.placement import Posture
 from controlplane.simulation.serving.arrivals import RatePath, overlaid, renewals
 from controlplane.simulation.serving.batch import Batch, faster, until
 from controlplane.simulation.serving.cold_start import Phase
@@ -86,6 +87,7 @@ class ServingWorld:
     jobs:           asynchronous work beside the requests
     mode:           ``request``, ``fluid`` or ``auto`` (by the number of requests)
     geography:      its regions, if it has several or says so
+    posture:        ``active_passive``: one of its regions serves, the others stand by
     placement:      what gives its regions their bounds; None: the world itself, once and for all
     plane_lost:     when its control plane is away
     """
@@ -107,6 +109,7 @@ class ServingWorld:
     mode: str = "auto"
     jobs: tuple[Job, ...] = ()
     geography: Geography = field(default_factory=Geography)
+    posture: Posture = "active_active"
     placement: Placement | None = None
     plane_lost: tuple[Away, ...] = ()
 

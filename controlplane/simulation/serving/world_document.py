@@ -9,7 +9,7 @@ from controlplane.simulation.serving.fields import Fields, WorldError
 from controlplane.simulation.serving.geography_document import geography_of
 from controlplane.simulation.serving.jobs_document import jobs_of
 from controlplane.simulation.serving.lengths import Lognormal
-from controlplane.simulation.serving.placement_document import away_of, placement_of
+from controlplane.simulation.serving.placement_document import away_of, placement_of, posture_of
 from controlplane.simulation.serving.policies_document import Scaling
 from controlplane.simulation.serving.pools import Failures
 from controlplane.simulation.serving.renting_document import pools_of
@@ -66,7 +66,8 @@ def world_of(document: Any, *, trace: str | None = None, rows_max: int | None = 
     first = geography.regions[0] if geography.regions else None
     policies, rentings = (first.policies, first.rentings) if first is not None else scaling.of(pools)
     cold_start = _cold_start(fields.child("cold_start"))
-    plane_lost = away_of(failures, is_needed="placement" in fields)
+    posture = posture_of(fields, geography.regions)
+    plane_lost = away_of(failures, is_needed="placement" in fields or posture == "active_passive")
     broken = _failures(failures)
     world = ServingWorld(
         name=fields.text("name"),
@@ -89,6 +90,7 @@ def world_of(document: Any, *, trace: str | None = None, rows_max: int | None = 
         placement=placement_of(
             fields, geography.regions, geography.origins, gpus_per_replica=broken.gpus_per_replica
         ),
+        posture=posture,
         plane_lost=plane_lost,
     )
     for each in (slo, gateway, fields):
