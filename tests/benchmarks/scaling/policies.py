@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from controlplane.simulation.serving import Scaler
 from workloadplane.autoscaling import AutoscalingPolicy, PolicyScaler, PredictiveTuning, Seen
+from workloadplane.autoscaling.hold import Held, held
 
 MOST_REPLICAS = 200
 
@@ -42,6 +43,25 @@ class Static:
     replicas: int
 
     def step(self, seen: Seen) -> _Answer:
+        return _Answer(self.replicas)
+
+
+@dataclass
+class Twice:
+    """Always twice the highest minute of the last six hours: what comes too fast for it, no policy need keep."""
+
+    replicas: int
+    over_s: float = 6 * 3600.0
+    _loads: deque[float] = field(default_factory=lambda: deque(maxlen=6))
+    _counts: Held = ()
+
+    def step(self, seen: Seen) -> _Answer:
+        load = seen.work.demand if seen.work is not None else None
+        if load is not None:
+            self._loads.append(load)
+            count = math.ceil(2.0 * sum(self._loads) / len(self._loads))
+            self._counts = held(self._counts, count, self.over_s, seen.now)
+            self.replicas = self._counts[0][1]
         return _Answer(self.replicas)
 
 

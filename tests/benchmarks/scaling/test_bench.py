@@ -9,7 +9,7 @@ import pytest
 from controlplane.simulation.serving import LoadSeries
 from tests.benchmarks.scaling import traces
 from tests.benchmarks.scaling.kpa_cases import steps_that_differ
-from tests.benchmarks.scaling.policies import CONTENDERS
+from tests.benchmarks.scaling.policies import CONTENDERS, KPA_900
 from tests.benchmarks.scaling.tuning import World, best_static, tune
 
 #: Of knative/serving, pkg/autoscaler/scaling/autoscaler_test.go: facts, written anew.
@@ -54,6 +54,23 @@ def test_every_policy_is_searched_with_the_same_effort_and_judged_on_other_hours
     assert figures.hours == pytest.approx(4.0)
     assert 0 < figures.replica_hours < 2 * static.replica_hours
     assert count >= 6
+
+
+def test_a_jump_that_nobody_keeps_is_not_paid_for_on_all_other_hours() -> None:
+    load = np.maximum(6.0 + np.random.default_rng(1).normal(0.0, 0.3, 3 * 720), 0.0)
+    jump = load.copy()
+    jump[1500:1530] = 120.0
+    whole = ((0.0, 3 * 3600.0),)
+    with_jump, without = (
+        tune(
+            KPA_900,
+            World(LoadSeries(bin_s=5.0, requests=10.0 * each, work_s=5.0 * each), 180.0, whole, whole),
+            runs=4,
+        )
+        for each in (jump, load)
+    )
+    assert with_jump.figures.within_slo < 0.99  # by any policy
+    assert with_jump.utilisation > 0.9 * without.utilisation
 
 
 def test_clients_become_a_deployments_load_with_gaps_filled(tmp_path: Path) -> None:
