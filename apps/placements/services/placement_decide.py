@@ -15,6 +15,7 @@ from controlplane.placement import (
     touched_by,
 )
 from controlplane.placement.rules.needs import index_of
+from controlplane.placement.undisturbed import undisturbed
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ def placement_decide(*, problem: PlacementProblem, in_force: InForce | None = No
     """
     transaction_refuse("placement_decide")
     started = time.monotonic()
-    plan = _anew(problem, in_force) if in_force is not None else solve(problem)
+    with undisturbed():
+        plan = _anew(problem, in_force) if in_force is not None else solve(problem)
     return Decision(problem, plan, solve_s=time.monotonic() - started)
 
 
