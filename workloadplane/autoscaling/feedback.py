@@ -12,8 +12,7 @@ from workloadplane.autoscaling.signals import SloSeen
 
 #: Bounds of what the SLO adds to the head-room, in shares of the load.
 LEAST_CORRECTION, MOST_CORRECTION = -0.2, 1.0
-#: The most that it adds in a second, and what a day may add: one bad hour is one lesson, however bad.
-MOST_RISE_PER_S = 0.001
+#: The most that a day may add: one bad hour is one lesson, however bad.
 MOST_RISE_A_DAY = 0.4
 DAY_S = 86_400.0
 #: The share of the SLO's budget that the head-room aims at: a finite window should keep the SLO too.
@@ -49,8 +48,7 @@ def fed_back(state: Feedback, slo: SloSeen | None, step_s: float, policy: Autosc
     if rate > 0:
         budget = (1.0 - policy.slo_attainment) * BUDGET_AIM
         over_s = (slo.outside / budget - seen) / rate  # budget, in seconds, that this step took too much
-        most = min(MOST_RISE_PER_S * step_s, max(0.0, MOST_RISE_A_DAY - risen))
-        change = min(over_s / policy.tuning.feedback_s, most)
+        change = min(over_s / policy.tuning.feedback_s, max(0.0, MOST_RISE_A_DAY - risen))
     return Feedback(
         correction=min(max(state.correction + change, LEAST_CORRECTION), MOST_CORRECTION),
         risen=risen + max(0.0, change),

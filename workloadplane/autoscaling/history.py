@@ -10,6 +10,8 @@ from msgspec import Struct
 
 #: Slots a stable window is cut into at most; shorter windows have slots of one second.
 MAX_SLOTS = 120
+#: More requests at hand than this are taken for so many: sums of them stay finite.
+MOST_AT_HAND = 1e12
 
 
 class Slot(Struct, frozen=True):
@@ -49,6 +51,7 @@ def record(history: LoadHistory, *, now: float, concurrency: float) -> LoadHisto
         return history
     if history.last_at is not None and now < history.last_at:
         return history
+    concurrency = min(concurrency, MOST_AT_HAND)
     index = math.floor(now / history.slot_s)
     slots = history.slots
     if slots and slots[-1].index == index:

@@ -38,11 +38,11 @@ class PredictiveTuning:
     rise_gain: float = 1.1
     quantile: float = 0.4
     hold_s: float = 975.0
-    hold_cold_starts: float = 0.25
+    hold_cold_starts: float = 2.0
     foreseen_hold_s: float = 500.0
     margin: float = 0.9
     margin_share: float = 0.03
-    feedback_s: float = 1_000_000.0
+    feedback_s: float = 3_000_000.0
     burst_share: float = 0.6
 
     def pace(self, cold_start_s: float) -> float:

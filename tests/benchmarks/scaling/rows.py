@@ -19,7 +19,7 @@ from tests.benchmarks.scaling.disturbances import missing, noisy
 from tests.benchmarks.scaling.kpa_cases import steps_that_differ
 from tests.benchmarks.scaling.policies import CONTENDERS, HPA, KPA, KPA_900, PREDICTIVE, Make, shifted
 from tests.benchmarks.scaling.timing import decide_row
-from tests.benchmarks.scaling.tuning import GOAL, RUNS, Spans, World, best_static, tune
+from tests.benchmarks.scaling.tuning import GOAL, RUNS, Spans, World, best_static, keepable, tune
 from workloadplane.autoscaling import PredictiveTuning
 
 MODELS = ("m-mid", "m-small")
@@ -79,7 +79,8 @@ def world_of(extent: Extent, model: str, cold_start_s: float, *, steps: bool = F
     series = traces.servegen(extent.data / "servegen", model, bin_s=5.0, seed=SEED, steps=steps)
     first, last = min(extent.tuned + extent.judged), max(extent.tuned + extent.judged)
     part = series.between(first * traces.DAY_S, (last + 1) * traces.DAY_S)
-    return World(part, cold_start_s, extent.spans(extent.tuned), extent.spans(extent.judged))
+    days = tuple((day,) for day in extent.spans(extent.tuned))
+    return keepable(World(part, cold_start_s, days, extent.spans(extent.judged)))
 
 
 def servegen_rows(extent: Extent) -> Iterator[Row]:
@@ -200,7 +201,7 @@ def _hour(name: str, title: str, hour: LoadSeries) -> Row:
     """
     series = traces.twice(hour)
     again = ((hour.seconds, series.seconds),)
-    world = World(series, 180.0, again, again)
+    world = World(series, 180.0, (again,), again)
     row = Row(name, title, ("replica_h", "within_pct", "launches"))
     count, static = best_static(world)
     world.first_replicas = count
@@ -269,7 +270,7 @@ def speed_row(extent: Extent) -> list[Row]:
     """The fluid mode's own speed: fourteen days of one deployment."""
     series = traces.servegen(extent.data / "servegen", MODELS[-1], bin_s=5.0, seed=SEED)
     whole = ((0.0, series.seconds),)
-    world = World(series, 180.0, whole, whole)
+    world = World(series, 180.0, (whole,), whole)
     row = Row("speed", "Fourteen days of one deployment in five-second bins", ("requests", "took_s"))
     for contender in (KPA, HPA, PREDICTIVE):
         began_s = time.monotonic()

@@ -10,7 +10,7 @@ from controlplane.simulation.serving import LoadSeries
 from tests.benchmarks.scaling import traces
 from tests.benchmarks.scaling.kpa_cases import steps_that_differ
 from tests.benchmarks.scaling.policies import CONTENDERS, KPA_900
-from tests.benchmarks.scaling.tuning import World, best_static, tune
+from tests.benchmarks.scaling.tuning import World, best_static, keepable, tune
 
 #: Of knative/serving, pkg/autoscaler/scaling/autoscaler_test.go: facts, written anew.
 CASES = {
@@ -45,7 +45,7 @@ def test_every_policy_is_searched_with_the_same_effort_and_judged_on_other_hours
     hours = np.arange(6 * 720) / 720.0
     load = 4.0 + 2.0 * np.sin(hours) + np.random.default_rng(1).normal(0.0, 0.5, hours.size)
     series = LoadSeries(bin_s=5.0, requests=np.full(load.size, 50.0), work_s=np.maximum(load, 0.0) * 5.0)
-    world = World(series, 60.0, ((0.0, 7200.0),), ((7200.0, 21600.0),))
+    world = World(series, 60.0, (((0.0, 7200.0),),), ((7200.0, 21600.0),))
     found = {contender.name: tune(contender, world, runs=2) for contender in CONTENDERS}
     assert len({tuned.runs for tuned in found.values()}) == 1
     figures = world.run(found["predictive"].make).figures(*world.judged_on)
@@ -64,12 +64,13 @@ def test_a_jump_that_nobody_keeps_is_not_paid_for_on_all_other_hours() -> None:
     with_jump, without = (
         tune(
             KPA_900,
-            World(LoadSeries(bin_s=5.0, requests=10.0 * each, work_s=5.0 * each), 180.0, whole, whole),
+            keepable(
+                World(LoadSeries(bin_s=5.0, requests=10.0 * each, work_s=5.0 * each), 180.0, (whole,), whole)
+            ),
             runs=4,
         )
         for each in (jump, load)
     )
-    assert with_jump.figures.within_slo < 0.99  # by any policy
     assert with_jump.utilisation > 0.9 * without.utilisation
 
 

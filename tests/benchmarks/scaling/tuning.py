@@ -1,7 +1,9 @@
 """The same search for every policy: all its variants, a search of the utilisation for each, on days of their own."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from controlplane.simulation.serving import Figures, FluidOutcome, LoadSeries, play
 from tests.benchmarks.scaling.policies import Contender, Make, Static, Twice
@@ -15,17 +17,19 @@ UTILISATIONS = (0.1, 1.4)
 #: No fewer late requests are told apart: one in a million.
 LEAST_LATE = 1e-6
 
+HOUR_S = 3600.0
+
 #: Times from the beginning of a series: begin and end, in seconds; in order.
 Spans = tuple[tuple[float, float], ...]
 
 
 @dataclass
 class World:
-    """A series, a cold start, and the hours to tune on and to be judged by."""
+    """A series, a cold start, and the hours to tune on, day by day, and to be judged by."""
 
     series: LoadSeries
     cold_start_s: float
-    tuned_on: Spans
+    tuned_on: tuple[Spans, ...]
     judged_on: Spans
     first_replicas: int | None = None
 
@@ -48,12 +52,16 @@ class World:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The cheapest that kept the SLO on the days it was tuned on; else the one that kept it best."""
+    """The cheapest that kept the SLO on each of the days it was tuned on; else the one that kept it best.
+
+    worst: the share inside the SLO on the worst of these days
+    """
 
     variant: str
     utilisation: float
     make: Make
     figures: Figures
+    worst: float
     runs: int
 
 
@@ -67,27 +75,44 @@ def tune(
 ) -> Tuned:
     """Search: for each variant the highest utilisation that keeps the goal, of those found the cheapest.
 
-    What ``Twice`` loses is not counted: a jump that nobody keeps is no reason to pay for it on all other days.
+    Each day is to keep it by itself: the days that are judged may all be like the worst of them.
     """
-    end_s = world.tuned_on[-1][1]
-    beyond = 1.0 - world.run(Twice, end_s=end_s).figures(*world.tuned_on).within_slo
+    end_s = world.tuned_on[-1][-1][1]
+    tuned_on = tuple(span for day in world.tuned_on for span in day)
     found: list[Tuned] = []
     for variant in contender.variants:
         low, high = (utilisations[0], _excess(1.0, goal)), (utilisations[1], 1.0)
         for _ in range(runs):
             utilisation = _between(low, high)
             make = variant.make(utilisation)
-            figures = world.run(make, end_s=end_s).figures(*world.tuned_on)
-            found.append(Tuned(variant.name, utilisation, make, figures, 0))
-            point = (utilisation, _excess(figures.within_slo + beyond, goal))
+            outcome = world.run(make, end_s=end_s)
+            worst = min(outcome.figures(*day).within_slo for day in world.tuned_on)
+            found.append(Tuned(variant.name, utilisation, make, outcome.figures(*tuned_on), worst, 0))
+            point = (utilisation, _excess(worst, goal))
             low, high = (point, high) if point[1] <= 0 else (low, point)
-    keeping = [tuned for tuned in found if tuned.figures.within_slo + beyond >= goal]
+    keeping = [tuned for tuned in found if tuned.worst >= goal]
     best = (
         min(keeping, key=lambda tuned: tuned.figures.replica_hours)
         if keeping
-        else max(found, key=lambda tuned: tuned.figures.within_slo)
+        else max(found, key=lambda tuned: tuned.worst)
     )
-    return Tuned(best.variant, best.utilisation, best.make, best.figures, len(found))
+    return replace(best, runs=len(found))
+
+
+def keepable(world: World) -> World:
+    """Without the hours to tune on in which even ``Twice`` loses requests.
+
+    A jump that nobody keeps is no reason to pay for it on all other days.
+    """
+    outcome = world.run(Twice, end_s=world.tuned_on[-1][-1][1])
+    return replace(world, tuned_on=tuple(_kept(outcome, day) for day in world.tuned_on))
+
+
+def _kept(outcome: FluidOutcome, day: Spans) -> Spans:
+    hours = [
+        (at, min(at + HOUR_S, end)) for begin, end in day for at in np.arange(begin, end, HOUR_S).tolist()
+    ]
+    return tuple(hour for hour in hours if outcome.figures(hour).within_slo == 1.0)
 
 
 def _excess(within_slo: float, goal: float) -> float:
