@@ -16,18 +16,17 @@ from controlplane.simulation.serving.between import Between
 from controlplane.simulation.serving.clock import Clock
 from controlplane.simulation.serving.cluster import Cluster
 from controlplane.simulation.serving.geography import Geography, outages_of
-from controlplane.simulation.serving.jobs import Jobs
+from controlplane.simulation.serving.jobs import Jobs, Site
 from controlplane.simulation.serving.outcome import Moment, Outcome, RegionOutcome, Rented
-from controlplane.simulation.serving.outlined import Outlined
+from controlplane.simulation.serving.outlined import outlined_of
 from controlplane.simulation.serving.plane import ControlPlane
 from controlplane.simulation.serving.policies_document import Choice
 from controlplane.simulation.serving.pools import PROCUREMENTS, Loss
 from controlplane.simulation.serving.region_cluster import RegionCluster, bounded
-from controlplane.simulation.serving.renting import Renting
 from controlplane.simulation.serving.request import Request
 from controlplane.simulation.serving.seats import Seats
 from controlplane.simulation.serving.streams import Streams
-from controlplane.simulation.serving.world import MOMENTS, ServingWorld, Survey
+from controlplane.simulation.serving.world import ServingWorld, Survey
 
 
 class RequestMode:
@@ -46,16 +45,18 @@ class RequestMode:
         ]
         outages = outages_of(geography, world.failures, end_s=seen.end_s, streams=Streams(world.seed))
         self._between: Between | None = None
-        self._jobs: Jobs | None = None
         self._plane: ControlPlane | None = None
         self._seats: Seats | None = None
         self._procurement = choices[0].renting.kind
         if len(geography.names) == 1:
             ((_, only),) = world.clusters
             self._clusters: list[Cluster] = [
-                Cluster(only, self._outlined(only, choices[0].renting), choices[0].policy, clock=self._clock)
+                Cluster(
+                    only, outlined_of(only, seen, choices[0].renting), choices[0].policy, clock=self._clock
+                )
             ]
-            self._jobs = Jobs(world.jobs, self._clusters[0].fleet.supply, self._clock)
+            site = Site(geography.names[0], self._clusters[0].fleet.supply)
+            self._jobs = Jobs(world.jobs, [site], self._clock)
             room = sum(pool.replicas for pool in only.pools)
             for outage in outages:  # its gateway stays: there is no other one
                 loss = Loss(outage.at_s, outage.back_s, tuple(range(room)), "region lost")
@@ -68,7 +69,7 @@ class RequestMode:
         clusters = {}
         for (region, cluster), choice in zip(world.clusters, choices, strict=True):
             origins = [place for place, found in enumerate(nearest) if found == region]
-            outlined, policy = self._outlined(cluster, choice.renting, origins), choice.policy
+            outlined, policy = outlined_of(cluster, seen, choice.renting, origins), choice.policy
             if self._plane is not None:
                 first = self._plane.command(region)
                 outlined = replace(outlined, lots=first.lots, holders=first.holders)
@@ -85,6 +86,8 @@ class RequestMode:
             seed=world.seed,
             wait_max_s=world.wait_max_s,
         )
+        sites = [Site(name, each.fleet.supply, partial(_is_out, each)) for name, each in clusters.items()]
+        self._jobs = Jobs(world.jobs, sites, self._clock)
         if world.posture == "active_passive":
             order = self._plane.order if self._plane is not None else partial(_holding, geography)
             self._seats = Seats(
@@ -140,7 +143,7 @@ class RequestMode:
             within_slo_during=all_of.within_slo_during,
             spilled=None if is_alone else all_of.spilled,
             rented=rented,
-            jobs=self._jobs.outcomes(self._seen.end_s) if self._jobs is not None else [],
+            jobs=self._jobs.outcomes(self._seen.end_s),
             reasons=[reason for each in clusters for reason in each.told(each.renter.reasons)],
             moments=clusters[0].moments if is_alone else _summed([each.moments for each in clusters]),
             regions=[] if is_alone else [self._region(each) for each in clusters],
@@ -174,23 +177,6 @@ class RequestMode:
             moments=cluster.moments,
         )
 
-    def _outlined(
-        self, cluster: ServingWorld, renting: Renting, origins: Sequence[int] | None = None
-    ) -> Outlined:
-        """``origins``: of the clients to whom a cluster is the nearest; None: of all."""
-        seen = self._seen
-        return Outlined(
-            end_s=seen.end_s,
-            work_s=seen.work_s,
-            demand=seen.demand(MOMENTS, origins).tolist(),
-            renting=renting,
-            spot_traces={
-                pool.name: seen.spot_traces[pool.spot_trace]
-                for pool in cluster.pools
-                if pool.spot_trace is not None
-            },
-        )
-
     def _alone(self, rows: Iterable[tuple[Any, ...]], batch: Batch) -> None:
         """All to the one cluster that there is."""
         clock, cluster, account = self._clock, self._clusters[0], self._by_origin[0]
@@ -220,6 +206,10 @@ class RequestMode:
 def _holding(geography: Geography) -> tuple[str, ...]:
     """Regions as the world lists them, where something may run."""
     return tuple(region.name for region in geography.regions if region.pools)
+
+
+def _is_out(cluster: RegionCluster) -> bool:
+    return cluster.is_out
 
 
 def _rented(parts: Sequence[Mapping[str, Rented]]) -> dict[str, Rented]:

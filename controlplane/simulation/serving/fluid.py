@@ -10,8 +10,9 @@ Two weeks of five-second bins take a scaler's own time and some two seconds.
 """
 
 import heapq
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -94,26 +95,52 @@ class FluidOutcome:
         )
 
 
-@dataclass(slots=True)
-class _World:
-    """Replicas and queue as they are now."""
+class Stock(Protocol):
+    """The replicas. ``next_s``: before it they stay as they are unless they are turned."""
 
     ready: int
-    queue_s: float = 0.0
-    starting: list[float] = field(default_factory=list)
+    starting: int
+    next_s: float
 
-    def turn_to(self, wanted: int, now: float, cold_start_s: Callable[[], float]) -> int:
-        """Launch or end so that ``wanted`` are there; what was launched last goes first. How many were launched."""
-        lacking = wanted - self.ready - len(self.starting)
+    def advance(self, now_s: float) -> None:
+        """It is so late: who is ready or gone by now."""
+        ...
+
+    def turn_to(self, wanted: int, now_s: float) -> int:
+        """Launch or end so that ``wanted`` are there. How many were launched."""
+        ...
+
+
+class Launched:
+    """A stock that has whatever is wanted, a cold start later; what was launched last goes first."""
+
+    def __init__(self, ready: int, cold_start_s: Callable[[], float]) -> None:
+        """``cold_start_s``: draws one."""
+        self.ready, self.starting, self.next_s = ready, 0, math.inf
+        self._cold_start_s = cold_start_s
+        self._due: list[float] = []
+
+    def advance(self, now_s: float) -> None:
+        while self._due and self._due[0] <= now_s:
+            heapq.heappop(self._due)
+            self.ready += 1
+        self._count()
+
+    def turn_to(self, wanted: int, now_s: float) -> int:
+        lacking = wanted - self.ready - len(self._due)
         for _ in range(lacking):
-            heapq.heappush(self.starting, now + cold_start_s())
+            heapq.heappush(self._due, now_s + self._cold_start_s())
         for _ in range(-lacking):
-            if self.starting:
-                self.starting.remove(max(self.starting))
+            if self._due:
+                self._due.remove(max(self._due))
             elif self.ready:
                 self.ready -= 1
-        heapq.heapify(self.starting)
+        heapq.heapify(self._due)
+        self._count()
         return max(0, lacking)
+
+    def _count(self) -> None:
+        self.starting, self.next_s = len(self._due), self._due[0] if self._due else math.inf
 
 
 def play(
@@ -130,6 +157,7 @@ def play(
     by_seats: bool = False,
     learned_cold_start_s: float | None = None,
     disturbed: Callable[[Seen], Seen] | None = None,
+    stock: Stock | None = None,
 ) -> FluidOutcome:
     """Play ``series`` against ``scaler``.
 
@@ -141,6 +169,7 @@ def play(
     told_every_s:         so often the scaler decides while a request waits, in whole bins; None: no oftener than else
     by_seats:             a request's work takes ``service_s``, as on its seat; else it is done at once if there is room
     learned_cold_start_s: what the scaler is told; ``cold_start_s`` where that is a number
+    stock:                other replicas than those that are there a cold start after they are wanted
     disturbed:            what is left of what the scaler sees: metrics that are missing or noisy
     """
     draw = cold_start_s if callable(cold_start_s) else _constant(cold_start_s)
@@ -149,7 +178,7 @@ def play(
     bin_s, count = series.bin_s, series.work_s.size
     every = max(1, round(decide_every_s / bin_s))
     soon = max(1, round(told_every_s / bin_s)) if told_every_s is not None else every
-    world = _World(ready=first_replicas)
+    stock = Launched(first_replicas, draw) if stock is None else stock
     run = _Run(
         series,
         _spread(series, service_s) if by_seats else series.work_s,
@@ -163,12 +192,13 @@ def play(
     while begin < count:
         if begin:
             goal = scaler.step(disturbed(told) if disturbed else told).replicas
-        run.launched[begin] = world.turn_to(goal, begin * bin_s, draw)
-        span = run.flow(world, goal, begin, min(begin + every, count), soon)
+        run.launched[begin] = stock.turn_to(goal, begin * bin_s)
+        span = run.flow(stock, goal, begin, min(begin + every, count), soon)
         over_s, begin = (span.end - begin) * bin_s, span.end
         told = _told(
-            world,
+            stock,
             span,
+            waiting_s=run.queue_s,
             over_s=over_s,
             now=begin * bin_s,
             concurrency_target=concurrency_target,
@@ -189,9 +219,10 @@ class _Span:
 
 
 def _told(
-    world: _World,
+    stock: Stock,
     span: _Span,
     *,
+    waiting_s: float,
     over_s: float,
     now: float,
     concurrency_target: float,
@@ -200,10 +231,10 @@ def _told(
     """What the scaler sees after a span of so many seconds."""
     return Seen(
         now=now,
-        ready=world.ready,
-        starting=len(world.starting),
+        ready=stock.ready,
+        starting=stock.starting,
         concurrency=concurrency_target * span.at_hand,
-        work=WorkSeen(arrived_s=span.arrived_s, over_s=over_s, waiting_s=world.queue_s),
+        work=WorkSeen(arrived_s=span.arrived_s, over_s=over_s, waiting_s=waiting_s),
         slo=SloSeen(inside=span.requests - span.outside, outside=span.outside),
         cold_start_s=cold_start_s,
     )
@@ -227,6 +258,7 @@ class _Run:
     ) -> None:
         self.series, self.flows, self.wait_slo_s, self.service_s = series, flows_s, wait_slo_s, service_s
         self.request_work_s = request_work_s
+        self.queue_s = 0.0
         self.work_s, self.flows_s, self.requests = (
             array.tolist() for array in (series.work_s, flows_s, series.requests)
         )
@@ -235,7 +267,7 @@ class _Run:
             [0.0] * bins for _ in range(5)
         )
 
-    def flow(self, world: _World, goal: int, begin: int, end: int, soon: int) -> _Span:
+    def flow(self, stock: Stock, goal: int, begin: int, end: int, soon: int) -> _Span:
         """The bins from ``begin`` up to ``end``, with as many replicas as are there and become ready.
 
         No further than to the first of every ``soon`` at whose end a request waits.
@@ -243,17 +275,17 @@ class _Run:
         bin_s, flows_s, requests = self.series.bin_s, self.flows_s, self.requests
         arrived_s = outside = at_hand = 0.0
         for i in range(begin, end):
-            while world.starting and world.starting[0] <= i * bin_s:
-                heapq.heappop(world.starting)
-                world.ready += 1
-            before_s = world.queue_s
-            done_s = min(before_s + flows_s[i], world.ready * bin_s)
-            after_s = world.queue_s = before_s + flows_s[i] - done_s
-            self.ready[i], self.starting[i], self.wanted[i] = world.ready, len(world.starting), goal
+            if stock.next_s <= i * bin_s:
+                stock.advance(i * bin_s)
+            ready = stock.ready
+            before_s = self.queue_s
+            done_s = min(before_s + flows_s[i], ready * bin_s)
+            after_s = self.queue_s = before_s + flows_s[i] - done_s
+            self.ready[i], self.starting[i], self.wanted[i] = ready, stock.starting, goal
             self.served_s[i] = done_s
             arrived_s += self.work_s[i]
             at_hand += done_s / bin_s + after_s / self.service_s
-            outside += requests[i] * _share_above(before_s, after_s, self.wait_slo_s * world.ready)
+            outside += requests[i] * _share_above(before_s, after_s, self.wait_slo_s * ready)
             if after_s >= self.request_work_s and (i + 1 - begin) % soon == 0:
                 end = i + 1
                 break

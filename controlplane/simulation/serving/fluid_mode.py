@@ -6,16 +6,19 @@ import numpy as np
 from msgspec.structs import replace
 
 from controlplane.simulation.serving.cold_start import LaunchTimes
-from controlplane.simulation.serving.fluid import FluidOutcome, play
+from controlplane.simulation.serving.fluid import FluidOutcome, Launched, play
+from controlplane.simulation.serving.fluid_stock import RentedStock
 from controlplane.simulation.serving.meter import TOLD_EVERY_S
 from controlplane.simulation.serving.outcome import Moment, Outcome, Rented
+from controlplane.simulation.serving.outlined import outlined_of
+from controlplane.simulation.serving.policies_document import Choice
 from controlplane.simulation.serving.pools import PROCUREMENTS, S_PER_H, ServingPool
+from controlplane.simulation.serving.renting import Renting
 from controlplane.simulation.serving.series import FloatArray
 from controlplane.simulation.serving.streams import Streams
 from controlplane.simulation.serving.world import MOMENTS, ServingWorld, Survey
 from workloadplane.autoscaling import (
     Arriving,
-    AutoscalingPolicy,
     PolicyScaler,
     ScalingPlan,
     Seen,
@@ -35,21 +38,15 @@ class _Watched:
     def __init__(
         self,
         scaler: PolicyScaler,
-        launches: LaunchTimes,
         seen: Survey,
         seats: int,
         progress: Callable[[float], None],
-        *,
-        first_replicas: int,
     ) -> None:
-        """``first_replicas``: are there at the beginning, and have taught how long a launch takes."""
-        self._scaler, self._launches = scaler, launches
+        self._scaler = scaler
         self._end_s, self._progress = seen.end_s, progress
         self._seats, self._request_s = seats, max(seen.work_s * seats, 0.001)
         self._arriving = Arriving()
         self._learned: tuple[float, ...] = ()
-        for _ in range(first_replicas):
-            self.launch_s()
         self._steps = 0
 
     @property
@@ -57,10 +54,9 @@ class _Watched:
         """How long a request takes on one of the seats."""
         return self._request_s
 
-    def launch_s(self) -> float:
-        took_s = self._launches.next_s()
+    def learn(self, took_s: float) -> None:
+        """So long a launch took."""
         self._learned = cold_start_seen(self._learned, took_s)
-        return took_s
 
     def step(self, seen: Seen) -> ScalingPlan:
         self._steps += 1
@@ -92,20 +88,29 @@ class _Watched:
 def play_fluid(
     world: ServingWorld,
     seen: Survey,
-    policy: AutoscalingPolicy,
+    choice: Choice,
     name: str,
     progress: Callable[[float], None],
 ) -> Outcome:
-    """One policy. Its least replicas are ready at the beginning."""
-    launches = LaunchTimes(world.cold_start, Streams(world.seed))
+    """One policy. Its least replicas are ready at the beginning, and have taught how long a launch takes."""
+    policy = choice.policy
     scaler = PolicyScaler(policy, replicas=policy.min_replicas, now=0.0)
-    watched = _Watched(
-        scaler, launches, seen, world.service.seats, progress, first_replicas=policy.min_replicas
-    )
+    watched = _Watched(scaler, seen, world.service.seats, progress)
+    stock: Launched | RentedStock
+    if is_rented(world):
+        stock = RentedStock(
+            world,
+            outlined_of(world, seen, choice.renting),
+            policy.min_replicas,
+            request_s=watched.request_s,
+            learn=watched.learn,
+        )
+    else:
+        stock = Launched(policy.min_replicas, _taught(world, policy.min_replicas, watched.learn))
     played = play(
         seen.series,
         watched,
-        cold_start_s=watched.launch_s,
+        cold_start_s=0.0,
         wait_slo_s=world.wait_slo_s,
         decide_every_s=world.decide_every_s,
         told_every_s=TOLD_EVERY_S,
@@ -113,20 +118,54 @@ def play_fluid(
         first_replicas=policy.min_replicas,
         concurrency_target=float(world.service.seats),
         service_s=watched.request_s,
+        stock=stock,
     )
     progress(1.0)
-    rented = _rented(world.pools, played.ready + played.starting, seen.step_s)
-    return Outcome(
+    outcome = Outcome(
         policy=name,
         mode="fluid",
         requests=seen.requests,
         within_slo=played.within_slo,
         replica_hours=played.replica_hours,
-        usd=sum(each.usd for each in rented.values()),
         launches=played.launches,
-        rented=rented,
         moments=_moments(played, seen),
     )
+    if isinstance(stock, RentedStock):
+        _tell_rent(outcome, stock, choice.renting, seen)
+    else:
+        outcome.rented = _rented(world.pools, played.ready + played.starting, seen.step_s)
+        outcome.usd = sum(each.usd for each in outcome.rented.values())
+    return outcome
+
+
+def is_rented(world: ServingWorld) -> bool:
+    """Whether it matters what is to be had when: some policy rents by the blend, or there are jobs."""
+    return bool(world.jobs) or any(renting.kind == "blend" for renting in world.rentings.values())
+
+
+def _taught(world: ServingWorld, first_replicas: int, learn: Callable[[float], None]) -> Callable[[], float]:
+    """Draws launches, each of which is learned at once."""
+    launches = LaunchTimes(world.cold_start, Streams(world.seed))
+
+    def launch_s() -> float:
+        took_s = launches.next_s()
+        learn(took_s)
+        return took_s
+
+    for _ in range(first_replicas):
+        launch_s()
+    return launch_s
+
+
+def _tell_rent(outcome: Outcome, stock: RentedStock, renting: Renting, seen: Survey) -> None:
+    """What was rented, once all is paid."""
+    stock.close()
+    tally = stock.fleet.tally
+    outcome.procurement = renting.kind
+    outcome.replica_hours, outcome.usd, outcome.rented = tally.replica_hours, tally.usd, tally.rented
+    outcome.launches = stock.fleet.launches - stock.first_launches
+    outcome.failed_launches, outcome.lost_replicas = tally.failed_launches, stock.lost_replicas
+    outcome.reasons, outcome.jobs = stock.renter.reasons, stock.jobs.outcomes(seen.end_s)
 
 
 def _rented(pools: Sequence[ServingPool], replicas: FloatArray, step_s: float) -> dict[str, Rented]:

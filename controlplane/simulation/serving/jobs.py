@@ -3,13 +3,13 @@
 The rule is ``controlplane.procurement.deadline``'s; the world's pools answer it: is spot to be had, was it kept.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from controlplane.procurement.deadline import Looked, Progress, Work, step
 from controlplane.simulation.serving.clock import Clock
 from controlplane.simulation.serving.outcome import JobOutcome
-from controlplane.simulation.serving.pools import S_PER_H
+from controlplane.simulation.serving.pools import S_PER_H, ServingPool
 from controlplane.simulation.serving.supply import Holding, Supply, Tally
 
 #: A job is looked at so often.
@@ -21,6 +21,7 @@ class Job:
     """Work of ``replica_hours`` from ``at_s`` on, in equal parts on so many replicas, due ``deadline_s`` later.
 
     restart_s: what each part loses whenever it moves to another machine
+    region:    where it runs; empty: wherever there is something
     """
 
     name: str
@@ -29,6 +30,7 @@ class Job:
     deadline_s: float
     restart_s: float
     replicas: int = 1
+    region: str = ""
 
     @property
     def work(self) -> Work:
@@ -41,6 +43,19 @@ class Job:
         )
 
 
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A cluster where jobs may run. ``is_out``: whether it is gone just now."""
+
+    region: str
+    supply: Supply
+    is_out: Callable[[], bool] = _never
+
+
 @dataclass(slots=True, eq=False)
 class _Part:
     """What one replica does of a job."""
@@ -49,6 +64,7 @@ class _Part:
     work: Work
     tally: Tally
     state: Progress = field(default_factory=Progress)
+    home: "Site | None" = None
     holding: Holding | None = None
     done_s: float | None = None
 
@@ -56,14 +72,14 @@ class _Part:
 class Jobs:
     """All of a world's. Single owner: the mode that plays it, by whose clock it looks."""
 
-    def __init__(self, jobs: Iterable[Job], supply: Supply, clock: Clock) -> None:
+    def __init__(self, jobs: Iterable[Job], sites: Iterable[Site], clock: Clock) -> None:
         """Nothing has begun yet."""
-        self._supply, self._clock = supply, clock
+        self._clock = clock
         self._rows: list[tuple[Job, Tally, list[_Part]]] = []
-        by_price = sorted(supply.pools, key=lambda pool: (pool.usd_per_replica_h, pool.name))
-        self._pools = {
-            kind: [pool for pool in by_price if pool.procurement == kind] for kind in ("spot", "on_demand")
-        }
+        self._by_price = sorted(
+            ((site, pool) for site in sites for pool in site.supply.pools),
+            key=lambda each: (each[1].usd_per_replica_h, each[0].region, each[1].name),
+        )
         for job in jobs:
             tally = Tally()
             parts = [_Part(job, job.work, tally) for _ in range(job.replicas)]
@@ -75,12 +91,11 @@ class Jobs:
         """A look at one part."""
         assert isinstance(event, _Part)  # noqa: S101  (nothing else is put)
         part, since_s = event, now_s - event.job.at_s
-        if part.holding is not None and not self._supply.stands(part.holding):
-            # What was done since the last look is lost, as the rule has it for spot.
-            part.holding = None
-            part.state = replace(part.state, place="idle", starting_s=0.0, at_s=since_s)
+        if part.home is not None and part.holding is not None:
+            self._look_after(part, part.home, part.holding, now_s, since_s)
         held = None if part.holding is None else part.holding.pool.procurement
-        is_spot = held == "spot" or any(self._supply.has(pool, now_s) for pool in self._pools["spot"])
+        spot = self._pools(part.job, "spot")
+        is_spot = held == "spot" or any(site.supply.has(pool, now_s) for site, pool in spot)
         part.state, place, _ = step(part.work, part.state, Looked(is_spot), since_s)
         if place != (held or "idle"):
             self._move(part, place, now_s)
@@ -94,19 +109,40 @@ class Jobs:
         """What came of them, once the supply is closed."""
         return [_outcome(job, tally, parts, end_s) for job, tally, parts in self._rows]
 
+    def _look_after(self, part: _Part, home: Site, holding: Holding, now_s: float, since_s: float) -> None:
+        """Its machine may be gone: then what was done since the last look is lost, as the rule has it for spot."""
+        stands = home.supply.stands(holding)
+        if stands and not home.is_out():
+            return
+        if stands:  # nobody hears of it: what it goes on to do counts for nothing
+            home.supply.end(holding, now_s)
+        part.home = part.holding = None
+        part.state = replace(part.state, place="idle", starting_s=0.0, at_s=since_s)
+
+    def _pools(self, job: Job, kind: str) -> list[tuple[Site, ServingPool]]:
+        """Those of one kind that it may ask now, the cheapest first."""
+        return [
+            (site, pool)
+            for site, pool in self._by_price
+            if pool.procurement == kind and job.region in ("", site.region) and not site.is_out()
+        ]
+
     def _move(self, part: _Part, place: str, now_s: float) -> None:
         """To another machine, or from one; where none is to be had it waits."""
-        if part.holding is not None:
-            self._supply.end(part.holding, now_s)
-            part.holding = None
+        if part.home is not None and part.holding is not None:
+            part.home.supply.end(part.holding, now_s)
+            part.home = part.holding = None
         if place == "idle":
             return
-        pools = self._pools[place]
-        asked = next((pool for pool in pools if self._supply.has(pool, now_s)), None)
+        pools = self._pools(part.job, place)
+        asked = next(((site, pool) for site, pool in pools if site.supply.has(pool, now_s)), None)
         if asked is None:
-            asked = next((pool for pool in pools if not self._supply.is_full(pool)), None)
-        part.holding = self._supply.take(asked, part.tally, now_s) if asked is not None else None
+            asked = next(((site, pool) for site, pool in pools if not site.supply.is_full(pool)), None)
+        if asked is not None:
+            part.home, pool = asked
+            part.holding = part.home.supply.take(pool, part.tally, now_s)
         if part.holding is None:
+            part.home = None
             part.state = replace(part.state, place="idle", starting_s=0.0)
 
 

@@ -1,14 +1,22 @@
 """What a world's document says of asynchronous work."""
 
+from collections.abc import Sequence
+
 from controlplane.simulation.serving.fields import Fields, WorldError
+from controlplane.simulation.serving.geography import Region
 from controlplane.simulation.serving.jobs import Job
 
 
-def jobs_of(fields: Fields, *, end_s: float | None, restart_s: float) -> tuple[Job, ...]:
+def jobs_of(
+    fields: Fields, regions: Sequence[Region], *, end_s: float | None, restart_s: float
+) -> tuple[Job, ...]:
     """The field ``jobs``, which may be left away. ``restart_s``: where none is said. Raises WorldError."""
     if "jobs" not in fields:
         return ()
-    found = tuple(_job(each, number, restart_s) for number, each in enumerate(fields.children("jobs"), 1))
+    runs_in = [region.name for region in regions if region.pools]
+    found = tuple(
+        _job(each, runs_in, number, restart_s) for number, each in enumerate(fields.children("jobs"), 1)
+    )
     for number, job in enumerate(found):
         if end_s is not None and job.at_s + job.deadline_s > end_s:
             raise WorldError(
@@ -20,7 +28,7 @@ def jobs_of(fields: Fields, *, end_s: float | None, restart_s: float) -> tuple[J
     return found
 
 
-def _job(fields: Fields, number: int, restart_s: float) -> Job:
+def _job(fields: Fields, runs_in: Sequence[str], number: int, restart_s: float) -> Job:
     job = Job(
         name=fields.text("name", f"job {number}"),
         replica_hours=fields.number("replica_hours", above=True, most=1e6),
@@ -28,6 +36,7 @@ def _job(fields: Fields, number: int, restart_s: float) -> Job:
         deadline_s=fields.number("deadline_s", above=True),
         restart_s=fields.number("restart_s", restart_s, most=86_400.0),
         replicas=fields.whole("replicas", 1, least=1, most=1000),
+        region=_region(fields, runs_in) if "region" in fields else "",
     )
     fields.done()
     if not job.work.feasible:
@@ -38,3 +47,9 @@ def _job(fields: Fields, number: int, restart_s: float) -> Job:
             f"each of {job.replicas} replicas needs {least_s:,.0f} s: give more of either",
         )
     return job
+
+
+def _region(fields: Fields, runs_in: Sequence[str]) -> str:
+    if not runs_in:
+        raise fields.wrong("region", fields.text("region"), "leave it away: this world has no regions")
+    return fields.choice("region", runs_in)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from controlplane.simulation.serving.renting import Renting
 from controlplane.simulation.serving.spot_trace import SpotTrace
+from controlplane.simulation.serving.world import MOMENTS, ServingWorld, Survey
 from workloadplane.autoscaling import Lot
 
 
@@ -26,3 +27,20 @@ class Outlined:
     lots: Sequence[Lot] = ()
     holders: Sequence[str] = ()
     spot_traces: Mapping[str, SpotTrace] = field(default_factory=dict)
+
+
+def outlined_of(
+    cluster: ServingWorld, seen: Survey, renting: Renting, origins: Sequence[int] | None = None
+) -> Outlined:
+    """``origins``: of the clients to whom a cluster is the nearest; None: of all."""
+    return Outlined(
+        end_s=seen.end_s,
+        work_s=seen.work_s,
+        demand=seen.demand(MOMENTS, origins).tolist(),
+        renting=renting,
+        spot_traces={
+            pool.name: seen.spot_traces[pool.spot_trace]
+            for pool in cluster.pools
+            if pool.spot_trace is not None
+        },
+    )

@@ -25,8 +25,8 @@ RUNS: Mapping[str, str] = {
     "fluid": (
         "The sum of all requests is played, as work that flows: the agent's autoscaler counts replicas. Picker and "
         "waiting room are not run: whoever waits is served in the order of arrival, by all replicas alike. "
-        "Replicas and launches are models; pools are filled in their order, the blend is not run, nor are jobs; "
-        "failures, spot and stock-outs are not played."
+        "Replicas and launches are models. Where the world has the blend or jobs, both run, and failures, spot and "
+        "stock-outs are played; else pools are filled in their order, as if all were to be had."
     ),
 }
 
@@ -56,7 +56,7 @@ class Play:
         """
         choices = choices_of(self.world, self.policy)
         if self.mode == "fluid":
-            return play_fluid(self.world, self.seen, choices[0].policy, self.policy, progress)
+            return play_fluid(self.world, self.seen, choices[0], self.policy, progress)
         mode = RequestMode(self.world, self.seen, choices, self.policy)
         for now_s in mode.play(requests_in(self.world, self.open_lines)):
             progress(min(1.0, now_s / self.seen.end_s))

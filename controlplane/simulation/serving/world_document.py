@@ -85,7 +85,12 @@ def world_of(document: Any, *, trace: str | None = None, rows_max: int | None = 
         waiting_max=gateway.whole("hold_requests_max", 1_000, least=1, most=100_000_000),
         decide_every_s=fields.number("decide_every_s", 2.0, least=0.1, most=600.0),
         mode=fields.choice("mode", ("auto", "request", "fluid"), "auto"),
-        jobs=jobs_of(fields, end_s=end_s, restart_s=sum(phase.mean_s for phase in cold_start)),
+        jobs=jobs_of(
+            fields,
+            geography.regions,
+            end_s=end_s,
+            restart_s=sum(phase.mean_s for phase in cold_start),
+        ),
         geography=geography,
         placement=placement_of(
             fields, geography.regions, geography.origins, gpus_per_replica=broken.gpus_per_replica
@@ -97,8 +102,6 @@ def world_of(document: Any, *, trace: str | None = None, rows_max: int | None = 
         each.done()
     if world.mode == "fluid" and len(geography.regions) > 1:
         raise WorldError("mode 'fluid': it plays one cluster; give request for several regions")
-    if world.jobs and len(geography.regions) > 1:
-        raise WorldError("jobs: they run in a world of one cluster; leave them away, or the regions")
     return world
 
 

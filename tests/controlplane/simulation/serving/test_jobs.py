@@ -11,7 +11,9 @@ from controlplane.simulation.serving.outcome import JobOutcome, Outcome
 from controlplane.simulation.serving.playing import Play
 from controlplane.simulation.serving.report import html_report
 from controlplane.simulation.serving.world import survey
-from tests.controlplane.simulation.serving.worlds import seen_of, world
+from controlplane.simulation.serving.world_document import world_of
+from tests.controlplane.simulation.serving.test_several_regions import apart
+from tests.controlplane.simulation.serving.worlds import no_files, seen_of, world
 
 SERVES: dict[str, Any] = {"name": "o", "procurement": "on_demand", "replicas": 4, "usd_per_replica_h": 4}
 SPOT: dict[str, Any] = {
@@ -103,9 +105,11 @@ def test_who_finds_no_machine_is_late_and_that_is_told() -> None:
     assert "Asynchronous work" in page
 
 
-def test_the_fluid_mode_says_that_it_plays_none() -> None:
-    """And plays none."""
-    assert not played({"replica_hours": 1, "deadline_s": 7200}, mode="fluid").jobs
+def test_the_fluid_mode_plays_the_same() -> None:
+    """To the second, taken back or not."""
+    for spot in (None, [2] * 12 + [0] * 24):
+        job = {"replica_hours": 2, "replicas": 2, "deadline_s": 7200}
+        assert only(played(job, spot=spot, mode="fluid")) == only(played(job, spot=spot))
 
 
 @pytest.mark.parametrize(
@@ -132,3 +136,47 @@ def test_what_cannot_be_promised_or_read_is_named(job: dict[str, Any], said: str
     with pytest.raises(WorldError) as error:
         world(**{**FIELDS, "jobs": [job]})
     assert said in str(error.value)
+
+
+def in_regions(job: dict[str, Any], **failures: Any) -> JobOutcome:
+    """Two regions, the second of which is cheaper; little to serve in either."""
+    pools = {name: {**SPOT, "usd_per_replica_h": usd} for name, usd in (("one", 2), ("two", 1))}
+    document = apart(
+        *({"name": name, "pools": [pool, SERVES]} for name, pool in pools.items()),
+        round_trip_s={"one": {"two": 0.1}},
+        arrivals=[{"kind": "poisson", "requests_per_s": 0.02}],
+        hours=1.4,
+        decide_every_s=60,
+        jobs=[job],
+        failures={"gpu_failures_per_gpu_h": 0, **failures},
+    )
+    played_world = world_of(document)
+    return only(Play(played_world, seen_of(played_world), "static:1", no_files).run())
+
+
+WORK: dict[str, Any] = {"replica_hours": 0.5, "deadline_s": 4800, "restart_s": 60}
+
+
+def test_of_several_regions_a_job_runs_where_it_is_cheapest_or_where_it_is_told_to() -> None:
+    """Beside what serves there."""
+    anywhere, there = in_regions(WORK), in_regions({**WORK, "region": "one"})
+    assert anywhere.done_s == there.done_s == pytest.approx(1800 + 60)
+    assert there.usd == pytest.approx(2 * anywhere.usd)
+    assert anywhere.usd == pytest.approx(1860 / 3600)
+
+
+@pytest.mark.parametrize("kind", ["lost", "frozen"])
+def test_a_job_leaves_a_region_that_is_gone(kind: str) -> None:
+    """With what it did until the last look; bound to that region it waits for it."""
+    gone = {"regions_lost": [{"region": "two", "at_s": 915, "back_s": 2000, "kind": kind}]}
+    anywhere = in_regions(WORK, **gone)
+    assert (anywhere.late, anywhere.lost) == (False, int(kind == "lost"))
+    assert 1860 + 15 + 60 <= (anywhere.done_s or 0) <= 1860 + 60 + 60 + 60
+    bound = in_regions({**WORK, "region": "two"}, **gone)
+    assert 2000 + 900 <= (bound.done_s or 0) <= 2000 + 1860 - 900 + 60 + 180
+
+
+def test_a_region_is_for_worlds_that_have_some() -> None:
+    """Else it says so."""
+    with pytest.raises(WorldError, match=r"jobs\[0\].region 'one': leave it away: this world has no regions"):
+        world(**FIELDS, jobs=[{**WORK, "region": "one"}])

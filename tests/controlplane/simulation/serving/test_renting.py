@@ -97,7 +97,7 @@ def test_policies_name_how_they_rent_and_are_set_side_by_side() -> None:
     assert (blended.procurement, in_order.procurement) == ("blend", "in_order")
     assert in_order.rented["spot"].launches == 0
     assert blended.usd < 0.7 * in_order.usd
-    assert played("static:4", ON_DEMAND, SPOT, mode="fluid").procurement == "in_order"
+    assert played("static:4", ON_DEMAND, SPOT, mode="fluid").procurement == "blend"
 
 
 def test_what_a_renter_starts_beside_is_not_taken_for_wanted() -> None:

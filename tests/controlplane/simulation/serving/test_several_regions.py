@@ -345,8 +345,8 @@ def test_gateways_tell_one_another_as_often_as_in_production() -> None:
         ),
         ({"edge": {"detect_s": -1}}, "edge.detect_s -1: give a number of 0 or more"),
         (
-            {"jobs": [{"name": "night", "replica_hours": 0.01, "deadline_s": 400, "restart_s": 1}]},
-            "jobs: they run in a world of one cluster; leave them away, or the regions",
+            {"jobs": [{"replica_hours": 0.01, "deadline_s": 400, "restart_s": 1, "region": "mars"}]},
+            "jobs[0].region 'mars': give one of: one, two, three",
         ),
         ({"mode": "fluid"}, "mode 'fluid': it plays one cluster; give request for several regions"),
     ],
