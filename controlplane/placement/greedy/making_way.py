@@ -45,6 +45,8 @@ def make_way(book: Book, in_order: Collection[WantedDeployment]) -> None:
 def _tenants(book: Book, in_order: Iterable[WantedDeployment]) -> _Tenants:
     found: dict[str, list[tuple[bool, int, WantedDeployment]]] = {}
     for deployment in in_order:
+        if _is_refused(book, deployment):
+            continue
         held = {row.pool_id for row in book.kept[deployment.deployment_id]}
         for row in book.entries[deployment.deployment_id].allocations:
             if row.room_replicas:
@@ -111,7 +113,11 @@ def _change_turns(
         exchange(book, other, (), book.kept[other.deployment_id])
         place(book, other)
     helped = lack(book, first) < before[first.deployment_id]
-    harmed = [other for other in others if lack(book, other) > before[other.deployment_id]]
+    harmed = [
+        other
+        for other in others
+        if _is_refused(book, other) or lack(book, other) > before[other.deployment_id]
+    ]
     if helped and not harmed:
         return []
     for one in parties:
@@ -120,3 +126,9 @@ def _change_turns(
     for one in parties:
         stand(book, one, entries[one.deployment_id])
     return harmed if helped else []
+
+
+def _is_refused(book: Book, deployment: WantedDeployment) -> bool:
+    """Then it keeps what it held, whoever has that room now."""
+    name = deployment.deployment_id
+    return name in book.lacking and book.lacking[name] is None
