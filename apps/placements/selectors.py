@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db.models import Count, F, Prefetch, Q, QuerySet, Sum
+from django.db.models import Case, Count, F, Prefetch, Q, QuerySet, Sum, When
+from django.db.models.functions import Coalesce
 
 from apps.accounts.selectors import organization_wanted
 from apps.api.actors import Actor
@@ -212,6 +213,14 @@ class PlanBound:
         return gap_percent(self.objective_micro_usd_per_h, self.lower_bound_micro_usd_per_h)
 
 
+_LAST_BOUND = "organization__placement_clock__lower_bound_micro_usd_per_h"
+_LAST_FULL_SOLVE = "organization__placement_clock__full_solved_at"
+_IN_FORCE = Q(plan_generation=F("organization__placement_clock__plan_generation"))
+
+#: Plans in force since which a full solve began: its bound is one on them.
+_PROVEN_SINCE = _IN_FORCE & Q(**{f"{_LAST_FULL_SOLVE}__gte": F("created_at")})
+
+
 def plan_bound(*, plan: PlacementPlan) -> PlanBound | None:
     """A plan's own bound; of the plan in force else that of a full solve that began since it was made.
 
@@ -219,12 +228,8 @@ def plan_bound(*, plan: PlacementPlan) -> PlanBound | None:
     """
     bound, proven_at = plan.lower_bound_micro_usd_per_h, plan.created_at
     if bound is None:
-        now = clock(organization_id=plan.organization_id)
-        if now is None or now.plan_generation != plan.plan_generation or now.full_solved_at is None:
-            return None
-        if now.full_solved_at < plan.created_at:
-            return None
-        bound, proven_at = now.lower_bound_micro_usd_per_h, now.full_solved_at
+        since = PlacementPlan.objects.filter(_PROVEN_SINCE, pk=plan.pk)
+        bound, proven_at = since.values_list(_LAST_BOUND, _LAST_FULL_SOLVE).first() or (None, proven_at)
     if bound is None or plan.objective_micro_usd_per_h is None:
         return None
     return PlanBound(plan.objective_micro_usd_per_h, bound, proven_at)
@@ -304,8 +309,8 @@ class PlacementTotals:
     """Of the whole installation.
 
     wishes_behind: changes that no plan has seen yet; plans: ever stored
-    objective, lower_bound: of the plans in force; the bound is 0 while an organization has none, and of its last full
-        solve else
+    objective: of the plans in force
+    bounded_objective, lower_bound: of those of them for which a bound was proven (``plan_bound``)
     refused, relaxed: deployments by the plans in force
     failing: organizations whose last solve of some kind failed
     solves: (kind, outcome) -> how many, and the seconds they took
@@ -314,6 +319,7 @@ class PlacementTotals:
     wishes_behind: int
     plans: int
     objective_micro_usd_per_h: int
+    bounded_objective_micro_usd_per_h: int
     lower_bound_micro_usd_per_h: int
     refused: int
     relaxed: int
@@ -326,18 +332,27 @@ def placement_totals() -> PlacementTotals:
     clocks = PlacementClock.objects.aggregate(
         wishes_behind=Sum(F("wanted") - F("solved")),
         plans=Sum("plan_generation"),
-        bound=Sum("lower_bound_micro_usd_per_h"),
         failing=Count("pk", filter=~Q(failures={})),
     )
-    in_force = PlacementPlan.objects.filter(
-        plan_generation=F("organization__placement_clock__plan_generation")
-    ).aggregate(objective=Sum("objective_micro_usd_per_h"), refused=Sum("refused"), relaxed=Sum("relaxed"))
+    proven = Coalesce("lower_bound_micro_usd_per_h", Case(When(_PROVEN_SINCE, then=F(_LAST_BOUND))))
+    in_force = (
+        PlacementPlan.objects.filter(_IN_FORCE)
+        .annotate(proven=proven)
+        .aggregate(
+            objective=Sum("objective_micro_usd_per_h"),
+            bounded=Sum("objective_micro_usd_per_h", filter=Q(proven__isnull=False)),
+            bound=Sum("proven"),
+            refused=Sum("refused"),
+            relaxed=Sum("relaxed"),
+        )
+    )
     counts = SolveCount.objects.values_list("kind", "outcome").annotate(Sum("solves"), Sum("solve_s_sum"))
     return PlacementTotals(
         wishes_behind=clocks["wishes_behind"] or 0,
         plans=clocks["plans"] or 0,
         objective_micro_usd_per_h=in_force["objective"] or 0,
-        lower_bound_micro_usd_per_h=clocks["bound"] or 0,
+        bounded_objective_micro_usd_per_h=in_force["bounded"] or 0,
+        lower_bound_micro_usd_per_h=in_force["bound"] or 0,
         refused=in_force["refused"] or 0,
         relaxed=in_force["relaxed"] or 0,
         failing=clocks["failing"],

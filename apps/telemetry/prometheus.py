@@ -91,7 +91,7 @@ def _placement(registry: CollectorRegistry, totals: PlacementTotals) -> None:
         ("objective_usd_per_h", "What the plans in force cost", totals.objective_micro_usd_per_h / MICRO),
         (
             "lower_bound_usd_per_h",
-            "What any plan costs at least, by the last full solves",
+            "What any plan costs at least, of those in force for which that was proven",
             totals.lower_bound_micro_usd_per_h / MICRO,
         ),
         ("refused_deployments", "Deployments that are not placed as wanted", totals.refused),
@@ -101,9 +101,9 @@ def _placement(registry: CollectorRegistry, totals: PlacementTotals) -> None:
     for name, help_text, value in values:
         Gauge(f"meridian_placement_{name}", help_text, registry=registry).set(value)
     if totals.lower_bound_micro_usd_per_h:  # without a bound there is no gap, which is not a gap of 0
-        help_text = "How far the plans are above the bound at most, as a share of it"
+        help_text = "How far the plans with a bound are above it at most, as a share of it"
         gap = Gauge("meridian_placement_gap_ratio", help_text, registry=registry)
-        gap.set(totals.objective_micro_usd_per_h / totals.lower_bound_micro_usd_per_h - 1)
+        gap.set(totals.bounded_objective_micro_usd_per_h / totals.lower_bound_micro_usd_per_h - 1)
     labels = ["kind", "outcome"]
     solves = Gauge(
         "meridian_placement_solves", "Solves ever, by what became of them", labels, registry=registry

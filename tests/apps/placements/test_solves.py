@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -444,8 +445,22 @@ def test_metrics_tell_how_placement_does(world: FleetWorld, client: Client) -> N
     assert "meridian_placement_failing_organizations 0.0" in text
     assert "meridian_placement_objective_usd_per_h" in text
     assert "meridian_placement_gap_ratio" not in text, "no bound is known"
-    PlacementClock.objects.update(lower_bound_micro_usd_per_h=1_000_000)
-    assert "meridian_placement_gap_ratio" in client.get("/metrics").content.decode()
+
+
+def test_a_gap_is_told_by_a_bound_that_was_proven_for_the_plan(world: FleetWorld, client: Client) -> None:
+    """Its own, or that of a full solve that began since; never that of the world as it was before."""
+    plan = PlacementPlan.objects.get()
+    cost = plan.objective_micro_usd_per_h
+    assert cost is not None
+    before, after = plan.created_at - timedelta(seconds=1), plan.created_at + timedelta(seconds=1)
+    PlacementClock.objects.update(lower_bound_micro_usd_per_h=cost // 2, full_solved_at=before)
+    text = client.get("/metrics").content.decode()
+    assert "meridian_placement_gap_ratio" not in text
+    assert "meridian_placement_lower_bound_usd_per_h 0.0" in text
+    PlacementClock.objects.update(full_solved_at=after)
+    assert "meridian_placement_gap_ratio 1.0" in client.get("/metrics").content.decode()
+    PlacementPlan.objects.update(lower_bound_micro_usd_per_h=cost)
+    assert "meridian_placement_gap_ratio 0.0" in client.get("/metrics").content.decode()
 
 
 def test_neither_solve_runs_inside_a_transaction(world: FleetWorld) -> None:
