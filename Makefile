@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Where the machine has a certificate store, uv trusts what it trusts (a company's own authority, say).
 export UV_SYSTEM_CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),true,false)
+# A run of the tests starts hundreds of processes: where the environment forbids it, each would compile all code anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
