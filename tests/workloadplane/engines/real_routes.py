@@ -1,10 +1,6 @@
-"""Responses, Messages, tools, JSON schemas and tokens of a real vLLM, through a gateway: slow, once."""
+"""Responses, Messages, tools, JSON schemas and tokens of a real vLLM, asked through a gateway."""
 
 import asyncio
-import os
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +9,8 @@ import httpx
 import openai
 import pytest
 
-from infra.embedded import example_model
 from tests.support.gateway import SECRET, Running, agent_state, gateway
-from tests.support.waiting import eventually_async
-from workloadplane.engines.base import EngineCommand, EngineEndpoint, EnginePlace, EngineReplica
-from workloadplane.engines.vllm import ENGINE
-from workloadplane.protocol.refusal import Refusal
-from workloadplane.runtimes.ports import free_port
 
-ENGINES_DIR = Path(__file__).parents[3] / ".engines"
-VERSION = "0.32.0"
-KEY = "engine-secret"
 SCHEMA = {
     "type": "object",
     "properties": {"mood": {"enum": ["good", "bad"]}, "sure": {"type": "boolean"}},
@@ -33,57 +20,9 @@ SCHEMA = {
 ASK: Any = [{"role": "user", "content": "hello"}]
 
 
-@pytest.mark.slow
-@pytest.mark.e2e
-@pytest.mark.skipif(
-    isinstance(ENGINE.interpreter(ENGINES_DIR, VERSION), Refusal), reason="vLLM's environment was not made"
-)
-def test_what_is_relayed_is_what_vllm_serves(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+async def what_is_relayed_is_what_it_serves(directory: Path, port: int) -> None:
     """Ids of stored responses are taken, streams have their last event, usage is what the client is told."""
-    assert pytestconfig.cache is not None
-    cache_dir = pytestconfig.cache.mkdir("vllm")
-    with _vllm(tmp_path, cache_dir) as engine:
-        asyncio.run(asyncio.wait_for(_scenario(tmp_path, engine), ENGINE.start_timeout_s + 180))
-
-
-@contextmanager
-def _vllm(directory: Path, cache_dir: Path) -> Iterator[EngineEndpoint]:
-    """The engine as an agent starts it, and with a memory of responses: off by default, for it has no bound."""
-    interpreter = ENGINE.interpreter(ENGINES_DIR, VERSION)
-    port = free_port("routes-for-real", host="127.0.0.1", taken=())
-    assert port is not None
-    replica = EngineReplica(
-        served_model="chat",
-        source_uri=example_model.ensure(directory).source_uri,
-        precision="bfloat16",
-        max_context_tokens=512,
-        engine_version=VERSION,
-        arguments={"max_num_seqs": "8", "enable_auto_tool_choice": "true", "tool_call_parser": "pythonic"},
-        engine_key=KEY,
-        shutdown_timeout_s=5.0,
-    )
-    place = EnginePlace(host="127.0.0.1", port=port, interpreter=str(interpreter), cache_dir=str(cache_dir))
-    command = ENGINE.command(replica, place)
-    assert isinstance(command, EngineCommand)
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    more = {**command.environment, **command.secrets, "VLLM_ENABLE_RESPONSES_API_STORE": "1"}
-    with (directory / "vllm.log").open("wb") as log:
-        engine = subprocess.Popen(command.argv, env={**kept, **more}, stdout=log, stderr=log)
-        try:
-            yield EngineEndpoint(host="127.0.0.1", port=port, served_model="chat", engine_key=KEY)
-        finally:
-            engine.terminate()
-            engine.wait(timeout=60)
-
-
-async def _scenario(directory: Path, engine: EngineEndpoint) -> None:
-    async with httpx.AsyncClient() as client:
-
-        async def is_ready() -> bool:
-            return (await ENGINE.probe(client, engine, timeout_s=30)).ready
-
-        await eventually_async(is_ready, within_s=ENGINE.start_timeout_s, what="vLLM")
-    state = agent_state(directory / "agent", engine.port)
+    state = agent_state(directory / "agent", port)
     async with gateway(directory / "gateway", state) as running:
         await asyncio.to_thread(_openai, running)
         await asyncio.to_thread(_anthropic, running)
