@@ -77,10 +77,10 @@ def test_second_up_notices(system: System) -> None:
 
 
 def test_deployment_by_rest_streams(system: System) -> None:
-    """POST, wait for Ready, chat with the OpenAI SDK."""
+    """POST, wait for Ready, chat with the OpenAI SDK. `meridian up` posted the example for the real engine so."""
     try:
-        system.deploy(**_document(system, "by-rest"))
-        _assert_chats(system, "by-rest", system.engine)
+        system.deploy(**_document(system, "by-rest", engine="simulator"))
+        _assert_chats(system, "by-rest", "simulator")
     finally:
         system.delete("by-rest")
 
@@ -88,7 +88,7 @@ def test_deployment_by_rest_streams(system: System) -> None:
 def test_deployment_by_command_streams(system: System, tmp_path: Path) -> None:
     """`meridian deploy -f` waits, ends with the endpoint, and `meridian chat` talks to it."""
     file = tmp_path / "deployment.yaml"
-    file.write_text(yaml.safe_dump(_document(system, "by-command")))
+    file.write_text(yaml.safe_dump(_document(system, "by-command", engine="simulator")))
     try:
         planned = system.command("deploy", "-f", str(file), "--dry-run", "-o", "json")
         assert planned.returncode == 0, planned.stderr
@@ -97,7 +97,7 @@ def test_deployment_by_command_streams(system: System, tmp_path: Path) -> None:
         done = system.command("deploy", "-f", str(file))
         assert done.returncode == 0, done.stderr
         assert "/v1" in done.stdout
-        _assert_chats(system, "by-command", system.engine)
+        _assert_chats(system, "by-command", "simulator")
         said = system.command("chat", "by-command", "Hello", "--max-tokens", "8")
         assert said.returncode == 0, said.stderr
         assert said.stdout.strip()
