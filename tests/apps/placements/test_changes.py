@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from apps.placements.changes import EntryChange, entry_change, that_fit
 from controlplane.placement import DeploymentPlan, Occupancy, PlacementProblem, solve
 from tests.controlplane.placement.worlds import adopted, problem, problems, wanted
+from tests.support.examples import examples
 
 
 @st.composite
@@ -41,7 +42,7 @@ def entry_change_of(world: PlacementProblem, entry: DeploymentPlan) -> EntryChan
     return entry_change(world, entry, standing_by=told)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(moving_worlds())
 def test_a_plan_that_nothing_overtook_fits_whole(world: PlacementProblem) -> None:
     """Solver and adoption count alike, so that no plan is solved again and again in vain."""

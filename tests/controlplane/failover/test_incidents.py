@@ -24,6 +24,7 @@ from controlplane.failover import (
     incident_step,
 )
 from controlplane.failover.incident import INCIDENT_STATES, TRANSITIONS, IncidentEvent
+from tests.support.examples import examples
 from workloadplane.protocol.refusal import Refusal
 
 NOON = datetime(2030, 6, 1, 12, tzinfo=UTC)
@@ -298,7 +299,7 @@ def lineage(rows: Sequence[Finding], place: Place) -> list[Place]:
     return above
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(worlds(), min_size=1, max_size=8), st.randoms())
 def test_whatever_the_history_there_is_one_incident_for_each_cause(
     history: list[tuple[tuple[Finding, ...], float]], rng: random.Random

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from controlplane.placement import PlacementPlan, PlacementProblem, certify, plan_cost, priced, solve
 from tests.controlplane.placement.random_worlds import whole_problems
 from tests.controlplane.placement.worlds import adopted
+from tests.support.examples import examples
 
 
 def check(world: PlacementProblem, plan: PlacementPlan) -> None:
@@ -20,7 +21,7 @@ def check(world: PlacementProblem, plan: PlacementPlan) -> None:
     assert priced(world, plan) == plan
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(whole_problems())
 def test_a_plan_keeps_what_it_does_not_give_up(world: PlacementProblem) -> None:
     """Demand, spot, budgets, standbys and what runs already included; once adopted, the plan stays as it is."""
@@ -31,7 +32,7 @@ def test_a_plan_keeps_what_it_does_not_give_up(world: PlacementProblem) -> None:
     check(after, again)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(whole_problems())
 def test_whoever_gives_nothing_up_pays_for_no_broken_wish(world: PlacementProblem) -> None:
     """The objective finds broken wishes by itself: they are those that the plan names."""

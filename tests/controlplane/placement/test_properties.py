@@ -23,6 +23,7 @@ from controlplane.placement import (
 )
 from controlplane.placement.rules.capacity import packs
 from tests.controlplane.placement.worlds import adopted, problems
+from tests.support.examples import examples
 from workloadplane.protocol.refusal import Refusal
 
 
@@ -69,14 +70,14 @@ def check(problem: PlacementProblem, plan: PlacementPlan) -> None:
         )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(problems())
 def test_no_rule_is_broken_and_every_no_has_a_reason(problem: PlacementProblem) -> None:
     """Capacity, residency, bounds and posture hold in any world; a deployment is placed or told why not."""
     check(problem, solve(problem))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(problems())
 def test_new_allocations_go_only_where_it_is_open(problem: PlacementProblem) -> None:
     """A closed cluster or pool gets nothing new, nor does one whose price nobody knows."""
@@ -87,7 +88,7 @@ def test_new_allocations_go_only_where_it_is_open(problem: PlacementProblem) -> 
             assert pool.instance_micro_usd_per_h is not None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(problems(), st.randoms(use_true_random=False))
 def test_equal_problems_give_equal_plans_also_after_storage(problem: PlacementProblem, order) -> None:
     """Deterministic, and independent of the order in which pools were read; JSON loses nothing."""
@@ -103,7 +104,7 @@ def test_equal_problems_give_equal_plans_also_after_storage(problem: PlacementPr
     assert solve(replace(problem, pools=tuple(shuffled))) == plan
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(problems())
 def test_what_was_adopted_stays(problem: PlacementProblem) -> None:
     """Solving again after adopting moves nothing. A place to start in takes no room, and may be full by then."""
@@ -117,7 +118,7 @@ def test_what_was_adopted_stays(problem: PlacementProblem) -> None:
         }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(problems(), st.data())
 def test_the_world_may_shrink_under_what_runs(problem: PlacementProblem, data: st.DataObject) -> None:
     """Pools that lost instances, closed clusters and changed wishes never make a plan break a rule."""
@@ -140,7 +141,7 @@ def test_the_world_may_shrink_under_what_runs(problem: PlacementProblem, data: s
     check(later, solve(later))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(problems())
 def test_a_kept_promise_is_certified(problem: PlacementProblem) -> None:
     """Whoever is placed under a survivability gets a certificate that holds, by the judge's own arithmetic."""
@@ -154,7 +155,7 @@ def test_a_kept_promise_is_certified(problem: PlacementProblem) -> None:
             assert loss.verdict == "survives", loss
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(problems())
 def test_a_remedy_with_a_number_works(problem: PlacementProblem) -> None:
     """Doing what the refusal says makes it fit; one instance less does not."""

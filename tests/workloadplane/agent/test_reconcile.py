@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from workloadplane.agent.actions import (
     DRAIN_LIMIT_S,
     Action,
@@ -135,7 +136,7 @@ replica_lists = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(assignments=assignment_lists, replicas=replica_lists, capacity=st.integers(0, 40))
 def test_bounds_and_capacity_hold_whatever_is_held(
     assignments: list[WantedAssignment], replicas: list[HeldReplica], capacity: int

@@ -14,11 +14,12 @@ import httpx
 import pytest
 
 from tests.support.cutting_proxy import Cuts, cutting_proxy
+from tests.support.examples import LONG
 from tests.support.far_away import far_away
 from tests.support.gateway import AUTHORIZED, Running, agent_state, endpoints, gateway
 from tests.support.real_vllm import IS_MISSING, Engines, freeze, kill_core, speak_vllm, thaw
 from tests.support.waiting import eventually_async
-from tests.workloadplane.engines.test_resume_for_real import LONG, PATHS, Told, ask, body, is_unbroken
+from tests.workloadplane.engines.test_resume_for_real import PATHS, Told, ask, body, is_unbroken
 from tests.workloadplane.gateway.test_peering import World, everywhere
 from workloadplane.engines.vllm import ENGINE
 from workloadplane.runtimes.base import RunningReplica

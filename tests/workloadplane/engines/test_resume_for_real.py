@@ -8,7 +8,6 @@ So it is where nothing breaks, and a stream gives its seat to another key's requ
 import asyncio
 import contextlib
 import json
-import os
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ import httpx
 import pytest
 
 from tests.support.cutting_proxy import Cuts, cutting_proxy
+from tests.support.examples import LONG
 from tests.support.gateway import SECRET, Running, agent_state, gateway
 from tests.support.real_vllm import IS_MISSING, Engines, speak_vllm
 from tests.support.tables import api_key
@@ -26,7 +26,6 @@ from workloadplane.engines.vllm import ENGINE
 from workloadplane.runtimes.base import RunningReplica
 
 #: ``make test-long`` breaks fifty streams, ``make test`` some.
-LONG = bool(os.environ.get("MERIDIAN_LONG_TESTS"))
 CUTS = 47 if LONG else 10
 KILLS = 3 if LONG else 1
 TOKENS = 60

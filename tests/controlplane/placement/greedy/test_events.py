@@ -13,6 +13,7 @@ from tests.controlplane.placement.random_worlds import whole_problems
 from tests.controlplane.placement.rules.test_cost import demand, profile
 from tests.controlplane.placement.test_judged import check
 from tests.controlplane.placement.worlds import POOLS, adopted, placed, pool, problem, wanted
+from tests.support.examples import examples
 
 
 def standing() -> PlacementProblem:
@@ -109,7 +110,7 @@ def test_what_is_touched_moves_for_money_only_where_that_pays_for_the_move() -> 
         assert placed(resolve(after, plan, {"d-chat"})) == {place: 1}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(whole_problems(), st.data())
 def test_answers_to_events_break_no_rule(world: PlacementProblem, data: st.DataObject) -> None:
     """Pools that shrink and deployments that change: touched ones are placed lawfully, the others stay as they are.

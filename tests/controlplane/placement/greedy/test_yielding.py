@@ -28,6 +28,7 @@ from tests.controlplane.placement.random_worlds import whole_problems
 from tests.controlplane.placement.rules.test_cost import demand
 from tests.controlplane.placement.test_judged import check
 from tests.controlplane.placement.worlds import POOLS, adopted, placed, pool, problem, wanted
+from tests.support.examples import examples
 
 ONE_EACH = tuple(replace(one, capacity_instances=1) for one in POOLS[:2])
 
@@ -230,7 +231,7 @@ def test_a_spare_that_helps_nobody_stays() -> None:
     assert rooms(plan) == [2, 4] and plan.deployments[0].relaxed == ()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(whole_problems())
 def test_nobody_is_short_while_a_spare_that_would_serve_it_is_held(world: PlacementProblem) -> None:
     """No replica can be taken from who keeps enough and given to who then lacks less."""
@@ -259,7 +260,7 @@ def test_nobody_is_short_while_a_spare_that_would_serve_it_is_held(world: Placem
                 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(whole_problems())
 def test_nobody_who_runs_loses_what_it_needs(world: PlacementProblem) -> None:
     """Newcomers take spares of what was adopted, and no more."""

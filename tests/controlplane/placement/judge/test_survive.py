@@ -21,6 +21,7 @@ from tests.controlplane.placement.failures import labels, lose
 from tests.controlplane.placement.plans import allocation, plan_of, planned
 from tests.controlplane.placement.random_worlds import planned_problems
 from tests.controlplane.placement.worlds import POOLS, pool, problem, wanted
+from tests.support.examples import examples
 
 
 def region(name: str) -> FailureDomain:
@@ -145,7 +146,7 @@ def test_pools_and_clusters_may_be_lost_too_and_unknown_names_are_refused() -> N
         survive(world, plan, (region("mars"),))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(planned_problems(), st.integers(0, 2**32))
 def test_several_losses_are_what_the_simulation_says(
     case: tuple[PlacementProblem, PlacementPlan], seed: int

@@ -13,6 +13,7 @@ from controlplane.placement import (
 from tests.controlplane.placement.plans import allocation, plan_of, planned
 from tests.controlplane.placement.random_worlds import planned_problems
 from tests.controlplane.placement.worlds import POOLS, pool, problem, wanted
+from tests.support.examples import examples
 from workloadplane.protocol.refusal import Refusal
 
 REFUSAL = Refusal(rule="survivability", subject="deployment chat", value="region", remedy="add capacity")
@@ -120,7 +121,7 @@ def test_a_place_to_start_in_is_told_as_that() -> None:
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(planned_problems())
 def test_moves_add_up_and_money_is_the_plans(case: tuple[PlacementProblem, PlacementPlan]) -> None:
     """From nothing to the plan, from the plan to itself, and back."""

@@ -18,6 +18,7 @@ from controlplane.placement.questions.drain import DrainCheck, Drained, drain_ch
 from tests.controlplane.placement.questions.test_elastic import REGIONS, europe
 from tests.controlplane.placement.random_worlds import whole_problems
 from tests.controlplane.placement.worlds import adopted, problem, wanted
+from tests.support.examples import examples
 
 
 def region(name: str) -> FailureDomain:
@@ -110,7 +111,7 @@ def test_a_drained_pool_has_no_room_and_says_why() -> None:
     most=st.integers(1, 6),
     gone=st.sampled_from(REGIONS),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_n_plus_one_is_refused_exactly_where_no_spread_keeps_it(
     room: tuple[int, int, int], least: int, most: int, gone: str
 ) -> None:

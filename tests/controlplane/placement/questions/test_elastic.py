@@ -24,6 +24,7 @@ from controlplane.placement import (
 )
 from tests.controlplane.placement.random_worlds import whole_problems
 from tests.controlplane.placement.worlds import pool, problem, wanted
+from tests.support.examples import examples
 
 
 def eu_cluster(region: str, zone: str = "a", *, name: str = "") -> Cluster:
@@ -211,7 +212,7 @@ def test_others_keep_their_room() -> None:
     assert sum(growth.gpus for growth in change.growths) == 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(whole_problems())
 def test_it_is_the_least(world: PlacementProblem) -> None:
     """With an instance less of any pool that would grow, the wishes cannot all be kept. But for replicas of three GPUs,

@@ -29,6 +29,7 @@ from controlplane.placement import (
     solve,
 )
 from tests.controlplane.placement.worlds import POOLS, pool, problem, problems, wanted
+from tests.support.examples import examples
 
 USD = 1_000_000
 
@@ -262,7 +263,7 @@ def test_a_far_cluster_breaks_the_wish_for_latency_and_a_higher_priority_weighs_
     assert cost.relaxed_micro_usd_per_h == 1.5 * 300 * 3 * USD
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(problems(), st.data())
 def test_one_replica_more_never_lowers_the_rent(world: PlacementProblem, data: st.DataObject) -> None:
     """Reservations, odd sizes and full pools included; the total is the sum of its deployments."""

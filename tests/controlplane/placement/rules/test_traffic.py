@@ -11,6 +11,7 @@ from controlplane.placement import Latency
 from controlplane.placement.rules.traffic import traffic, transported
 from tests.controlplane.placement.rules.test_cost import demand
 from tests.controlplane.placement.worlds import problem, wanted
+from tests.support.examples import examples
 
 
 def _cheapest(loads: list[int], room: list[int], costs: list[list[int]]) -> float:
@@ -36,7 +37,7 @@ def _cheapest(loads: list[int], room: list[int], costs: list[list[int]]) -> floa
     return best(0, tuple(room))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_traffic_costs_the_least_that_it_can(data: st.DataObject) -> None:
     """Against brute force over whole units, with just enough room or more."""
