@@ -50,7 +50,7 @@ def _planned(problem: PlacementProblem, *, searched: bool) -> PlacementPlan:
         return stay
     until = time.monotonic() + SEARCH_S
     effort = Effort(left_s=lambda: until - time.monotonic())
-    better = improve(problem, start=stay, effort=effort, seed=problem.wanted)
+    better = improve(problem, start=solve(problem, runners_make_way=True), effort=effort, seed=problem.wanted)
     if worth(problem, stay=stay, better=better).adopt:
         return better
     return replace(stay, lower_bound_micro_usd_per_h=better.lower_bound_micro_usd_per_h)

@@ -89,7 +89,7 @@ def _improve_one(organization_id: UUID, now: datetime) -> SolveOutcome:
     before = selectors.clock(organization_id=organization_id)
     better = improve(
         problem,
-        start=stay,
+        start=solve(problem, runners_make_way=True),
         effort=effort,
         seed=problem.wanted,
         gpu_micro_usd_per_h_by_pool=(before.gpu_micro_usd_per_h_by_pool or None) if before else None,

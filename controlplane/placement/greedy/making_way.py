@@ -14,7 +14,7 @@ from controlplane.placement.greedy.turns import NOTHING, exchange, give_back, la
 from controlplane.placement.rules.traffic import too_far
 from controlplane.placement.wishes import WantedDeployment
 
-#: So many times in all, and so many others for one deployment, it is tried to make way for those who lack something.
+#: So many others in all, and so many for one deployment, are tried to be placed after those who lack something.
 MOST_TRIALS = 100
 MOST_TRIALS_EACH = 10
 
@@ -22,34 +22,37 @@ MOST_TRIALS_EACH = 10
 _Tenants = Mapping[str, Sequence[tuple[bool, int, WantedDeployment]]]
 
 
-def make_way(book: Book, in_order: Collection[WantedDeployment]) -> None:
-    """Place some of ``in_order`` after those of them who lack something, where that helps these and harms nobody."""
+def make_way(book: Book, in_order: Collection[WantedDeployment], *, runners: bool) -> None:
+    """Place some of ``in_order`` after those of them who lack something, where that helps these and harms nobody.
+
+    runners: those too who run where they are in the way; else only who came newly there
+    """
     lacking = [deployment for deployment in in_order if deployment.deployment_id in book.lacking]
-    tenants = _tenants(book, in_order) if lacking else {}
+    tenants = _tenants(book, in_order, runners=runners) if lacking else {}
     trials = MOST_TRIALS
     for deployment in lacking:
         in_its_way = _in_its_way(book, deployment, tenants)
         parties = [[other] for other in in_its_way] + [in_its_way] * (len(in_its_way) > 1)
         while parties:
-            if trials == 0:
+            others = parties.pop(0)
+            if trials < len(others):
                 return
             if lack(book, deployment) == NOTHING:
                 break
-            trials -= 1
-            others = parties.pop(0)
+            trials -= len(others)
             could_not = _change_turns(book, deployment, others)
             if 0 < len(could_not) < len(others):
                 parties.append([other for other in others if other not in could_not])
 
 
-def _tenants(book: Book, in_order: Iterable[WantedDeployment]) -> _Tenants:
+def _tenants(book: Book, in_order: Iterable[WantedDeployment], *, runners: bool) -> _Tenants:
     found: dict[str, list[tuple[bool, int, WantedDeployment]]] = {}
     for deployment in in_order:
         if _is_refused(book, deployment):
             continue
         held = {row.pool_id for row in book.kept[deployment.deployment_id]}
         for row in book.entries[deployment.deployment_id].allocations:
-            if row.room_replicas:
+            if row.room_replicas and (runners or row.pool_id not in held):
                 gpus = row.room_replicas * row.gpus_per_replica
                 found.setdefault(row.pool_id, []).append((row.pool_id in held, gpus, deployment))
     return found

@@ -5,8 +5,8 @@
 2. In order of priority, then age, each gives its reservation back, is placed anew with what it holds preferred over
    any price, and takes its room; what does not fit gives wishes up in the order of ``ladder``. Who fits nowhere keeps
    what it held and gets a Refusal. Deployments that only name a place to start in come last.
-3. For each that lacks something, those who are where it could be go elsewhere with all that they keep of their wishes
-   (``making_way``).
+3. For each that lacks something, those who came newly where it could be go elsewhere with all that they keep of their
+   wishes; where that is asked for those who run there too (``making_way``).
 4. Whoever still lacks replicas or nearness gets the spares of others, held for their survivability alone
    (``yielding``).
 5. When all rooms stand, each allocation's ceiling is what it could reach beside them, up to the owner's maximum, and
@@ -36,11 +36,14 @@ from controlplane.placement.supply import CurrentAssignment
 from controlplane.placement.wishes import WantedDeployment
 
 
-def solve(problem: PlacementProblem) -> PlacementPlan:
-    """A plan for every deployment of the problem. Deterministic: equal problems give equal plans."""
+def solve(problem: PlacementProblem, *, runners_make_way: bool = False) -> PlacementPlan:
+    """A plan for every deployment of the problem. Deterministic: equal problems give equal plans.
+
+    runners_make_way: whether what runs moves also where another lacks something; else only where a rule forces it
+    """
     book = book_of(problem, {})
     reserve_all(book)
-    _place_all(book, _in_order(book, problem.deployments))
+    _place_all(book, _in_order(book, problem.deployments), runners_make_way=runners_make_way)
     return priced(problem, plan_of(book, problem.deployments))
 
 
@@ -101,10 +104,10 @@ def _place_of(row: CurrentAssignment | Allocation) -> tuple[str, str, int, int, 
     )
 
 
-def _place_all(book: Book, in_order: Collection[WantedDeployment]) -> None:
+def _place_all(book: Book, in_order: Collection[WantedDeployment], *, runners_make_way: bool = False) -> None:
     for deployment in in_order:
         place(book, deployment)
-    make_way(book, in_order)
+    make_way(book, in_order, runners=runners_make_way)
     given_way = spares_yield(book, in_order)
     known = {deployment.deployment_id for deployment in in_order}
     for deployment in (*in_order, *(one for one in given_way if one.deployment_id not in known)):

@@ -83,7 +83,9 @@ def improve(
     seed: int,
     gpu_micro_usd_per_h_by_pool: Mapping[str, int] | None = None,
 ) -> PlacementPlan:
-    """A plan no dearer than ``start`` (None: the greedy one), with a proven lower bound and scarcity prices.
+    """A plan no dearer than ``start``, with a proven lower bound and scarcity prices.
+
+    start: None: the greedy one, in which who runs makes way too
 
     gpu_micro_usd_per_h_by_pool: what GPUs were worth in the last plan that was searched for; the nearer that is to what
         they are worth now, the fewer rounds it takes
@@ -91,7 +93,7 @@ def improve(
     What ``start`` keeps of each deployment's wishes is kept, but for the survivability of those who could make way for
     somebody who lacks replicas or nearness, and of what sleeps: the places that it could start in hold no room.
     """
-    begun = priced(problem, solve(problem) if start is None else start)
+    begun = priced(problem, solve(problem, runners_make_way=True) if start is None else start)
     search = Search(problem, begun, effort, np.random.default_rng(seed), gpu_micro_usd_per_h_by_pool)
     if not search.chosen:
         return begun
