@@ -268,9 +268,7 @@ class ControlPlane:
 def _usage_of(seen: Survey, origins: int) -> FloatArray:
     """Requests a second, by their work, of each five minutes and origin."""
     parts = max(1, math.ceil(seen.end_s / USAGE_STEP_S))
-    per_part = max(1, round(USAGE_STEP_S / seen.step_s))
-    found = np.zeros((parts, origins))
-    for origin, work_s in enumerate(seen.work_s_by_origin):
-        sums = np.add.reduceat(work_s, np.arange(0, len(work_s), per_part))[:parts]
-        found[: len(sums), origin] = sums / max(seen.work_s, 1e-9) / USAGE_STEP_S
-    return found
+    begins = (np.arange(parts) * USAGE_STEP_S / seen.step_s).astype(np.int64)
+    per_s = 1.0 / max(seen.work_s, 1e-9) / USAGE_STEP_S
+    found = [np.add.reduceat(work_s, np.minimum(begins, len(work_s) - 1)) for work_s in seen.work_s_by_origin]
+    return np.array(found).reshape(origins, parts).T * per_s
