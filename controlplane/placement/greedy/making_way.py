@@ -59,17 +59,24 @@ def _tenants(book: Book, in_order: Iterable[WantedDeployment], *, runners: bool)
 
 
 def _in_its_way(book: Book, deployment: WantedDeployment, tenants: _Tenants) -> list[WantedDeployment]:
-    """Who has room where more of it would help: who came newly there first, of these those with most GPUs."""
+    """Who has room or money that would help: those first who came newly there, of these those with most GPUs."""
+    wanted = set(_wanted_pools(book, deployment))
     gpus_by_id: dict[str, int] = {}
     runs: set[str] = set()
-    for pool_id in _wanted_pools(book, deployment):
+    for terms in book.market.terms(deployment):
+        pool_id = terms.pool.pool_id
         for runs_here, gpus, other in tenants.get(pool_id, ()):
-            gpus_by_id[other.deployment_id] = gpus_by_id.get(other.deployment_id, 0) + gpus
-            if runs_here:
-                runs.add(other.deployment_id)
+            if pool_id in wanted or _shares_budget(book, deployment, other):
+                gpus_by_id[other.deployment_id] = gpus_by_id.get(other.deployment_id, 0) + gpus
+                if runs_here:
+                    runs.add(other.deployment_id)
     gpus_by_id.pop(deployment.deployment_id, None)
     most = nsmallest(MOST_TRIALS_EACH, gpus_by_id, key=lambda name: (name in runs, -gpus_by_id[name], name))
     return [book.problem.deployment_by_id[name] for name in most]
+
+
+def _shares_budget(book: Book, one: WantedDeployment, other: WantedDeployment) -> bool:
+    return one.project_id == other.project_id and one.project_id in book.budgets
 
 
 def _wanted_pools(book: Book, deployment: WantedDeployment) -> list[str]:

@@ -75,8 +75,9 @@ def test_sizes_that_make_no_world_are_refused_by_name(field, sizes):
         instance(deployments=10, seed=1, **sizes)
 
 
-@pytest.mark.parametrize("seed", [9, 13, 75, 80, 99])
+@pytest.mark.parametrize("seed", [9, 13, 31, 75, 80, 99])
 def test_the_first_plan_gives_nothing_up_that_a_witness_keeps(seed: int) -> None:
-    """By spot alone in a zone, by few strong replicas, and by others who go elsewhere, also together."""
-    plan = solve(instance(deployments=10, pools=12, regions=4, seed=seed), runners_make_way=True)
-    assert all(not entry.relaxed and entry.refusal is None for entry in plan.deployments)
+    """By spot alone in a zone, by few strong replicas, and by others who go elsewhere (in one world who runs must)."""
+    problem = instance(deployments=10, pools=12, regions=4, seed=seed)
+    for plan in (solve(problem), solve(problem, runners_make_way=True))[seed == 75 :]:
+        assert all(not entry.relaxed and entry.refusal is None for entry in plan.deployments)
