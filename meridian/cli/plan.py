@@ -33,8 +33,9 @@ _Capacity = Annotated[
 _AddPool = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="POOL=TYPE,PROCUREMENT,N,USD",
-        help="A pool cluster/pool more: instance type, reserved, on_demand or spot, instances, USD per hour.",
+        metavar="POOL=TYPE,PROCUREMENT,N,USD[,HAZARD]",
+        help="A pool cluster/pool more: instance type, reserved, on_demand or spot, instances, USD per hour, and"
+        " how often per hour an instance is taken back (0 if not given).",
     ),
 ]
 _DemandFactor = Annotated[
@@ -173,7 +174,10 @@ def what_if(
     console.print("nothing was changed")
 
 
-_ADDED_FORM = "CLUSTER/POOL=TYPE,PROCUREMENT,INSTANCES,USD, such as eu-west/more=a100-8x,on_demand,2,21.50"
+_ADDED_FORM = (
+    "CLUSTER/POOL=TYPE,PROCUREMENT,INSTANCES,USD[,HAZARD_PER_H],"
+    " such as eu-west/more=a100-8x,on_demand,2,21.50 or eu-west/more=a100-8x,spot,2,8.60,0.05"
+)
 
 
 def _pairs(given: Iterable[str] | None, option: str, form: str) -> Iterator[tuple[str, str]]:
@@ -197,8 +201,9 @@ def _number(value: str, option: str, read: Callable[[str], T]) -> T:
 def _added(name: str, facts: str) -> Mapping[str, Any]:
     cluster, slash, pool = name.partition("/")
     parts = facts.split(",")
-    if not slash or len(parts) != 4:
+    if not slash or not 4 <= len(parts) <= 5:
         raise UsageError(f"--add-pool {name}={facts}: give it as {_ADDED_FORM}")
+    hazard = {"hazard_per_h": _number(parts[4], "--add-pool", float)} if len(parts) == 5 else {}
     return {
         "cluster": cluster,
         "name": pool,
@@ -206,6 +211,7 @@ def _added(name: str, facts: str) -> Mapping[str, Any]:
         "procurement": parts[1],
         "capacity_instances": _number(parts[2], "--add-pool", int),
         "price_usd_per_h": parts[3],
+        **hazard,
     }
 
 

@@ -174,6 +174,26 @@ def test_an_answer_of_another_version_is_one_line(
     )
 
 
+def test_a_pool_that_is_asked_about_is_sent_with_its_hazard(
+    server: Callable[[Answers], str], tmp_path: Path
+) -> None:
+    """How often it is taken back is for spot; without it nothing is said of it."""
+    url = server({"/api/v1/plans/what-if": (200, ECHO)})
+    given = (
+        "--add-pool",
+        "eu-west/a=a100-8x,spot,2,8.60,0.05",
+        "--add-pool",
+        "eu-west/b=a100-8x,on_demand,1,21",
+    )
+    done = run_meridian(url, "plan", "what-if", *given, "-o", "json", home=tmp_path)
+    assert done.returncode == ExitCode.OK, done.stderr
+    spot, on_demand = json.loads(done.stdout)["add_pools"]
+    assert (spot["price_usd_per_h"], spot["hazard_per_h"]) == ("8.60", 0.05)
+    assert (on_demand["price_usd_per_h"], "hazard_per_h" in on_demand) == ("21", False)
+    wrong = run_meridian(url, "plan", "what-if", "--add-pool", "eu/a=b,spot,2,8.60,often", home=tmp_path)
+    assert (wrong.returncode, "'often' is not a number" in wrong.stderr) == (ExitCode.USAGE, True)
+
+
 def test_a_version_is_registered_with_what_it_takes(server: Callable[[Answers], str], tmp_path: Path) -> None:
     """Each ``--takes`` is one word of the document; without one it is text."""
     api_url = server({"/api/v1/models/llama/versions": (201, ECHO)})

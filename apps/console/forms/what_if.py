@@ -47,6 +47,7 @@ class WhatIfForm(DocumentForm):
         "/add_pools/0/instance_type": "add_instance_type",
         "/add_pools/0/capacity_instances": "add_instances",
         "/add_pools/0/price_usd_per_h": "add_price_usd_per_h",
+        "/add_pools/0/hazard_per_h": "add_hazard_per_h",
         "/demand/0/deployment": "demand_deployment",
         "/demand/0": "demand_factor",
         "/deployments/0/name": "wish_deployment",
@@ -64,6 +65,9 @@ class WhatIfForm(DocumentForm):
     add_procurement = forms.ChoiceField(label="Procurement", required=False, choices=_PROCUREMENTS)
     add_instances = forms.IntegerField(label="Instances", required=False)
     add_price_usd_per_h = forms.CharField(label="Price (USD / h)", required=False, max_length=16)
+    add_hazard_per_h = forms.FloatField(
+        label="Taken back (times / h)", required=False, help_text="An instance of spot capacity, on average."
+    )
     demand_factor = forms.FloatField(
         label="Demand, times", required=False, help_text="1.5 is half as much again."
     )
@@ -130,7 +134,10 @@ class WhatIfForm(DocumentForm):
 _WANTED: Mapping[str, tuple[str, Sequence[str]]] = {
     "price_pool": ("Choose the pool that costs this.", ("price_usd_per_h",)),
     "capacity_pool": ("Choose the pool that has so many.", ("capacity_instances",)),
-    "add_cluster": ("Choose the cluster of this pool.", ("add_instances", "add_price_usd_per_h")),
+    "add_cluster": (
+        "Choose the cluster of this pool.",
+        ("add_instances", "add_price_usd_per_h", "add_hazard_per_h"),
+    ),
     "demand_factor": ("Say how many times its demand.", ("demand_deployment",)),
     "wish_deployment": (
         "Name the deployment that wants this.",
