@@ -107,11 +107,13 @@ def _row(diff: DeploymentDiff) -> ChangeRow:
 
 
 def _judged(diff: DeploymentDiff) -> tuple[str, str]:
+    if diff.refused:
+        return "not placed as wanted", "bad"
     if diff.promise_lost:
         return "promise broken", "bad"
     if diff.given_up:
         return "wish given up", "warn"
-    if diff.promise_gained or diff.granted:
+    if diff.placed or diff.promise_gained or diff.granted:
         return "better kept", "ok"
     return "", ""
 
@@ -121,6 +123,8 @@ def _news(diff: DeploymentDiff) -> Iterable[str]:
         yield "is new"
     if diff.promise_kept_after is None:
         yield "is gone"
+    if diff.placed:
+        yield "placed as wanted"
     if diff.survives_no_more:
         yield f"would no longer survive losing {', '.join(map(str, diff.survives_no_more))}"
     if diff.survives_now:

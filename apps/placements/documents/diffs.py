@@ -50,10 +50,12 @@ class DeploymentDiffSerializer(serializers.Serializer[Any]):
     promise_kept_after = serializers.BooleanField(allow_null=True)
     survives_no_more = serializers.ListField(child=serializers.CharField(), help_text="KIND:NAME")
     survives_now = serializers.ListField(child=serializers.CharField(), help_text="KIND:NAME")
-    given_up = RefusalSerializer(
-        many=True, help_text="Wishes that are no longer kept, and refusals that are new."
+    refused = RefusalSerializer(
+        allow_null=True, help_text="Why it is not placed as wanted, where it was or for another reason."
     )
-    granted = RefusalSerializer(many=True, help_text="Those that are over.")
+    placed = serializers.BooleanField(help_text="Whether it was not placed as wanted, and is now.")
+    given_up = RefusalSerializer(many=True, help_text="Wishes that are no longer kept.")
+    granted = RefusalSerializer(many=True, help_text="Wishes that are kept again.")
 
 
 class PlanDiffSerializer(serializers.Serializer[Any]):
@@ -156,6 +158,8 @@ def _deployment(row: DeploymentDiff) -> dict[str, Any]:
         "promise_kept_after": row.promise_kept_after,
         "survives_no_more": _named(row.survives_no_more),
         "survives_now": _named(row.survives_now),
+        "refused": msgspec.to_builtins(row.refused),
+        "placed": row.placed,
         "given_up": [msgspec.to_builtins(refusal) for refusal in row.given_up],
         "granted": [msgspec.to_builtins(refusal) for refusal in row.granted],
     }

@@ -63,7 +63,8 @@ class DeploymentDiff:
     cost_before, cost_after: its part of ``plan_cost``; churn is that of the later plan
     promise_kept_before, promise_kept_after: by the certificates
     survives_no_more, survives_now: losses that the one plan survives and the other does not
-    given_up, granted: refusals and relaxations that are new, and those that are over
+    refused:           why it is not placed as wanted, where it was or for another reason; placed: it is again
+    given_up, granted: wishes that are no longer kept, or of survivability less; and those that are kept again
     """
 
     deployment_id: str
@@ -79,6 +80,8 @@ class DeploymentDiff:
     promise_kept_after: bool | None
     survives_no_more: tuple[FailureDomain, ...]
     survives_now: tuple[FailureDomain, ...]
+    refused: Refusal | None
+    placed: bool
     given_up: tuple[Refusal, ...]
     granted: tuple[Refusal, ...]
 
@@ -103,6 +106,10 @@ class DeploymentDiff:
             yield "new"
         if self.promise_kept_after is None:
             yield "gone"
+        if self.refused is not None:
+            yield f"not placed as wanted: {_words(self.refused.rule)}, {self.refused.value}"
+        if self.placed:
+            yield "placed as wanted"
         yield from map(str, self.moves)
         if (
             None not in (self.revision_before, self.revision_after)
@@ -233,16 +240,18 @@ def _deployment_diff(before: _Side, after: _Side, deployment_id: str) -> Deploym
         after.problem.deployment_by_id.get(deployment_id) or before.problem.deployment_by_id[deployment_id]
     )
     promises = before.promises.get(deployment_id), after.promises.get(deployment_id)
-    given_up_before = _given_up(before.entries.get(deployment_id))
-    given_up_after = _given_up(after.entries.get(deployment_id))
+    entries = before.entries.get(deployment_id), after.entries.get(deployment_id)
     fell_before, fell_after = (set(promise.cannot_survive) if promise else set() for promise in promises)
     both = all(promises)
+    given_up, granted = _wishes(*entries, survives_less=bool(fell_after - fell_before))
+    refusals = [entry.refusal if entry else None for entry in entries]
+    refused_anew = refusals[1] is not None and (refusals[0] is None or refusals[0].rule != refusals[1].rule)
     return DeploymentDiff(
         deployment_id=deployment_id,
         deployment=wanted.name,
         moves=tuple(room_moves(before.rooms(deployment_id), after.rooms(deployment_id))),
-        revision_before=_revision(before.entries.get(deployment_id)),
-        revision_after=_revision(after.entries.get(deployment_id)),
+        revision_before=_revision(entries[0]),
+        revision_after=_revision(entries[1]),
         serves_before=before.serves(deployment_id),
         serves_after=after.serves(deployment_id),
         cost_before=before.costs.get(deployment_id, PlanCost()),
@@ -251,8 +260,10 @@ def _deployment_diff(before: _Side, after: _Side, deployment_id: str) -> Deploym
         promise_kept_after=promises[1].kept if promises[1] else None,
         survives_no_more=_in_order(fell_after - fell_before) if both else (),
         survives_now=_in_order(fell_before - fell_after) if both else (),
-        given_up=tuple(one for rule, one in given_up_after.items() if rule not in given_up_before),
-        granted=tuple(one for rule, one in given_up_before.items() if rule not in given_up_after),
+        refused=refusals[1] if refused_anew else None,
+        placed=refusals[0] is not None and entries[1] is not None and refusals[1] is None,
+        given_up=given_up,
+        granted=granted,
     )
 
 
@@ -281,12 +292,16 @@ def room_moves(before: Counter[str], after: Counter[str]) -> Iterator[Move]:
             yield Move(from_pool=pool, to_pool="", replicas=0)
 
 
-def _given_up(entry: DeploymentPlan | None) -> Mapping[str, Refusal]:
-    """By rule."""
-    if entry is None:
-        return {}
-    refusals = (*((entry.refusal,) if entry.refusal is not None else ()), *entry.relaxed)
-    return {refusal.rule: refusal for refusal in refusals}
+def _wishes(
+    before: DeploymentPlan | None, after: DeploymentPlan | None, *, survives_less: bool
+) -> tuple[tuple[Refusal, ...], tuple[Refusal, ...]]:
+    """Those given up, of survivability also what is left of it where that is less; and those granted."""
+    was, now = ({wish.rule: wish for wish in entry.relaxed} if entry else {} for entry in (before, after))
+    given_up = tuple(
+        wish for rule, wish in now.items() if rule not in was or (rule == "survivability" and survives_less)
+    )
+    placed = after is not None and after.refusal is None
+    return given_up, tuple(wish for rule, wish in was.items() if rule not in now) if placed else ()
 
 
 def _revision(entry: DeploymentPlan | None) -> int | None:
@@ -300,6 +315,8 @@ def _in_order(domains: Iterable[FailureDomain]) -> tuple[FailureDomain, ...]:
 def _tells_something(diff: DeploymentDiff) -> bool:
     return bool(
         diff.moves
+        or diff.refused
+        or diff.placed
         or diff.given_up
         or diff.granted
         or diff.survives_no_more
@@ -311,8 +328,9 @@ def _tells_something(diff: DeploymentDiff) -> bool:
     )
 
 
-def _urgency(diff: DeploymentDiff) -> tuple[bool, bool, int, str]:
-    return not diff.promise_lost, not diff.given_up, -abs(diff.changed_micro_usd_per_h), diff.deployment
+def _urgency(diff: DeploymentDiff) -> tuple[bool, bool, bool, int, str]:
+    money = -abs(diff.changed_micro_usd_per_h)
+    return not diff.refused, not diff.promise_lost, not diff.given_up, money, diff.deployment
 
 
 def _sum(costs: Iterable[PlanCost]) -> PlanCost:

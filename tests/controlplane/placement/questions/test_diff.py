@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 from hypothesis import given, settings
+from msgspec import structs
 
 from controlplane.placement import (
+    FailureDomain,
     PlacementPlan,
     PlacementProblem,
     plan_cost,
@@ -12,7 +14,7 @@ from controlplane.placement import (
 )
 from tests.controlplane.placement.plans import allocation, plan_of, planned
 from tests.controlplane.placement.random_worlds import planned_problems
-from tests.controlplane.placement.worlds import POOLS, pool, problem, wanted
+from tests.controlplane.placement.worlds import POOLS, cluster, pool, problem, wanted
 from tests.support.examples import examples
 from workloadplane.protocol.refusal import Refusal
 
@@ -81,6 +83,49 @@ def test_promises_refusals_and_losses_are_told_the_worst_first() -> None:
     back = plan_diff(world, plan_of(alone, moved), world, plan_of(safe, dear))
     assert back.promises_gained == ("chat",)
     assert back.deployments[0].granted == (REFUSAL,) or back.deployments[1].granted == (REFUSAL,)
+
+
+def test_who_is_refused_gives_no_wish_up_and_who_is_placed_is_granted_none() -> None:
+    """In words of their own, before all other news."""
+    world, room = problem(wanted(survivability="region"), wanted("cheap")), allocation("p-us-on_demand", 1)
+    cheap = planned(allocation("p-eu-on_demand", 1, name="cheap"), name="cheap")
+    full = structs.replace(REFUSAL, rule="pool_capacity", value="room for 0 replicas")
+    refused = plan_of(planned(refusal=full), cheap)
+    relaxed = plan_of(planned(room, relaxed=(REFUSAL,)), cheap)
+    [chat] = plan_diff(world, relaxed, world, refused).deployments
+    assert (chat.refused, chat.placed, chat.given_up, chat.granted) == (full, False, (), ())
+    assert str(chat).startswith("chat: not placed as wanted: pool capacity, room for 0 replicas; 1 stops")
+    assert "given up" not in str(chat) and "granted" not in str(chat)
+    [chat] = plan_diff(world, refused, world, relaxed).deployments
+    assert (chat.refused, chat.placed, chat.given_up, chat.granted) == (None, True, (REFUSAL,), ())
+    assert str(chat).startswith("chat: placed as wanted; 1 starts on us/on-demand")
+    priced = plan_of(planned(refusal=structs.replace(full, value="room for 1 replica")), cheap)
+    assert plan_diff(world, refused, world, priced).deployments == (), "for the same reason"
+    [gone] = plan_diff(world, relaxed, problem(wanted("cheap")), plan_of(cheap)).deployments
+    assert gone.granted == ()
+
+
+def test_less_of_a_wish_that_was_given_up_before_is_told() -> None:
+    """From zone to none; the other way it is told what is survived now."""
+    zones = ("us", "eu")
+    world = problem(
+        wanted(survivability="region", min_replicas=1),
+        clusters=tuple(
+            replace(one, failure_domains=(one.failure_domains[0], FailureDomain(kind="region", name="all")))
+            for one in (cluster(zone, zone) for zone in zones)
+        ),
+        pools=POOLS[:2],
+    )
+    less = structs.replace(REFUSAL, value="survives none instead of region: ...")
+    two = plan_of(
+        planned(*(allocation(f"p-{zone}-on_demand", 1) for zone in zones), relaxed=(REFUSAL,)),
+    )
+    one = plan_of(planned(allocation("p-us-on_demand", 1), relaxed=(less,)))
+    [chat] = plan_diff(world, two, world, one).deployments
+    assert (chat.given_up, chat.granted) == ((less,), ())
+    [chat] = plan_diff(world, one, world, two).deployments
+    assert (chat.given_up, chat.granted) == ((), ())
+    assert "would now survive losing zone us-a" in str(chat)
 
 
 def test_deployments_come_and_go() -> None:
