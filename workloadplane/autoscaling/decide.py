@@ -87,11 +87,12 @@ def decide(
     """
     if policy.kind == "kpa":
         return _by_kpa(history, state, policy, now, ready_replicas)
+    works = work is not None and bool(work.demand)
     seen = Seen(
         now=now,
         ready=ready_replicas,
         starting=starting_replicas,
-        concurrency=history.average(now=now, over_s=policy.panic_window_s),
+        concurrency=None if works else history.average(now=now, over_s=policy.panic_window_s),
         work=work,
         slo=slo,
         cold_start_s=_sound(cold_start_s),

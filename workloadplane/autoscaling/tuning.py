@@ -42,7 +42,7 @@ class PredictiveTuning:
     foreseen_hold_s: float = 500.0
     margin: float = 0.9
     margin_share: float = 0.03
-    feedback_s: float = 3_000_000.0
+    feedback_s: float = 2_000_000.0
     burst_share: float = 0.6
 
     def pace(self, cold_start_s: float) -> float:

@@ -333,8 +333,8 @@ def test_one_bad_day_is_one_lesson_and_the_rise_does_not_depend_on_how_often_one
             scaler.step(Seen(now=index * step_s, ready=12, work=work, slo=slo, cold_start_s=120.0))
         return scaler.state.predictive.feedback.correction
 
-    assert corrected(10.0, 100.0) == pytest.approx(0.0416, rel=0.01)
-    assert corrected(2.0, 100.0) == pytest.approx(0.0416, rel=0.01)
+    assert corrected(10.0, 100.0) == pytest.approx(0.0625, rel=0.01)
+    assert corrected(2.0, 100.0) == pytest.approx(0.0625, rel=0.01)
     assert 0.4 <= corrected(10.0, 4 * 3600.0) < 0.5
 
 
