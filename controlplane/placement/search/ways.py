@@ -230,7 +230,9 @@ class Listing:
         none = np.zeros((0, len(offer.pools)), dtype=np.int64)
         replicas = np.vstack([none, *(self._reaching(reach, spare, late, waste) for reach in kinds)])
         keep = replicas.sum(axis=1) <= offer.deployment.max_replicas
-        if not offer.short:
+        if offer.short:
+            keep &= replicas.any(axis=1)  # to have none at all is no part of what is asked for
+        else:
             left = ~np.array(losses or [np.zeros(len(offer.pools), dtype=bool)])
             parts = (left[:, None, :] * self.parts[None]).reshape(-1, len(offer.pools))
             keep &= np.all(replicas.astype(float) @ parts.T >= 1 - _SHORT, axis=1)

@@ -98,3 +98,8 @@ def test_no_plan_is_cheaper_than_the_bound_on_any(number: int) -> None:
 def test_prices_at_which_nothing_was_shown_leave_nothing_out() -> None:
     """A linear program that HiGHS gives up at the last prices, which lie far above all that GPUs cost."""
     assert list(wrongs(world(68, seed=5))) == []
+
+
+def test_who_lacks_replicas_has_one_at_least() -> None:
+    """None at all is no way: it was named in the place of the better plan, and made none."""
+    assert list(wrongs(world(5, seed=7))) == []
