@@ -132,10 +132,11 @@ class Fields:
             self._take(name, None)
 
     def done(self) -> None:
-        """Nothing else may stand here."""
+        """Nothing else may stand here. A known field with nothing in it is left away."""
         for name, value in self._left.items():
-            known = ", ".join(sorted(set(self._known)))
-            raise self.wrong(name, value, f"no such field; there are: {known}")
+            if value is not None or name not in self._known:
+                known = ", ".join(sorted(set(self._known)))
+                raise self.wrong(name, value, f"no such field; there are: {known}")
 
     def wrong(self, name: str, value: Any, remedy: str) -> WorldError:
         """The error for a field."""

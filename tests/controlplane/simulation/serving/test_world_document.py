@@ -1,6 +1,7 @@
 """A world's document: what is wrong is named by its field, with its value and what to give."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,14 @@ def test_a_wrong_field_is_named(path: str, value: Any, said: str) -> None:
     with pytest.raises(WorldError) as error:
         world_of(changed(path, value))
     assert said in str(error.value)
+
+
+def test_a_known_field_with_nothing_in_it_is_left_away_and_an_unknown_one_is_not() -> None:
+    """As YAML has it where a value is commented out."""
+    emptied = {**DOCUMENT, "placement": None, "failures": {**DOCUMENT["failures"], "plane_lost": None}}
+    assert replace(world_of(emptied), sources=()) == replace(world_of(DOCUMENT), sources=())
+    with pytest.raises(WorldError, match=r"weather is missing: no such field"):
+        world_of({**DOCUMENT, "weather": None})
 
 
 def test_a_replica_can_be_given_by_what_was_measured() -> None:
