@@ -34,7 +34,8 @@ POOLS: list[dict[str, Any]] = [
 ]
 BLENDED: dict[str, Any] = {
     "hours": 0.55,
-    "arrivals": [{"kind": "daily", "requests_per_s": 14, "swing": 0.5, "peak_hour": 0.4}],
+    "arrivals": [{"kind": "daily", "requests_per_s": 5, "swing": 0.5, "peak_hour": 0.4}],
+    "lengths": {"input": {"mean": 500, "cv": 0.5}, "output": {"mean": 280, "cv": 0.5}},  # few, but long ones
     "pools": POOLS,
     "procurement": {"kind": "blend", "hold_s": 60},
     "policies": {"in-order": {"kind": "predictive", "procurement": {"kind": "in_order"}}},

@@ -145,7 +145,7 @@ def in_regions(job: dict[str, Any], **failures: Any) -> JobOutcome:
         *({"name": name, "pools": [pool, SERVES]} for name, pool in pools.items()),
         round_trip_s={"one": {"two": 0.1}},
         arrivals=[{"kind": "poisson", "requests_per_s": 0.02}],
-        hours=1.4,
+        hours=0.7,
         decide_every_s=60,
         jobs=[job],
         failures={"gpu_failures_per_gpu_h": 0, **failures},
@@ -154,26 +154,26 @@ def in_regions(job: dict[str, Any], **failures: Any) -> JobOutcome:
     return only(Play(played_world, seen_of(played_world), "static:1", no_files).run())
 
 
-WORK: dict[str, Any] = {"replica_hours": 0.5, "deadline_s": 4800, "restart_s": 60}
+WORK: dict[str, Any] = {"replica_hours": 0.25, "deadline_s": 2400, "restart_s": 60}
 
 
 def test_of_several_regions_a_job_runs_where_it_is_cheapest_or_where_it_is_told_to() -> None:
     """Beside what serves there."""
     anywhere, there = in_regions(WORK), in_regions({**WORK, "region": "one"})
-    assert anywhere.done_s == there.done_s == pytest.approx(1800 + 60)
+    assert anywhere.done_s == there.done_s == pytest.approx(900 + 60)
     assert there.usd == pytest.approx(2 * anywhere.usd)
-    assert anywhere.usd == pytest.approx(1860 / 3600)
+    assert anywhere.usd == pytest.approx(960 / 3600)
 
 
 @pytest.mark.parametrize("kind", ["lost", "frozen"])
 def test_a_job_leaves_a_region_that_is_gone(kind: str) -> None:
     """With what it did until the last look; bound to that region it waits for it."""
-    gone = {"regions_lost": [{"region": "two", "at_s": 915, "back_s": 2000, "kind": kind}]}
+    gone = {"regions_lost": [{"region": "two", "at_s": 465, "back_s": 1000, "kind": kind}]}
     anywhere = in_regions(WORK, **gone)
     assert (anywhere.late, anywhere.lost) == (False, int(kind == "lost"))
-    assert 1860 + 15 + 60 <= (anywhere.done_s or 0) <= 1860 + 60 + 60 + 60
+    assert 960 + 15 + 60 <= (anywhere.done_s or 0) <= 960 + 60 + 60 + 60
     bound = in_regions({**WORK, "region": "two"}, **gone)
-    assert 2000 + 900 <= (bound.done_s or 0) <= 2000 + 1860 - 900 + 60 + 180
+    assert 1000 + 450 <= (bound.done_s or 0) <= 1000 + 960 - 450 + 60 + 180
 
 
 def test_a_region_is_for_worlds_that_have_some() -> None:
