@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from controlplane.costing import usd_printed
+from controlplane.costing import usd_exact
 from controlplane.placement.greedy.ladder import Choice, Question, Rung, budget_micro_usd_per_h, fits
 from controlplane.placement.rules.filters import lawful, open_to_new, suitable
 from controlplane.placement.rules.needs import TOLERANCE
@@ -169,9 +169,9 @@ def _budget_too_small(question: Question, rung: Rung) -> _Reason | None:
     spent = budget.micro_usd_per_h - question.money_left
     return _Reason(
         "budget",
-        f"{usd_printed(price)} USD/h on top of {usd_printed(spent)}",
-        f"the project may spend {usd_printed(budget.micro_usd_per_h)} USD/h:"
-        f" raise the budget to {usd_printed(spent + price)}, or lower min_replicas",
+        f"{usd_exact(price)} USD/h on top of {usd_exact(spent)}",
+        f"the project may spend {usd_exact(budget.micro_usd_per_h)} USD/h:"
+        f" raise the budget to {usd_exact(spent + price)}, or lower min_replicas",
     )
 
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from controlplane.costing import usd_printed
+from controlplane.costing import usd_exact, usd_printed
 from controlplane.placement.judge.standing import TOLERANCE, Part, Standing, Standings, unlawful, unsuitable
 from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import PlacementProblem
@@ -279,7 +279,7 @@ def _of_budgets(problem: PlacementProblem, plan: PlacementPlan) -> Iterator[Brok
             yield BrokenRule(
                 rule="budget",
                 subject=f"project {project_id}",
-                said=f"{usd_printed(spent)} USD/h, of {usd_printed(budget)} at most",
+                said=f"{usd_exact(spent)} USD/h, of {usd_exact(budget)} at most",
                 deployment_ids=tuple(entry.deployment_id for entry in entries[project_id]),
             )
 

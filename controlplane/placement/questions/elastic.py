@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from controlplane.costing import usd_printed
+from controlplane.costing import usd_exact
 from controlplane.placement.greedy.solver import solve
 from controlplane.placement.judge.certificate import certify
 from controlplane.placement.judge.standing import Standings, chance, domains_of, unlawful, unsuitable
@@ -349,7 +349,7 @@ def _said(change: SmallestChange, known_regions: Sequence[str], wished: WantedDe
     if change.max_replicas is not None:
         parts.append(f"max_replicas of {change.max_replicas}")
     if change.budget_micro_usd_per_h is not None:
-        parts.append(f"a budget of {usd_printed(change.budget_micro_usd_per_h)} USD/h for its project")
+        parts.append(f"a budget of {usd_exact(change.budget_micro_usd_per_h)} USD/h for its project")
     said = "; ".join(parts) or "nothing: there is room for it beside this plan"
     if change.survivability == wished.survivability:
         return said

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.costing import PoolTariff, pool_cost, replica_micro_usd_per_h, usd_printed
+from controlplane.costing import PoolTariff, pool_cost, replica_micro_usd_per_h, usd_exact, usd_printed
 
 TARIFF = PoolTariff(
     gpus_per_instance=8,
@@ -35,3 +35,4 @@ def test_shares_of_a_full_instance_are_never_less_than_its_price(price: int, gpu
 def test_small_amounts_are_never_printed_as_nothing() -> None:
     """A price below a tenth of a cent keeps its digits."""
     assert (usd_printed(1_205_000), usd_printed(4), usd_printed(0)) == ("1.205", "0.000004", "0.000")
+    assert (usd_exact(4_096_575), usd_exact(-1_000_000), usd_exact(0)) == ("4.096575", "-1.000", "0.000")

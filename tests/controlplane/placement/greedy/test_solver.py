@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from controlplane.placement import (
     Slo,
     explain,
     resolve,
+    smallest_change,
     solve,
 )
 from tests.controlplane.placement.rules.test_cost import demand, profile
@@ -401,6 +403,23 @@ def test_a_budget_is_never_exceeded() -> None:
     )
     answer = refusal(solve(world), "b")
     assert (answer.rule, "2.000" in answer.remedy) == ("budget", True)
+
+
+def test_a_budget_raised_to_what_a_refusal_or_the_smallest_change_says_is_enough() -> None:
+    """To the micro-dollar: a GPU at 4.096412 USD/h is not to be had for 4.096."""
+    pools = (pool("us", instance_micro_usd_per_h=4_096_412),)
+    poor = problem(wanted(), pools=pools, budgets=(Budget(project_id="project", micro_usd_per_h=4_096_411),))
+    plan = solve(poor)
+    change = smallest_change(poor, plan, "d-chat")
+    assert change is not None
+    assert "may spend 4.096411 USD/h" in refusal(plan).remedy
+    for said, told in (
+        (r"raise the budget to ([\d.]+),", refusal(plan).remedy),
+        (r"a budget of ([\d.]+) ", change.said),
+    ):
+        [amount_usd] = re.findall(said, told)
+        raised = Budget(project_id="project", micro_usd_per_h=int(Decimal(amount_usd) * 1_000_000))
+        assert placed(solve(replace(poor, budgets=(raised,)))), told
 
 
 def test_traffic_goes_to_the_nearest_place() -> None:
