@@ -35,7 +35,8 @@ class Allocation:
     @property
     def room_replicas(self) -> int:
         """For so many of them room is kept, and paid."""
-        return max(self.min_replicas, self.planned_replicas)
+        least, planned = self.min_replicas, self.planned_replicas
+        return planned if planned > least else least
 
     def carried_out(self, *, assignment_id: str, deployment_id: str) -> CurrentAssignment:
         """What is in force once this is done."""

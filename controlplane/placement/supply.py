@@ -175,7 +175,8 @@ class CurrentAssignment:
     @property
     def room_replicas(self) -> int:
         """For so many of them room is kept."""
-        return max(self.min_replicas, self.planned_replicas)
+        least, planned = self.min_replicas, self.planned_replicas
+        return planned if planned > least else least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,13 +124,15 @@ class _Cramped:
 
     def concerns(self, deployment: WantedDeployment, rows: Collection[CurrentAssignment]) -> bool:
         """Whether it is to be looked at what of these a deployment may keep."""
+        if deployment.deployment_id in self._book.occupancies or deployment.project_id in self._projects:
+            return True
         lawful, pools = self._book.market.index.lawful_clusters(deployment), self._book.problem.pool_by_id
-        return (
-            deployment.deployment_id in self._book.occupancies
-            or deployment.project_id in self._projects
-            or sum(row.room_replicas or 1 for row in rows) > deployment.max_replicas
-            or any(row.pool_id in self._pools or pools[row.pool_id].cluster_id not in lawful for row in rows)
-        )
+        replicas = 0
+        for row in rows:
+            if row.pool_id in self._pools or pools[row.pool_id].cluster_id not in lawful:
+                return True
+            replicas += row.room_replicas or 1
+        return replicas > deployment.max_replicas
 
 
 def _reserve(book: Book, deployment: WantedDeployment) -> None:

@@ -4,7 +4,7 @@ A change of latencies, network prices or of other deployments' costs touches nob
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -63,11 +63,11 @@ def _changed(before: PlacementProblem, after: PlacementProblem) -> Iterator[str]
             yield name
 
 
-def _demand_moved(before: Iterable[Demand], after: Iterable[Demand]) -> bool:
+def _demand_moved(before: Sequence[Demand], after: Sequence[Demand]) -> bool:
+    if before == after:
+        return False
     was = {row.origin_region: (row.requests_per_s_p95, row.tokens_per_s_p95) for row in before}
     now = {row.origin_region: (row.requests_per_s_p95, row.tokens_per_s_p95) for row in after}
-    if was == now:
-        return False
     for unit in (0, 1):
         total_was = sum(rates[unit] for rates in was.values())
         total_now = sum(rates[unit] for rates in now.values())
@@ -146,6 +146,8 @@ def _ledger(problem: PlacementProblem) -> Ledger:
 
 def _freed(before: PlacementProblem, after: PlacementProblem) -> set[str]:
     """Pools in which less room is taken than before, by what runs or by what is on its way out."""
+    if before.current == after.current and before.occupancies == after.occupancies:
+        return set()
     taken: dict[str, int] = {}
     for problem, sign in ((before, -1), (after, 1)):
         for row in problem.current:

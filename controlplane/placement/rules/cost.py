@@ -6,6 +6,7 @@ says of itself, so that plans of any origin are compared alike.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 from controlplane.costing import PoolCost, pool_cost, pool_costs, replica_micro_usd_per_h
 from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPlan, TrafficShare
@@ -81,10 +82,24 @@ def _costs(
             entry = DeploymentPlan(
                 deployment_id=deployment.deployment_id, generation=deployment.generation, allocations=()
             )
-        costs[deployment.deployment_id] = _entry_cost(
-            index, deployment, entry, rents.get(deployment.deployment_id, ())
+        costs[deployment.deployment_id] = _cost_of(
+            index, deployment, entry, tuple(rents.get(deployment.deployment_id, ()))
         )
     return costs
+
+
+def _cost_of(
+    index: Index, deployment: WantedDeployment, entry: DeploymentPlan, rents: tuple[PoolCost, ...]
+) -> PlanCost:
+    """``_entry_cost``, as it was a moment before where nothing has changed that it follows from."""
+    problem, name = index.problem, deployment.deployment_id
+    held, pools = problem.current_of(name), problem.pool_by_id
+    facts = (
+        *(deployment, problem.demands_of(name), entry.allocations, entry.traffic, rents, held),
+        [pools[row.pool_id] for row in entry.allocations],
+        [pools[row.pool_id] for row in held],
+    )
+    return index.memory.of("cost", name, facts, lambda: _entry_cost(index, deployment, entry, rents))
 
 
 def priced(problem: PlacementProblem, plan: PlacementPlan) -> PlacementPlan:
@@ -123,7 +138,7 @@ def _priced(entry: DeploymentPlan, rents: Sequence[PoolCost]) -> DeploymentPlan:
 
 def _rents(problem: PlacementProblem, plan: PlacementPlan) -> _Rents:
     """What each room costs beside all others in its pool; they are no matter where nothing is reserved."""
-    tariffs = problem.tariff_by_pool
+    tariffs, memory = problem.tariff_by_pool, index_of(problem).memory
     alone: dict[tuple[str, int, int], PoolCost] = {}
     places: dict[str, list[tuple[str, int, int, int]]] = {}
     found: dict[str, list[PoolCost]] = {}
@@ -142,7 +157,8 @@ def _rents(problem: PlacementProblem, plan: PlacementPlan) -> _Rents:
                     alone[key] = cost
             costs.append(cost)
     for pool_id, rooms in places.items():
-        shared = pool_costs(tariffs[pool_id], [(gpus, replicas) for _, _, gpus, replicas in rooms])
+        tariff, taken = tariffs[pool_id], [(gpus, replicas) for _, _, gpus, replicas in rooms]
+        shared = memory.of("shared costs", pool_id, (tariff, taken), partial(pool_costs, tariff, taken))
         for (deployment_id, index, _, _), cost in zip(rooms, shared, strict=True):
             found[deployment_id][index] = cost
     return found
