@@ -10,7 +10,7 @@ take the place of many cheap ones.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from controlplane.placement.greedy.candidates import Slot
 from controlplane.placement.rules.needs import TOLERANCE
@@ -75,9 +75,9 @@ def as_much_as_fits(slots: Sequence[Slot], ask: Ask) -> Shape | None:
     In the order of ``slots``; where ``most`` is what bounds it, those first that serve most, if more is served then.
     """
     state = _taken_in_turn(slots, ask)
-    if sum(state.taken) == ask.most and state.lacking(None) > TOLERANCE:
+    if sum(state.taken) == ask.most and state.lacking() > TOLERANCE:
         strongest = _taken_in_turn(sorted(slots, key=lambda slot: -slot.demand), ask)
-        if strongest.lacking(None) < state.lacking(None) - TOLERANCE:
+        if strongest.lacking() < state.lacking() - TOLERANCE:
             state = strongest
     return state.shape() if sum(state.taken) else None
 
@@ -87,7 +87,7 @@ class _Parts:
     """What one replica of each slot gives: of the demand, of the replicas that are asked for, and of both.
 
     ``price``: what one costs, with what it is charged for being one. ``order``: slots that give anything, by what it
-    costs there; ``uneven``: they do not all give the same.
+    costs there; ``uneven``: they do not all give the same. ``losses``: numbers of the ``domains``, by slot.
     """
 
     slots: Sequence[Slot]
@@ -95,7 +95,8 @@ class _Parts:
     demand: list[float]
     count: list[float]
     weight: list[float]
-    losses: list[tuple[str, ...]]
+    losses: list[tuple[int, ...]]
+    domains: int
     order: list[int]
     uneven: bool
 
@@ -108,13 +109,19 @@ def _parts(slots: Sequence[Slot], ask: Ask, charge: float = 0.0) -> _Parts:
     weight = [min(pair) for pair in zip(demand, count, strict=True)]
     useful = (index for index, slot in enumerate(slots) if weight[index] > 0)
     order = sorted(useful, key=lambda index: price[index] / weight[index])
+    numbers: dict[str, int] = {}
+    losses = [
+        tuple([numbers.setdefault(loss, len(numbers)) for loss in slot.terms.losses[ask.level]])
+        for slot in slots
+    ]
     return _Parts(
         slots=slots,
         price=price,
         demand=demand,
         count=count,
         weight=weight,
-        losses=[slot.terms.losses[ask.level] for slot in slots],
+        losses=losses,
+        domains=len(numbers),
         order=order,
         uneven=ask.level != "none" and len({weight[index] for index in order}) > 1,
     )
@@ -127,28 +134,29 @@ def _caps(parts: _Parts, ask: Ask) -> list[float]:
     heaviest = max(parts.weight, default=0.0)
     if heaviest <= 0:
         return []
-    domains = {loss for losses in parts.losses for loss in losses}
     needed = math.ceil(1 / heaviest - TOLERANCE)
-    bounds = {-(-needed // (count - 1)) for count in range(2, min(len(domains), MOST_DOMAINS) + 1)}
+    bounds = {-(-needed // (count - 1)) for count in range(2, min(parts.domains, MOST_DOMAINS) + 1)}
     return [bound * heaviest for bound in sorted(bounds, reverse=True)]
 
 
-@dataclass(slots=True)
 class _State:
-    """Replicas taken of each slot so far, and what of it each loss would take."""
+    """Replicas taken of each slot so far, and what of the demand, the count and the weight each loss would take.
 
-    parts: _Parts
-    beyond: bool = False
-    taken: list[int] = field(default_factory=list)
-    demand: float = 0.0
-    count: float = 0.0
-    weight: float = 0.0
-    lost: dict[str, list[float]] = field(default_factory=dict)
+    seen: losses that would take anything
+    """
 
-    def __post_init__(self) -> None:
-        self.taken = [0] * len(self.parts.slots)
+    __slots__ = ("beyond", "count", "demand", "lost", "parts", "seen", "taken", "weight")
+
+    def __init__(self, parts: _Parts, *, beyond: bool = False) -> None:
+        self.parts, self.beyond = parts, beyond
+        self.taken = [0] * len(parts.slots)
+        self.demand = self.count = self.weight = 0.0
+        self.lost = ([0.0] * parts.domains, [0.0] * parts.domains, [0.0] * parts.domains)
+        self.seen: list[int] = []
 
     def add(self, index: int, replicas: int) -> None:
+        if replicas == 0:
+            return
         parts = self.parts
         self.taken[index] += replicas
         demand, count = replicas * parts.demand[index], replicas * parts.count[index]
@@ -156,45 +164,42 @@ class _State:
         self.demand += demand
         self.count += count
         self.weight += weight
+        demands, counts, weights = self.lost
         for loss in parts.losses[index]:
-            sums = self.lost.get(loss)
-            if sums is None:
-                self.lost[loss] = [demand, count, weight]
-            else:
-                sums[0] += demand
-                sums[1] += count
-                sums[2] += weight
+            if counts[loss] == 0.0 and loss not in self.seen:
+                self.seen.append(loss)
+            demands[loss] += demand
+            counts[loss] += count
+            weights[loss] += weight
 
     def free(self, index: int) -> int:
         return self.parts.slots[index].replicas - self.taken[index]
 
-    def lacking(self, loss: str | None) -> float:
-        """Which part of what is needed is lacking outside of a loss; with None while nothing is lost."""
-        demand, count = 1 - self.demand, 1 - self.count
-        if loss is not None:
-            sums = self.lost[loss]
-            demand += sums[0]
-            count += sums[1]
-        return demand if demand > count else count
+    def lacking(self) -> float:
+        """Which part of what is needed is lacking while nothing is lost."""
+        return max(1 - self.demand, 1 - self.count)
 
-    def worst(self) -> tuple[float, str | None]:
-        """The loss outside of which most is lacking, and how much."""
-        lacking, found = self.lacking(None), None
-        for loss in self.lost:
-            here = self.lacking(loss)
+    def worst(self) -> tuple[float, int | None]:
+        """The loss outside of which most is lacking, and how much; None: without any."""
+        no_demand, no_count = 1 - self.demand, 1 - self.count
+        lacking, found = max(no_demand, no_count), None
+        demands, counts, _ = self.lost
+        for loss in self.seen:
+            demand, count = no_demand + demands[loss], no_count + counts[loss]
+            here = demand if demand > count else count
             if here > lacking + TOLERANCE:
                 lacking, found = here, loss
         return lacking, found
 
     def capped(self, index: int, cap: float) -> int:
         """How many more of a slot until ``cap`` is reached in one of its domains; ``beyond`` it by a part of one."""
-        weight = self.parts.weight[index]
-        free = self.free(index)
-        for loss in self.parts.losses[index]:
+        parts, weights = self.parts, self.lost[2]
+        weight = parts.weight[index]
+        free = parts.slots[index].replicas - self.taken[index]
+        for loss in parts.losses[index]:
             if free <= 0:
                 break
-            sums = self.lost.get(loss)
-            inside = sums[2] if sums is not None else 0.0
+            inside = weights[loss]
             within = (cap - inside) / weight
             whole = math.ceil(within - TOLERANCE) if self.beyond else int(within + TOLERANCE)
             if whole < free:
@@ -238,7 +243,7 @@ def _taken_in_turn(slots: Sequence[Slot], ask: Ask) -> _State:
     state = _State(_parts(slots, ask))
     left = ask.most
     for index, slot in enumerate(slots):
-        lacking = state.lacking(None)
+        lacking = state.lacking()
         if left < 1 or lacking <= TOLERANCE:
             break
         weight = state.parts.weight[index]
@@ -322,13 +327,14 @@ def _repair(state: _State) -> bool:
 
 def _give_back(state: _State) -> None:
     """What is not needed, the dearest first; what runs last."""
-    parts = state.parts
+    parts, (demands, counts, _) = state.parts, state.lost
     used = [index for index, replicas in enumerate(state.taken) if replicas]
     for index in sorted(used, key=lambda index: (parts.slots[index].held, -parts.price[index], -index)):
         demand, count, mine = parts.demand[index], parts.count[index], parts.losses[index]
         most_demand = most_count = 0.0  # by a loss that leaves these; max() would take twice as long
-        for loss, (lost_demand, lost_count, _) in state.lost.items():
+        for loss in state.seen:
             if loss not in mine:
+                lost_demand, lost_count = demands[loss], counts[loss]
                 most_demand = most_demand if most_demand > lost_demand else lost_demand
                 most_count = most_count if most_count > lost_count else lost_count
         spare = (state.count - most_count - 1 + TOLERANCE) / count
