@@ -1,4 +1,4 @@
-"""Decide without being stopped to look for garbage in all that was there before."""
+"""Decide without being stopped to look for garbage."""
 
 import gc
 from collections.abc import Iterator
@@ -7,12 +7,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """What is there already is left alone by Python's search for circles of garbage until the block ends.
+    """Python searches for no circles of garbage until the block ends: for what is over within a second or two.
 
-    To go through a thousand deployments' problem and plan takes as long as half of an answer, and finds nothing.
+    Deciding leaves none behind, and to go through a thousand deployments' problem and plan takes as long as a third of
+    an event's answer.
     """
-    gc.freeze()
+    was_enabled = gc.isenabled()
+    gc.disable()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if was_enabled:
+            gc.enable()

@@ -60,8 +60,9 @@ def resolve(problem: PlacementProblem, in_force: PlacementPlan, touched: Collect
     reserve_all(book)
     anew = []
     for deployment in problem.deployments:
-        entry = _standing_entry(book, deployment, in_force)
-        if entry is None or deployment.deployment_id in touched:
+        is_touched = deployment.deployment_id in touched
+        entry = None if is_touched else _standing_entry(book, deployment, in_force)
+        if entry is None:
             anew.append(deployment)
         else:
             book.entries[deployment.deployment_id] = entry
