@@ -15,7 +15,7 @@ from controlplane.simulation.serving.batch import Batch
 from controlplane.simulation.serving.between import Between
 from controlplane.simulation.serving.clock import Clock
 from controlplane.simulation.serving.cluster import Cluster
-from controlplane.simulation.serving.geography import Geography, outages_of
+from controlplane.simulation.serving.geography import Geography, Outage, outages_of
 from controlplane.simulation.serving.jobs import Jobs, Site
 from controlplane.simulation.serving.outcome import Moment, Outcome, RegionOutcome, Rented
 from controlplane.simulation.serving.outlined import outlined_of
@@ -48,51 +48,55 @@ class RequestMode:
         self._plane: ControlPlane | None = None
         self._seats: Seats | None = None
         self._procurement = choices[0].renting.kind
+        self._clusters: list[Cluster] = []
         if len(geography.names) == 1:
-            ((_, only),) = world.clusters
-            self._clusters: list[Cluster] = [
-                Cluster(
-                    only, outlined_of(only, seen, choices[0].renting), choices[0].policy, clock=self._clock
-                )
-            ]
-            site = Site(geography.names[0], self._clusters[0].fleet.supply)
-            self._jobs = Jobs(world.jobs, [site], self._clock)
-            room = sum(pool.replicas for pool in only.pools)
-            for outage in outages:  # its gateway stays: there is no other one
-                loss = Loss(outage.at_s, outage.back_s, tuple(range(room)), "region lost")
-                self._clock.put(outage.at_s, self._clusters[0], loss)
-            return
+            self._jobs = self._one_cluster(choices[0], outages)
+        else:
+            self._jobs = self._many_clusters(choices, nearest, outages)
+
+    def _one_cluster(self, choice: Choice, outages: Sequence[Outage]) -> Jobs:
+        """One cluster, whose gateway stays whatever is lost: there is no other one."""
+        world, clock = self._world, self._clock
+        ((_, only),) = world.clusters
+        cluster = Cluster(only, outlined_of(only, self._seen, choice.renting), choice.policy, clock=clock)
+        self._clusters.append(cluster)
+        room = sum(pool.replicas for pool in only.pools)
+        for outage in outages:
+            loss = Loss(outage.at_s, outage.back_s, tuple(range(room)), "region lost")
+            clock.put(outage.at_s, cluster, loss)
+        return Jobs(world.jobs, [Site(world.geography.names[0], cluster.fleet.supply)], clock)
+
+    def _many_clusters(
+        self, choices: Sequence[Choice], nearest: Sequence[str], outages: tuple[Outage, ...]
+    ) -> Jobs:
+        """``nearest``: each origin's region. With a control plane where placement bounds them."""
+        world, seen, clock, plane = self._world, self._seen, self._clock, None
         if world.placement is not None:
-            self._plane = ControlPlane(
+            plane = ControlPlane(
                 world, world.placement, seen, choices[0].policy, outages, posture=world.posture
             )
         clusters = {}
         for (region, cluster), choice in zip(world.clusters, choices, strict=True):
             origins = [place for place, found in enumerate(nearest) if found == region]
             outlined, policy = outlined_of(cluster, seen, choice.renting, origins), choice.policy
-            if self._plane is not None:
-                first = self._plane.command(region)
+            if plane is not None:
+                first = plane.command(region)
                 outlined = replace(outlined, lots=first.lots, holders=first.holders)
                 policy = bounded(policy, first.lots)
-            clusters[region] = RegionCluster(region, cluster, outlined, policy, clock=self._clock)
-        if self._plane is not None:
-            self._plane.begin(clusters, self._clock)
-        self._clusters = list(clusters.values())
+            clusters[region] = RegionCluster(region, cluster, outlined, policy, clock=clock)
+        if plane is not None:
+            plane.begin(clusters, clock)
+        self._plane = plane
+        self._clusters.extend(clusters.values())
         self._between = Between(
-            geography,
-            clusters,
-            outages,
-            clock=self._clock,
-            seed=world.seed,
-            wait_max_s=world.wait_max_s,
+            world.geography, clusters, outages, clock=clock, seed=world.seed, wait_max_s=world.wait_max_s
         )
         sites = [Site(name, each.fleet.supply, partial(_is_out, each)) for name, each in clusters.items()]
-        self._jobs = Jobs(world.jobs, sites, self._clock)
+        jobs = Jobs(world.jobs, sites, clock)
         if world.posture == "active_passive":
-            order = self._plane.order if self._plane is not None else partial(_holding, geography)
-            self._seats = Seats(
-                order, clusters, outages, world.plane_lost, clock=self._clock, seed=world.seed
-            )
+            order = plane.order if plane is not None else partial(_holding, world.geography)
+            self._seats = Seats(order, clusters, outages, world.plane_lost, clock=clock, seed=world.seed)
+        return jobs
 
     def play(self, batches: Iterable[Batch]) -> Iterator[float]:
         """All of it; the virtual time from batch to batch."""
