@@ -43,6 +43,7 @@ class Lanes(Handover):
             autoscaling_window_s=60.0,
             scale_down_delay_s=300.0,
             concurrency_target=1.0,
+            target_utilisation=0.95,
         )
 
     @property
