@@ -113,7 +113,7 @@ def test_what_is_touched_moves_for_money_only_where_that_pays_for_the_move() -> 
 @settings(max_examples=examples(200), deadline=None)
 @given(whole_problems(), st.data())
 def test_answers_to_events_break_no_rule(world: PlacementProblem, data: st.DataObject) -> None:
-    """Pools that shrink and deployments that change: touched ones are placed lawfully, the others stay as they are.
+    """Pools that shrink or cost more and deployments that change: touched ones are placed lawfully, the others stay.
 
     What was remembered of the world before says nothing else than what is found out anew.
     """
@@ -127,7 +127,14 @@ def test_answers_to_events_break_no_rule(world: PlacementProblem, data: st.DataO
             replace(one, requests_per_s_p95=one.requests_per_s_p95 * factor) for one in before.demands
         ),
         pools=tuple(
-            replace(one, capacity_instances=data.draw(st.sampled_from((one.capacity_instances, 0))))
+            replace(
+                one,
+                capacity_instances=data.draw(st.sampled_from((one.capacity_instances, 0))),
+                instance_micro_usd_per_h=data.draw(
+                    st.sampled_from((one.instance_micro_usd_per_h, 3_000_000))
+                ),
+                obtainability=data.draw(st.sampled_from((one.obtainability, 0.5))),
+            )
             for one in before.pools
         ),
         deployments=tuple(
