@@ -96,6 +96,7 @@ def _cost_of(
     held, pools = problem.current_of(name), problem.pool_by_id
     facts = (
         *(deployment, problem.demands_of(name), entry.allocations, entry.traffic, rents, held),
+        index.wish_micro_usd_per_h(deployment),
         [pools[row.pool_id] for row in entry.allocations],
         [pools[row.pool_id] for row in held],
     )
