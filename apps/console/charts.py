@@ -115,28 +115,9 @@ def chart(
     reach: the axis goes up to this at least, for charts that are looked at side by side
     """
     known = [value for line in series for value in line.values if value is not None]
-    ceiling = nice_ceiling(max([*known, reach]))
-    plot_height = HEIGHT - TOP - BOTTOM
-
-    def x(index: int) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (index / max(1, len(labels) - 1))
-
-    def y(value: float) -> float:
-        return TOP + plot_height * (1 - value / ceiling)
-
-    def printed(value: Value) -> str:
-        return "–" if value is None else print_value(value)
-
-    lines = tuple(
-        Line(
-            label=line.label,
-            kind=f"s{number}",
-            path=_path(line.values, x, y),
-            area=_area(line.values, x, y, HEIGHT - BOTTOM) if number == 1 else "",
-            latest=printed(next((v for v in reversed(line.values) if v is not None), None)),
-        )
-        for number, line in enumerate(series, start=1)
-    )
+    scale = _Scale(positions=len(labels), ceiling=nice_ceiling(max([*known, reach])))
+    printed = _printed(print_value)
+    lines = _lines(series, scale, printed)
     latest = ", ".join(f"{line.label} {line.latest}" for line in lines)
     return LineChart(
         id=chart_id,
@@ -149,16 +130,59 @@ def chart(
         right=WIDTH - RIGHT,
         middle=(LEFT + WIDTH - RIGHT) / 2,
         lines=lines,
-        y_ticks=tuple(Tick(round(y(ceiling * i / 3), 1), print_value(ceiling * i / 3)) for i in range(4)),
-        x_ticks=tuple(Tick(round(x(index), 1), said) for index, said in x_ticks),
-        goal=round(y(goal), 1) if goal is not None and known and goal <= ceiling else None,
-        rows=tuple(
-            Row(label, tuple(printed(line.values[index]) for line in series))
-            for index, label in enumerate(labels)
-            if any(line.values[index] is not None for line in series)
-        ),
+        y_ticks=tuple(Tick(round(scale.y(level), 1), print_value(level)) for level in scale.levels()),
+        x_ticks=tuple(Tick(round(scale.x(index), 1), said) for index, said in x_ticks),
+        goal=round(scale.y(goal), 1) if goal is not None and known and goal <= scale.ceiling else None,
+        rows=_rows(labels, series, printed),
         summary=f"{title}, newest values: {latest}" if known else f"{title}: no data yet",
         empty=not known,
+    )
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Where things are drawn: so many positions across, values from 0 to ``ceiling``."""
+
+    positions: int
+    ceiling: float
+
+    def x(self, index: int) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (index / max(1, self.positions - 1))
+
+    def y(self, value: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / self.ceiling)
+
+    def levels(self) -> tuple[float, ...]:
+        """The values that are named beside the axis."""
+        return tuple(self.ceiling * i / 3 for i in range(4))
+
+
+def _printed(print_value: Callable[[float], str]) -> Callable[[Value], str]:
+    return lambda value: "–" if value is None else print_value(value)
+
+
+def _lines(series: Sequence[Series], scale: _Scale, printed: Callable[[Value], str]) -> tuple[Line, ...]:
+    """Each series as drawn; under the first there is an area."""
+    return tuple(
+        Line(
+            label=line.label,
+            kind=f"s{number}",
+            path=_path(line.values, scale.x, scale.y),
+            area=_area(line.values, scale.x, scale.y, HEIGHT - BOTTOM) if number == 1 else "",
+            latest=printed(next((v for v in reversed(line.values) if v is not None), None)),
+        )
+        for number, line in enumerate(series, start=1)
+    )
+
+
+def _rows(
+    labels: Sequence[str], series: Sequence[Series], printed: Callable[[Value], str]
+) -> tuple[Row, ...]:
+    """The positions at which anything was measured."""
+    return tuple(
+        Row(label, tuple(printed(line.values[index]) for line in series))
+        for index, label in enumerate(labels)
+        if any(line.values[index] is not None for line in series)
     )
 
 

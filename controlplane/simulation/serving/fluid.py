@@ -172,12 +172,14 @@ def play(
     stock:                other replicas than those that are there a cold start after they are wanted
     disturbed:            what is left of what the scaler sees: metrics that are missing or noisy
     """
-    draw = cold_start_s if callable(cold_start_s) else _constant(cold_start_s)
-    if learned_cold_start_s is None and not callable(cold_start_s):
-        learned_cold_start_s = cold_start_s
     bin_s, count = series.bin_s, series.work_s.size
-    every = max(1, round(decide_every_s / bin_s))
-    soon = max(1, round(told_every_s / bin_s)) if told_every_s is not None else every
+    every = _bins(decide_every_s, bin_s)
+    soon = every if told_every_s is None else _bins(told_every_s, bin_s)
+    draw, known_s = _cold_starts(cold_start_s)
+    agent = _Agent(
+        cold_start_s=known_s if learned_cold_start_s is None else learned_cold_start_s,
+        concurrency_target=concurrency_target,
+    )
     stock = Launched(first_replicas, draw) if stock is None else stock
     run = _Run(
         series,
@@ -186,31 +188,21 @@ def play(
         service_s=service_s,
         request_work_s=service_s / concurrency_target,
     )
-    told = Seen(now=0.0, ready=first_replicas, cold_start_s=learned_cold_start_s)
-    goal = first_replicas
-    begin = 0
+    told, goal, begin = agent.told_first(first_replicas), first_replicas, 0
     while begin < count:
         if begin:
             goal = scaler.step(disturbed(told) if disturbed else told).replicas
         run.launched[begin] = stock.turn_to(goal, begin * bin_s)
         span = run.flow(stock, goal, begin, min(begin + every, count), soon)
-        over_s, begin = (span.end - begin) * bin_s, span.end
-        told = _told(
-            stock,
-            span,
-            waiting_s=run.queue_s,
-            over_s=over_s,
-            now=begin * bin_s,
-            concurrency_target=concurrency_target,
-            cold_start_s=learned_cold_start_s,
-        )
+        told, begin = agent.told(stock, span, waiting_s=run.queue_s, bin_s=bin_s), span.end
     return run.outcome()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Span:
-    """What happened up to bin ``end``. ``at_hand``: requests in the mean, for a concurrency target of 1."""
+    """The bins from ``begin`` up to ``end``. ``at_hand``: requests in the mean, for a concurrency target of 1."""
 
+    begin: int
     end: int
     arrived_s: float
     at_hand: float
@@ -218,26 +210,29 @@ class _Span:
     outside: float
 
 
-def _told(
-    stock: Stock,
-    span: _Span,
-    *,
-    waiting_s: float,
-    over_s: float,
-    now: float,
-    concurrency_target: float,
-    cold_start_s: float | None,
-) -> Seen:
-    """What the scaler sees after a span of so many seconds."""
-    return Seen(
-        now=now,
-        ready=stock.ready,
-        starting=stock.starting,
-        concurrency=concurrency_target * span.at_hand,
-        work=WorkSeen(arrived_s=span.arrived_s, over_s=over_s, waiting_s=waiting_s),
-        slo=SloSeen(inside=span.requests - span.outside, outside=span.outside),
-        cold_start_s=cold_start_s,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Agent:
+    """What an agent knows besides what happens: how long a launch takes (None: not learned), and the target."""
+
+    cold_start_s: float | None
+    concurrency_target: float
+
+    def told_first(self, ready: int) -> Seen:
+        """What the scaler sees before anything has happened."""
+        return Seen(now=0.0, ready=ready, cold_start_s=self.cold_start_s)
+
+    def told(self, stock: Stock, span: _Span, *, waiting_s: float, bin_s: float) -> Seen:
+        """What the scaler sees after a span."""
+        over_s = (span.end - span.begin) * bin_s
+        return Seen(
+            now=span.end * bin_s,
+            ready=stock.ready,
+            starting=stock.starting,
+            concurrency=self.concurrency_target * span.at_hand,
+            work=WorkSeen(arrived_s=span.arrived_s, over_s=over_s, waiting_s=waiting_s),
+            slo=SloSeen(inside=span.requests - span.outside, outside=span.outside),
+            cold_start_s=self.cold_start_s,
+        )
 
 
 class _Run:
@@ -290,6 +285,7 @@ class _Run:
                 end = i + 1
                 break
         return _Span(
+            begin=begin,
             end=end,
             arrived_s=arrived_s,
             at_hand=at_hand / (end - begin),
@@ -308,8 +304,14 @@ class _Run:
         )
 
 
-def _constant(seconds: float) -> Callable[[], float]:
-    return lambda: seconds
+def _bins(seconds: float, bin_s: float) -> int:
+    """Whole bins, at least one."""
+    return max(1, round(seconds / bin_s))
+
+
+def _cold_starts(cold_start_s: float | Callable[[], float]) -> tuple[Callable[[], float], float | None]:
+    """What draws one, and how long each takes where they are all the same."""
+    return (cold_start_s, None) if callable(cold_start_s) else (lambda: cold_start_s, cold_start_s)
 
 
 def _share_above(begin: float, end: float, bound: float) -> float:
@@ -323,7 +325,7 @@ def _share_above(begin: float, end: float, bound: float) -> float:
 
 def _spread(series: LoadSeries, over_s: float) -> FloatArray:
     """The work of each bin, done evenly over so many seconds from then on."""
-    bins = max(1, round(over_s / series.bin_s))
+    bins = _bins(over_s, series.bin_s)
     arrived = np.concatenate((np.zeros(bins), np.cumsum(series.work_s)))
     return np.maximum(0.0, (arrived[bins:] - arrived[:-bins]) / bins)
 
