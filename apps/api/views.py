@@ -150,7 +150,8 @@ class MeridianView(APIView):
         serializer = filters(data=given)
         if not serializer.is_valid():
             name, details = next(iter(serializer.errors.items()))
-            raise parameter_problem(str(name), _first_of(details), value=str(given.get(str(name)) or "")[:80])
+            detail, value = _first_of(details, given.get(str(name)))
+            raise parameter_problem(str(name), detail, value=value[:80])
         return cast(Mapping[str, Any], serializer.validated_data)
 
     def _flag(self, request: Request, name: str) -> bool:
@@ -216,11 +217,12 @@ def _parameters(request: Request, name: str) -> list[str]:
     return values
 
 
-def _first_of(details: Any) -> str:
-    """The first complaint; those about a list's elements are told by their place in it."""
+def _first_of(details: Any, value: Any) -> tuple[str, str]:
+    """The first complaint, and the value that it is about: of a list the element that it is told by the place of."""
     while isinstance(details, Mapping):
-        details = next(iter(details.values()))
-    return str(details[0])
+        place, details = next(iter(details.items()))
+        value = value[place]
+    return str(details[0]), ", ".join(value) if isinstance(value, list) else value or ""
 
 
 def _bound(api_key: ApiKey, *, project: str | None, organization: str | None) -> Actor:

@@ -90,6 +90,15 @@ def test_what_cannot_be_lost_is_named(world: FleetWorld, lose: str) -> None:
     assert answer.json()["errors"][0]["parameter"] == "lose"
 
 
+def test_of_several_losses_the_wrong_one_is_shown(world: FleetWorld) -> None:
+    """As it was given; of too many all, as far as there is room."""
+    client = holder(world.project, "read")
+    answer = client.get("/api/v1/plans/latest/survive", {"lose": ["region:us-east4", "us-east4"]})
+    assert answer.json()["errors"][0]["value"] == "us-east4"
+    answer = client.get("/api/v1/plans/latest/survive", {"lose": ["zone:a"] * 21})
+    assert answer.json()["errors"][0]["value"].startswith("zone:a, zone:a, ")
+
+
 def test_without_a_loss_there_is_no_question(world: FleetWorld) -> None:
     """``lose`` is asked for."""
     answer = holder(world.project, "read").get("/api/v1/plans/latest/survive")
