@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from apps.console import formatting
 from controlplane.placement import Certificate, FailureDomain, Loss
+from controlplane.placement.words import counted
 
 #: A table of more losses than these begins with the regions.
 COLUMNS_SHOWN = 12
@@ -97,7 +98,7 @@ def _cells(
 
 def _cell(loss: Loss, *, by_demand: bool) -> CertificateCell:
     """A verdict that nobody was promised is told, but alarms nobody. Replicas are counted where they are too few."""
-    left = f"{loss.replicas_left:.3g} of {loss.replicas_needed} replicas"
+    left = f"{loss.replicas_left:.3g} of {counted(loss.replicas_needed, 'replica')}"
     margin = f"{loss.margin:+.3g}"
     if by_demand and loss.margin >= 0:
         left = f"{formatting.floored_percent(loss.served_share):g} % of demand"

@@ -15,12 +15,13 @@ from apps.placements.services import placement_request
 from apps.telemetry.services import event_record
 from apps.telemetry.services.event_record import Severity
 from controlplane.failover import ENDED, IN_FORCE, DrainEvent, drain_step
+from controlplane.placement.words import counted
 from workloadplane.protocol.refusal import Refusal
 
 #: State entered -> the event's reason, severity, and what is said of the place.
 _SAID: Final[dict[str, tuple[str, Severity, str]]] = {
     "planned": ("DrainPlanned", "info", "is to be empty from {starts_at} on"),
-    "moving": ("DrainStarted", "info", "is being drained: {replicas} replicas move first{risk}"),
+    "moving": ("DrainStarted", "info", "is being drained: {replicas} {are} moved first{risk}"),
     "drained": ("Drained", "info", "is empty"),
     "over": ("DrainOver", "info", "is open again"),
     "cancelled": ("DrainCancelled", "info", "is open again; it was not drained to the end"),
@@ -33,7 +34,7 @@ _SAID_BY_NOTICE: Final[dict[str, tuple[str, Severity, str]]] = {
     "moving": (
         "CapacityTakenBack",
         "warning",
-        "is taken back by its provider at {deadline_at} ({why}): {replicas} replicas are replaced elsewhere",
+        "is taken back by its provider at {deadline_at} ({why}): {replicas} {are} replaced elsewhere",
     ),
     "over": ("CapacityReturned", "info", "is there again: its notice has ended"),
     "cancelled": ("CapacityReturned", "info", "stays: its notice was withdrawn"),
@@ -44,7 +45,7 @@ _SAID_BY_INCIDENT: Final[dict[str, tuple[str, Severity, str]]] = {
     "moving": (
         "CapacityLost",
         "warning",
-        "is lost since {lost_at}: its {replicas} replicas are replaced elsewhere",
+        "is lost since {lost_at}: its {replicas} {are} replaced elsewhere",
     ),
     "over": ("CapacityReturned", "info", "is sound again, and may be used"),
     "cancelled": ("CapacityReturned", "info", "is sound again, and may be used"),
@@ -114,7 +115,8 @@ def say(drain: Drain) -> None:
         deadline_at=drain.deadline_at.strftime("%Y-%m-%d %H:%M:%S UTC") if drain.deadline_at else "once",
         lost_at=drain.lost_at.strftime("%Y-%m-%d %H:%M:%S UTC") if drain.lost_at else "now",
         why=drain.reason,
-        replicas=drain.replicas_at_start,
+        replicas=counted(drain.replicas_at_start, "replica"),
+        are="is" if drain.replicas_at_start == 1 else "are",
         risk=f" (risk accepted by {drain.accepted_by})" if drain.accept_risk and drain.shortfalls else "",
         short=f"it would leave {'; '.join(short)}",
     )

@@ -16,6 +16,7 @@ from controlplane.failover import METHODS, NOTHING_LOST, DrillPromise, takes_cap
 from controlplane.placement import FailureDomain, PlacementProblem, plan_decode, problem_decode
 from controlplane.placement.judge.standing import domains_of
 from controlplane.placement.questions.drill import Touched, blast_radius
+from controlplane.placement.words import counted
 from workloadplane.protocol.refusal import Refusal
 
 NAMES_TOLD = 50
@@ -193,7 +194,7 @@ def _broken(touched: Sequence[Touched], row: Deployment) -> tuple[Refusal, ...]:
             if one.project_id == str(row.project_id)
             else "a deployment of another project",
             value=f"would be served for {100 * one.loss.served_share:.1f} % of its demand,"
-            f" with {one.loss.replicas_left:.3g} of {one.loss.replicas_needed} replicas",
+            f" with {one.loss.replicas_left:.3g} of {counted(one.loss.replicas_needed, 'replica')}",
             remedy="give it a survivability that covers this loss and the capacity for it",
         )
         for one in touched

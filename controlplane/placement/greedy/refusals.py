@@ -13,6 +13,7 @@ from controlplane.placement.rules.filters import lawful, open_to_new, suitable
 from controlplane.placement.rules.needs import TOLERANCE
 from controlplane.placement.rules.traffic import too_far
 from controlplane.placement.supply import Pool
+from controlplane.placement.words import counted
 from workloadplane.protocol.refusal import Refusal
 
 #: More than any deployment has: what it would take if ``max_replicas`` did not bound it.
@@ -54,7 +55,9 @@ def relaxed_of(question: Question, choice: Choice, *, given_way: bool = False) -
         found.append(_said(question, _Reason("latency", value, reason.remedy)))
     if not choice.whole:
         reason = _reason(question, Rung(level="none", near=False))
-        value = f"{sum(choice.serving.values())} replicas instead of what is asked for: {reason.value}"
+        value = (
+            f"{counted(sum(choice.serving.values()), 'replica')} instead of what is asked for: {reason.value}"
+        )
         found.append(_said(question, _Reason("replicas", value, reason.remedy)))
     return tuple(found)
 
@@ -228,7 +231,7 @@ def _too_little_room(question: Question, rung: Rung, passing: list[Pool]) -> _Re
     slots = [slot for slot in question.slots() if not (rung.near and slot.far)]
     room = sum(slot.replicas for slot in slots)
     gpus = deployment.gpus_per_replica
-    value = f"room for {room} replica{'s' * (room != 1)} of {gpus} GPU{'s' * (gpus != 1)}"
+    value = f"room for {counted(room, 'replica')} of {counted(gpus, 'GPU')}"
     if rung.level != "none":
         names = sorted({name for slot in slots for name in slot.terms.cluster.domains(rung.level)})
         value += f", of which any one {rung.level} may be lost (room in: {', '.join(names) or 'none'})"

@@ -15,6 +15,7 @@ from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPla
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.supply import Cluster, Pool
 from controlplane.placement.wishes import WantedDeployment
+from controlplane.placement.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ def _of_entry(known: Standings, standing: Standing) -> _Found:
             yield rule, f"on {where}, {said}"
     most = sum(row.max_replicas for row in entry.allocations)
     if most > deployment.max_replicas:
-        yield "max_replicas", f"up to {most} replicas, of {deployment.max_replicas} at most"
+        yield "max_replicas", f"up to {counted(most, 'replica')}, of {deployment.max_replicas} at most"
     yield from _of_growth(known.problem, standing)
     if (
         entry.refusal is None
@@ -108,7 +109,7 @@ def _of_place(deployment: WantedDeployment, row: Allocation, pool: Pool, cluster
     if not 1 <= row.gpus_per_replica <= pool.gpus_per_instance:
         yield (
             "gpus_per_instance",
-            f"{row.gpus_per_replica} GPUs a replica in instances of {pool.gpus_per_instance}",
+            f"{counted(row.gpus_per_replica, 'GPU')} a replica in instances of {pool.gpus_per_instance}",
         )
 
 
@@ -120,7 +121,7 @@ def _of_hardware(deployment: WantedDeployment, part: Part) -> _Found:
     if row.gpus_per_replica != deployment.gpus_per_replica:
         yield (
             "gpus_per_replica",
-            f"{row.gpus_per_replica} GPUs a replica instead of {deployment.gpus_per_replica}",
+            f"{counted(row.gpus_per_replica, 'GPU')} a replica instead of {deployment.gpus_per_replica}",
         )
     yield from (
         (rule, said) for rule, said in unsuitable(deployment, part.pool) if rule != "gpus_per_instance"
@@ -140,7 +141,7 @@ def _of_growth(problem: PlacementProblem, standing: Standing) -> _Found:
         allowed = max(1, held[pool.pool_id]) if pool.pool_id in held else 0
         if rooms[pool.pool_id] <= allowed:
             continue
-        where = f"on {cluster.name}/{pool.name}, {rooms[pool.pool_id]} replicas of which {allowed} are held"
+        where = f"on {cluster.name}/{pool.name}, {counted(rooms[pool.pool_id], 'replica')} of which {allowed} are held"
         if cluster.closed:
             yield "cluster_closed", f"{where}; cluster {cluster.name}: {cluster.closed}"
         if pool.closed:
@@ -218,13 +219,15 @@ def _of_pools(problem: PlacementProblem, plan: PlacementPlan) -> Iterator[Broken
     for pool_id in sorted(users):
         pool = problem.pool_by_id[pool_id]
         if not fits(pool.capacity_instances, pool.gpus_per_instance, sizes[pool_id]):
-            printed = ", ".join(f"{count} of {gpus} GPUs" for gpus, count in sorted(sizes[pool_id].items()))
+            printed = ", ".join(
+                f"{count} of {counted(gpus, 'GPU')}" for gpus, count in sorted(sizes[pool_id].items())
+            )
             yield BrokenRule(
                 rule="pool_capacity",
                 subject=f"pool {problem.cluster_by_id[pool.cluster_id].name}/{pool.name}",
                 said=(
-                    f"{printed} do not fit into {pool.capacity_instances} instances"
-                    f" of {pool.gpus_per_instance} GPUs"
+                    f"{printed} do not fit into {counted(pool.capacity_instances, 'instance')}"
+                    f" of {counted(pool.gpus_per_instance, 'GPU')}"
                 ),
                 deployment_ids=tuple(dict.fromkeys(users[pool_id])),
             )
@@ -314,8 +317,8 @@ def _of_prices(problem: PlacementProblem, plan: PlacementPlan) -> Iterator[Broke
                 rule="price",
                 subject=f"pool {problem.cluster_by_id[pool.cluster_id].name}/{pool.name}",
                 said=(
-                    f"{gpus[pool_id]} GPUs are said to cost {usd_printed(stated[pool_id])} USD/h,"
-                    f" less than the {usd_printed(instances_cost // tariff.gpus_per_instance)} that they do"
+                    f"{usd_printed(stated[pool_id])} USD/h are stated for {counted(gpus[pool_id], 'GPU')},"
+                    f" less than the {usd_printed(instances_cost // tariff.gpus_per_instance)} of the instances"
                 ),
                 deployment_ids=tuple(dict.fromkeys(users[pool_id])),
             )

@@ -29,6 +29,7 @@ from controlplane.placement.plan import DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.supply import FailureDomain, LossKind
 from controlplane.placement.wishes import Survivability
+from controlplane.placement.words import counted
 
 Verdict = Literal["survives", "degraded", "lost"]
 
@@ -302,7 +303,7 @@ def _broken(standing: Standing, now: Left, losses: Sequence[Loss]) -> Iterable[s
 def _left_said(share: float, replicas: float, needed: int, planned_by: PlannedBy) -> str:
     if planned_by == "demand" and share < 1:
         return f"capacity for {percent(share)} of the demand planned for"
-    return f"{replicas:.3g} of {needed} promised replicas"
+    return f"{replicas:.3g} of {counted(needed, 'promised replica')}"
 
 
 def percent(share: float) -> str:

@@ -24,6 +24,7 @@ from controlplane.placement.wishes import (
     Survivability,
     WantedDeployment,
 )
+from controlplane.placement.words import counted
 
 PlannedBy = Literal["demand", "min_replicas"]
 
@@ -370,7 +371,10 @@ def unsuitable(deployment: WantedDeployment, pool: Pool) -> Iterator[tuple[str, 
     """(rule, what is wrong) for replicas of the wanted revision on a pool's hardware."""
     gpus = deployment.gpus_per_replica
     if gpus > pool.gpus_per_instance:
-        yield "gpus_per_instance", f"{gpus} GPUs a replica in instances of {pool.gpus_per_instance}"
+        yield (
+            "gpus_per_instance",
+            f"{counted(gpus, 'GPU')} a replica in instances of {pool.gpus_per_instance}",
+        )
     if deployment.precision not in pool.precisions:
         yield "precision", f"{pool.gpu_type} has no {deployment.precision}"
     vendors = ENGINE_VENDORS.get(deployment.engine)

@@ -15,6 +15,7 @@ from controlplane.placement.plan import DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.cost import PlanCost, plan_costs
 from controlplane.placement.supply import FailureDomain
+from controlplane.placement.words import counted
 from workloadplane.protocol.refusal import Refusal
 
 #: Where nothing else changes, a difference in cost below this is not told (0.01 USD/h).
@@ -171,11 +172,15 @@ class PlanDiff:
             f"rent {usd_printed(self.cost_before.rent_micro_usd_per_h)}"
             f" -> {usd_printed(self.cost_after.rent_micro_usd_per_h)} USD/h"
         )
-        promises = f"{len(self.promises_lost)} promises lost, {len(self.promises_gained)} gained"
-        total = (
-            f"in all: {self.replicas_moved} replicas move, {self.replicas_started} start,"
-            f" {self.replicas_stopped} stop; {money}; {promises}; {self.unchanged} deployments unchanged"
+        moves = ", ".join(
+            (
+                f"{counted(self.replicas_moved, 'replica')} move{_s(self.replicas_moved)}",
+                f"{self.replicas_started} start{_s(self.replicas_started)}",
+                f"{self.replicas_stopped} stop{_s(self.replicas_stopped)}",
+            )
         )
+        promises = f"{counted(len(self.promises_lost), 'promise')} lost, {len(self.promises_gained)} gained"
+        total = f"in all: {moves}; {money}; {promises}; {counted(self.unchanged, 'deployment')} unchanged"
         return (*map(str, self.deployments), total)
 
 

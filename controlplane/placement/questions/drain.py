@@ -26,6 +26,7 @@ from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.questions.what_if import in_force
 from controlplane.placement.supply import FailureDomain, Pool
 from controlplane.placement.wishes import WantedDeployment
+from controlplane.placement.words import counted
 from workloadplane.protocol.refusal import Refusal
 
 
@@ -229,7 +230,7 @@ def _short_now(before: Promise, after: Promise) -> tuple[str, str] | None:
     if _worse(before.replicas, after.replicas, before.replicas_needed):
         return (
             "capacity",
-            f"with {after.replicas:.3g} of {after.replicas_needed} promised replicas in {{where}}",
+            f"with {after.replicas:.3g} of {counted(after.replicas_needed, 'promised replica')} in {{where}}",
         )
     return None
 
@@ -240,7 +241,7 @@ def _short_after_a_loss(before: Collection[Loss], after: Collection[Loss]) -> tu
         return None
     worst = min(after, key=lambda loss: (loss.replicas_left, -JUDGED.index(loss.domain.kind)))
     now = min((loss.replicas_left for loss in before), default=worst.replicas_needed)
-    left = f"{worst.replicas_left:.3g} of {worst.replicas_needed} promised replicas"
+    left = f"{worst.replicas_left:.3g} of {counted(worst.replicas_needed, 'promised replica')}"
     if not _worse(now, worst.replicas_left, worst.replicas_needed):
         worst = min(after, key=lambda loss: (loss.share_left, -JUDGED.index(loss.domain.kind)))
         left = f"capacity for {percent(worst.share_left)} of its demand"

@@ -13,6 +13,7 @@ from controlplane.placement.rules.needs import LEVELS, index_of, kept
 from controlplane.placement.rules.traffic import region_costs, too_far
 from controlplane.placement.supply import Pool
 from controlplane.placement.wishes import WantedDeployment
+from controlplane.placement.words import counted
 from workloadplane.protocol.refusal import Refusal
 
 
@@ -102,7 +103,7 @@ class _Case:
                 "pool_capacity",
                 "the pool has no instance"
                 if empty
-                else f"no room for {self.deployment.gpus_per_replica} more GPUs in one instance",
+                else f"no room for {counted(self.deployment.gpus_per_replica, 'more GPU')} in one instance",
                 "enlarge the pool"
                 if empty
                 else "enlarge the pool, or lower another deployment's min_replicas",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from controlplane.placement.supply import Cluster, Pool
 from controlplane.placement.wishes import ENGINE_VENDORS, WEIGHTS_MEMORY_SHARE, WantedDeployment
+from controlplane.placement.words import counted
 from workloadplane.protocol.refusal import Refusal
 
 GIB = 1024**3
@@ -81,8 +82,9 @@ def _gpus_per_instance(deployment: WantedDeployment, pool: Pool, cluster: Cluste
     return Refusal(
         rule="gpus_per_instance",
         subject=_subject(pool, cluster),
-        value=f"{pool.gpus_per_instance} GPUs per {pool.instance_type}",
-        remedy=f"a replica needs {deployment.gpus_per_replica} GPUs inside one instance: use a larger instance type",
+        value=f"{counted(pool.gpus_per_instance, 'GPU')} per {pool.instance_type}",
+        remedy=f"a replica needs {counted(deployment.gpus_per_replica, 'GPU')} inside one instance:"
+        " use a larger instance type",
     )
 
 

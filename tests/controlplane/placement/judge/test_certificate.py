@@ -64,7 +64,7 @@ def test_a_plan_that_breaks_its_promise_is_found_out() -> None:
     cheated = replace(plan, deployments=(replace(entry, allocations=entry.allocations[:1]),))
     certificate = certify(world, cheated)
     assert not certificate.holds
-    assert "chat: losing region us leaves 0 of 1 promised replicas" in certificate.broken_promises
+    assert "chat: losing region us leaves 0 of 1 promised replica" in certificate.broken_promises
 
 
 def test_time_to_recover_is_the_longest_measured_cold_start_left() -> None:
@@ -268,10 +268,10 @@ def test_an_unrecorded_zone_may_be_any_of_its_region() -> None:
     far = plan_of(given_to("chat", {"p-eu-on_demand": 1, "p-us-on_demand": 1}))
     assert certify(world, far).broken_promises == ()
     near = plan_of(given_to("chat", {"p-eu-on_demand": 1, "p-jp-on_demand": 1}))
-    assert certify(world, near).broken_promises == ("chat: losing zone eu-b leaves 0 of 1 promised replicas",)
+    assert certify(world, near).broken_promises == ("chat: losing zone eu-b leaves 0 of 1 promised replica",)
     alone = plan_of(given_to("chat", {"p-eu-on_demand": 2}))
     assert certify(world, alone).broken_promises == (
-        "chat: losing zone not recorded leaves 0 of 1 promised replicas",
+        "chat: losing zone not recorded leaves 0 of 1 promised replica",
     )
 
 

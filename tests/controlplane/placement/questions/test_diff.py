@@ -62,8 +62,23 @@ def test_equal_plans_have_nothing_to_tell() -> None:
     assert (diff.deployments, diff.unchanged) == ((), 1)
     assert diff.lines() == (
         "in all: 0 replicas move, 0 start, 0 stop; rent 1.000 -> 1.000 USD/h; 0 promises lost, 0 gained;"
-        " 1 deployments unchanged",
+        " 1 deployment unchanged",
     )
+
+
+def test_one_is_told_as_one() -> None:
+    """Of what moves, starts and stops."""
+    world = problem(wanted())
+    here, there = (plan_of(planned(allocation(f"p-{at}-on_demand", 1))) for at in ("us", "eu"))
+    more = plan_of(planned(allocation("p-us-on_demand", 2)))
+    for before, after, said in (
+        (here, there, "1 replica moves, 0 start, 0 stop"),
+        (here, more, "0 replicas move, 1 starts, 0 stop"),
+        (more, here, "0 replicas move, 0 start, 1 stops"),
+    ):
+        *_, total = plan_diff(world, before, world, after).lines()
+        assert total.startswith(f"in all: {said}; ")
+        assert total.endswith("; 0 deployments unchanged")
 
 
 def test_promises_refusals_and_losses_are_told_the_worst_first() -> None:
