@@ -8,7 +8,6 @@ from controlplane.placement import (
     CurrentAssignment,
     DeploymentPlan,
     Occupancy,
-    PlacementPlan,
     PlacementProblem,
 )
 from controlplane.placement.rules.capacity import Ledger
@@ -63,28 +62,6 @@ def entry_change(
 def _equal_bounds(wanted: Allocation, current: CurrentAssignment) -> bool:
     names = ("min_replicas", "planned_replicas", "max_replicas", "gpus_per_replica", "standby")
     return all(getattr(wanted, name) == getattr(current, name) for name in names)
-
-
-def newly_lacking(
-    before: PlacementPlan | None, after: PlacementPlan, deployment_ids: Collection[str]
-) -> set[str]:
-    """Which of these deployments (ids) are refused, or lack a wish, by ``after`` and did not by ``before``."""
-    was = before.by_deployment if before is not None else {}
-    return {
-        entry.deployment_id
-        for entry in after.deployments
-        if entry.deployment_id in deployment_ids and _lacks(entry) - _lacks(was.get(entry.deployment_id))
-    }
-
-
-def _lacks(entry: DeploymentPlan | None) -> set[str]:
-    """Rules of what it is refused or has given up; of the survivability also what is left of it, not why."""
-    if entry is None:
-        return set()
-    refused = {"refused"} if entry.refusal is not None else set()
-    return refused | {
-        wish.value.partition(":")[0] if wish.rule == "survivability" else wish.rule for wish in entry.relaxed
-    }
 
 
 def that_fit(problem: PlacementProblem, changes: Sequence[EntryChange], adoptable: Iterable[str]) -> set[str]:

@@ -4,7 +4,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from apps.placements.asker import Asker
-from apps.placements.worth import gap_percent
 from controlplane.placement import (
     Certificate,
     PlacementPlan,
@@ -13,6 +12,7 @@ from controlplane.placement import (
     certify,
     plan_diff,
 )
+from controlplane.placement.rules.worth import gap_percent
 
 
 @dataclass(frozen=True)

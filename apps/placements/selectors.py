@@ -22,7 +22,7 @@ from apps.placements.models import (
     SolveCount,
     SolveKind,
 )
-from apps.placements.worth import gap_percent
+from controlplane.placement.rules.worth import gap_percent
 
 
 def assignments_live(*, cluster_ids: Collection[UUID]) -> QuerySet[Assignment]:

@@ -22,7 +22,7 @@ from controlplane.placement.encoding import (
     problem_encode,
     problem_sha256,
 )
-from controlplane.placement.greedy.events import touched_by
+from controlplane.placement.greedy.events import newly_lacking, touched_by
 from controlplane.placement.greedy.solver import resolve, solve
 from controlplane.placement.judge.broken_rules import BrokenRule
 from controlplane.placement.judge.certificate import Certificate, DomainLoss, Loss, Promise, certify
@@ -100,6 +100,7 @@ __all__ = [
     "certify",
     "explain",
     "micro_usd_per_h_at_most",
+    "newly_lacking",
     "plan_cost",
     "plan_costs",
     "plan_decode",

@@ -13,10 +13,10 @@ from apps.placements.asker import asker_of
 from apps.placements.comparisons import Comparison, Side
 from apps.placements.services.placement_load import placement_load
 from apps.placements.what_if import what_if_applied, what_if_read
-from apps.placements.worth import worth
 from controlplane.placement import PlacementPlan, PlacementProblem, plan_decode, solve
 from controlplane.placement.questions.what_if import in_force
-from controlplane.placement.search.improve import Effort, improve
+from controlplane.placement.search.full import full_solve
+from controlplane.placement.search.improve import Effort
 
 #: The plan in force may be a search's; so many deployments are searched for a question too, for so long.
 SEARCHED_DEPLOYMENTS_MOST = 200
@@ -45,15 +45,14 @@ def placement_what_if(*, actor: Actor, document: Any, now: datetime) -> Comparis
 
 def _planned(problem: PlacementProblem, *, searched: bool) -> PlacementPlan:
     """As a full solve would plan it, with less time: what runs moves only where that is worth it."""
-    stay = solve(problem)
     if not searched or not problem.deployments:
-        return stay
+        return solve(problem)
     until = time.monotonic() + SEARCH_S
     effort = Effort(left_s=lambda: until - time.monotonic())
-    better = improve(problem, start=solve(problem, runners_make_way=True), effort=effort, seed=problem.wanted)
-    if worth(problem, stay=stay, better=better).adopt:
-        return better
-    return replace(stay, lower_bound_micro_usd_per_h=better.lower_bound_micro_usd_per_h)
+    found = full_solve(problem, effort=effort)
+    if found.worth.adopt:
+        return found.better
+    return replace(found.stay, lower_bound_micro_usd_per_h=found.better.lower_bound_micro_usd_per_h)
 
 
 def side_in_force(*, organization_id: UUID, problem: PlacementProblem) -> Side:

@@ -20,10 +20,11 @@ from apps.placements.services.placement_request import SOLVE_TASK
 from apps.placements.services.placements_solve import outcome_of
 from apps.placements.services.plan_certify import plan_certify
 from apps.placements.services.solve_count import solve_count, solve_failed
-from apps.placements.worth import Worth, worth, worth_by_project
 from apps.telemetry.services import EventFacts, events_record
-from controlplane.placement import PlacementPlan, PlacementProblem, solve
-from controlplane.placement.search.improve import Effort, improve
+from controlplane.placement import solve
+from controlplane.placement.rules.worth import Worth, worth_by_project
+from controlplane.placement.search.full import FullSolve, full_solve
+from controlplane.placement.search.improve import Effort
 
 logger = logging.getLogger(__name__)
 
@@ -84,46 +85,38 @@ def _improve_one(organization_id: UUID, now: datetime) -> SolveOutcome:
     problem = placement_load(organization_id=organization_id, now=now)
     if not problem.deployments:
         return SolveOutcome.UNCHANGED
-    stay = solve(problem)
-    effort = Effort(left_s=lambda: started + FULL_SOLVE_S - time.monotonic())
     before = selectors.clock(organization_id=organization_id)
-    better = improve(
+    found = full_solve(
         problem,
-        start=solve(problem, runners_make_way=True),
-        effort=effort,
-        seed=problem.wanted,
+        effort=Effort(left_s=lambda: started + FULL_SOLVE_S - time.monotonic()),
         gpu_micro_usd_per_h_by_pool=(before.gpu_micro_usd_per_h_by_pool or None) if before else None,
     )
     PlacementClock.objects.filter(organization_id=organization_id).update(
         full_solved_at=now,
-        gpu_micro_usd_per_h_by_pool=dict(better.gpu_micro_usd_per_h_by_pool),
-        lower_bound_micro_usd_per_h=better.lower_bound_micro_usd_per_h,
+        gpu_micro_usd_per_h_by_pool=dict(found.better.gpu_micro_usd_per_h_by_pool),
+        lower_bound_micro_usd_per_h=found.better.lower_bound_micro_usd_per_h,
     )
-    if better.deployments == stay.deployments:
+    if not found.changes:
         return SolveOutcome.UNCHANGED
     with advisory_lock(SOLVE_LOCK, organization_id, wait_s=ADOPTION_WAIT_S) as held:
-        outcome = _adopt(problem, stay, better, started) if held else SolveOutcome.OVERTAKEN
+        outcome = _adopt(found, started) if held else SolveOutcome.OVERTAKEN
     doorbell_ring(SOLVE_TASK, str(organization_id))  # events came to a locked door meanwhile
     return outcome
 
 
-def _adopt(
-    made_for: PlacementProblem, stay: PlacementPlan, better: PlacementPlan, started: float
-) -> SolveOutcome:
+def _adopt(found: FullSolve, started: float) -> SolveOutcome:
     """Weigh and adopt, while no event's plan is made: of what events have overtaken, only they decide."""
-    organization_id = UUID(made_for.organization_id)
+    organization_id = UUID(found.problem.organization_id)
     problem = placement_load(organization_id=organization_id, now=database_now())
-    if problem != made_for:
-        better = rebased(better, made_for=made_for, now=problem)
-        stay = solve(problem)
-    found = worth(problem, stay=stay, better=better)
-    if not found.adopt:
-        same = better.deployments == stay.deployments
-        return SolveOutcome.UNCHANGED if same else SolveOutcome.KEPT
-    adoption = placement_apply(decision=Decision(problem, better, solve_s=time.monotonic() - started))
+    if problem != found.problem:
+        better = rebased(found.better, made_for=found.problem, now=problem)
+        found = FullSolve(problem, stay=solve(problem), better=better)
+    if not found.worth.adopt:
+        return SolveOutcome.KEPT if found.changes else SolveOutcome.UNCHANGED
+    adoption = placement_apply(decision=Decision(problem, found.better, solve_s=time.monotonic() - started))
     if adoption.adopted:
         plan_certify(organization_id=organization_id)
-        _tell(organization_id, worth_by_project(problem, stay=stay, better=better))
+        _tell(organization_id, worth_by_project(problem, stay=found.stay, better=found.better))
     return outcome_of(adoption)
 
 

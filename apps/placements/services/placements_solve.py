@@ -8,7 +8,6 @@ from uuid import UUID
 from apps.api.clock import database_now
 from apps.api.services.doorbell_ring import doorbell_ring
 from apps.placements import selectors
-from apps.placements.changes import newly_lacking
 from apps.placements.models import SolveKind, SolveOutcome
 from apps.placements.services.advisory_lock import SOLVE_LOCK, advisory_lock
 from apps.placements.services.placement_apply import Adoption, placement_apply
@@ -18,6 +17,7 @@ from apps.placements.services.placement_request import SOLVE_TASK, full_solve_re
 from apps.placements.services.plan_certify import plan_certify
 from apps.placements.services.plan_in_force import plan_in_force
 from apps.placements.services.solve_count import rows_left_out_tell, solve_count, solve_failed
+from controlplane.placement import newly_lacking
 
 ROUNDS_MAX = 20
 FRUITLESS_ROUNDS_MAX = 3

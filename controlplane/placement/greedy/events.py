@@ -1,14 +1,15 @@
-"""Which deployments does an event touch? Two moments of one world compared.
+"""Which deployments does an event touch, and whom does its plan leave with less? Two moments of one world compared.
 
 A change of latencies, network prices or of other deployments' costs touches nobody: it is for the next full solve.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from controlplane.placement.greedy.candidates import Market, Terms
+from controlplane.placement.plan import DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.capacity import Ledger
 from controlplane.placement.rules.cost import leaving_micro_usd_per_h
@@ -44,6 +45,19 @@ def touched_by(before: PlacementProblem, after: PlacementProblem) -> frozenset[s
         touched |= _lacking(after, better, touched)
         touched |= _saving(after, ledger, better, touched)
     return frozenset(touched & after.deployment_by_id.keys())
+
+
+def newly_lacking(
+    before: PlacementPlan | None, after: PlacementPlan, deployment_ids: Collection[str]
+) -> set[str]:
+    """Which of these deployments (ids) are refused, or lack a wish, by ``after`` and did not by ``before``."""
+    was = before.by_deployment if before is not None else {}
+    return {
+        entry.deployment_id
+        for entry in after.deployments
+        if entry.deployment_id in deployment_ids
+        and _given_up(entry) - _given_up(was.get(entry.deployment_id))
+    }
 
 
 def _changed(before: PlacementProblem, after: PlacementProblem) -> Iterator[str]:
@@ -229,3 +243,13 @@ def _savings(
         saved = worth(dearest, dearest.held) - worth(one, one.new)
         if pool_id != dearest.pool.pool_id and saved > least:
             yield pool_id, saved
+
+
+def _given_up(entry: DeploymentPlan | None) -> set[str]:
+    """Rules of what it is refused or has given up; of the survivability also what is left of it, not why."""
+    if entry is None:
+        return set()
+    refused = {"refused"} if entry.refusal is not None else set()
+    return refused | {
+        wish.value.partition(":")[0] if wish.rule == "survivability" else wish.rule for wish in entry.relaxed
+    }

@@ -155,6 +155,7 @@ class RequestMode:
             seats=self._seats.outcome if self._seats is not None else None,
             broken=[
                 *(rule for each in clusters for rule in each.told(each.broken)),
+                *(self._plane.broken if self._plane is not None else ()),
                 *(self._seats.broken if self._seats is not None else ()),
             ],
         )

@@ -27,7 +27,7 @@ from controlplane.simulation.serving.fleet_world import (
     FleetWorld,
 )
 from controlplane.simulation.serving.handover import Bounds, Outgoing
-from controlplane.simulation.serving.planning import Planning
+from controlplane.simulation.serving.planning import Now, Planning
 from controlplane.simulation.serving.usage import Rates, taken_over
 
 _TOKENS_PER_REQUEST = 100.0
@@ -113,8 +113,9 @@ class FleetPlanner:
                 zip(self._planning.problem.pools, up.tolist(), strict=True)
             )
         )
-        occupancies = [self._occupancy(row) for row in outgoing]
-        touched = self._planning.anew(pools=pools, demands=self._demands(), occupancies=occupancies)
+        occupancies = tuple(self._occupancy(row) for row in outgoing)
+        now = Now(pools=pools, demands=self._demands(), occupancies=occupancies)
+        touched = self._planning.anew(now)
         return frozenset(int(each) for each in touched)
 
     # Demand

@@ -99,10 +99,16 @@ class PlanTold:
 
 @dataclass(slots=True, kw_only=True)
 class PlacementOutcome:
-    """What placement did. ``plans``: made; ``moved``: replicas from one pool to another; ``told``: the first plans."""
+    """What placement did.
+
+    plans:    made and in force; ``moved``: replicas from one pool to another; ``told``: the first plans
+    searches: whole searches for a better plan; ``better``: plans among ``plans`` that these found
+    """
 
     plans: int = 0
     moved: int = 0
+    searches: int = 0
+    better: int = 0
     told: list[PlanTold] = field(default_factory=list)
 
 

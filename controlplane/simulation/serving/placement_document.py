@@ -4,14 +4,26 @@ from collections.abc import Sequence
 from math import inf
 
 from controlplane.placement import Posture, Survivability
+from controlplane.placement.search.improve import Effort
 from controlplane.simulation.serving.fields import Fields, WorldError
 from controlplane.simulation.serving.geography import Region
-from controlplane.simulation.serving.placement_world import COMMAND_S, Away, Emptied, Placement
+from controlplane.simulation.serving.placement_world import (
+    COMMAND_S,
+    Allowed,
+    Away,
+    Emptied,
+    Placement,
+    Search,
+)
 
 _SURVIVABILITIES: tuple[Survivability, ...] = ("none", "zone", "region")
 _POSTURES: tuple[Posture, ...] = ("active_active", "active_passive")
 #: A GPU costs no more, as placement has it.
 USD_PER_GPU_H_MAX = 1000.0
+#: And a project may spend no more, likewise.
+USD_PER_H_MAX = 1e9
+#: The control plane looks no oftener.
+SEARCH_LEAST_S = 5.0
 
 
 def placement_of(
@@ -31,6 +43,8 @@ def placement_of(
         stated=_stated(one, origins),
         command_s=one.number("command_s", COMMAND_S, most=300.0),
         emptied=_emptied(one, regions) if "emptied" in one else (),
+        budgets=_budgets(one) if "budget_usd_per_h" in one else (),
+        search=_search(one.child("search", needed=False)),
     )
     one.done()
     for region in regions:
@@ -97,3 +111,34 @@ def _emptied(fields: Fields, regions: Sequence[Region]) -> tuple[Emptied, ...]:
         found.append(Emptied(name, each.choice("pool", pools), each.number("at_s")))
         each.done()
     return tuple(found)
+
+
+def _budgets(fields: Fields) -> tuple[Allowed, ...]:
+    """A number, or a list of what holds from when on."""
+    if not fields.is_list("budget_usd_per_h"):
+        return (Allowed(0.0, fields.number("budget_usd_per_h", most=USD_PER_H_MAX)),)
+    found: list[Allowed] = []
+    for each in fields.children("budget_usd_per_h"):
+        at_s = each.number("at_s")
+        if found and at_s <= found[-1].at_s:
+            raise each.wrong("at_s", at_s, f"give rising times, above {found[-1].at_s:g}")
+        found.append(Allowed(at_s, each.number("usd_per_h", most=USD_PER_H_MAX)))
+        each.done()
+    return tuple(found)
+
+
+def _search(fields: Fields) -> Search:
+    usual = Search()
+    found = Search(
+        every_s=fields.number("every_s", usual.every_s, most=1e6),
+        effort=Effort(
+            rounds=fields.whole("rounds", usual.effort.rounds, least=1, most=1000),
+            nodes=fields.whole("nodes", usual.effort.nodes, least=1, most=100_000),
+        ),
+    )
+    if 0 < found.every_s < SEARCH_LEAST_S:
+        raise fields.wrong(
+            "every_s", found.every_s, f"give {SEARCH_LEAST_S:g} s or more, or 0: it never searches"
+        )
+    fields.done()
+    return found

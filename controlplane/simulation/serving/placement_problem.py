@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from controlplane.placement import (
+    Budget,
     Cluster,
     Demand,
     FailureDomain,
@@ -94,6 +95,7 @@ def problem_of(
             for kind in sorted({pool.instance_type for _, pool in pools})
         ),
         latencies=tuple(_latencies(geography)),
+        budgets=budgets_of(placement, 0.0),
     )
 
 
@@ -110,6 +112,12 @@ def demands_of(origins: Iterable[str], rates: Rates, mean: Mean) -> Iterator[Dem
             tokens_per_s_p50=middle * tokens,
             tokens_per_s_p95=high * tokens,
         )
+
+
+def budgets_of(placement: Placement, now_s: float) -> tuple[Budget, ...]:
+    """What its project may spend now, if that is bounded."""
+    known = [one for one in placement.budgets if one.at_s <= now_s]
+    return (Budget(project_id=_PROJECT, micro_usd_per_h=round(known[-1].usd_per_h * 1e6)),) if known else ()
 
 
 def _cluster(region: Region) -> Cluster:

@@ -1,7 +1,8 @@
 """The control plane of a world: placement gives each cluster its bounds, and moves them.
 
-Runs as in production (``planning``): a plan at the beginning, and one whenever demand moved, a region is lost or
-back, a pool is being emptied, or room that was left is free. What moves is handed over (``handover``), and agents hear
+Runs as in production (``planning``): a plan at the beginning, one whenever demand moved, a region is lost or back, a
+pool is being emptied, the budget is another one, or room that was left is free; and every few minutes the search for a
+better one. What moves is handed over (``handover``), and agents hear
 of it a moment later. While it is away nothing is planned or told: all go on with the bounds that they heard last.
 """
 
@@ -11,8 +12,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from controlplane.costing import usd_printed
 from controlplane.failover import REPLACE_AFTER_S, FoldPolicy
-from controlplane.placement import DeploymentPlan, FailureDomain, Move, Occupancy, Pool, Posture, plan_diff
+from controlplane.placement import (
+    DeploymentPlan,
+    FailureDomain,
+    Move,
+    Occupancy,
+    PlacementPlan,
+    PlacementProblem,
+    Pool,
+    Posture,
+    plan_diff,
+)
 from controlplane.placement.questions.drain import Drained
 from controlplane.simulation.serving.clock import Clock
 from controlplane.simulation.serving.fields import WorldError
@@ -22,12 +34,13 @@ from controlplane.simulation.serving.outcome import PlacementOutcome, PlanTold
 from controlplane.simulation.serving.placement_problem import (
     DEPLOYMENT_ID,
     Mean,
+    budgets_of,
     demands_of,
     pool_id_of,
     problem_of,
 )
 from controlplane.simulation.serving.placement_world import Placement
-from controlplane.simulation.serving.planning import Planning
+from controlplane.simulation.serving.planning import Now, Planning
 from controlplane.simulation.serving.pools import ServingPool
 from controlplane.simulation.serving.region_cluster import Command, RegionCluster
 from controlplane.simulation.serving.series import FloatArray
@@ -90,10 +103,11 @@ class ControlPlane:
         self._handover.bound(self._bounds())
         self._lost: frozenset[str] = frozenset()
         self._emptied: frozenset[tuple[str, str]] = frozenset()
-        self._demand_s = DEMAND_EVERY_S
+        self._demand_s, self._search_s = DEMAND_EVERY_S, placement.search.every_s
         self._clusters: Mapping[str, RegionCluster] = {}
         self._clock = Clock()
         self.outcome = PlacementOutcome()
+        self.broken: list[str] = []
         self._order = self._in_order(())
         self._note(0.0, "the beginning", ())
         self._said = {region: self.command(region) for region in self._geography.names}
@@ -147,8 +161,12 @@ class ControlPlane:
             self._demand_s = (now_s // DEMAND_EVERY_S + 1) * DEMAND_EVERY_S
             if self._take_over(now_s):
                 why.append("demand moved")
+        if self._spends_otherwise(now_s):
+            why.append("another budget")
         if why:
             self._plan(now_s, ", ".join(why))
+        if self._is_to_search(now_s):
+            self._search(now_s)
         self._tell(now_s)
 
     # What it knows
@@ -192,34 +210,63 @@ class ControlPlane:
         """What is planned for: the greater of usage and of what was stated, until usage is known for a day."""
         return Rates(*(np.maximum(rate, self._stated) for rate in (self._used.p50, self._used.p95)))
 
+    def _spends_otherwise(self, now_s: float) -> bool:
+        return budgets_of(self._placement, now_s) != self._planning.problem.budgets
+
     # What it decides
 
     def _plan(self, now_s: float, why: str) -> None:
-        problem, plan, gpus = self._planning.problem, self._planning.plan, self._gpus_per_replica
+        before = self._planning.problem, self._planning.plan
         try:
-            touched = self._planning.anew(
-                pools=tuple(map(self._as_it_is, self._first)),
-                demands=tuple(demands_of(self._geography.origins, self._rates(), self._mean)),
-                occupancies=[
-                    Occupancy(
-                        deployment_id=DEPLOYMENT_ID,
-                        pool_id=pool_id_of(*self._lanes[row.place]),
-                        gpus_per_replica=gpus,
-                        replicas=row.replicas,
-                    )
-                    for row in self._handover.outgoing()
-                ],
-                drains=[
-                    Drained(domain=FailureDomain(kind="pool", name=f"{region}/{pool}"))
-                    for region, pool in sorted(self._emptied)
-                ],
-            )
+            touched = self._planning.anew(self._now(now_s))
         except ValueError as error:
             raise WorldError(f"placement: {error}") from None
         if touched:
-            self._handover.bound(self._bounds())
-            diff = plan_diff(problem, plan, self._planning.problem, self._planning.plan)
-            self._note(now_s, why, [move for one in diff.deployments for move in one.moves])
+            self._hand_over(now_s, why, *before)
+
+    def _is_to_search(self, now_s: float) -> bool:
+        every_s = self._placement.search.every_s
+        if not every_s or not (self._planning.has_given_up or now_s >= self._search_s):
+            return False
+        if now_s >= self._search_s:
+            self._search_s = (now_s // every_s + 1) * every_s
+        return True
+
+    def _search(self, now_s: float) -> None:
+        """The whole search, which takes no time here; what it finds is adopted where that is worth its moves."""
+        before = self._planning.problem, self._planning.plan
+        found = self._planning.improve(self._now(now_s), self._placement.search.effort)
+        self.outcome.searches += 1
+        if found.worth.adopt:
+            self.outcome.better += 1
+            saved = usd_printed(found.worth.saving_micro_usd_per_h)
+            self._hand_over(now_s, f"a full solve saves {saved} USD/h", *before)
+
+    def _hand_over(self, now_s: float, why: str, problem: PlacementProblem, plan: PlacementPlan) -> None:
+        """From this plan, which answered this problem, to the one in force now."""
+        self._handover.bound(self._bounds())
+        diff = plan_diff(problem, plan, self._planning.problem, self._planning.plan)
+        self._note(now_s, why, [move for one in diff.deployments for move in one.moves])
+
+    def _now(self, now_s: float) -> Now:
+        return Now(
+            pools=tuple(map(self._as_it_is, self._first)),
+            demands=tuple(demands_of(self._geography.origins, self._rates(), self._mean)),
+            occupancies=tuple(
+                Occupancy(
+                    deployment_id=DEPLOYMENT_ID,
+                    pool_id=pool_id_of(*self._lanes[row.place]),
+                    gpus_per_replica=self._gpus_per_replica,
+                    replicas=row.replicas,
+                )
+                for row in self._handover.outgoing()
+            ),
+            drains=tuple(
+                Drained(domain=FailureDomain(kind="pool", name=f"{region}/{pool}"))
+                for region, pool in sorted(self._emptied)
+            ),
+            budgets=budgets_of(self._placement, now_s),
+        )
 
     def _as_it_is(self, pool: Pool) -> Pool:
         is_lost = pool.cluster_id in self._lost
@@ -247,6 +294,7 @@ class ControlPlane:
     def _note(self, now_s: float, why: str, moves: Sequence[Move]) -> None:
         outcome, entry = self.outcome, self._entry()
         outcome.plans += 1
+        self._check_spent(now_s)
         outcome.moved += sum(move.replicas for move in moves if move.from_pool and move.to_pool)
         if len(outcome.told) < PLANS_TOLD:
             refusals = [*entry.relaxed, *([entry.refusal] if entry.refusal is not None else [])]
@@ -263,6 +311,16 @@ class ControlPlane:
                     given_up=[str(refusal) for refusal in refusals],
                 )
             )
+
+    def _check_spent(self, now_s: float) -> None:
+        """Rule 4, reckoned from the world's own prices."""
+        price = {pool_id_of(*lane): lane[1].usd_per_replica_h for lane in self._lanes}
+        spent = sum(row.room_replicas * price[row.pool_id] for row in self._entry().allocations)
+        for budget in budgets_of(self._placement, now_s):
+            if spent * 1e6 > budget.micro_usd_per_h + len(price):
+                self.broken.append(
+                    f"rule 4: room for {spent:g} USD/h of {budget.micro_usd_per_h / 1e6:g} (at {now_s:.0f} s)"
+                )
 
 
 def _usage_of(seen: Survey, origins: int) -> FloatArray:

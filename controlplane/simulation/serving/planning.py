@@ -1,26 +1,51 @@
-"""Placement over virtual time, as production asks it: ``solve`` first, ``touched_by`` and ``resolve`` at each event."""
+"""Placement over virtual time, as production asks it.
 
-from collections.abc import Iterable
-from dataclasses import replace
+``solve`` first, ``touched_by`` and ``resolve`` at each event, and now and then the whole search for a better plan.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from controlplane.placement import (
+    Budget,
     Demand,
     Occupancy,
     PlacementPlan,
     PlacementProblem,
     Pool,
+    newly_lacking,
     resolve,
     solve,
     touched_by,
 )
 from controlplane.placement.questions.drain import Drained, drained
 from controlplane.placement.rules.occupancy import promised_first
+from controlplane.placement.search.full import FullSolve, full_solve
+from controlplane.placement.search.improve import Effort
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Now:
+    """What may have moved since the plan before.
+
+    pools:       as they are; those that are closed are lost
+    occupancies: what is on its way out, which takes room from every plan, but not from those to whom one in force has
+                 promised it
+    drains:      what is being emptied
+    """
+
+    pools: tuple[Pool, ...]
+    demands: tuple[Demand, ...]
+    occupancies: tuple[Occupancy, ...] = ()
+    drains: tuple[Drained, ...] = ()
+    budgets: tuple[Budget, ...] = ()
 
 
 class Planning:
     """Single owner. ``plan`` is in force; ``problem``: what it answers, with itself carried out.
 
-    solves: how often placement was asked; placed_anew: deployments that it placed again, each time
+    solves:       how often placement was asked; placed_anew: deployments that it placed again, each time
+    has_given_up: somebody was refused, or a wish given up that was kept before: production searches at once then
     """
 
     def __init__(self, problem: PlacementProblem) -> None:
@@ -29,41 +54,49 @@ class Planning:
         self.plan: PlacementPlan = solve(problem)
         self.solves = 1
         self.placed_anew = 0
+        self.has_given_up = bool(newly_lacking(None, self.plan, self.plan.by_deployment))
+        self._worth: Mapping[str, int] = {}
         self._carry_out(problem)
 
-    def anew(
-        self,
-        *,
-        pools: tuple[Pool, ...],
-        demands: tuple[Demand, ...],
-        occupancies: Iterable[Occupancy] = (),
-        drains: Iterable[Drained] = (),
-    ) -> frozenset[str]:
+    def anew(self, now: Now) -> frozenset[str]:
         """Place anew whoever is touched by what was lost or came back, by room that was left, or by demand that moved.
-
-        pools:       as they are now; those that are closed are lost
-        occupancies: what is on its way out, which takes room from every plan, but not from those to whom one in force
-                     has promised it
-        drains:      what is being emptied
 
         Returns who that was (ids).
         """
-        lost = {pool.pool_id for pool in pools if pool.closed}
-        after = replace(
-            self.problem,
-            pools=pools,
-            current=tuple(row for row in self.problem.current if row.pool_id not in lost),
-            occupancies=tuple(row for row in occupancies if row.pool_id not in lost),
-            demands=demands,
-        )
-        after = drained(promised_first(after), drains)
+        after = self._at(now)
         touched = touched_by(self.problem, after)
         if touched:
-            self.plan = resolve(after, self.plan, touched)
+            before = self.plan
+            in_force = replace(before, gpu_micro_usd_per_h_by_pool=self._worth) if self._worth else before
+            self.plan = resolve(after, in_force, touched)
             self.solves += 1
             self.placed_anew += len(touched)
+            self.has_given_up |= bool(newly_lacking(before, self.plan, touched))
             self._carry_out(after)
         return touched
+
+    def improve(self, now: Now, effort: Effort) -> FullSolve:
+        """Search for a better plan; it is in force from now on if that is worth its moves."""
+        found = full_solve(self._at(now), effort=effort, gpu_micro_usd_per_h_by_pool=self._worth or None)
+        self.solves += 1
+        self.has_given_up = False
+        self._worth = found.better.gpu_micro_usd_per_h_by_pool
+        if found.worth.adopt:
+            self.plan = found.better
+            self._carry_out(found.problem)
+        return found
+
+    def _at(self, now: Now) -> PlacementProblem:
+        lost = {pool.pool_id for pool in now.pools if pool.closed}
+        after = replace(
+            self.problem,
+            pools=now.pools,
+            current=tuple(row for row in self.problem.current if row.pool_id not in lost),
+            occupancies=tuple(row for row in now.occupancies if row.pool_id not in lost),
+            demands=now.demands,
+            budgets=now.budgets,
+        )
+        return drained(promised_first(after), now.drains)
 
     def _carry_out(self, problem: PlacementProblem) -> None:
         """What is planned runs."""

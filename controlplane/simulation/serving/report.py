@@ -127,7 +127,8 @@ def _placed(outcomes: Sequence[Outcome]) -> list[str]:
             for plan in placed.told
         ]
         parts += [
-            f"<p>{escape(outcome.policy)}: {placed.plans:,} plans, {placed.moved:,} replicas moved"
+            f"<p>{escape(outcome.policy)}: {placed.plans:,} plans, {placed.moved:,} replicas moved, "
+            f"{placed.searches:,} searches, of which {placed.better:,} found a plan that was worth its moves"
             f"{f'; the last {more:,} plans are not told' if more else ''}.</p>",
             _grid(["at s", "for", "bounds of pools", "against the plan before", "given up"], rows),
         ]

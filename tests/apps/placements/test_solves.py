@@ -27,6 +27,7 @@ from apps.telemetry.models import Event
 from apps.telemetry.selectors import events
 from controlplane.placement import PlacementPlan as Plan
 from controlplane.placement import PlacementProblem, certify, plan_cost, plan_decode, problem_decode, solve
+from controlplane.placement.search import full
 from tests.apps.placements.test_road import places
 from tests.support.fleet_world import FleetWorld, fleet_world
 
@@ -68,7 +69,7 @@ def from_scratch(problem: PlacementProblem, **_: Any) -> Plan:
 @pytest.fixture
 def improves(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Plan]], None]:
     """Full solves find what this finds."""
-    return lambda found: monkeypatch.setattr(sys.modules[IMPROVE], "improve", found)
+    return lambda found: monkeypatch.setattr(full, "improve", found)
 
 
 def test_a_solver_that_fails_leaves_the_last_plan_in_force_and_says_so_once(

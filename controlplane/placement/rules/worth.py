@@ -1,9 +1,11 @@
-"""Whether a better plan is worth its moves: the rule of stability of decision 0021. Pure; reads and writes nothing."""
+"""Whether a better plan is worth its moves: the rule of stability of decision 0021."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from controlplane.placement import PlacementPlan, PlacementProblem, PlanCost, plan_costs
+from controlplane.placement.plan import PlacementPlan
+from controlplane.placement.problem import PlacementProblem
+from controlplane.placement.rules.cost import PlanCost, plan_costs
 
 
 @dataclass(frozen=True)
