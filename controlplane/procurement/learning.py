@@ -36,6 +36,20 @@ class LearningPolicy:
 
 DEFAULT_POLICY = LearningPolicy()
 
+#: What is older counts less than a thousandth.
+LOOKED_BACK_S = 30 * 86_400.0
+#: A hazard has moved when it differs by more than this share of the greater one, and by more than so much per hour ...
+MOVED_SHARE, MOVED_PER_H = 0.2, 0.002
+#: ... and an obtainability when it differs by more than this.
+MOVED_OBTAINABILITY = 0.05
+#: What placement takes (``controlplane.placement.checks``).
+HAZARD_MOST_PER_H, OBTAINABILITY_LEAST = 60.0, 0.001
+
+
+def spot_group(instance_type: str, *, zones: Iterable[str], cluster: str) -> str:
+    """All spot capacity of a type in a zone is one group; where none of ``zones`` is recorded, that of the cluster."""
+    return f"{instance_type}@{min(zones, default=cluster)}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStated:
@@ -76,11 +90,26 @@ class Launched:
 
 
 @dataclass(frozen=True, slots=True)
+class Believed:
+    """What plans reckon with of a pool: stated, or learned."""
+
+    hazard_per_h: float
+    obtainability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Learned:
     """What is believed of a pool. None: nothing was seen that speaks of it, what is stated holds."""
 
     hazard_per_h: float | None
     obtainability: float | None
+
+    def beside(self, stated: Believed) -> Believed:
+        """With what is stated where nothing was seen."""
+        return Believed(
+            stated.hazard_per_h if self.hazard_per_h is None else self.hazard_per_h,
+            stated.obtainability if self.obtainability is None else self.obtainability,
+        )
 
 
 def learn(
@@ -117,6 +146,26 @@ def learn(
         )
         for pool in pools
     }
+
+
+def taken_over(found: Learned, *, stated: Believed, believed: Believed) -> Learned | None:
+    """What is learned, within what placement takes; None where what is ``believed`` stays, as it has not moved far.
+
+    What is not known any more is as it is stated.
+    """
+    hazard, obtainability = found.hazard_per_h, found.obtainability
+    bounded = Learned(
+        hazard_per_h=None if hazard is None else min(HAZARD_MOST_PER_H, hazard),
+        obtainability=None if obtainability is None else max(OBTAINABILITY_LEAST, obtainability),
+    )
+    return bounded if _has_moved(bounded.beside(stated), believed) else None
+
+
+def _has_moved(now: Believed, was: Believed) -> bool:
+    allowed = max(MOVED_PER_H, MOVED_SHARE * max(was.hazard_per_h, now.hazard_per_h))
+    if abs(now.hazard_per_h - was.hazard_per_h) > allowed:
+        return True
+    return abs(now.obtainability - was.obtainability) > MOVED_OBTAINABILITY
 
 
 def _hazard_per_h(pool: PoolStated, exposure_h: float, events: float, policy: LearningPolicy) -> float | None:

@@ -14,12 +14,18 @@ from apps.fleet.models import GpuPool, Procurement
 from apps.fleet.services import pools_learned_store
 from apps.placements.services.placement_request import placement_request
 from apps.telemetry.services import EventFacts, events_record
-from controlplane.procurement.learning import HeldSpan, Launched, Learned, PoolStated, TakenBack, learn
+from controlplane.procurement.learning import (
+    LOOKED_BACK_S,
+    HeldSpan,
+    Launched,
+    Learned,
+    PoolStated,
+    TakenBack,
+    learn,
+    spot_group,
+)
 
 logger = logging.getLogger(__name__)
-
-#: What is older counts less than a thousandth.
-LOOKED_BACK = timedelta(days=30)
 
 
 def hazards_learn(*, now: datetime) -> int:
@@ -52,7 +58,7 @@ def _refresh(organization_id: UUID, now: datetime) -> int:
 
 
 def _learned(pools: list[GpuPool], now: datetime) -> dict[str, Learned]:
-    pool_ids, since = [pool.pk for pool in pools], now - LOOKED_BACK
+    pool_ids, since = [pool.pk for pool in pools], now - timedelta(seconds=LOOKED_BACK_S)
     gpus = {pool.pk: pool.instance_type.gpus for pool in pools}
     return dict(
         learn(
@@ -82,11 +88,10 @@ def _learned(pools: list[GpuPool], now: datetime) -> dict[str, Learned]:
 
 
 def _stated(pool: GpuPool) -> PoolStated:
-    """All spot capacity of a type in a zone is one group; where no zone is recorded, that of the cluster."""
-    zones = sorted(row.name for row in pool.cluster.failure_domains.all() if row.kind == "zone")
+    zones = [row.name for row in pool.cluster.failure_domains.all() if row.kind == "zone"]
     return PoolStated(
         pool_id=str(pool.pk),
-        group=f"{pool.instance_type.name}@{zones[0] if zones else pool.cluster.name}",
+        group=spot_group(pool.instance_type.name, zones=zones, cluster=pool.cluster.name),
         hazard_per_h=pool.hazard_per_h,
         obtainability=pool.obtainability,
     )

@@ -84,8 +84,6 @@ class RequestMode:
                 outlined = replace(outlined, lots=first.lots, holders=first.holders)
                 policy = bounded(policy, first.lots)
             clusters[region] = RegionCluster(region, cluster, outlined, policy, clock=clock)
-        if plane is not None:
-            plane.begin(clusters, clock)
         self._plane = plane
         self._clusters.extend(clusters.values())
         self._between = Between(
@@ -93,6 +91,8 @@ class RequestMode:
         )
         sites = [Site(name, each.fleet.supply, partial(_is_out, each)) for name, each in clusters.items()]
         jobs = Jobs(world.jobs, sites, clock)
+        if plane is not None:
+            plane.begin(clusters, jobs.held, clock)
         if world.posture == "active_passive":
             order = plane.order if plane is not None else partial(_holding, world.geography)
             self._seats = Seats(order, clusters, outages, world.plane_lost, clock=clock, seed=world.seed)

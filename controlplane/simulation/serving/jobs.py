@@ -3,6 +3,7 @@
 The rule is ``controlplane.procurement.deadline``'s; the world's pools answer it: is spot to be had, was it kept.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -104,6 +105,15 @@ class Jobs:
             return
         left_s = part.state.starting_s + part.work.work_s - part.state.done_s
         self._clock.put(now_s + (min(LOOK_S, left_s) if part.holding else LOOK_S), self, part)
+
+    def held(self) -> Counter[tuple[str, str]]:
+        """How many places they hold now, by region and pool."""
+        parts = (part for _, _, found in self._rows for part in found)
+        return Counter(
+            (part.home.region, part.holding.pool.name)
+            for part in parts
+            if part.home is not None and part.holding is not None and part.home.supply.stands(part.holding)
+        )
 
     def outcomes(self, end_s: float) -> list[JobOutcome]:
         """What came of them, once the supply is closed."""

@@ -103,12 +103,14 @@ class PlacementOutcome:
 
     plans:    made and in force; ``moved``: replicas from one pool to another; ``told``: the first plans
     searches: whole searches for a better plan; ``better``: plans among ``plans`` that these found
+    believed: what was learned of spot pools, by pool, as it stood at the end
     """
 
     plans: int = 0
     moved: int = 0
     searches: int = 0
     better: int = 0
+    believed: dict[str, str] = field(default_factory=dict)
     told: list[PlanTold] = field(default_factory=list)
 
 

@@ -1,7 +1,7 @@
 """A world as placement is asked about it: one deployment, a cluster in each region, its pools as they are listed.
 
-A replica is an instance; all types of it do what the world's service says. A pool's hazard is what the world says, not
-learned; of stock-outs nothing is told beforehand.
+A replica is an instance; all types of it do what the world's service says. A pool's hazard is what the world says until
+something else is learned; of stock-outs nothing is told beforehand.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -112,6 +112,11 @@ def demands_of(origins: Iterable[str], rates: Rates, mean: Mean) -> Iterator[Dem
             tokens_per_s_p50=middle * tokens,
             tokens_per_s_p95=high * tokens,
         )
+
+
+def zones_of(clusters: Iterable[Cluster]) -> dict[str, tuple[str, ...]]:
+    """By cluster: as they are recorded."""
+    return {cluster.cluster_id: cluster.domains("zone") for cluster in clusters}
 
 
 def budgets_of(placement: Placement, now_s: float) -> tuple[Budget, ...]:

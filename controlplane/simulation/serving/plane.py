@@ -7,7 +7,8 @@ of it a moment later. While it is away nothing is planned or told: all go on wit
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,19 +39,23 @@ from controlplane.simulation.serving.placement_problem import (
     demands_of,
     pool_id_of,
     problem_of,
+    zones_of,
 )
 from controlplane.simulation.serving.placement_world import Placement
 from controlplane.simulation.serving.planning import Now, Planning
 from controlplane.simulation.serving.pools import ServingPool
 from controlplane.simulation.serving.region_cluster import Command, RegionCluster
 from controlplane.simulation.serving.series import FloatArray
+from controlplane.simulation.serving.spot_seen import SpotBeliefs
 from controlplane.simulation.serving.usage import HORIZON_S, USAGE_STEP_S, Rates, rates_of, taken_over
 from controlplane.simulation.serving.world import ServingWorld, Survey
 from workloadplane.autoscaling import AutoscalingPolicy, Lot
 
-#: As ``controlplane.settings`` has its beats: what is behind or handed over is looked at so often, demand so often.
+#: As ``controlplane.settings`` has its beats: what is behind or handed over is looked at so often, demand so often, and
+#: what agents tell of spot so often.
 LOOK_S = 5.0
 DEMAND_EVERY_S = 60.0
+LEARN_EVERY_S = 300.0
 #: As ``apps.placements`` has it: a move of no more is none.
 MOVED_REQUESTS_PER_S = 0.1
 #: What was lost counts as there again once it has been sound for so long.
@@ -104,7 +109,11 @@ class ControlPlane:
         self._lost: frozenset[str] = frozenset()
         self._emptied: frozenset[tuple[str, str]] = frozenset()
         self._demand_s, self._search_s = DEMAND_EVERY_S, placement.search.every_s
+        self._learn_s = LEARN_EVERY_S
+        self._beliefs = SpotBeliefs(problem.pools, zones_of(problem.clusters))
         self._clusters: Mapping[str, RegionCluster] = {}
+        self._jobs: Counter[tuple[str, str]] = Counter()
+        self._jobs_hold: Callable[[], Counter[tuple[str, str]]] = Counter
         self._clock = Clock()
         self.outcome = PlacementOutcome()
         self.broken: list[str] = []
@@ -134,9 +143,14 @@ class ControlPlane:
         goes_on = [name for name in before[:1] if name in leaves and name not in planned]
         return tuple(dict.fromkeys([*goes_on, *planned]))
 
-    def begin(self, clusters: Mapping[str, RegionCluster], clock: Clock) -> None:
-        """They have heard the first commands."""
-        self._clusters, self._clock = clusters, clock
+    def begin(
+        self,
+        clusters: Mapping[str, RegionCluster],
+        jobs_hold: Callable[[], Counter[tuple[str, str]]],
+        clock: Clock,
+    ) -> None:
+        """They have heard the first commands. ``jobs_hold``: places that jobs hold, by region and pool."""
+        self._clusters, self._jobs_hold, self._clock = clusters, jobs_hold, clock
         clock.put(LOOK_S, self, _Look())
 
     def happen(self, event: object, now_s: float) -> None:
@@ -163,6 +177,10 @@ class ControlPlane:
                 why.append("demand moved")
         if self._spends_otherwise(now_s):
             why.append("another budget")
+        why += self._what_jobs_do()
+        if now_s >= self._learn_s:
+            self._learn_s = (now_s // LEARN_EVERY_S + 1) * LEARN_EVERY_S
+            why += [f"{pool} is believed otherwise" for pool in self._learn(now_s)]
         if why:
             self._plan(now_s, ", ".join(why))
         if self._is_to_search(now_s):
@@ -212,6 +230,21 @@ class ControlPlane:
 
     def _spends_otherwise(self, now_s: float) -> bool:
         return budgets_of(self._placement, now_s) != self._planning.problem.budgets
+
+    def _what_jobs_do(self) -> list[str]:
+        """What they hold is nobody else's, as if it were not there."""
+        before, self._jobs = self._jobs, self._jobs_hold()
+        places = sorted(place for place in before | self._jobs if before[place] != self._jobs[place])
+        return [f"jobs hold {self._jobs[region, pool]} of {region}/{pool}" for region, pool in places]
+
+    def _learn(self, now_s: float) -> list[str]:
+        """Pools of which agents have told something else than is believed."""
+        moved = []
+        for region, cluster in self._clusters.items():
+            seen = cluster.fleet.supply.spot_seen(cluster.fleet.tally, now_s)
+            moved += [f"{region}/{pool}" for pool in self._beliefs.look(region, seen, now_s)]
+        self.outcome.believed = self._beliefs.told()
+        return moved
 
     # What it decides
 
@@ -269,8 +302,10 @@ class ControlPlane:
         )
 
     def _as_it_is(self, pool: Pool) -> Pool:
-        is_lost = pool.cluster_id in self._lost
-        return replace(pool, capacity_instances=0, closed="lost") if is_lost else pool
+        if pool.cluster_id in self._lost:
+            return replace(pool, capacity_instances=0, closed="lost")
+        taken = self._jobs[pool.cluster_id, pool.name]
+        return replace(self._beliefs.of(pool), capacity_instances=pool.capacity_instances - taken)
 
     def _entry(self) -> DeploymentPlan:
         return self._planning.plan.by_deployment[DEPLOYMENT_ID]

@@ -42,12 +42,16 @@ class ServingPool:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """These places are gone from ``at_s`` until ``back_s``, and whoever was there."""
+    """These places are gone from ``at_s`` until ``back_s``, and whoever was there.
+
+    is_taken_back: by the provider, who says so
+    """
 
     at_s: float
     back_s: float
     places: tuple[int, ...]
     cause: str
+    is_taken_back: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +144,7 @@ def _spot_is_taken_back(places: Places, end_s: float, rng: np.random.Generator) 
                 back_s,
                 tuple(sorted(here[int(each)] for each in gone)),
                 f"spot of {pool.name} taken back",
+                is_taken_back=True,
             )
 
 

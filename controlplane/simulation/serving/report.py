@@ -131,6 +131,7 @@ def _placed(outcomes: Sequence[Outcome]) -> list[str]:
             f"{placed.searches:,} searches, of which {placed.better:,} found a plan that was worth its moves"
             f"{f'; the last {more:,} plans are not told' if more else ''}.</p>",
             _grid(["at s", "for", "bounds of pools", "against the plan before", "given up"], rows),
+            *(f"<p>Learned of {escape(pool)}: {escape(said)}.</p>" for pool, said in placed.believed.items()),
         ]
     return ["<h2>Placement</h2>", *parts] if parts else []
 

@@ -3,18 +3,22 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
+from controlplane.procurement.learning import HeldSpan, Launched, TakenBack
 from controlplane.simulation.serving.outcome import Rented
 from controlplane.simulation.serving.pools import PROCUREMENTS, S_PER_H, Loss, Places, ServingPool
+from controlplane.simulation.serving.spot_seen import SpotSeen
 from controlplane.simulation.serving.spot_trace import SpotTrace
 from controlplane.simulation.serving.streams import Streams
 
 
 class Tally:
-    """What one holder has rented, by kind of procurement."""
+    """What one holder has rented, by kind of procurement; ``seen``: what it has seen of spot."""
 
     def __init__(self) -> None:
         self.rented = {kind: Rented() for kind in PROCUREMENTS}
+        self.seen = SpotSeen()
 
     @property
     def usd(self) -> float:
@@ -48,6 +52,7 @@ class Fall:
 
     at_s: float
     pool: ServingPool
+    is_taken_back: ClassVar[bool] = True
 
 
 class Supply:
@@ -87,6 +92,8 @@ class Supply:
     def take(self, pool: ServingPool, tally: Tally, now_s: float) -> Holding | None:
         """A place of the pool, paid for from now on; None, and a failed launch, if there is none."""
         mine, place = tally.rented[pool.procurement], self._free(pool, now_s)
+        if pool.procurement == "spot":
+            tally.seen.launched.append(Launched(pool_id=pool.name, at_s=now_s, had=place is not None))
         if place is None:
             mine.failed_launches += 1
             return None
@@ -112,6 +119,9 @@ class Supply:
                     hit.append(holding)
         for holding in hit:
             holding.tally.rented[holding.pool.procurement].lost += 1
+            if loss.is_taken_back:
+                taken = TakenBack(pool_id=holding.pool.name, at_s=now_s, instances=1.0)
+                holding.tally.seen.taken_back.append(taken)
             self.end(holding, now_s)
         return hit
 
@@ -120,6 +130,16 @@ class Supply:
         for pool in self.pools:
             if pool.name in self._traces:
                 yield from (Fall(at_s, pool) for at_s in self._traces[pool.name].falls_s if 0 < at_s < end_s)
+
+    def spot_seen(self, tally: Tally, now_s: float) -> SpotSeen:
+        """What its agent tells of spot."""
+        mine = (
+            _span(holding, None)
+            for held in self._held.values()
+            for holding in held.values()
+            if holding.tally is tally and holding.pool.procurement == "spot"
+        )
+        return tally.seen.looked_at(now_s, mine)
 
     def close(self, reserved: Tally, now_s: float) -> None:
         """The world's end: all are paid for, and reserved pools by ``reserved`` whether they were used or not."""
@@ -162,3 +182,9 @@ def _pay(holding: Holding, now_s: float) -> None:
     mine.replica_hours += hours
     if holding.pool.procurement != "reserved":
         mine.usd += holding.pool.usd_per_replica_h * hours
+    if holding.pool.procurement == "spot":
+        holding.tally.seen.held.append(_span(holding, now_s))
+
+
+def _span(holding: Holding, until_s: float | None) -> HeldSpan:
+    return HeldSpan(pool_id=holding.pool.name, since_s=holding.since_s, until_s=until_s, instances=1.0)

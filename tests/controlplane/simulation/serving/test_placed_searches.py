@@ -1,14 +1,22 @@
 """What the control plane of a world does beside answering events: it searches, learns, keeps to budgets and to room."""
 
+import json
 from typing import Any
 
 import pytest
 
 from controlplane.simulation.serving.fields import WorldError
 from controlplane.simulation.serving.outcome import PlanTold
+from controlplane.simulation.serving.playing import Play
+from controlplane.simulation.serving.world import survey
 from controlplane.simulation.serving.world_document import world_of
 from tests.controlplane.simulation.serving.test_placed_regions import least, placed, plans_of
-from tests.controlplane.simulation.serving.test_several_regions import assert_all_end_once, played, region
+from tests.controlplane.simulation.serving.test_several_regions import (
+    arrivals,
+    assert_all_end_once,
+    played,
+    region,
+)
 
 
 def pools(*rows: tuple[int, float, float, float]) -> list[dict[str, Any]]:
@@ -80,6 +88,69 @@ def test_a_budget_bounds_what_is_planned_from_its_moment_on() -> None:
     kept = [sum(least(plan.bounds, name) for name in ("one", "two", "three")) for plan in (free, lowered)]
     assert kept[0] > kept[1] == 2
     assert any("budget" in said for said in lowered.given_up)
+
+
+def with_spot(usd: float, replicas: int = 6, **pool: Any) -> list[dict[str, Any]]:
+    """Two regions on demand, in the first of which there is spot too."""
+    spot = {
+        "name": "s",
+        "procurement": "spot",
+        "replicas": replicas,
+        "usd_per_replica_h": usd,
+        "zone": "s",
+        **pool,
+    }
+    one = region("one")
+    return [{**one, "pools": [*one["pools"], spot]}, region("two")]
+
+
+def on_spot(plan: PlanTold) -> int:
+    return int(plan.bounds.get("one/s", "0").split()[0])
+
+
+def test_plans_reckon_with_what_was_learned_of_spot() -> None:
+    """It was a little cheaper than on demand; once all of it was taken back at once it is believed to be dearer."""
+
+    def lines(_: str) -> list[str]:
+        return [json.dumps({"metadata": {"gap_seconds": 100}, "data": [6, 0, 6, 6, 6]})]
+
+    document = placed(
+        regions=with_spot(3.99, spot_trace="zone.json"),
+        round_trip_s={"one": {"two": 0.1}},
+        arrivals=arrivals(origin="one"),
+        placement={"survivability": "none", "demand": {"one": 4}},
+    )
+    world = world_of(document)
+    *_, seen = survey(world, lines)
+    outcome = Play(world, seen, "static:3", lines).run()
+    assert_all_end_once(outcome)
+    found = plans_of(outcome)
+    first, last = found.told[0], found.told[-1]
+    assert (on_spot(first), on_spot(last)) == (3, 0)
+    assert (last.why, last.at_s) == ("one/s is believed otherwise", 300)
+    assert list(found.believed) == ["one/s"]
+    assert found.believed["one/s"].startswith("lost 0.0416 times an hour (stated: 0), had 0.")
+
+
+def test_what_jobs_hold_is_no_room_for_plans() -> None:
+    """They hold five of six places of the cheapest pool; what demand adds goes elsewhere until they are done."""
+    document = placed(
+        regions=with_spot(1),
+        round_trip_s={"one": {"two": 0.1}},
+        arrivals=[{"kind": "poisson", "requests_per_s": 12, "origin": "one"}],
+        placement={"demand": {"one": 0.2}, "survivability": "none"},
+        jobs=[{"replica_hours": 0.45, "replicas": 5, "at_s": 1, "deadline_s": 890, "restart_s": 20}],
+        hours=0.25,
+    )
+    document["autoscaling"] |= {"min_replicas": 1}
+    outcome = played(document, "kpa")
+    assert outcome.broken == []
+    assert outcome.jobs[0].done_s == pytest.approx(345, abs=1)
+    _, moved, freed = plans_of(outcome).told
+    assert (moved.why, moved.bounds["one/s"]) == ("demand moved", "1 to 1")
+    assert moved.moves == ["3 start on one/a"]
+    assert (freed.why, freed.bounds["one/s"]) == ("jobs hold 0 of one/s", "1 to 6")
+    assert freed.moves == ["3 move from one/a to one/s"]
 
 
 @pytest.mark.parametrize(
