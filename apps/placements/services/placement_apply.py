@@ -20,7 +20,6 @@ from apps.deployments.services.deployment_observe import deployment_observe
 from apps.deployments.services.placed_set import Placed, placed_set
 from apps.fleet import selectors as fleet
 from apps.placements import selectors
-from apps.placements.changes import EntryChange, entry_change, that_fit
 from apps.placements.models import PlacementClock, PlacementPlan
 from apps.placements.services.assignments_write import assignments_write
 from apps.placements.services.placement_decide import Decision
@@ -31,6 +30,7 @@ from controlplane.placement import (
     plan_cost,
 )
 from controlplane.placement import PlacementPlan as Plan
+from controlplane.placement.rules.changes import EntryChange, entry_change, that_fit
 
 
 @dataclass(frozen=True)

@@ -270,7 +270,7 @@ class ControlPlane:
         before = self._planning.problem, self._planning.plan
         found = self._planning.improve(self._now(now_s), self._placement.search.effort)
         self.outcome.searches += 1
-        if found.worth.adopt:
+        if found is not None:
             self.outcome.better += 1
             saved = usd_printed(found.worth.saving_micro_usd_per_h)
             self._hand_over(now_s, f"a full solve saves {saved} USD/h", *before)

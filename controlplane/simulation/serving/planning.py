@@ -19,6 +19,7 @@ from controlplane.placement import (
     touched_by,
 )
 from controlplane.placement.questions.drain import Drained, drained
+from controlplane.placement.rules.changes import entry_change
 from controlplane.placement.rules.occupancy import promised_first
 from controlplane.placement.search.full import FullSolve, full_solve
 from controlplane.placement.search.improve import Effort
@@ -75,16 +76,30 @@ class Planning:
             self._carry_out(after)
         return touched
 
-    def improve(self, now: Now, effort: Effort) -> FullSolve:
-        """Search for a better plan; it is in force from now on if that is worth its moves."""
+    def improve(self, now: Now, effort: Effort) -> FullSolve | None:
+        """Search for a better plan; it is in force from now on if that is worth its moves. None: all stays as it is."""
         found = full_solve(self._at(now), effort=effort, gpu_micro_usd_per_h_by_pool=self._worth or None)
         self.solves += 1
         self.has_given_up = False
         self._worth = found.better.gpu_micro_usd_per_h_by_pool
-        if found.worth.adopt:
-            self.plan = found.better
-            self._carry_out(found.problem)
+        if not found.worth.adopt or not self._changes(found):
+            return None
+        self.plan = found.better
+        self._carry_out(found.problem)
         return found
+
+    def _changes(self, found: FullSolve) -> bool:
+        """Whether it is another plan than the one in force."""
+        standing_by = {
+            (row.revision_id, row.pool_id)
+            for entry in self.plan.deployments
+            for row in entry.allocations
+            if row.standby
+        }
+        return any(
+            entry_change(found.problem, entry, standing_by=standing_by).changes_assignments
+            for entry in found.better.deployments
+        )
 
     def _at(self, now: Now) -> PlacementProblem:
         lost = {pool.pool_id for pool in now.pools if pool.closed}

@@ -66,6 +66,14 @@ def test_a_search_finds_what_the_first_answer_missed() -> None:
     assert outcome == played(uneven(), "kpa")
 
 
+def test_a_plan_that_is_in_force_is_not_found_again() -> None:
+    """All is reserved: places for nobody yet, nearer to clients, are better each time and opened once."""
+    reserved = pools((1, 5.1, 1.0, 2.3), (4, 5.6, 4.3, 4.1), (5, 2.4, 2.4, 5.8))
+    says = {"survivability": "none", "demand": {"one": 6, "two": 1, "three": 1}}
+    found = plans_of(played(placed(regions=reserved, placement=says), "kpa"))
+    assert (found.searches, found.better, found.plans) == (2, 1, 2)
+
+
 def test_a_world_may_do_without_searches() -> None:
     """Then events alone change plans."""
     found = plans_of(played(uneven(search={"every_s": 0}), "static:3"))

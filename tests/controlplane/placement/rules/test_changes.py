@@ -5,8 +5,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.placements.changes import EntryChange, entry_change, that_fit
 from controlplane.placement import DeploymentPlan, Occupancy, PlacementProblem, solve
+from controlplane.placement.rules.changes import EntryChange, entry_change, that_fit
 from tests.controlplane.placement.worlds import adopted, problem, problems, wanted
 from tests.support.examples import examples
 

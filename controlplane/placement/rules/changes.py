@@ -1,17 +1,13 @@
-"""What a plan changes: entries compared with what is in force. Pure; reads and writes nothing."""
+"""What a plan changes: entries compared with what is in force."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from controlplane.placement import (
-    Allocation,
-    CurrentAssignment,
-    DeploymentPlan,
-    Occupancy,
-    PlacementProblem,
-)
+from controlplane.placement.plan import Allocation, DeploymentPlan
+from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.capacity import Ledger
 from controlplane.placement.rules.occupancy import beyond_successors
+from controlplane.placement.supply import CurrentAssignment, Occupancy
 
 #: Where replicas of a revision run: (revision id, pool id).
 Place = tuple[str, str]
