@@ -7,7 +7,7 @@ from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.capacity import Ledger
 from controlplane.placement.rules.cost import leaving_micro_usd_per_h, replica_price
 from controlplane.placement.rules.filters import open_to_new
-from controlplane.placement.rules.needs import LEVELS, Index, kind_of
+from controlplane.placement.rules.needs import LEVELS, Index
 from controlplane.placement.rules.traffic import region_costs, too_far
 from controlplane.placement.supply import Cluster, Pool
 from controlplane.placement.wishes import Survivability, WantedDeployment
@@ -23,6 +23,7 @@ class Terms:
     scarce:   what its GPUs are worth to others beyond their rent
     survival: what it counts where losses must be survived
     losses:   by survivability, the losses to be survived that take it, without those that a wider one contains
+    order:    which comes first of equally cheap ones
     """
 
     pool: Pool
@@ -35,6 +36,7 @@ class Terms:
     survival: float
     losses: Mapping[Survivability, tuple[str, ...]]
     reserved_gpus: int
+    order: tuple[float, str, str]
 
 
 @dataclass(slots=True)
@@ -64,7 +66,7 @@ class Market:
     def __init__(self, index: Index, gpu_micro_usd_per_h_by_pool: Mapping[str, int] | None = None) -> None:
         self.index = index
         self._scarce = gpu_micro_usd_per_h_by_pool or {}
-        self._terms: dict[object, tuple[Terms, ...]] = {}
+        self._terms: dict[int, tuple[Terms, ...]] = {}
         self._terms_by_size: dict[tuple[str, int], Terms] = {}
 
     @property
@@ -73,7 +75,7 @@ class Market:
 
     def terms(self, deployment: WantedDeployment) -> tuple[Terms, ...]:
         """The pools that law and hardware allow a deployment, with what they offer it."""
-        key = kind_of(deployment)
+        key = self.index.kind(deployment)
         found = self._terms.get(key)
         if found is None:
             pools = self.index.usable(deployment)
@@ -104,6 +106,7 @@ class Market:
             survival=self.index.survival_by_pool[pool.pool_id],
             losses={level: self.index.widest_losses[level].get(pool.pool_id, ()) for level in LEVELS},
             reserved_gpus=problem.tariff_by_pool[pool.pool_id].reserved_gpus,
+            order=(pool.hazard_per_h, cluster.name, pool.name),
         )
 
     def slots(
@@ -191,7 +194,7 @@ class Market:
 _ALL = float("inf")
 
 
-def _preference(slot: Slot) -> tuple[bool, float, float, str, str]:
-    terms = slot.terms
-    worth = slot.each if slot.demand >= 1 else slot.each / slot.demand if slot.demand > 0 else float("inf")
-    return (not slot.held, worth, terms.pool.hazard_per_h, terms.cluster.name, terms.pool.name)
+def _preference(slot: Slot) -> tuple[bool, float, tuple[float, str, str]]:
+    demand = slot.demand
+    worth = slot.each if demand >= 1 else slot.each / demand if demand > 0 else float("inf")
+    return (not slot.held, worth, slot.terms.order)

@@ -58,15 +58,19 @@ class Shape:
 
 def spread(slots: Sequence[Slot], ask: Ask) -> Shape | None:
     """The cheapest shape that is enough after each loss; None where there is none."""
-    dearest = max((slot.each for slot in slots), default=0.0)
     for charge in CHARGES:
-        shapes = _shapes(_parts(slots, ask, charge * max(1.0, dearest)), ask)
+        dearest = max([1.0, *(slot.each for slot in slots)]) if charge else 0.0
+        shapes = _shapes(_parts(slots, ask, charge * dearest), ask)
         few = [shape for shape in shapes if shape.replicas <= ask.most]
         if few or not shapes:
-            return min(
-                few, key=lambda shape: (shape.micro_usd_per_h, sorted(shape.taken.items())), default=None
-            )
+            return _cheapest(few)
     return None
+
+
+def _cheapest(shapes: Sequence[Shape]) -> Shape | None:
+    least = min([shape.micro_usd_per_h for shape in shapes], default=0.0)
+    equal = [shape for shape in shapes if shape.micro_usd_per_h == least]
+    return min(equal, key=lambda shape: sorted(shape.taken.items()), default=None)
 
 
 def as_much_as_fits(slots: Sequence[Slot], ask: Ask) -> Shape | None:
@@ -84,10 +88,16 @@ def as_much_as_fits(slots: Sequence[Slot], ask: Ask) -> Shape | None:
 
 @dataclass(slots=True)
 class _Parts:
-    """What one replica of each slot gives: of the demand, of the replicas that are asked for, and of both.
+    """What one replica of each slot gives of all that is asked for.
 
-    ``price``: what one costs, with what it is charged for being one. ``order``: slots that give anything, by what it
-    costs there; ``uneven``: they do not all give the same. ``losses``: numbers of the ``domains``, by slot.
+    weight:   the less of ``demand`` (its part of the demand) and ``count`` (of the replicas)
+    mixed:    it is not the same one of both for all slots; where it is, the other is enough wherever that one is
+    price:    what one costs, with what it is charged for being one
+    order:    slots that give anything, by what that costs there
+    cheapest: the same slots, by the price of one
+    uneven:   they do not all give the same
+    held:     slots of what runs
+    losses:   numbers of the ``domains``, by slot
     """
 
     slots: Sequence[Slot]
@@ -95,10 +105,13 @@ class _Parts:
     demand: list[float]
     count: list[float]
     weight: list[float]
+    mixed: bool
     losses: list[tuple[int, ...]]
     domains: int
     order: list[int]
+    cheapest: list[int]
     uneven: bool
+    held: list[int]
 
 
 def _parts(slots: Sequence[Slot], ask: Ask, charge: float = 0.0) -> _Parts:
@@ -106,9 +119,8 @@ def _parts(slots: Sequence[Slot], ask: Ask, charge: float = 0.0) -> _Parts:
     survival = [slot.terms.survival if ask.survival else 1.0 for slot in slots]
     demand = [min(_ENOUGH, slot.demand) * chance for slot, chance in zip(slots, survival, strict=True)]
     count = [chance / ask.replicas for chance in survival]
-    weight = [min(pair) for pair in zip(demand, count, strict=True)]
-    useful = (index for index, slot in enumerate(slots) if weight[index] > 0)
-    order = sorted(useful, key=lambda index: price[index] / weight[index])
+    weight = list(map(min, demand, count))
+    useful = [index for index, one in enumerate(weight) if one > 0]
     numbers: dict[str, int] = {}
     losses = [
         tuple([numbers.setdefault(loss, len(numbers)) for loss in slot.terms.losses[ask.level]])
@@ -120,10 +132,13 @@ def _parts(slots: Sequence[Slot], ask: Ask, charge: float = 0.0) -> _Parts:
         demand=demand,
         count=count,
         weight=weight,
+        mixed=weight not in (demand, count),
         losses=losses,
         domains=len(numbers),
-        order=order,
-        uneven=ask.level != "none" and len({weight[index] for index in order}) > 1,
+        order=sorted(useful, key=lambda index: price[index] / weight[index]),
+        cheapest=sorted(useful, key=price.__getitem__),
+        uneven=ask.level != "none" and len({weight[index] for index in useful}) > 1,
+        held=[index for index, slot in enumerate(slots) if slot.held],
     )
 
 
@@ -140,107 +155,157 @@ def _caps(parts: _Parts, ask: Ask) -> list[float]:
 
 
 class _State:
-    """Replicas taken of each slot so far, and what of the demand, the count and the weight each loss would take.
+    """Replicas taken of each slot so far, what they weigh, and what of that each loss would take.
 
     seen: losses that would take anything
     """
 
-    __slots__ = ("beyond", "count", "demand", "lost", "parts", "seen", "taken", "weight")
+    __slots__ = ("beyond", "lost", "parts", "seen", "taken", "weight")
 
     def __init__(self, parts: _Parts, *, beyond: bool = False) -> None:
         self.parts, self.beyond = parts, beyond
         self.taken = [0] * len(parts.slots)
-        self.demand = self.count = self.weight = 0.0
-        self.lost = ([0.0] * parts.domains, [0.0] * parts.domains, [0.0] * parts.domains)
+        self.weight = 0.0
+        self.lost = [0.0] * parts.domains
         self.seen: list[int] = []
 
     def add(self, index: int, replicas: int) -> None:
-        if replicas == 0:
-            return
-        parts = self.parts
+        """Take more of a slot; give them back where it is a negative count."""
         self.taken[index] += replicas
-        demand, count = replicas * parts.demand[index], replicas * parts.count[index]
-        weight = replicas * parts.weight[index]
-        self.demand += demand
-        self.count += count
+        weight, lost = replicas * self.parts.weight[index], self.lost
         self.weight += weight
-        demands, counts, weights = self.lost
-        for loss in parts.losses[index]:
-            if counts[loss] == 0.0 and loss not in self.seen:
+        for loss in self.parts.losses[index]:
+            lost[loss] += weight
+            if loss not in self.seen:
                 self.seen.append(loss)
-            demands[loss] += demand
-            counts[loss] += count
-            weights[loss] += weight
 
     def free(self, index: int) -> int:
         return self.parts.slots[index].replicas - self.taken[index]
 
     def lacking(self) -> float:
         """Which part of what is needed is lacking while nothing is lost."""
-        return max(1 - self.demand, 1 - self.count)
+        return 1 - self.weight
 
     def worst(self) -> tuple[float, int | None]:
         """The loss outside of which most is lacking, and how much; None: without any."""
-        no_demand, no_count = 1 - self.demand, 1 - self.count
-        lacking, found = max(no_demand, no_count), None
-        demands, counts, _ = self.lost
+        without, lost = 1 - self.weight, self.lost
+        lacking, found = without, None
         for loss in self.seen:
-            demand, count = no_demand + demands[loss], no_count + counts[loss]
-            here = demand if demand > count else count
+            here = without + lost[loss]
             if here > lacking + TOLERANCE:
                 lacking, found = here, loss
         return lacking, found
 
     def capped(self, index: int, cap: float) -> int:
         """How many more of a slot until ``cap`` is reached in one of its domains; ``beyond`` it by a part of one."""
-        parts, weights = self.parts, self.lost[2]
-        weight = parts.weight[index]
+        parts, lost = self.parts, self.lost
         free = parts.slots[index].replicas - self.taken[index]
-        for loss in parts.losses[index]:
-            if free <= 0:
-                break
-            inside = weights[loss]
-            within = (cap - inside) / weight
-            whole = math.ceil(within - TOLERANCE) if self.beyond else int(within + TOLERANCE)
-            if whole < free:
-                free = max(whole, 1 if inside == 0.0 else 0)
-        return free
+        mine = parts.losses[index]
+        if free < 1 or not mine:
+            return free
+        inside = max([lost[loss] for loss in mine]) if len(mine) > 1 else lost[mine[0]]
+        within = (cap - inside) / parts.weight[index]
+        whole = math.ceil(within - TOLERANCE) if self.beyond else int(within + TOLERANCE)
+        return min(free, max(whole, 1 if inside == 0.0 else 0))
+
+    def spare(self, index: int) -> float:
+        """How many of a slot are not needed, whatever is lost."""
+        weight = self.parts.weight[index]
+        if weight <= 0:
+            return self.taken[index]
+        return (self.weight - self._most_beside(index, self.lost) - 1 + TOLERANCE) / weight
+
+    def _most_beside(self, index: int, lost: Sequence[float]) -> float:
+        """What the worst of the losses takes that leave a slot."""
+        mine, most = self.parts.losses[index], 0.0
+        for loss in self.seen:
+            if lost[loss] > most and loss not in mine:
+                most = lost[loss]
+        return most
 
     def shape(self) -> Shape:
         taken: dict[str, int] = {}
         cost = 0.0
-        for slot, replicas in zip(self.parts.slots, self.taken, strict=True):
+        for index, replicas in enumerate(self.taken):
             if replicas:
+                slot = self.parts.slots[index]
                 pool_id = slot.terms.pool.pool_id
                 taken[pool_id] = taken.get(pool_id, 0) + replicas
                 cost += replicas * slot.each
         return Shape(taken, cost)
 
 
+class _Mixed(_State):
+    """Where neither demand nor replicas bind everywhere, both are counted beside the weight."""
+
+    __slots__ = ("count", "demand", "lost_count", "lost_demand")
+
+    def __init__(self, parts: _Parts, *, beyond: bool = False) -> None:
+        super().__init__(parts, beyond=beyond)
+        self.demand = self.count = 0.0
+        self.lost_demand, self.lost_count = [0.0] * parts.domains, [0.0] * parts.domains
+
+    def add(self, index: int, replicas: int) -> None:
+        super().add(index, replicas)
+        demand, count = replicas * self.parts.demand[index], replicas * self.parts.count[index]
+        self.demand += demand
+        self.count += count
+        for loss in self.parts.losses[index]:
+            self.lost_demand[loss] += demand
+            self.lost_count[loss] += count
+
+    def lacking(self) -> float:
+        return max(1 - self.demand, 1 - self.count)
+
+    def worst(self) -> tuple[float, int | None]:
+        no_demand, no_count = 1 - self.demand, 1 - self.count
+        lacking, found = max(no_demand, no_count), None
+        for loss in self.seen:
+            demand, count = no_demand + self.lost_demand[loss], no_count + self.lost_count[loss]
+            here = demand if demand > count else count
+            if here > lacking + TOLERANCE:
+                lacking, found = here, loss
+        return lacking, found
+
+    def spare(self, index: int) -> float:
+        spare = math.inf
+        for given, lost, each in (
+            (self.demand, self.lost_demand, self.parts.demand[index]),
+            (self.count, self.lost_count, self.parts.count[index]),
+        ):
+            if each > 0:
+                spare = min(spare, (given - self._most_beside(index, lost) - 1 + TOLERANCE) / each)
+        return spare
+
+
+def _nothing_taken(parts: _Parts, *, beyond: bool = False) -> _State:
+    return _Mixed(parts, beyond=beyond) if parts.mixed else _State(parts, beyond=beyond)
+
+
 def _shapes(parts: _Parts, ask: Ask) -> list[Shape]:
     """Of any number of replicas; what runs moves in some only where it must or is allowed to."""
     caps = _caps(parts, ask)
     found: list[Shape] = []
+    filled: set[tuple[int, ...]] = set()
     for keep_held in (True, False):
         if ask.moves is None and any(shape.replicas <= ask.most for shape in found):
             break
-        filled: set[tuple[int, ...]] = set()
         for cap in caps:
             for beyond in (False, True) if parts.uneven else (False,):
-                state = _State(parts, beyond=beyond)
+                state = _nothing_taken(parts, beyond=beyond)
                 _fill(state, cap, keep_held=keep_held)
                 if (taken := tuple(state.taken)) in filled:
-                    continue  # another bound led here
+                    continue  # another bound led here, or what runs does not move
                 filled.add(taken)
                 if (shape := _finished(state, ask, keep_held=keep_held)) is not None:
                     found.append(shape)
-        if not any(slot.held for slot in parts.slots):
+        if not parts.held:
             break
     return found
 
 
 def _taken_in_turn(slots: Sequence[Slot], ask: Ask) -> _State:
-    state = _State(_parts(slots, ask))
+    state = _nothing_taken(_parts(slots, ask))
     left = ask.most
     for index, slot in enumerate(slots):
         lacking = state.lacking()
@@ -266,55 +331,56 @@ def _finished(state: _State, ask: Ask, *, keep_held: bool) -> Shape | None:
 def _moved(parts: _Parts, shape: Shape, times: float) -> Shape:
     """The shape at its price with what its moves cost, so many times."""
     cost = shape.micro_usd_per_h
-    for slot in parts.slots:
-        if slot.held:
-            gone = max(0, slot.replicas - shape.taken.get(slot.terms.pool.pool_id, 0))
-            cost += times * gone * slot.leaving
+    for index in parts.held:
+        slot = parts.slots[index]
+        gone = max(0, slot.replicas - shape.taken.get(slot.terms.pool.pool_id, 0))
+        cost += times * gone * slot.leaving
     return Shape(shape.taken, cost)
 
 
 def _fill(state: _State, cap: float, *, keep_held: bool) -> None:
     """What runs, then by cost, each within ``cap``, up to 1 + cap; the last replica is the cheapest that is enough."""
+    parts, weights = state.parts, state.parts.weight
     if keep_held:
-        for index, slot in enumerate(state.parts.slots):
-            if slot.held:
-                state.add(index, slot.replicas)
+        for index in parts.held:
+            state.add(index, parts.slots[index].replicas)
     target = 1.0 if cap == math.inf else 1 + cap
-    weights = state.parts.weight
-    for index in state.parts.order:
-        lacking = target - state.weight
+    lacking = target - state.weight
+    for index in parts.order:
         if lacking <= TOLERANCE:
             return
         free = state.capped(index, cap)
-        whole = int(lacking / weights[index] + TOLERANCE)
-        if free <= whole:
-            state.add(index, free)
+        if free < 1:
             continue
-        state.add(index, whole)
-        lacking = target - state.weight
-        if lacking > TOLERANCE:
+        whole = min(free, int(lacking / weights[index] + TOLERANCE))
+        if whole:
+            state.add(index, whole)
+            lacking = target - state.weight
+        if whole < free and lacking > TOLERANCE:
             state.add(_last(state, lacking, cap, index), 1)
             return
 
 
 def _last(state: _State, lacking: float, cap: float, otherwise: int) -> int:
     """The cheapest replica that makes up for what is lacking."""
-    best, cost = otherwise, state.parts.price[otherwise]
-    for index, price in enumerate(state.parts.price):
-        if price < cost and state.parts.weight[index] >= lacking - TOLERANCE and state.capped(index, cap) > 0:
-            best, cost = index, price
-    return best
+    parts, weights = state.parts, state.parts.weight
+    for index in parts.cheapest:
+        if parts.price[index] >= parts.price[otherwise]:
+            break
+        if weights[index] >= lacking - TOLERANCE and state.capped(index, cap) > 0:
+            return index
+    return otherwise
 
 
 def _repair(state: _State) -> bool:
     """Fill up outside of whatever loss still lacks most, at least cost. False where there is no room for it."""
-    parts = state.parts
+    parts, weights = state.parts, state.parts.weight
     while True:
         lacking, loss = state.worst()
         if lacking <= TOLERANCE:
             return True
         best, cost = -1, math.inf
-        for index, weight in enumerate(parts.weight):
+        for index, weight in enumerate(weights):
             if weight <= 0 or state.free(index) < 1 or loss in parts.losses[index]:
                 continue
             worth = parts.price[index] / min(weight, lacking)
@@ -322,23 +388,14 @@ def _repair(state: _State) -> bool:
                 best, cost = index, worth
         if best < 0:
             return False
-        state.add(best, min(state.free(best), max(1, int(lacking / parts.weight[best]))))
+        state.add(best, min(state.free(best), max(1, int(lacking / weights[best]))))
 
 
 def _give_back(state: _State) -> None:
     """What is not needed, the dearest first; what runs last."""
-    parts, (demands, counts, _) = state.parts, state.lost
+    parts = state.parts
     used = [index for index, replicas in enumerate(state.taken) if replicas]
     for index in sorted(used, key=lambda index: (parts.slots[index].held, -parts.price[index], -index)):
-        demand, count, mine = parts.demand[index], parts.count[index], parts.losses[index]
-        most_demand = most_count = 0.0  # by a loss that leaves these; max() would take twice as long
-        for loss in state.seen:
-            if loss not in mine:
-                lost_demand, lost_count = demands[loss], counts[loss]
-                most_demand = most_demand if most_demand > lost_demand else lost_demand
-                most_count = most_count if most_count > lost_count else lost_count
-        spare = (state.count - most_count - 1 + TOLERANCE) / count
-        if demand > 0:
-            spare = min(spare, (state.demand - most_demand - 1 + TOLERANCE) / demand)
+        spare = state.spare(index)
         if spare >= 1:
             state.add(index, -min(state.taken[index], int(spare)))

@@ -49,6 +49,7 @@ class Ledger:
     def __init__(self, pools: Iterable[Pool]) -> None:
         self._pools = {pool.pool_id: pool for pool in pools}
         self._promised: dict[str, dict[int, int]] = {pool_id: {} for pool_id in self._pools}
+        self._headroom: dict[str, dict[int, int]] = {pool_id: {} for pool_id in self._pools}
         self._weights = {
             gpus: _weights(gpus) for gpus in {pool.gpus_per_instance for pool in self._pools.values()}
         }
@@ -66,6 +67,7 @@ class Ledger:
         """Promise room; a negative count gives it back."""
         if replicas == 0:
             return
+        self._headroom[pool_id].clear()
         promised = self._promised[pool_id]
         promised[gpus_per_replica] = promised.get(gpus_per_replica, 0) + replicas
         if promised[gpus_per_replica] == 0:
@@ -89,15 +91,22 @@ class Ledger:
 
     def headroom(self, pool_id: str, gpus_per_replica: int, *, more_instances: int = 0) -> int:
         """How many more replicas of a size fit, if the pool had ``more_instances`` than it has."""
-        pool = self._pools[pool_id]
+        if more_instances:
+            return self._headroom_of(self._pools[pool_id], gpus_per_replica, more_instances)
+        known = self._headroom[pool_id]
+        if gpus_per_replica not in known:
+            known[gpus_per_replica] = self._headroom_of(self._pools[pool_id], gpus_per_replica, 0)
+        return known[gpus_per_replica]
+
+    def _headroom_of(self, pool: Pool, gpus_per_replica: int, more_instances: int) -> int:
         if gpus_per_replica > pool.gpus_per_instance:
             return 0
         weights = self._weights[pool.gpus_per_instance]
-        most = (self._free[pool_id] + more_instances * weights[-1]) // weights[gpus_per_replica]
+        most = (self._free[pool.pool_id] + more_instances * weights[-1]) // weights[gpus_per_replica]
         if most <= 0:
             return 0
         if pool.gpus_per_instance in self._always_divide or _divide(
-            self._weight(pool, gpus) for gpus in {gpus_per_replica, *self._promised[pool_id]}
+            self._weight(pool, gpus) for gpus in {gpus_per_replica, *self._promised[pool.pool_id]}
         ):
             return most
         return self._packed(pool, gpus_per_replica, most, more_instances)

@@ -14,8 +14,7 @@ from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.needs import LEVELS, Index, index_of, kept, missing_replicas
 from controlplane.placement.rules.traffic import (
     SECONDS_PER_H,
-    lateness_micro_usd_per_h,
-    network_micro_usd_per_h,
+    lanes_to,
     too_far,
 )
 from controlplane.placement.supply import Pool
@@ -68,53 +67,54 @@ def plan_costs(
     only: Iterable[WantedDeployment] | None = None,
 ) -> Mapping[str, PlanCost]:
     """The objective by deployment id, of ``only`` these where they are given."""
-    return _costs(problem, plan, _rents(problem, plan), problem.deployments if only is None else only)
+    wanted = problem.deployments if only is None else only
+    return _costs(problem, _priced_entries(problem, plan), wanted)
 
 
 def _costs(
-    problem: PlacementProblem, plan: PlacementPlan, rents: _Rents, wanted: Iterable[WantedDeployment]
+    problem: PlacementProblem, entries: Iterable[DeploymentPlan], wanted: Iterable[WantedDeployment]
 ) -> Mapping[str, PlanCost]:
-    index = index_of(problem)
+    index, known = index_of(problem), {entry.deployment_id: entry for entry in entries}
     costs = {}
     for deployment in wanted:
-        entry = plan.by_deployment.get(deployment.deployment_id)
+        name = deployment.deployment_id
+        entry = known.get(name)
         if entry is None:
-            entry = DeploymentPlan(
-                deployment_id=deployment.deployment_id, generation=deployment.generation, allocations=()
-            )
-        costs[deployment.deployment_id] = _cost_of(
-            index, deployment, entry, tuple(rents.get(deployment.deployment_id, ()))
-        )
+            entry = DeploymentPlan(deployment_id=name, generation=deployment.generation, allocations=())
+        costs[name] = _cost_of(index, deployment, entry)
     return costs
 
 
-def _cost_of(
-    index: Index, deployment: WantedDeployment, entry: DeploymentPlan, rents: tuple[PoolCost, ...]
-) -> PlanCost:
+def _cost_of(index: Index, deployment: WantedDeployment, entry: DeploymentPlan) -> PlanCost:
     """``_entry_cost``, as it was a moment before where nothing has changed that it follows from."""
     problem, name = index.problem, deployment.deployment_id
     held, pools = problem.current_of(name), problem.pool_by_id
     facts = (
-        *(deployment, problem.demands_of(name), entry.allocations, entry.traffic, rents, held),
+        *(deployment, problem.demands_of(name), entry.allocations, entry.traffic, held),
         index.wish_micro_usd_per_h(deployment),
         [pools[row.pool_id] for row in entry.allocations],
         [pools[row.pool_id] for row in held],
     )
-    return index.memory.of("cost", name, facts, lambda: _entry_cost(index, deployment, entry, rents))
+    return index.memory.of("cost", name, facts, lambda: _entry_cost(index, deployment, entry))
 
 
 def priced(problem: PlacementProblem, plan: PlacementPlan) -> PlacementPlan:
     """The plan with the prices of its rooms, and its objective, filled in."""
-    rents = _rents(problem, plan)
-    costs = _costs(problem, plan, rents, problem.deployments).values()
-    everything = [rent for found in rents.values() for rent in found]
+    entries = _priced_entries(problem, plan)
+    rows = [row for entry in entries for row in entry.allocations]
+    costs = _costs(problem, entries, problem.deployments).values()
     return replace(
         plan,
-        deployments=tuple(_priced(entry, rents.get(entry.deployment_id, ())) for entry in plan.deployments),
-        micro_usd_per_h=sum(rent.share_micro_usd_per_h for rent in everything),
-        marginal_micro_usd_per_h=sum(rent.marginal_micro_usd_per_h for rent in everything),
-        objective_micro_usd_per_h=sum(cost.total_micro_usd_per_h for cost in costs),
+        deployments=entries,
+        micro_usd_per_h=sum([row.micro_usd_per_h for row in rows]),
+        marginal_micro_usd_per_h=sum([row.marginal_micro_usd_per_h for row in rows]),
+        objective_micro_usd_per_h=sum([cost.total_micro_usd_per_h for cost in costs]),
     )
+
+
+def _priced_entries(problem: PlacementProblem, plan: PlacementPlan) -> tuple[DeploymentPlan, ...]:
+    rents = _rents(problem, plan)
+    return tuple([_priced(entry, rents[entry.deployment_id]) for entry in plan.deployments])
 
 
 def _priced(entry: DeploymentPlan, rents: Sequence[PoolCost]) -> DeploymentPlan:
@@ -165,16 +165,15 @@ def _rents(problem: PlacementProblem, plan: PlacementPlan) -> _Rents:
     return found
 
 
-def _entry_cost(
-    index: Index, deployment: WantedDeployment, entry: DeploymentPlan, rents: Sequence[PoolCost]
-) -> PlanCost:
+def _entry_cost(index: Index, deployment: WantedDeployment, entry: DeploymentPlan) -> PlanCost:
+    """What an entry costs whose rooms are priced."""
     problem = index.problem
     weights, pools = problem.weights, problem.pool_by_id
     rent = interruption = refusal = 0
     held = _held(problem, deployment)
-    for row, cost in zip(entry.allocations, rents, strict=True):
+    for row in entry.allocations:
         pool = pools[row.pool_id]
-        marginal, stays = cost.marginal_micro_usd_per_h, held.get(row.pool_id, 0)
+        marginal, stays = row.marginal_micro_usd_per_h, held.get(row.pool_id, 0)
         rent += marginal
         if pool.hazard_per_h:
             interruption += round(marginal * pool.hazard_per_h * weights.interruption_h)
@@ -248,15 +247,16 @@ def _lasting(index: Index, deployment: WantedDeployment, entry: DeploymentPlan) 
 def _traffic_costs(
     problem: PlacementProblem, deployment: WantedDeployment, traffic: Iterable[TrafficShare]
 ) -> tuple[int, int]:
-    demands = {row.origin_region: row for row in problem.demands_of(deployment.deployment_id)}
+    demands = problem.demands_of(deployment.deployment_id)
+    number = {row.origin_region: index for index, row in enumerate(demands)}
     lateness = network = 0.0
     for share in traffic:
-        demand = demands.get(share.origin_region)
-        if demand is None:
+        if share.origin_region not in number:
             continue
         region = problem.cluster_by_id[share.cluster_id].region
-        lateness += share.share * lateness_micro_usd_per_h(problem, deployment, demand, region)
-        network += share.share * network_micro_usd_per_h(problem, demand, region)
+        lane = lanes_to(problem, deployment, region)[number[share.origin_region]]
+        lateness += share.share * lane.lateness_micro_usd_per_h
+        network += share.share * lane.network_micro_usd_per_h
     return round(lateness), round(network)
 
 

@@ -18,11 +18,11 @@ MOST_EACH = 8
 
 @dataclass(slots=True)
 class Memory:
-    """``ground``: what all answers here follow from; ``kinds`` and ``deployments``: answers by their names and keys."""
+    """``ground``: what all answers here follow from; ``kinds`` and ``latest``: answers by their names and keys."""
 
     ground: tuple[object, ...] = ()
     kinds: dict[tuple[str, Hashable], Any] = field(default_factory=dict)
-    deployments: dict[tuple[str, str], tuple[tuple[object, ...], Any]] = field(default_factory=dict)
+    latest: dict[tuple[str, Hashable], tuple[tuple[object, ...], Any]] = field(default_factory=dict)
 
     def of_kind(self, name: str, kind: Hashable, work_out: Callable[[], T]) -> T:
         """What follows from ``kind`` alone on this ground; ``work_out`` says it where nobody asked before."""
@@ -32,14 +32,15 @@ class Memory:
         found: T = self.kinds[key]
         return found
 
-    def of(self, name: str, deployment_id: str, facts: tuple[object, ...], work_out: Callable[[], T]) -> T:
-        """What follows from ``facts`` on this ground. Of each deployment the answer to the latest facts is kept."""
-        known = self.deployments.get((name, deployment_id))
+    def of(self, name: str, whom: Hashable, facts: tuple[object, ...], work_out: Callable[[], T]) -> T:
+        """What follows from ``facts`` on this ground. Of each deployment (or pool, or kind) the latest is kept."""
+        key = (name, whom)
+        known = self.latest.get(key)
         if known is not None and known[0] == facts:
             found: T = known[1]
             return found
         answer = work_out()
-        self.deployments[name, deployment_id] = (facts, answer)
+        self.latest[key] = (facts, answer)
         return answer
 
 
@@ -47,7 +48,7 @@ def memory_for(problem: PlacementProblem, former: Memory | None) -> Memory:
     """``former``, where it is of a world with the same ground and not full of those who are gone; else an empty one."""
     ground = _ground(problem)
     most = MOST_EACH * max(100, len(problem.deployments))
-    if former is not None and former.ground == ground and len(former.deployments) <= most:
+    if former is not None and former.ground == ground and len(former.latest) <= most:
         return former
     return Memory(ground)
 

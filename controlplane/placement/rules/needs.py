@@ -5,7 +5,7 @@ replicas must be ready at least. ``kept`` and ``missing_replicas`` say what allo
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -58,17 +58,6 @@ class Needs:
         return self.share_by_type.get(pool.instance_type_id, 0.0)
 
 
-def kind_of(deployment: WantedDeployment) -> tuple[tuple[object, ...], tuple[object, ...]]:
-    """What of a deployment decides which pools it could use: what rules about places and about machines look at."""
-    return (
-        (
-            *(deployment.residency, deployment.providers_allowed, deployment.providers_denied),
-            deployment.survivability,
-        ),
-        (deployment.engine, deployment.precision, deployment.gpus_per_replica, deployment.weights_bytes),
-    )
-
-
 def index_of(problem: PlacementProblem, *, former: PlacementProblem | None = None) -> "Index":
     """The problem's index, made when it is first asked for.
 
@@ -87,15 +76,26 @@ class Index:
     def __init__(self, problem: PlacementProblem, memory: Memory | None = None) -> None:
         self.problem = problem
         self.memory = Memory() if memory is None else memory
-        self._usable: dict[object, tuple[Pool, ...]] = {}
+        self._usable: dict[int, tuple[Pool, ...]] = {}
         self._allowed: dict[object, Mapping[str, bool]] = {}
         self._runnable: dict[object, Sequence[Pool]] = {}
-        self._dearest: dict[object, int] = {}
         self._needs: dict[str, Needs] = {}
+
+    def kind(self, deployment: WantedDeployment) -> int:
+        """A number that deployments share for which the same pools are usable, on all the memory's ground."""
+        kinds = self.memory.kinds
+        return self.memory.of(
+            "kind",
+            deployment.deployment_id,
+            (deployment,),
+            lambda: self.memory.of_kind(
+                "number", (_law_of(deployment), _hardware_of(deployment)), lambda: len(kinds)
+            ),
+        )
 
     def usable(self, deployment: WantedDeployment) -> tuple[Pool, ...]:
         """Pools that the law and the hardware allow, open or not, by name of cluster and pool."""
-        kind = kind_of(deployment)
+        kind = self.kind(deployment)
         found = self._usable.get(kind)
         if found is None:
             ids = self.memory.of_kind("usable", kind, lambda: self._usable_ids(deployment))
@@ -103,8 +103,8 @@ class Index:
         return found
 
     def _usable_ids(self, deployment: WantedDeployment) -> Sequence[str]:
-        law, hardware = kind_of(deployment)
-        here, runs = self._clusters_allowed(law, deployment), self._pools_runnable(hardware, deployment)
+        here = self._clusters_allowed(_law_of(deployment), deployment)
+        runs = self._pools_runnable(_hardware_of(deployment), deployment)
         return [pool.pool_id for pool in runs if here[pool.cluster_id]]
 
     def lawful_clusters(self, deployment: WantedDeployment) -> frozenset[str]:
@@ -258,18 +258,23 @@ class Index:
 
     def _dearest_of(self, deployment: WantedDeployment) -> int:
         """The dearest replica in the pools that it could use, which are the same for deployments of one kind."""
-        key = kind_of(deployment)
-        if key not in self._dearest:
-            prices = (
+
+        def work_out() -> int:
+            prices = [
                 replica_micro_usd_per_h(
                     instance_micro_usd_per_h=pool.instance_micro_usd_per_h or 0,
                     gpus_per_instance=pool.gpus_per_instance,
                     gpus=deployment.gpus_per_replica,
                 )
                 for pool in self.usable(deployment)
-            )
-            self._dearest[key] = max(prices, default=0)
-        return self._dearest[key]
+            ]
+            return max(prices, default=0)
+
+        return self.memory.of("dearest", self.kind(deployment), self._prices, work_out)
+
+    @cached_property
+    def _prices(self) -> tuple[int | None, ...]:
+        return tuple([pool.instance_micro_usd_per_h for pool in self.problem.pools])
 
     def _shares(self, deployment: WantedDeployment, pools: Sequence[Pool]) -> Mapping[str, float]:
         demands = self.problem.demands_of(deployment.deployment_id)
@@ -290,13 +295,30 @@ class Index:
         types = dict.fromkeys(pool.instance_type_id for pool in pools)
         return self.memory.of_kind(
             "profiles",
-            (kind_of(deployment), deployment.model_version_id),
+            (self.kind(deployment), deployment.model_version_id),
             lambda: [
                 profile
                 for profile in (self.problem.profile_of(deployment, one) for one in types)
                 if profile is not None
             ],
         )
+
+
+#: Where a room serves alone ("" where all serve together), and which part of the demand and how many replicas it gives.
+_Gift = tuple[str, float, float]
+
+
+def _law_of(deployment: WantedDeployment) -> tuple[object, ...]:
+    """What of a deployment the rules about places look at."""
+    return (
+        *(deployment.residency, deployment.providers_allowed, deployment.providers_denied),
+        deployment.survivability,
+    )
+
+
+def _hardware_of(deployment: WantedDeployment) -> tuple[object, ...]:
+    """What of a deployment the rules about machines look at."""
+    return (deployment.engine, deployment.precision, deployment.gpus_per_replica, deployment.weights_bytes)
 
 
 def room_counted(deployment: WantedDeployment, row: Room) -> int:
@@ -309,58 +331,70 @@ def room_counted(deployment: WantedDeployment, row: Room) -> int:
 def kept(index: Index, deployment: WantedDeployment, rows: Sequence[Room]) -> Survivability:
     """The widest survivability, up to the one wished for, that these allocations keep."""
     level: Survivability = "none"
-    needs, losses = index.needs(deployment), index.losses_by_pool
     if deployment.survivability == "none":
         return level
-    gifts = [_gift(index, deployment, row, survival=True) for row in rows]
+    needs, losses = index.needs(deployment), index.losses_by_pool
+    gifts = _gifts(index, deployment, rows, survival=True)
     if not _suffice(needs, [gift for row, gift in zip(rows, gifts, strict=True) if not row.standby]):
         return level
-    for kind in kinds_covered(deployment.survivability):
-        known = [
-            (found, gift)
-            for row, gift in zip(rows, gifts, strict=True)
-            if (found := losses[row.pool_id][kind])
-        ]
-        for loss in {loss for found, _ in known for loss in found}:
-            if not _suffice(needs, [gift for found, gift in known if loss not in found]):
-                return level
+    kinds = kinds_covered(deployment.survivability)
+    located = [row.pool_id if losses[row.pool_id][kinds[-1]] else "" for row in rows]
+    widest = index.widest_losses[deployment.survivability]
+    if _survives(needs, [widest.get(pool_id, ()) for pool_id in located], gifts):
+        return deployment.survivability  # most do, and few losses are the widest
+    for kind in kinds:
+        if not _survives(needs, [losses[row.pool_id][kind] for row in rows], gifts):
+            return level
         level = kind
     return level
+
+
+def _survives(needs: Needs, losses: Sequence[Collection[str]], gifts: Sequence[_Gift]) -> bool:
+    """Whether the rest is enough after each loss. ``losses`` take each gift; what none takes counts for nothing."""
+    known = [(found, gift) for found, gift in zip(losses, gifts, strict=True) if found]
+    for loss in {loss for found, _ in known for loss in found}:
+        if not _suffice(needs, [gift for found, gift in known if loss not in found]):
+            return False
+    return True
 
 
 def missing_replicas(index: Index, deployment: WantedDeployment, rows: Sequence[Room]) -> int:
     """How many replicas (of those that serve most) demand and ``min_replicas`` lack while nothing is lost."""
     needs = index.needs(deployment)
-    serving = [_gift(index, deployment, row, survival=False) for row in rows if not row.standby]
-    share, replicas = max(_together(serving).values(), default=(0.0, 0.0))
+    serving = [row for row in rows if not row.standby]
+    gifts = _gifts(index, deployment, serving, survival=False)
+    share, replicas = max(_together(gifts), default=(0.0, 0.0))
     demand_lacks = 0
     if needs.served > 0:
         demand_lacks = math.ceil((1 - share / needs.served) * needs.size - 1e-6)
     return max(0, demand_lacks, math.ceil(needs.replicas - replicas))
 
 
-#: Where a room serves alone ("" where all serve together), and which part of the demand and how many replicas it gives.
-_Gift = tuple[str, float, float]
-
-
-def _gift(index: Index, deployment: WantedDeployment, row: Room, *, survival: bool) -> _Gift:
+def _gifts(
+    index: Index, deployment: WantedDeployment, rows: Iterable[Room], *, survival: bool
+) -> Sequence[_Gift]:
     """In ``active_passive`` each cluster serves alone."""
-    pool = index.problem.pool_by_id[row.pool_id]
-    replicas = room_counted(deployment, row) * (index.survival_by_pool[row.pool_id] if survival else 1.0)
-    alone = pool.cluster_id if deployment.posture == "active_passive" else ""
-    return alone, index.needs(deployment).share(pool) * replicas, replicas
+    pools, chances = index.problem.pool_by_id, index.survival_by_pool
+    needs, one_serves = index.needs(deployment), deployment.posture == "active_passive"
+    found = []
+    for row in rows:
+        pool = pools[row.pool_id]
+        replicas = room_counted(deployment, row) * (chances[row.pool_id] if survival else 1.0)
+        found.append((pool.cluster_id if one_serves else "", needs.share(pool) * replicas, replicas))
+    return found
 
 
-def _together(gifts: Iterable[_Gift]) -> Mapping[str, tuple[float, float]]:
+def _together(gifts: Sequence[_Gift]) -> Iterable[tuple[float, float]]:
+    """By where they serve, the part of the demand and the replicas that they give."""
     found: dict[str, tuple[float, float]] = {}
     for where, share, replicas in gifts:
         before_share, before = found.get(where, (0.0, 0.0))
         found[where] = (before_share + share, before + replicas)
-    return found
+    return found.values()
 
 
-def _suffice(needs: Needs, gifts: Iterable[_Gift]) -> bool:
-    return any(
-        share >= needs.served - TOLERANCE and replicas >= needs.replicas - TOLERANCE
-        for share, replicas in _together(gifts).values()
-    )
+def _suffice(needs: Needs, gifts: Sequence[_Gift]) -> bool:
+    for share, replicas in _together(gifts):
+        if share >= needs.served - TOLERANCE and replicas >= needs.replicas - TOLERANCE:
+            return True
+    return False

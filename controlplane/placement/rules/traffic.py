@@ -5,9 +5,11 @@ augmenting paths.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from controlplane.placement.plan import TrafficShare
 from controlplane.placement.problem import PlacementProblem
+from controlplane.placement.rules.needs import index_of
 from controlplane.placement.supply import Cluster
 from controlplane.placement.wishes import Demand, WantedDeployment
 
@@ -50,17 +52,43 @@ def region_costs(
     problem: PlacementProblem, deployment: WantedDeployment, regions: Iterable[str]
 ) -> dict[str, float]:
     """Region -> what the whole traffic of a deployment costs, late and on the wire, if that region serves it."""
-    demands = problem.demands_of(deployment.deployment_id)
-    if not demands:
+    if not problem.demands_of(deployment.deployment_id):
         return {}
     return {
-        region: sum(
-            lateness_micro_usd_per_h(problem, deployment, row, region)
-            + network_micro_usd_per_h(problem, row, region)
-            for row in demands
-        )
+        region: sum([lane.micro_usd_per_h for lane in lanes_to(problem, deployment, region)])
         for region in regions
     }
+
+
+class Lane(NamedTuple):
+    """The way of one origin's requests to a region: what it costs if all of them go there, and its round trip."""
+
+    lateness_micro_usd_per_h: float
+    network_micro_usd_per_h: float
+    rtt_s: float
+
+    @property
+    def micro_usd_per_h(self) -> float:
+        return self.lateness_micro_usd_per_h + self.network_micro_usd_per_h
+
+
+def lanes_to(problem: PlacementProblem, deployment: WantedDeployment, region: str) -> Sequence[Lane]:
+    """From each origin of a deployment's demand, in the order of ``demands_of``."""
+    demands = problem.demands_of(deployment.deployment_id)
+    known: dict[str, Sequence[Lane]] = index_of(problem).memory.of(
+        "lanes", deployment.deployment_id, (deployment, demands), dict
+    )
+    found = known.get(region)
+    if found is None:
+        found = known[region] = [
+            Lane(
+                lateness_micro_usd_per_h(problem, deployment, row, region),
+                network_micro_usd_per_h(problem, row, region),
+                problem.rtt_s(row.origin_region, region),
+            )
+            for row in demands
+        ]
+    return found
 
 
 def too_far(problem: PlacementProblem, deployment: WantedDeployment, cluster: Cluster) -> bool:
@@ -89,7 +117,11 @@ def traffic(
         return tuple(
             TrafficShare(origin_region=row.origin_region, cluster_id=names[0], share=1.0) for row in demands
         )
-    costs = [[_cost(problem, deployment, row, name) for name in names] for row in demands]
+    lanes = [lanes_to(problem, deployment, problem.cluster_by_id[name].region) for name in names]
+    costs = [
+        [lane.micro_usd_per_h + lane.rtt_s * _NEARER_MICRO_USD_PER_H_S for lane in of_origin]
+        for of_origin in zip(*lanes, strict=True)
+    ]
     loads = _loads(demands)
     room = [share_by_cluster[name] for name in names]
     total = sum(room)
@@ -182,15 +214,6 @@ def _path(
 def _parts(row: Sequence[float]) -> list[float]:
     total = sum(part for part in row if part > _LEAST)
     return [part / total if part > _LEAST else 0.0 for part in row]
-
-
-def _cost(problem: PlacementProblem, deployment: WantedDeployment, demand: Demand, cluster_id: str) -> float:
-    region = problem.cluster_by_id[cluster_id].region
-    return (
-        lateness_micro_usd_per_h(problem, deployment, demand, region)
-        + network_micro_usd_per_h(problem, demand, region)
-        + problem.rtt_s(demand.origin_region, region) * _NEARER_MICRO_USD_PER_H_S
-    )
 
 
 def _asks(demand: Demand) -> bool:

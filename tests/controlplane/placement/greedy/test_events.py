@@ -143,7 +143,12 @@ def test_answers_to_events_break_no_rule(world: PlacementProblem, data: st.DataO
             for one in before.pools
         ),
         deployments=tuple(
-            replace(one, max_replicas=one.max_replicas + data.draw(st.sampled_from((0, 0, 1))))
+            replace(
+                one,
+                max_replicas=one.max_replicas + data.draw(st.sampled_from((0, 0, 1))),
+                residency=data.draw(st.sampled_from((one.residency, one.residency, (), ("eu",)))),
+                gpus_per_replica=data.draw(st.sampled_from((one.gpus_per_replica, one.gpus_per_replica, 2))),
+            )
             for one in before.deployments
         ),
     )
