@@ -195,6 +195,24 @@ def test_few_strong_replicas_serve_where_the_maximum_forbids_many_weak_ones() ->
     assert placed(solve(running)) == {"p-us-on_demand": 1, "p-eu-on_demand": 1}
 
 
+def test_a_strong_replica_and_a_weak_one_are_the_two_that_are_asked_for() -> None:
+    """One serves all of the demand and the other makes up the number: neither has to do both."""
+    world = problem(
+        wanted(min_replicas=2, max_replicas=9),
+        pools=(
+            pool("us", capacity_instances=1, instance_micro_usd_per_h=500_000),
+            replace(WEAK, instance_micro_usd_per_h=300_000),
+        ),
+        demands=(demand("paris", requests_per_s_p95=2.0),),
+        profiles=(profile(2.0), profile(0.4, instance_type_id="i-weak")),
+    )
+    plan = solve(world)
+    assert {row.pool_id: row.planned_replicas for row in plan.by_deployment["d-chat"].allocations} == {
+        "p-us-on_demand": 1,
+        "p-eu-weak": 1,
+    }
+
+
 def test_where_too_little_fits_the_maximum_goes_to_those_that_serve_most() -> None:
     """Two strong ones are all that there are: they and one weak one serve more than three weak ones."""
     strong = pool("us", capacity_instances=2)
