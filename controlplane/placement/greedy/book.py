@@ -269,8 +269,9 @@ def raise_ceilings(book: Book, deployment: WantedDeployment) -> None:
     A standby keeps its bounds: it is made for what serves now.
     """
     entry = book.entries[deployment.deployment_id]
-    rows = list(entry.allocations)
-    spare = deployment.max_replicas - sum(row.max_replicas for row in rows)
+    rows = entry.allocations
+    ceilings = [row.max_replicas for row in rows]
+    spare = deployment.max_replicas - sum(ceilings)
     if spare <= 0:
         return
     room = [
@@ -284,9 +285,13 @@ def raise_ceilings(book: Book, deployment: WantedDeployment) -> None:
         share = max(1, spare // len(open_rows))
         for index in list(open_rows):
             more = min(share, room[index], spare)
-            rows[index] = replace(rows[index], max_replicas=rows[index].max_replicas + more)
+            ceilings[index] += more
             room[index] -= more
             spare -= more
             if room[index] == 0 or spare == 0:
                 open_rows.remove(index)
-    book.entries[deployment.deployment_id] = replace(entry, allocations=tuple(rows))
+    raised = [
+        row if row.max_replicas == most else replace(row, max_replicas=most)
+        for row, most in zip(rows, ceilings, strict=True)
+    ]
+    book.entries[deployment.deployment_id] = replace(entry, allocations=tuple(raised))

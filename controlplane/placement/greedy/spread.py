@@ -291,6 +291,8 @@ def _shapes(parts: _Parts, ask: Ask) -> list[Shape]:
         if ask.moves is None and any(shape.replicas <= ask.most for shape in found):
             break
         for cap in caps:
+            if not keep_held and _stays(parts, cap):
+                continue  # it would be filled as above
             for beyond in (False, True) if parts.uneven else (False,):
                 state = _nothing_taken(parts, beyond=beyond)
                 _fill(state, cap, keep_held=keep_held)
@@ -344,8 +346,7 @@ def _fill(state: _State, cap: float, *, keep_held: bool) -> None:
     if keep_held:
         for index in parts.held:
             state.add(index, parts.slots[index].replicas)
-    target = 1.0 if cap == math.inf else 1 + cap
-    lacking = target - state.weight
+    lacking = _target(cap) - state.weight
     for index in parts.order:
         if lacking <= TOLERANCE:
             return
@@ -355,10 +356,25 @@ def _fill(state: _State, cap: float, *, keep_held: bool) -> None:
         whole = min(free, int(lacking / weights[index] + TOLERANCE))
         if whole:
             state.add(index, whole)
-            lacking = target - state.weight
+            lacking = _target(cap) - state.weight
         if whole < free and lacking > TOLERANCE:
             state.add(_last(state, lacking, cap, index), 1)
             return
+
+
+def _target(cap: float) -> float:
+    """So much is enough if no more than ``cap`` is in any domain."""
+    return 1.0 if cap == math.inf else 1 + cap
+
+
+def _stays(parts: _Parts, cap: float) -> bool:
+    """Whether ``_fill`` takes first, and all of, what runs even where that may move."""
+    if sorted(parts.order[: len(parts.held)]) != parts.held:
+        return False
+    running = _State(parts)
+    for index in parts.held:
+        running.add(index, parts.slots[index].replicas)
+    return running.weight <= _target(cap) and max(running.lost, default=0.0) <= cap
 
 
 def _last(state: _State, lacking: float, cap: float, otherwise: int) -> int:
