@@ -91,10 +91,25 @@ def _smallest(alone: "_Alone") -> SmallestChange | None:
         grown = {pool_id: instances + more for pool_id, instances in stretch.instances.items()}
         found = alone.tried(replace(stretch, instances=grown))
         if found is not None:
-            return found
+            return found if more == 0 else _trimmed(alone, stretch, grown, found)
         if not stretch.instances:
             return None
     return None
+
+
+def _trimmed(
+    alone: "_Alone", stretch: Stretch, grown: Mapping[str, int], found: SmallestChange
+) -> SmallestChange:
+    """Where more was tried in all pools, what is not needed of it is taken back again: the dearest first."""
+    prices = {row.pool.pool_id: row.pool.instance_micro_usd_per_h or 0 for row in alone.places}
+    for pool_id in sorted(grown, key=lambda pool_id: (-prices[pool_id], pool_id)):
+        while grown[pool_id] > stretch.instances[pool_id]:
+            fewer = {**grown, pool_id: grown[pool_id] - 1}
+            enough = alone.tried(replace(stretch, instances=fewer))
+            if enough is None:
+                break
+            grown, found = fewer, enough
+    return found
 
 
 class _Alone:
