@@ -25,6 +25,8 @@ from workloadplane.autoscaling import PredictiveTuning
 MODELS = ("m-mid", "m-small")
 COLD_STARTS_S = (60.0, 180.0, 480.0)
 COLUMNS = ("replica_h_per_day", "within_pct", "launches_per_day", "of_clairvoyant")
+HOUR_COLUMNS = ("replica_h", "within_pct", "launches")
+BEST_STATIC = "best static"
 SEED = 1
 #: What is near enough to another policy's share inside the SLO where nobody can foresee the load.
 NEARLY = 0.9
@@ -184,28 +186,37 @@ def steps_row(extent: Extent) -> list[Row]:
 
 def azure_row(extent: Extent) -> list[Row]:
     """An hour of bursts, seen once and judged when it comes again."""
-    path = extent.data / "azure2023" / "AzureLLMInferenceTrace_code.csv"
-    return [_hour("azure", "Azure 2023 code × 4, cold start 180 s", traces.azure(path, bin_s=1.0, times=4))]
+    return [_again("azure", "Azure 2023 code × 4, cold start 180 s", _azure(extent))]
 
 
 def mooncake_row(extent: Extent) -> list[Row]:
-    """An hour of long prompts, seen once and judged when it comes again."""
-    path = extent.data / "mooncake" / "synthetic_trace.jsonl"
-    return [_hour("mooncake", "Mooncake's hour, cold start 180 s", traces.mooncake(path, bin_s=1.0))]
+    """Seventeen minutes of long prompts, seen once and judged when they come again."""
+    return [_again("mooncake", "Mooncake, cold start 180 s", _mooncake(extent))]
 
 
-def _hour(name: str, title: str, hour: LoadSeries) -> Row:
-    """All are tuned on what they are judged by, with hindsight, as the best static count is: there is no other hour.
+def halves_rows(extent: Extent) -> Iterator[Row]:
+    """Both seen once; tuned on the first half when they come again, judged by the second, which is unlike it."""
+    for title, trace in (("Azure 2023 code × 4", _azure(extent)), ("Mooncake", _mooncake(extent))):
+        series, middle_s = traces.twice(trace), 1.5 * trace.seconds
+        tuned_on = (((trace.seconds, middle_s),),)
+        world = World(series, 180.0, tuned_on, ((middle_s, series.seconds),))
+        yield _played(Row("halves", f"{title} by halves, cold start 180 s", HOUR_COLUMNS), world)
 
-    One half of it would not do for the other: they need 31 and 15 replicas of Azure's.
-    """
-    series = traces.twice(hour)
-    again = ((hour.seconds, series.seconds),)
-    world = World(series, 180.0, (again,), again)
-    row = Row(name, title, ("replica_h", "within_pct", "launches"))
+
+def _azure(extent: Extent) -> LoadSeries:
+    return traces.azure(extent.data / "azure2023" / "AzureLLMInferenceTrace_code.csv", bin_s=1.0, times=4)
+
+
+def _mooncake(extent: Extent) -> LoadSeries:
+    return traces.mooncake(extent.data / "mooncake" / "synthetic_trace.jsonl", bin_s=1.0)
+
+
+def _played(row: Row, world: World) -> Row:
+    """The row with the figures of the best static count, of what begins with that, and of predictive as it comes."""
     count, static = best_static(world)
     world.first_replicas = count
-    row.figures[f"best static ({count})"] = _hourly(static)
+    row.figures[BEST_STATIC] = _hourly(static)
+    row.notes.append(f"{BEST_STATIC}: {count} replicas")
     for contender in CONTENDERS:
         tuned = tune(contender, world, runs=7, utilisations=(0.2, 3.0))
         figures = world.run(tuned.make).figures(*world.judged_on)
@@ -213,7 +224,18 @@ def _hour(name: str, title: str, hour: LoadSeries) -> Row:
         row.notes.append(f"{contender.name}: {tuned.variant}, utilisation {tuned.utilisation:.2f}")
     plain = world.run(shifted(PredictiveTuning())).figures(*world.judged_on)
     row.figures["predictive, not tuned"] = _hourly(plain)
-    own, fixed = row.figures[PREDICTIVE.name], row.figures[f"best static ({count})"]
+    return row
+
+
+def _again(name: str, title: str, trace: LoadSeries) -> Row:
+    """All are tuned on what they are judged by, with hindsight, as the best static count is: there is no other hour.
+
+    What one half of it would do for the other is told by ``halves_rows``.
+    """
+    series = traces.twice(trace)
+    again = ((trace.seconds, series.seconds),)
+    row = _played(Row(name, title, HOUR_COLUMNS), World(series, 180.0, (again,), again))
+    own, fixed = row.figures[PREDICTIVE.name], row.figures[BEST_STATIC]
     ratio = own["replica_h"] / fixed["replica_h"]
     if name == "azure":
         row.goals += [
@@ -290,6 +312,7 @@ ROWS: dict[str, Callable[[Extent], Iterable[Row]]] = {
     "steps": steps_row,
     "azure": azure_row,
     "mooncake": mooncake_row,
+    "halves": halves_rows,
     "sensitivity": sensitivity_row,
     "decide": lambda extent: [decide_row()],
     "speed": speed_row,
