@@ -17,7 +17,8 @@ class AutoscalingPolicy:
     autoscaling_window_s:       the load is averaged over this long (the stable window)
     scale_down_delay_s:         the highest count wanted within this long is kept
     concurrency_target:         requests at hand per replica that one replica is meant for
-    target_utilisation:         the share of a replica that is to be used; above 1 where requests may wait
+    target_utilisation:         the share of a replica that is to be used; above 1 where requests may wait,
+                                which trims what ``predictive`` wants to the mean load at least
     slo_attainment:             the share of requests that shall be inside the SLO; ``predictive`` sets its head-room
                                 by it
 

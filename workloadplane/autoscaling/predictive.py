@@ -2,8 +2,10 @@
 
 A replica launched now serves a cold start later, so the load of that moment counts, not today's. Wanted is the
 forecast with the head-room that its own past errors ask for, corrected by how many requests missed the SLO; at
-least the load that is here, the bursts that came twice within the hour, and what the queue needs to drain. Fewer
-replicas are wanted only when that has been so, and will be, for as long as it would take to get one back.
+least the load that is here, the bursts that came twice within the hour, and what the queue needs to drain. A target
+utilisation above 1 trims that, but never to less than the mean load keeps busy or than ends a queue that stands: fewer
+would never do, however long one waits. Fewer replicas are wanted only when that has been so, and will be, for as long
+as it would take to get one back.
 """
 
 import math
@@ -15,7 +17,6 @@ from workloadplane.autoscaling.forecast import Forecast, observed
 from workloadplane.autoscaling.hold import Held, held
 from workloadplane.autoscaling.policy import AutoscalingPolicy
 from workloadplane.autoscaling.signals import MOST_DEMAND, SloSeen, WorkSeen
-from workloadplane.autoscaling.tuning import PredictiveTuning
 from workloadplane.autoscaling.waiting import Waiting, waited
 
 #: Until cold starts were measured.
@@ -42,26 +43,24 @@ class Need(Struct, frozen=True, kw_only=True):
     """Replicas needed, not rounded, by cause; the highest counts.
 
     now, level: the load as it was seen, and as it is in the mean
-    here:       by the load of now, with head-room
+    foreseen:   what is ahead or comes in bursts, with the queue, at the target utilisation
+    here:       by the load of now, with head-room, at the target utilisation
     overdue:    by what has waited too long to be a moment's
     """
 
     now: float
     level: float
-    here: float
     ahead: float
     head_room: float
     bursts: float
     queue: float
+    foreseen: float
+    here: float
     overdue: float
 
     @property
-    def foreseen(self) -> float:
-        return max(self.ahead + self.head_room, self.bursts) + self.queue
-
-    @property
     def replicas(self) -> float:
-        return max(self.foreseen, self.overdue)
+        return max(self.foreseen, self.level, self.overdue)
 
 
 def predictive(
@@ -96,12 +95,12 @@ def predictive(
         overdue=waiting.need(waiting_s, cold_start_s, now),
         supply=supply,
         cold_start_s=cold_start_s,
-        tuning=tuning,
+        policy=policy,
     )
-    replicas = need.replicas / policy.target_utilisation
+    replicas = need.replicas
     wanted = math.ceil(replicas - 1e-9)
     launched = math.ceil(replicas - min(tuning.margin, tuning.margin_share * replicas) - 1e-9)
-    here = min(wanted, math.ceil(max(need.here, need.bursts) / policy.target_utilisation - 1e-9))
+    here = min(wanted, math.ceil(max(need.here, need.level) - 1e-9))
     hold_s = max(policy.scale_down_delay_s, tuning.hold_s + tuning.hold_cold_starts * cold_start_s)
     kept = held(state.wanted, here, hold_s, now)
     foreseen = held(state.foreseen, wanted, max(policy.scale_down_delay_s, tuning.foreseen_hold_s), now)
@@ -124,20 +123,26 @@ def _need(
     overdue: float,
     supply: int,
     cold_start_s: float,
-    tuning: PredictiveTuning,
+    policy: AutoscalingPolicy,
 ) -> Need:
+    tuning, utilisation = policy.tuning, policy.target_utilisation
     ahead = max(forecast.ahead(cold_start_s, tuning))
+    head_room = (forecast.quantile + correction) * ahead + tuning.noise_share * forecast.noise
+    bursts = forecast.level + tuning.burst_share * forecast.burst()
     left_s = max(
         0.0, waiting_s - max(0.0, supply - ahead) * cold_start_s
     )  # what is not served before one comes
+    queue = left_s / max(cold_start_s, 60.0)
+    here = max(forecast.fast, forecast.level) * (1.0 + correction) + forecast.quantile * forecast.level
     return Need(
         now=demand,
         level=forecast.level,
-        here=max(forecast.fast, forecast.level) * (1.0 + correction) + forecast.quantile * forecast.level,
         ahead=ahead,
-        head_room=(forecast.quantile + correction) * ahead + tuning.noise_share * forecast.noise,
-        bursts=forecast.level + tuning.burst_share * forecast.burst(),
-        queue=left_s / max(cold_start_s, 60.0),
+        head_room=head_room,
+        bursts=bursts,
+        queue=queue,
+        foreseen=(max(ahead + head_room, bursts) + queue) / utilisation,
+        here=max(here, bursts) / utilisation,
         overdue=overdue,
     )
 
@@ -153,7 +158,9 @@ def why(need: Need, count: int, state: PredictiveState, cold_start_s: float) -> 
         told.append(f"bursts of the last hour ask for {need.bursts:.2f}")
     if need.queue > 0:
         told.append(f"{need.queue:.2f} more to drain the queue")
-    if need.overdue > need.foreseen and state.waiting.since is not None and state.forecast.at is not None:
+    if need.overdue < need.level > need.foreseen:
+        told.append(f"{need.level:.2f} for the mean load: no utilisation trims that")
+    elif need.overdue > need.foreseen and state.waiting.since is not None and state.forecast.at is not None:
         told.append(
             f"requests have waited for {state.forecast.at - state.waiting.since:.0f} s without a pause: "
             f"{need.overdue:.2f} for what came since and what waits"

@@ -10,8 +10,9 @@ from msgspec import Struct
 LEAST_WAITING_S = 0.01
 #: So long, in cold starts and at least in seconds, work must wait before it counts.
 BELIEVED_COLD_STARTS, BELIEVED_S = 0.3, 2.0
-#: What waits then is to be served in a cold start, but within these.
-LEAST_DRAIN_S, MOST_DRAIN_S = 10.0, 60.0
+#: What waits then is to be served in a cold start of up to a minute, then in a minute, then in a third of one: in a
+#: minute, too, what piles up in a cold start would ask for the more replicas the longer it lasts.
+LEAST_DRAIN_S, DRAIN_S, DRAIN_COLD_STARTS = 10.0, 60.0, 1.0 / 3.0
 
 
 class Waiting(Struct, frozen=True, kw_only=True):
@@ -26,7 +27,7 @@ class Waiting(Struct, frozen=True, kw_only=True):
         believed_s = max(BELIEVED_S, BELIEVED_COLD_STARTS * cold_start_s)
         if self.since is None or self.over_s <= 0 or now - self.since < believed_s:
             return 0.0
-        drain_s = min(max(cold_start_s, LEAST_DRAIN_S), MOST_DRAIN_S)
+        drain_s = max(min(max(cold_start_s, LEAST_DRAIN_S), DRAIN_S), DRAIN_COLD_STARTS * cold_start_s)
         return self.arrived_s / self.over_s + waiting_s / drain_s
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -59,6 +59,41 @@ def run(policy: AutoscalingPolicy, loads: Sequence[float | None], *, alive: int 
         count = plan.replicas
         counts.append(count)
     return counts
+
+
+class Liquid(NamedTuple):
+    """At the end of a step: the count wanted, and how long the last of the queue waits."""
+
+    wanted: int
+    waits_s: float
+
+
+def poured(
+    factors: AutoscalingPolicy, loads: Sequence[float], *, ready: int, cold_start_s: float
+) -> list[Liquid]:
+    """Loads ten seconds apart, in replicas, against replicas that serve a cold start after they were wanted."""
+    scaler, due, queue_s, seconds = PolicyScaler(factors, replicas=ready, now=0.0), list[float](), 0.0, []
+    for index, load in enumerate(loads, 1):
+        now = index * STEP_S
+        ready += sum(at <= now for at in due)
+        due = [at for at in due if at > now]
+        queue_s = max(0.0, queue_s + (load - ready) * STEP_S)
+        late = 100.0 if queue_s > 5.0 * ready else 0.0
+        wanted = scaler.step(
+            Seen(
+                now=now,
+                ready=ready,
+                starting=len(due),
+                work=WorkSeen(arrived_s=load * STEP_S, over_s=STEP_S, waiting_s=queue_s),
+                slo=SloSeen(inside=100.0 - late, outside=late),
+                cold_start_s=cold_start_s,
+            )
+        ).replicas
+        due += [now + cold_start_s] * (wanted - ready - len(due))
+        due = due[: max(0, wanted - ready)]
+        ready = min(ready, wanted)
+        seconds.append(Liquid(wanted, queue_s / max(1, ready)))
+    return seconds
 
 
 def test_a_steady_load_gets_its_replicas_and_little_head_room() -> None:
@@ -155,6 +190,31 @@ def test_a_queue_asks_for_more_until_it_is_drained() -> None:
         return plan.replicas
 
     assert counted(600.0) >= counted(0.0) + 8
+
+
+@pytest.mark.parametrize("utilisation", [0.5, 1.0, 1.5, 2.3, 10.0])
+@pytest.mark.parametrize("cold_start_s", [20.0, 60.0, 180.0, 480.0])
+def test_a_load_that_doubles_is_answered_whatever_utilisation_was_set(
+    utilisation: float, cold_start_s: float
+) -> None:
+    """All that it lacks is wanted within three minutes, the queue is gone in time, and nothing comes several times."""
+    before, after = [8.0] * 720, [16.0] * 360
+    factors = policy(max_replicas=500, target_utilisation=utilisation)
+    seconds = poured(factors, before + after, ready=11, cold_start_s=cold_start_s)
+    assert max(second.waits_s for second in seconds[60:720]) <= 5.0
+    answered = next(index for index, second in enumerate(seconds[720:]) if second.wanted >= 16)
+    assert answered * STEP_S <= 180.0
+    drained = int((2.0 * cold_start_s + 60.0) / STEP_S)
+    assert max(second.waits_s for second in seconds[720 + drained :]) <= 5.0
+    assert max(second.wanted for second in seconds[720:]) <= 3 * 16 / min(utilisation, 1.0)
+
+
+def test_reasons_tell_that_the_mean_load_is_the_least() -> None:
+    """A utilisation of 3 would want four replicas for a load of ten."""
+    scaler = PolicyScaler(policy(target_utilisation=3.0), replicas=10, now=0.0)
+    plan = [scaler.step(seen(index * STEP_S, 10.0, 10)) for index in range(600)][-1]
+    assert plan.replicas == 10
+    assert any("10.00 for the mean load" in reason for reason in plan.reasons)
 
 
 def test_without_work_the_requests_at_hand_are_the_load() -> None:
