@@ -91,24 +91,23 @@ def _smallest(alone: "_Alone") -> SmallestChange | None:
         grown = {pool_id: instances + more for pool_id, instances in stretch.instances.items()}
         found = alone.tried(replace(stretch, instances=grown))
         if found is not None:
-            return found if more == 0 else _trimmed(alone, stretch, grown, found)
+            return _trimmed(alone, replace(stretch, instances=grown), found)
         if not stretch.instances:
             return None
     return None
 
 
-def _trimmed(
-    alone: "_Alone", stretch: Stretch, grown: Mapping[str, int], found: SmallestChange
-) -> SmallestChange:
-    """Where more was tried in all pools, what is not needed of it is taken back again: the dearest first."""
+def _trimmed(alone: "_Alone", stretch: Stretch, found: SmallestChange) -> SmallestChange:
+    """What is not needed after all is taken back, the dearest first: the program errs on asking for too much."""
     prices = {row.pool.pool_id: row.pool.instance_micro_usd_per_h or 0 for row in alone.places}
-    for pool_id in sorted(grown, key=lambda pool_id: (-prices[pool_id], pool_id)):
-        while grown[pool_id] > stretch.instances[pool_id]:
-            fewer = {**grown, pool_id: grown[pool_id] - 1}
-            enough = alone.tried(replace(stretch, instances=fewer))
+    for pool_id in sorted(stretch.instances, key=lambda pool_id: (-prices[pool_id], pool_id)):
+        while pool_id in stretch.instances:
+            less = {name: count - (name == pool_id) for name, count in stretch.instances.items()}
+            fewer = replace(stretch, instances={name: count for name, count in less.items() if count})
+            enough = alone.tried(fewer)
             if enough is None:
                 break
-            grown, found = fewer, enough
+            stretch, found = fewer, enough
     return found
 
 
