@@ -4,8 +4,7 @@ A world without regions is one ``Cluster``; with several each is one, and ``Betw
 another.
 """
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,11 +16,11 @@ from controlplane.simulation.serving.clock import Clock
 from controlplane.simulation.serving.cluster import Cluster
 from controlplane.simulation.serving.geography import Geography, Outage, outages_of
 from controlplane.simulation.serving.jobs import Jobs, Site
-from controlplane.simulation.serving.outcome import Moment, Outcome, RegionOutcome, Rented
+from controlplane.simulation.serving.outcome import Outcome, RegionOutcome, rented_of, summed
 from controlplane.simulation.serving.outlined import outlined_of
 from controlplane.simulation.serving.plane import ControlPlane
 from controlplane.simulation.serving.policies_document import Choice
-from controlplane.simulation.serving.pools import PROCUREMENTS, Loss
+from controlplane.simulation.serving.pools import Loss
 from controlplane.simulation.serving.region_cluster import RegionCluster, bounded
 from controlplane.simulation.serving.request import Request
 from controlplane.simulation.serving.seats import Seats
@@ -124,7 +123,7 @@ class RequestMode:
     def outcome(self) -> Outcome:
         """What came of it."""
         all_of, clusters = together(self._accounts.values()), self._clusters
-        rented = _rented([each.fleet.tally.rented for each in clusters])
+        rented = rented_of([each.fleet.tally.rented for each in clusters])
         is_alone = self._between is None
         return Outcome(
             policy=self._name,
@@ -149,7 +148,7 @@ class RequestMode:
             rented=rented,
             jobs=self._jobs.outcomes(self._seen.end_s),
             reasons=[reason for each in clusters for reason in each.told(each.renter.reasons)],
-            moments=clusters[0].moments if is_alone else _summed([each.moments for each in clusters]),
+            moments=clusters[0].moments if is_alone else summed([each.moments for each in clusters]),
             regions=[] if is_alone else [self._region(each) for each in clusters],
             placement=self._plane.outcome if self._plane is not None else None,
             seats=self._seats.outcome if self._seats is not None else None,
@@ -215,39 +214,3 @@ def _holding(geography: Geography) -> tuple[str, ...]:
 
 def _is_out(cluster: RegionCluster) -> bool:
     return cluster.is_out
-
-
-def _rented(parts: Sequence[Mapping[str, Rented]]) -> dict[str, Rented]:
-    """By kind of procurement, of all clusters."""
-    return {
-        kind: Rented(
-            replica_hours=sum(part[kind].replica_hours for part in parts),
-            usd=sum(part[kind].usd for part in parts),
-            launches=sum(part[kind].launches for part in parts),
-            failed_launches=sum(part[kind].failed_launches for part in parts),
-            lost=sum(part[kind].lost for part in parts),
-        )
-        for kind in PROCUREMENTS
-    }
-
-
-def _summed(parts: Sequence[Sequence[Moment]]) -> list[Moment]:
-    """What several clusters have at the moments of the one that was looked at the most."""
-    whole = []
-    times = [[moment.at_s for moment in moments] for moments in parts]
-    for longest in max(parts, key=len):
-        at_s = longest.at_s
-        here = [
-            moments[max(0, bisect_right(when, at_s) - 1)] for moments, when in zip(parts, times, strict=True)
-        ]
-        whole.append(
-            Moment(
-                at_s,
-                demand=sum(each.demand for each in here),
-                wanted=sum(each.wanted for each in here),
-                ready=sum(each.ready for each in here),
-                starting=sum(each.starting for each in here),
-                waiting=sum(each.waiting or 0.0 for each in here),
-            )
-        )
-    return whole

@@ -173,17 +173,17 @@ def play(
     disturbed:            what is left of what the scaler sees: metrics that are missing or noisy
     """
     bin_s, count = series.bin_s, series.work_s.size
-    every = _bins(decide_every_s, bin_s)
-    soon = every if told_every_s is None else _bins(told_every_s, bin_s)
+    every = bins_of(decide_every_s, bin_s)
+    soon = every if told_every_s is None else bins_of(told_every_s, bin_s)
     draw, known_s = _cold_starts(cold_start_s)
-    agent = _Agent(
+    agent = Agent(
         cold_start_s=known_s if learned_cold_start_s is None else learned_cold_start_s,
         concurrency_target=concurrency_target,
     )
     stock = Launched(first_replicas, draw) if stock is None else stock
     run = _Run(
         series,
-        _spread(series, service_s) if by_seats else series.work_s,
+        spread(series, service_s) if by_seats else series.work_s,
         wait_slo_s=wait_slo_s,
         service_s=service_s,
         request_work_s=service_s / concurrency_target,
@@ -199,7 +199,7 @@ def play(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Span:
+class Span:
     """The bins from ``begin`` up to ``end``. ``at_hand``: requests in the mean, for a concurrency target of 1."""
 
     begin: int
@@ -211,7 +211,7 @@ class _Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Agent:
+class Agent:
     """What an agent knows besides what happens: how long a launch takes (None: not learned), and the target."""
 
     cold_start_s: float | None
@@ -221,7 +221,7 @@ class _Agent:
         """What the scaler sees before anything has happened."""
         return Seen(now=0.0, ready=ready, cold_start_s=self.cold_start_s)
 
-    def told(self, stock: Stock, span: _Span, *, waiting_s: float, bin_s: float) -> Seen:
+    def told(self, stock: Stock, span: Span, *, waiting_s: float, bin_s: float) -> Seen:
         """What the scaler sees after a span."""
         over_s = (span.end - span.begin) * bin_s
         return Seen(
@@ -262,7 +262,7 @@ class _Run:
             [0.0] * bins for _ in range(5)
         )
 
-    def flow(self, stock: Stock, goal: int, begin: int, end: int, soon: int) -> _Span:
+    def flow(self, stock: Stock, goal: int, begin: int, end: int, soon: int) -> Span:
         """The bins from ``begin`` up to ``end``, with as many replicas as are there and become ready.
 
         No further than to the first of every ``soon`` at whose end a request waits.
@@ -280,11 +280,11 @@ class _Run:
             self.served_s[i] = done_s
             arrived_s += self.work_s[i]
             at_hand += done_s / bin_s + after_s / self.service_s
-            outside += requests[i] * _share_above(before_s, after_s, self.wait_slo_s * ready)
+            outside += requests[i] * share_above(before_s, after_s, self.wait_slo_s * ready)
             if after_s >= self.request_work_s and (i + 1 - begin) % soon == 0:
                 end = i + 1
                 break
-        return _Span(
+        return Span(
             begin=begin,
             end=end,
             arrived_s=arrived_s,
@@ -300,11 +300,14 @@ class _Run:
             starting=np.array(self.starting),
             wanted=np.array(self.wanted),
             launched=np.array(self.launched),
-            late=_late(self.series, self.flows, np.array(self.served_s), self.wait_slo_s),
+            late=self.series.requests
+            * late_shares(
+                self.flows, np.array(self.served_s), bin_s=self.series.bin_s, wait_slo_s=self.wait_slo_s
+            ),
         )
 
 
-def _bins(seconds: float, bin_s: float) -> int:
+def bins_of(seconds: float, bin_s: float) -> int:
     """Whole bins, at least one."""
     return max(1, round(seconds / bin_s))
 
@@ -314,7 +317,7 @@ def _cold_starts(cold_start_s: float | Callable[[], float]) -> tuple[Callable[[]
     return (cold_start_s, None) if callable(cold_start_s) else (lambda: cold_start_s, cold_start_s)
 
 
-def _share_above(begin: float, end: float, bound: float) -> float:
+def share_above(begin: float, end: float, bound: float) -> float:
     """The share of a bin in which a queue that goes straight from ``begin`` to ``end`` is above ``bound``."""
     if begin <= bound and end <= bound:
         return 0.0
@@ -323,24 +326,24 @@ def _share_above(begin: float, end: float, bound: float) -> float:
     return (max(begin, end) - bound) / abs(end - begin)
 
 
-def _spread(series: LoadSeries, over_s: float) -> FloatArray:
+def spread(series: LoadSeries, over_s: float) -> FloatArray:
     """The work of each bin, done evenly over so many seconds from then on."""
-    bins = _bins(over_s, series.bin_s)
+    bins = bins_of(over_s, series.bin_s)
     arrived = np.concatenate((np.zeros(bins), np.cumsum(series.work_s)))
     return np.maximum(0.0, (arrived[bins:] - arrived[:-bins]) / bins)
 
 
-def _late(series: LoadSeries, flows_s: FloatArray, served_s: FloatArray, wait_slo_s: float) -> FloatArray:
-    """Requests of each bin that waited longer than the SLO."""
-    edges = np.arange(series.work_s.size + 1) * series.bin_s
+def late_shares(flows_s: FloatArray, served_s: FloatArray, *, bin_s: float, wait_slo_s: float) -> FloatArray:
+    """The share of each bin's requests that waited longer than the SLO."""
+    edges = np.arange(flows_s.size + 1) * bin_s
     arrived = np.concatenate(([0.0], np.cumsum(flows_s)))
     served = np.concatenate(([0.0], np.cumsum(served_s)))
     queued = np.flatnonzero((arrived - served)[:-1] + (arrived - served)[1:] > 1e-6)
-    late = np.zeros(series.work_s.size)
+    late = np.zeros(flows_s.size)
     for point in ARRIVAL_POINTS:
         level = arrived[queued] + point * flows_s[queued]
-        deadline = edges[queued] + point * series.bin_s + wait_slo_s
+        deadline = edges[queued] + point * bin_s + wait_slo_s
         done = np.interp(deadline, edges, served)
         beyond = deadline > edges[-1]  # the end of the series judges nobody
-        late[queued] += np.where((done < level - 1e-6) & ~beyond, series.requests[queued], 0.0)
+        late[queued] += (done < level - 1e-6) & ~beyond
     return late / len(ARRIVAL_POINTS)

@@ -5,20 +5,24 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from msgspec.structs import replace
 
+from controlplane.simulation.serving.clock import Clock
 from controlplane.simulation.serving.cold_start import LaunchTimes
 from controlplane.simulation.serving.fluid import FluidOutcome, Launched, play
 from controlplane.simulation.serving.fluid_stock import RentedStock
+from controlplane.simulation.serving.geography import outages_of
+from controlplane.simulation.serving.jobs import Jobs, Site
 from controlplane.simulation.serving.meter import TOLD_EVERY_S
 from controlplane.simulation.serving.outcome import Moment, Outcome, Rented
 from controlplane.simulation.serving.outlined import outlined_of
 from controlplane.simulation.serving.policies_document import Choice
-from controlplane.simulation.serving.pools import PROCUREMENTS, S_PER_H, ServingPool
+from controlplane.simulation.serving.pools import PROCUREMENTS, S_PER_H, Loss, ServingPool
 from controlplane.simulation.serving.renting import Renting
 from controlplane.simulation.serving.series import FloatArray
 from controlplane.simulation.serving.streams import Streams
 from controlplane.simulation.serving.world import MOMENTS, ServingWorld, Survey
 from workloadplane.autoscaling import (
     Arriving,
+    AutoscalingPolicy,
     PolicyScaler,
     ScalingPlan,
     Seen,
@@ -29,7 +33,7 @@ from workloadplane.autoscaling import (
 _TELL_EVERY = 1024
 
 
-class _Watched:
+class Watched:
     """The scaler; it tells how far the play is, learns cold starts as an agent does, and sees what an agent would.
 
     An agent's meter averages what arrives over a request's length.
@@ -57,6 +61,10 @@ class _Watched:
     def learn(self, took_s: float) -> None:
         """So long a launch took."""
         self._learned = cold_start_seen(self._learned, took_s)
+
+    def bound(self, policy: AutoscalingPolicy) -> None:
+        """From now on this one holds."""
+        self._scaler.bound(policy)
 
     def step(self, seen: Seen) -> ScalingPlan:
         self._steps += 1
@@ -95,16 +103,11 @@ def play_fluid(
     """One policy. Its least replicas are ready at the beginning, and have taught how long a launch takes."""
     policy = choice.policy
     scaler = PolicyScaler(policy, replicas=policy.min_replicas, now=0.0)
-    watched = _Watched(scaler, seen, world.service.seats, progress)
+    watched = Watched(scaler, seen, world.service.seats, progress)
     stock: Launched | RentedStock
+    jobs: Jobs | None = None
     if is_rented(world):
-        stock = RentedStock(
-            world,
-            outlined_of(world, seen, choice.renting),
-            policy.min_replicas,
-            request_s=watched.request_s,
-            learn=watched.learn,
-        )
+        stock, jobs = _rented_stock(world, seen, choice, watched)
     else:
         stock = Launched(policy.min_replicas, _taught(world, policy.min_replicas, watched.learn))
     played = play(
@@ -131,11 +134,34 @@ def play_fluid(
         moments=_moments(played, seen),
     )
     if isinstance(stock, RentedStock):
-        _tell_rent(outcome, stock, choice.renting, seen)
+        _tell_rent(outcome, stock, choice.renting)
     else:
         outcome.rented = _rented(world.pools, played.ready + played.starting, seen.step_s)
         outcome.usd = sum(each.usd for each in outcome.rented.values())
+    if jobs is not None:
+        outcome.jobs = jobs.outcomes(seen.end_s)
     return outcome
+
+
+def _rented_stock(
+    world: ServingWorld, seen: Survey, choice: Choice, watched: Watched
+) -> tuple[RentedStock, Jobs]:
+    """What is had when, with all that breaks; and who shares the pools."""
+    clock, streams = Clock(), Streams(world.seed)
+    stock = RentedStock(
+        world,
+        outlined_of(world, seen, choice.renting),
+        choice.policy.min_replicas,
+        clock=clock,
+        request_s=watched.request_s,
+        learn=watched.learn,
+    )
+    jobs = Jobs(world.jobs, [Site(world.geography.names[0], stock.supply)], clock)
+    for outage in outages_of(world.geography, world.failures, end_s=seen.end_s, streams=streams):
+        places = tuple(range(sum(pool.replicas for pool in world.pools)))
+        clock.put(outage.at_s, stock, Loss(outage.at_s, outage.back_s, places, "region lost"))
+    stock.count()
+    return stock, jobs
 
 
 def is_rented(world: ServingWorld) -> bool:
@@ -157,7 +183,7 @@ def _taught(world: ServingWorld, first_replicas: int, learn: Callable[[float], N
     return launch_s
 
 
-def _tell_rent(outcome: Outcome, stock: RentedStock, renting: Renting, seen: Survey) -> None:
+def _tell_rent(outcome: Outcome, stock: RentedStock, renting: Renting) -> None:
     """What was rented, once all is paid."""
     stock.close()
     tally = stock.fleet.tally
@@ -165,7 +191,7 @@ def _tell_rent(outcome: Outcome, stock: RentedStock, renting: Renting, seen: Sur
     outcome.replica_hours, outcome.usd, outcome.rented = tally.replica_hours, tally.usd, tally.rented
     outcome.launches = stock.fleet.launches - stock.first_launches
     outcome.failed_launches, outcome.lost_replicas = tally.failed_launches, stock.lost_replicas
-    outcome.reasons, outcome.jobs = stock.renter.reasons, stock.jobs.outcomes(seen.end_s)
+    outcome.reasons = stock.renter.reasons
 
 
 def _rented(pools: Sequence[ServingPool], replicas: FloatArray, step_s: float) -> dict[str, Rented]:

@@ -1,4 +1,4 @@
-"""Replicas of the fluid mode as they are rented: the same renter, supply, failures and jobs as request by request.
+"""Replicas of the fluid mode as they are rented: the same renter, supply and failures as request by request.
 
 What is a model beyond that: who is lost leaves no stream behind that another one must read again, and who is to stop
 stops at once, though it is paid for as long as its streams would take to end.
@@ -10,8 +10,6 @@ from math import inf
 
 from controlplane.simulation.serving.clock import Clock
 from controlplane.simulation.serving.cold_start import LaunchTimes
-from controlplane.simulation.serving.geography import outages_of
-from controlplane.simulation.serving.jobs import Jobs, Site
 from controlplane.simulation.serving.outlined import Outlined
 from controlplane.simulation.serving.pools import Loss, Places, losses_of, stock_outs_of
 from controlplane.simulation.serving.renters import renter_of
@@ -40,37 +38,45 @@ class RentedStock:
         outlined: Outlined,
         first_replicas: int,
         *,
+        clock: Clock,
         request_s: float,
         learn: Callable[[float], None],
+        name: str = "",
     ) -> None:
-        """``world``: of one cluster. ``learn`` hears how long each launch took, at first of those that are there."""
-        places, streams = Places(world.pools), Streams(world.seed)
+        """``world``: of one cluster; ``name``: what tells its chance from other clusters'.
+
+        ``learn`` hears how long each launch took, at first of those that are there.
+        """
+        places, streams = Places(world.pools), Streams(world.seed, name)
         stock_outs = stock_outs_of(world.pools, end_s=outlined.end_s, streams=streams)
-        self._clock, self._learn, self._request_s = Clock(), learn, request_s
-        self._supply = Supply(places, stock_outs, outlined.spot_traces, streams)
-        self.fleet = Fleet(self._supply)
-        self.renter = renter_of(outlined.renting, self.fleet, LaunchTimes(world.cold_start, streams))
+        self._clock, self._learn, self._request_s = clock, learn, request_s
+        self.supply = Supply(places, stock_outs, outlined.spot_traces, streams)
+        self.fleet = Fleet(self.supply)
+        self.renter = renter_of(
+            outlined.renting, self.fleet, LaunchTimes(world.cold_start, streams), outlined.lots
+        )
         self.lost_replicas = 0
         self._wanted, self._end_s = first_replicas, outlined.end_s
         for loss in losses_of(places, world.failures, end_s=outlined.end_s, streams=streams):
             self._clock.put(loss.at_s, self, loss)
-        for fall in self._supply.falls(outlined.end_s):
+        for fall in self.supply.falls(outlined.end_s):
             self._clock.put(fall.at_s, self, fall)
         for replica, ready_s in self.renter.begin(first_replicas):
             replica.is_ready = True
             learn(ready_s)
         self.first_launches = self.fleet.launches
-        self.jobs = Jobs(world.jobs, [Site(world.geography.names[0], self._supply)], self._clock)
-        for outage in outages_of(world.geography, world.failures, end_s=outlined.end_s, streams=streams):
-            loss = Loss(outage.at_s, outage.back_s, tuple(range(len(places))), "region lost")
-            self._clock.put(outage.at_s, self, loss)
         self.ready = self.starting = 0
         self.next_s = inf
-        self._count()
+        self.count()
 
     def advance(self, now_s: float) -> None:
         self._clock.go_on(now_s)
-        self._count()
+        self.count()
+
+    def lose_all(self, now_s: float, back_s: float) -> None:
+        """Its region is gone until then, and all that ran there."""
+        places = tuple(range(sum(pool.replicas for pool in self.supply.pools)))
+        self.happen(Loss(now_s, back_s, places, "region lost"), now_s)
 
     def turn_to(self, wanted: int, now_s: float) -> int:
         self.advance(now_s)
@@ -84,7 +90,7 @@ class RentedStock:
                 self._clock.put(now_s + self._request_s, self, _Ends(replica))
             else:
                 self.fleet.end(replica, now_s)
-        self._count()
+        self.count()
         return len(turn.launched)
 
     def happen(self, event: object, now_s: float) -> None:
@@ -97,14 +103,15 @@ class RentedStock:
                 if self.fleet.stands(event.replica):
                     self.fleet.end(event.replica, now_s)
             case Loss() | Fall():
-                self.lost_replicas += len(self.fleet.lost(self._supply.lose(event, now_s)))
+                self.lost_replicas += len(self.fleet.lost(self.supply.lose(event, now_s)))
 
     def close(self) -> None:
         """The world's end: all are paid for."""
         self._clock.go_on(self._end_s)
-        self._supply.close(self.fleet.tally, self._end_s)
+        self.supply.close(self.fleet.tally, self._end_s)
 
-    def _count(self) -> None:
+    def count(self) -> None:
+        """Who is there, as of what has happened."""
         here = [each.is_ready for each in self.fleet.replicas.values() if not each.is_leaving]
         self.ready = sum(here)
         # As an agent's autoscaler is told: what a renter starts beyond what was wanted is none of its.

@@ -1,6 +1,7 @@
 """What came of a world: figures that policies are set against each other by, and what happened over time."""
 
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 #: Upper bounds of what is counted, in seconds: from 1 ms to three hours, each 5 % above the one before.
@@ -139,7 +140,7 @@ class RegionOutcome:
     within_slo_during: of what came while a region, this or another, was lost; None: nothing did
     within_slo_outside: of what came at any other time
     spilled:           share of its clients' requests that were served in another region
-    ejections:         how often another region's gateway found it lost, with a quorum
+    ejections:         how often another region's gateway found it lost, with a quorum; None where nobody looks
     """
 
     region: str
@@ -154,7 +155,7 @@ class RegionOutcome:
     usd: float
     launches: int
     lost_replicas: int
-    ejections: int
+    ejections: int | None
     ttft_s_p50: float | None
     ttft_s_p90: float | None
     ttft_s_p99: float | None
@@ -208,3 +209,39 @@ class Outcome:
     placement: PlacementOutcome | None = None
     seats: SeatsOutcome | None = None
     broken: list[str] = field(default_factory=list)
+
+
+def rented_of(parts: Sequence[Mapping[str, Rented]]) -> dict[str, Rented]:
+    """By kind of procurement, of all clusters."""
+    return {
+        kind: Rented(
+            replica_hours=sum(part[kind].replica_hours for part in parts),
+            usd=sum(part[kind].usd for part in parts),
+            launches=sum(part[kind].launches for part in parts),
+            failed_launches=sum(part[kind].failed_launches for part in parts),
+            lost=sum(part[kind].lost for part in parts),
+        )
+        for kind in parts[0]
+    }
+
+
+def summed(parts: Sequence[Sequence[Moment]]) -> list[Moment]:
+    """What several clusters have at the moments of the one that was looked at the most."""
+    whole = []
+    times = [[moment.at_s for moment in moments] for moments in parts]
+    for longest in max(parts, key=len):
+        at_s = longest.at_s
+        here = [
+            moments[max(0, bisect_right(when, at_s) - 1)] for moments, when in zip(parts, times, strict=True)
+        ]
+        whole.append(
+            Moment(
+                at_s,
+                demand=sum(each.demand for each in here),
+                wanted=sum(each.wanted for each in here),
+                ready=sum(each.ready for each in here),
+                starting=sum(each.starting for each in here),
+                waiting=sum(each.waiting or 0.0 for each in here),
+            )
+        )
+    return whole

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from controlplane.placement import (
     plan_diff,
 )
 from controlplane.placement.questions.drain import Drained
-from controlplane.simulation.serving.clock import Clock
+from controlplane.simulation.serving.clock import Actor, Clock
 from controlplane.simulation.serving.fields import WorldError
 from controlplane.simulation.serving.geography import Outage
 from controlplane.simulation.serving.handover import Bounds, Handover
@@ -44,7 +45,8 @@ from controlplane.simulation.serving.placement_problem import (
 from controlplane.simulation.serving.placement_world import Placement
 from controlplane.simulation.serving.planning import Now, Planning
 from controlplane.simulation.serving.pools import ServingPool
-from controlplane.simulation.serving.region_cluster import Command, RegionCluster
+from controlplane.simulation.serving.region_cluster import Command
+from controlplane.simulation.serving.replicas import Fleet
 from controlplane.simulation.serving.series import FloatArray
 from controlplane.simulation.serving.spot_seen import SpotBeliefs
 from controlplane.simulation.serving.usage import HORIZON_S, USAGE_STEP_S, Rates, rates_of, taken_over
@@ -67,6 +69,16 @@ PLANS_TOLD = 100
 @dataclass(frozen=True, slots=True)
 class _Look:
     """At everything."""
+
+
+class Governed(Actor, Protocol):
+    """A cluster as the control plane knows it: told by ``Command``, and heard unless it ``is_out``."""
+
+    @property
+    def is_out(self) -> bool: ...
+
+    @property
+    def fleet(self) -> Fleet: ...
 
 
 class ControlPlane:
@@ -111,7 +123,7 @@ class ControlPlane:
         self._demand_s, self._search_s = DEMAND_EVERY_S, placement.search.every_s
         self._learn_s = LEARN_EVERY_S
         self._beliefs = SpotBeliefs(problem.pools, zones_of(problem.clusters))
-        self._clusters: Mapping[str, RegionCluster] = {}
+        self._clusters: Mapping[str, Governed] = {}
         self._jobs: Counter[tuple[str, str]] = Counter()
         self._jobs_hold: Callable[[], Counter[tuple[str, str]]] = Counter
         self._clock = Clock()
@@ -145,7 +157,7 @@ class ControlPlane:
 
     def begin(
         self,
-        clusters: Mapping[str, RegionCluster],
+        clusters: Mapping[str, Governed],
         jobs_hold: Callable[[], Counter[tuple[str, str]]],
         clock: Clock,
     ) -> None:
@@ -269,7 +281,7 @@ class ControlPlane:
         """The whole search, which takes no time here; what it finds is adopted where that is worth its moves."""
         before = self._planning.problem, self._planning.plan
         found = self._planning.improve(self._now(now_s), self._placement.search.effort)
-        self.outcome.searches += 1
+        self.outcome.searches = self._planning.searches
         if found is not None:
             self.outcome.better += 1
             saved = usd_printed(found.worth.saving_micro_usd_per_h)

@@ -46,6 +46,7 @@ class Planning:
     """Single owner. ``plan`` is in force; ``problem``: what it answers, with itself carried out.
 
     solves:       how often placement was asked; placed_anew: deployments that it placed again, each time
+    searches:     of these, whole searches; where nothing has changed since one it would find the same
     has_given_up: somebody was refused, or a wish given up that was kept before: production searches at once then
     """
 
@@ -56,7 +57,9 @@ class Planning:
         self.solves = 1
         self.placed_anew = 0
         self.has_given_up = bool(newly_lacking(None, self.plan, self.plan.by_deployment))
+        self.searches = 0
         self._worth: Mapping[str, int] = {}
+        self._searched: PlacementProblem | None = None
         self._carry_out(problem)
 
     def anew(self, now: Now) -> frozenset[str]:
@@ -78,9 +81,13 @@ class Planning:
 
     def improve(self, now: Now, effort: Effort) -> FullSolve | None:
         """Search for a better plan; it is in force from now on if that is worth its moves. None: all stays as it is."""
-        found = full_solve(self._at(now), effort=effort, gpu_micro_usd_per_h_by_pool=self._worth or None)
+        problem, self.has_given_up = self._at(now), False
+        if problem == self._searched:
+            return None
+        found = full_solve(problem, effort=effort, gpu_micro_usd_per_h_by_pool=self._worth or None)
         self.solves += 1
-        self.has_given_up = False
+        self.searches += 1
+        self._searched = problem
         self._worth = found.better.gpu_micro_usd_per_h_by_pool
         if not found.worth.adopt or not self._changes(found):
             return None

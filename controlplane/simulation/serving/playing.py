@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from controlplane.simulation.serving.by_request import RequestMode
 from controlplane.simulation.serving.fluid_mode import play_fluid
+from controlplane.simulation.serving.fluid_regions import FluidRegions
 from controlplane.simulation.serving.outcome import Outcome
 from controlplane.simulation.serving.policies_document import choices_of
 from controlplane.simulation.serving.world import OpenLines, ServingWorld, Survey, requests_in
@@ -26,7 +27,9 @@ RUNS: Mapping[str, str] = {
         "The sum of all requests is played, as work that flows: the agent's autoscaler counts replicas. Picker and "
         "waiting room are not run: whoever waits is served in the order of arrival, by all replicas alike. "
         "Replicas and launches are models. Where the world has the blend or jobs, both run, and failures, spot and "
-        "stock-outs are played; else pools are filled in their order, as if all were to be had."
+        "stock-outs are played; else pools are filled in their order, as if all were to be had. With several regions "
+        "they always are, the gateway's picker is asked where those at the end of a line go, and the control plane's "
+        "placement bounds regions if the world says so; observers of health are not run."
     ),
 }
 
@@ -45,7 +48,7 @@ class Play:
         """``request`` or ``fluid``."""
         if self.world.mode != "auto":
             return self.world.mode
-        if len(self.world.geography.regions) > 1:
+        if self.world.posture == "active_passive":
             return "request"
         return "request" if self.seen.requests <= REQUESTS_ONE_BY_ONE_MAX else "fluid"
 
@@ -55,6 +58,10 @@ class Play:
         Raises WorldError for a policy that there is not, TraceError for a file that has changed.
         """
         choices = choices_of(self.world, self.policy)
+        if self.mode == "fluid" and len(self.world.geography.regions) > 1:
+            regions = FluidRegions(self.world, self.seen, choices, self.policy)
+            regions.play(progress)
+            return regions.outcome()
         if self.mode == "fluid":
             return play_fluid(self.world, self.seen, choices[0], self.policy, progress)
         mode = RequestMode(self.world, self.seen, choices, self.policy)

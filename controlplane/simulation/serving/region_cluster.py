@@ -72,12 +72,12 @@ class RegionCluster(Cluster):
     ) -> None:
         """``name``: its region's, of the world's geography."""
         self._geography = world.geography
-        self._jurisdiction = _jurisdiction_of(name, world.geography)
+        self._jurisdiction = jurisdiction_of(name, world.geography)
         self._holders = tuple(
             outlined.holders or (region.name for region in world.geography.regions if region.pools)
         )
         self._posture, self._lease_holds = world.posture, True
-        self.neighbours = Neighbours(_peers_of(name, world.geography), REVISION)
+        self.neighbours = Neighbours(peers_of(name, world.geography), REVISION)
         self.abroad: dict[str, dict[Request, None]] = {peer: {} for peer in self.neighbours.facts}
         self.ways: Ways | None = None
         self._prefill = PrefillSpeed()
@@ -358,11 +358,12 @@ def bounded(policy: AutoscalingPolicy, lots: Sequence[Lot]) -> AutoscalingPolicy
     )
 
 
-def _jurisdiction_of(name: str, geography: Geography) -> str:
+def jurisdiction_of(name: str, geography: Geography) -> str:
+    """Of a region."""
     return next(region.jurisdiction for region in geography.regions if region.name == name)
 
 
-def _peers_of(name: str, geography: Geography) -> dict[str, PeerFacts]:
+def peers_of(name: str, geography: Geography) -> dict[str, PeerFacts]:
     """As a routing table has them, before anything was heard: to be trusted with sessions alone."""
     return {
         region.name: PeerFacts(

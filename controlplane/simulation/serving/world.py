@@ -127,7 +127,7 @@ class ServingWorld:
 class Survey:
     """What arrives in all, seen before anything is played. Arrays by steps of ``step_s``, which divide an interval.
 
-    work_s_by_origin: of the clients of each place; empty where there is one
+    work_s_by_origin, requests_by_origin: of the clients of each place; empty where there is one
     spot_traces:      of the pools that have one, by file
     """
 
@@ -139,6 +139,7 @@ class Survey:
     requests_by_step: FloatArray = field(default_factory=lambda: np.zeros(0))
     work_s_by_step: FloatArray = field(default_factory=lambda: np.zeros(0))
     work_s_by_origin: tuple[FloatArray, ...] = ()
+    requests_by_origin: tuple[FloatArray, ...] = ()
     notes: tuple[str, ...] = ()
     spot_traces: Mapping[str, SpotTrace] = field(default_factory=dict)
 
@@ -201,7 +202,8 @@ def survey(world: ServingWorld, open_lines: OpenLines) -> Iterator[Survey]:
     notes: list[str] = []
     seen = Survey(step_s=world.decide_every_s / 2**_HALVINGS, spot_traces=_spot_traces(world, open_lines))
     requests, work_s = np.zeros(4096), np.zeros(4096)
-    by_origin = [np.zeros(4096) for _ in world.geography.origins] if len(world.geography.origins) > 1 else []
+    origins = len(world.geography.origins)
+    by_origin = [(np.zeros(4096), np.zeros(4096)) for _ in range(origins)] if origins > 1 else []
     for batch in requests_in(world, open_lines, notes):
         last_s = float(batch.at_s[-1])
         if last_s > DAYS_MAX * S_PER_DAY:
@@ -211,7 +213,8 @@ def survey(world: ServingWorld, open_lines: OpenLines) -> Iterator[Survey]:
             )
         while last_s / seen.step_s > _FINE_STEPS_MAX and seen.step_s < world.decide_every_s:
             seen.step_s *= 2
-            requests, work_s = (array.reshape(-1, 2).sum(axis=1) for array in (requests, work_s))
+            requests, work_s = _coarser(requests), _coarser(work_s)
+            by_origin = [(_coarser(each), _coarser(work)) for each, work in by_origin]
         step = (batch.at_s // seen.step_s).astype(np.int64)
         requests, work_s = (_longer(array, int(step[-1]) + 1) for array in (requests, work_s))
         first = int(step[0])
@@ -219,10 +222,11 @@ def survey(world: ServingWorld, open_lines: OpenLines) -> Iterator[Survey]:
         requests[first : first + len(counts)] += counts
         work_of_each_s = world.service.work_s(batch)
         work_s[first : first + len(counts)] += np.bincount(step - first, weights=work_of_each_s)
-        for origin, array in enumerate(by_origin):
-            by_origin[origin] = longer = _longer(array, len(work_s))
-            weights = work_of_each_s * (batch.origin == origin)
-            longer[first : first + len(counts)] += np.bincount(step - first, weights=weights)
+        for origin, (each_of, work_of_s) in enumerate(by_origin):
+            by_origin[origin] = longer = (_longer(each_of, len(work_s)), _longer(work_of_s, len(work_s)))
+            is_there = batch.origin == origin
+            for array, weights in zip(longer, (is_there, work_of_each_s * is_there), strict=True):
+                array[first : first + len(counts)] += np.bincount(step - first, weights=weights)
         seen.requests += len(batch)
         seen.input_tokens += int(batch.input_tokens.sum())
         seen.output_tokens += int(batch.output_tokens.sum())
@@ -238,7 +242,8 @@ def survey(world: ServingWorld, open_lines: OpenLines) -> Iterator[Survey]:
         for name, trace in seen.spot_traces.items()
         if trace.end_s < seen.end_s
     )
-    seen.work_s_by_origin = tuple(_longer(array, steps)[:steps] for array in by_origin)
+    seen.requests_by_origin = tuple(_longer(array, steps)[:steps] for array, _ in by_origin)
+    seen.work_s_by_origin = tuple(_longer(array, steps)[:steps] for _, array in by_origin)
     seen.notes = tuple(dict.fromkeys(notes))
     yield seen
 
@@ -293,6 +298,11 @@ def _read(
     finally:
         if notes is not None:
             notes += trace.notes
+
+
+def _coarser(array: FloatArray) -> FloatArray:
+    """In steps that are twice as long. Arrays grow to even lengths."""
+    return np.asarray(array.reshape(-1, 2).sum(axis=1), dtype=np.float64)
 
 
 def _longer(array: FloatArray, least: int) -> FloatArray:

@@ -100,8 +100,10 @@ def world_of(document: Any, *, trace: str | None = None, rows_max: int | None = 
     )
     for each in (slo, gateway, fields):
         each.done()
-    if world.mode == "fluid" and len(geography.regions) > 1:
-        raise WorldError("mode 'fluid': it plays one cluster; give request for several regions")
+    if world.mode == "fluid" and posture == "active_passive":
+        raise WorldError(
+            "mode 'fluid': it can't play who holds the seat of posture active_passive; give request"
+        )
     return world
 
 

@@ -348,7 +348,10 @@ def test_gateways_tell_one_another_as_often_as_in_production() -> None:
             {"jobs": [{"replica_hours": 0.01, "deadline_s": 400, "restart_s": 1, "region": "mars"}]},
             "jobs[0].region 'mars': give one of: one, two, three",
         ),
-        ({"mode": "fluid"}, "mode 'fluid': it plays one cluster; give request for several regions"),
+        (
+            {"mode": "fluid", "posture": "active_passive"},
+            "mode 'fluid': it can't play who holds the seat of posture active_passive; give request",
+        ),
     ],
 )
 def test_what_is_wrong_with_regions_is_named(fields: dict[str, Any], said: str) -> None:
@@ -391,3 +394,13 @@ def test_regions_are_in_all_that_is_written() -> None:
     assert page.count("<svg") == 3 + 2 + 2 * 3
     assert "kpa in three" in page
     assert "during losses" in page
+
+
+def test_what_arrives_by_origin_adds_up_in_long_worlds() -> None:
+    """Where a survey's steps become longer on the way."""
+    rates = {"one": 2.3, "two": 0.1}
+    sources = [{"kind": "poisson", "requests_per_s": per_s, "origin": name} for name, per_s in rates.items()]
+    seen = seen_of(world_of(apart(hours=9.5, arrivals=sources)))
+    assert seen.step_s > 0.25
+    assert sum(seen.work_s_by_origin) == pytest.approx(seen.work_s_by_step)
+    assert sum(seen.requests_by_origin) == pytest.approx(seen.requests_by_step)
