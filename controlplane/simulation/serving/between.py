@@ -12,6 +12,14 @@ from random import Random
 from typing import Final
 
 from controlplane.simulation.serving.clock import Clock
+from controlplane.simulation.serving.edge import (
+    EDGE_CHECKS_EVERY_S,
+    Edge,
+    Goes,
+    Notices,
+    Reopens,
+    Returns,
+)
 from controlplane.simulation.serving.geography import Geography, Outage
 from controlplane.simulation.serving.region_cluster import RegionCluster
 from controlplane.simulation.serving.request import Request
@@ -23,8 +31,6 @@ from workloadplane.routing.regions import RevisionLoad
 ASK_EVERY_S: Final = (0.25, 0.5)
 TICK_S: Final = 0.05
 GIVEN_UP_S: Final = 2.0
-#: The edge sees that a gateway is back with its next check (``infra.embedded.edge``).
-EDGE_CHECKS_EVERY_S: Final = 0.25
 #: While nothing can come of it nobody looks: an observer that did not run takes that time for no silence. It looks
 #: again so long before something happens, with answers heard meanwhile; and for so long after the last change.
 _WARM_S: Final = 5.0
@@ -76,28 +82,6 @@ class _Reaches:
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class _Goes:
-    outage: Outage
-
-
-@dataclass(frozen=True, slots=True)
-class _Notices:
-    """The edge leads nobody there any more."""
-
-    region: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Returns:
-    outage: Outage
-
-
-@dataclass(frozen=True, slots=True)
-class _Reopens:
-    region: str
-
-
 class Between:
     """Single owner: the mode that plays. ``is_any_out``: whether a region is gone just now."""
 
@@ -117,19 +101,16 @@ class Between:
         self._rng = Random(seed)  # noqa: S311  draws delays, guards nothing
         self._wait_max_s = wait_max_s
         self._lives = dict.fromkeys(clusters, 0)
-        self._away: dict[str, Outage] = {}
-        self._closed: dict[str, float] = {}
+        self._edge = Edge(geography)
+        self._away = self._edge.away
         self._looks, self._changed_s = False, 0.0
-        self._orders = [
-            geography.round_trips.nearest(origin, geography.names) for origin in geography.origins
-        ]
         self.gateways: list[RegionCluster | None] = []
         self._lead()
         for outage in outages:
-            clock.put(outage.at_s, self, _Goes(outage))
+            clock.put(outage.at_s, self, Goes(outage))
             clock.put(max(0.0, outage.at_s - _WARM_S), self, _Wakes())
             if outage.back_s < inf:
-                clock.put(outage.back_s, self, _Returns(outage))
+                clock.put(outage.back_s, self, Returns(outage))
         for name, cluster in clusters.items():
             cluster.ways = self
             self._ask_all(name, 0.0)
@@ -150,17 +131,13 @@ class Between:
                     self._land(event, now_s)
             case _Reaches():
                 self.reach(event.request, now_s)
-            case _Goes():
-                self._go(event.outage, now_s)
-            case _Notices():
-                if event.region in self._away:
-                    self._closed[event.region] = self._away[event.region].back_s + EDGE_CHECKS_EVERY_S
-                    self._lead()
-            case _Returns():
-                self._return(event.outage, now_s)
-            case _Reopens():
-                self._closed.pop(event.region, None)
+            case Goes() | Notices() | Returns() | Reopens():
+                self._edge.hear(event)
                 self._lead()
+                if isinstance(event, Goes):
+                    self._go(event.outage, now_s)
+                elif isinstance(event, Returns):
+                    self._return(event.outage, now_s)
 
     def ejections(self, region: str) -> int:
         """Of it, by all others together."""
@@ -175,27 +152,17 @@ class Between:
             request.back_s = self._geography.round_trips.s(self._geography.origins[request.origin], home.name)
             home.arrive(request, now_s)
             return
-        again_s = self._tries_again_s(request.origin, now_s)
+        again_s = self._edge.tries_again_s(request.origin, now_s)
         gives_up_s = inf if request.began_s is not None else request.came_s + self._wait_max_s
         if again_s > gives_up_s or again_s == inf:
             request.account.refuses(request)
         else:
             self._clock.put(again_s, self, _Reaches(request))
 
-    def _tries_again_s(self, origin: int, now_s: float) -> float:
-        """When the edge leads somewhere else than to a gateway that says nothing."""
-        silent = next((name for name in self._orders[origin] if name not in self._closed), None)
-        if silent is not None:
-            return max(now_s, self._away[silent].at_s + self._geography.detect_s)
-        return max(now_s, min(self._closed.values()))
-
     def _lead(self) -> None:
         """Where the clients of each place come out; None: at a gateway that says nothing, or nowhere."""
-        self.gateways = []
-        for order in self._orders:
-            name = next((name for name in order if name not in self._closed), None)
-            silent = name is None or name in self._away
-            self.gateways.append(None if silent or name is None else self._clusters[name])
+        names = (self._edge.gateway(origin) for origin in range(len(self._geography.origins)))
+        self.gateways = [None if name is None else self._clusters[name] for name in names]
 
     # Requests from gateway to gateway
 
@@ -284,12 +251,10 @@ class Between:
     def _go(self, outage: Outage, now_s: float) -> None:
         """A region falls silent. Whose gateway was there asks again elsewhere as soon as the edge leads there."""
         name, cluster = outage.region, self._clusters[outage.region]
-        self._away[name] = outage
         self.is_any_out = True
-        self._lead()
         self._look_on(now_s)
         found_s = now_s + self._geography.detect_s
-        self._clock.put(found_s, self, _Notices(name))
+        self._clock.put(found_s, self, Notices(name))
         left = [request for request in cluster.go_out(outage, now_s) if request.home is cluster]
         for peer, requests in cluster.abroad.items():
             for request in requests:
@@ -302,10 +267,9 @@ class Between:
 
     def _return(self, outage: Outage, now_s: float) -> None:
         name, cluster = outage.region, self._clusters[outage.region]
-        del self._away[name]
         self.is_any_out = bool(self._away)
         self._lives[name] += 1
         cluster.come_back(outage, now_s)
         self._ask_all(name, now_s)
-        self._clock.put(now_s + EDGE_CHECKS_EVERY_S, self, _Reopens(name))
+        self._clock.put(now_s + EDGE_CHECKS_EVERY_S, self, Reopens(name))
         self._look_on(now_s)

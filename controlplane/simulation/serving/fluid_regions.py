@@ -12,8 +12,15 @@ from math import inf
 
 import numpy as np
 
-from controlplane.simulation.serving.between import EDGE_CHECKS_EVERY_S
 from controlplane.simulation.serving.clock import Clock
+from controlplane.simulation.serving.edge import (
+    EDGE_CHECKS_EVERY_S,
+    Edge,
+    Goes,
+    Notices,
+    Reopens,
+    Returns,
+)
 from controlplane.simulation.serving.fluid import spread
 from controlplane.simulation.serving.fluid_line import Guests
 from controlplane.simulation.serving.fluid_region import FluidRegion
@@ -31,28 +38,6 @@ from controlplane.simulation.serving.world import ServingWorld, Survey
 #: Of those that wait, such a part goes at a time, one at least; the picker is asked again after each.
 _PART, _ASKED_MOST = 1 / 8, 64
 _BINS_AT_ONCE = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Goes:
-    outage: Outage
-
-
-@dataclass(frozen=True, slots=True)
-class _Notices:
-    """The edge leads nobody there any more."""
-
-    region: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Returns:
-    outage: Outage
-
-
-@dataclass(frozen=True, slots=True)
-class _Reopens:
-    region: str
 
 
 @dataclass(slots=True)
@@ -112,8 +97,8 @@ class FluidRegions:
         geography = world.geography
         self._world, self._seen, self._name, self._clock = world, seen, name, Clock()
         self._procurement = choices[0].renting.kind
-        self._orders = [geography.round_trips.nearest(one, geography.names) for one in geography.origins]
-        self._accounts = [geography.names.index(order[0]) for order in self._orders]
+        nearest = [geography.round_trips.nearest(one, geography.names)[0] for one in geography.origins]
+        self._accounts = [geography.names.index(region) for region in nearest]
         outages = outages_of(geography, world.failures, end_s=seen.end_s, streams=Streams(world.seed))
         self._plane: ControlPlane | None = None
         if world.placement is not None:
@@ -129,15 +114,14 @@ class FluidRegions:
             self._plane.begin(self._regions, self._jobs.held, self._clock)
         for region in self._regions.values():
             region.stock.count()
-        self._away: set[str] = set()
-        self._closed: set[str] = set()
+        self._edge = Edge(geography)
         self._stuck: list[list[tuple[int, float, float]]] = [[] for _ in geography.origins]
         self._now = 0
         self._during: list[bool] = []
         for outage in outages:
-            self._clock.put(outage.at_s, self, _Goes(outage))
+            self._clock.put(outage.at_s, self, Goes(outage))
             if outage.back_s < inf:
-                self._clock.put(outage.back_s, self, _Returns(outage))
+                self._clock.put(outage.back_s, self, Returns(outage))
 
     def _region_of(self, region: str, cluster: ServingWorld, choice: Choice) -> FluidRegion:
         names = self._world.geography.names
@@ -160,7 +144,7 @@ class FluidRegions:
                     region.stock.count()
             for region in regions:
                 region.decide(now)
-            self._during.append(bool(self._away))
+            self._during.append(bool(self._edge.away))
             for origin, (requests, work_s, flows_s) in enumerate(rows):
                 self._arrive(origin, requests, work_s, flows_s)
             self._spill(regions)
@@ -189,8 +173,8 @@ class FluidRegions:
 
     def _arrive(self, origin: int, requests: float, work_s: float, flows_s: float) -> None:
         """At the nearest gateway that answers; until the edge leads to another one nowhere."""
-        name = next((each for each in self._orders[origin] if each not in self._closed), None)
-        if name is None or name in self._away:
+        name = self._edge.gateway(origin)
+        if name is None:
             if requests or flows_s:
                 self._stuck[origin].append((self._now, flows_s, requests))
             return
@@ -241,26 +225,20 @@ class FluidRegions:
     # Regions
 
     def happen(self, event: object, now_s: float) -> None:
-        match event:
-            case _Goes():
-                self._go(event.outage, now_s)
-            case _Notices():
-                if event.region in self._away:
-                    self._closed.add(event.region)
-            case _Returns():
-                self._away.discard(event.outage.region)
-                self._regions[event.outage.region].come_back(self._now)
-                self._clock.put(now_s + EDGE_CHECKS_EVERY_S, self, _Reopens(event.outage.region))
-            case _Reopens():
-                self._closed.discard(event.region)
+        assert isinstance(event, Goes | Notices | Returns | Reopens)  # noqa: S101  (nothing else is put)
+        self._edge.hear(event)
+        if isinstance(event, Goes):
+            self._go(event.outage, now_s)
+        elif isinstance(event, Returns):
+            self._regions[event.outage.region].come_back(self._now)
+            self._clock.put(now_s + EDGE_CHECKS_EVERY_S, self, Reopens(event.outage.region))
 
     def _go(self, outage: Outage, now_s: float) -> None:
         """Whoever waits there asks again elsewhere as soon as the edge leads there."""
         name = outage.region
         region, place = self._regions[name], self._world.geography.names.index(name)
-        self._away.add(name)
         region.go_out(outage, now_s)
-        self._clock.put(now_s + self._world.geography.detect_s, self, _Notices(name))
+        self._clock.put(now_s + self._world.geography.detect_s, self, Notices(name))
         self._stuck[place] += region.line.leave(max(0, self._now - 1), region.line.queue_s)
 
     # What came of it
