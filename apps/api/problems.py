@@ -146,11 +146,12 @@ def constraint_problem(error: IntegrityError) -> Problem:
     constraint = getattr(diagnosis, "constraint_name", None) or "unknown"
     if sqlstate == "23505":
         columns = _KEY_COLUMNS.search(getattr(diagnosis, "message_detail", "") or "")
-        column = columns.group(1).split(", ")[-1].removesuffix("_id") if columns else ""
-        if column == "name":
+        names = [name.removesuffix("_id") for name in columns.group(1).split(", ")] if columns else []
+        if names and names[-1] == "name":
             taken = FieldError(pointer="/name", detail="is taken", remedy="choose another name")
             return Problem("name_taken", "the name is taken; choose another", errors=[taken])
-        return Problem("already_exists", f"{column or 'it'} already exists (constraint {constraint})")
+        same = ", ".join(name.replace("_", " ") for name in names) or "key"
+        return Problem("already_exists", f"one with the same {same} already exists (constraint {constraint})")
     if sqlstate == "23503":
         return Problem("in_use", f"other objects refer to it (constraint {constraint}); delete those first")
     return Problem("invalid_document", f"the database refused it: constraint {constraint} must hold")

@@ -192,7 +192,7 @@ def _number(value: str, option: str, read: Callable[[str], T]) -> T:
     try:
         number = read(value)
     except ValueError:
-        raise UsageError(f"{option}: {value!r} is not a number") from None
+        raise UsageError(f"{option}: {value!r} is {'no whole' if read is int else 'not a'} number") from None
     if isinstance(number, float) and not math.isfinite(number):
         raise UsageError(f"{option}: {value!r} is no finite number")
     return number

@@ -129,7 +129,7 @@ def test_a_diff_and_a_what_if_tell_moves_and_money(plan: Run) -> None:
         (("what-if",), ExitCode.USAGE, "nothing would be otherwise"),
         (("what-if", "--price", "eu-west"), ExitCode.USAGE, "give it as POOL=USD"),
         (("what-if", "--price", "eu-west/on-demand=cheap"), ExitCode.FAILED, "/prices/0/price_usd_per_h 'cheap'"),
-        (("what-if", "--capacity", "eu-west/on-demand=many"), ExitCode.USAGE, "'many' is not a number"),
+        (("what-if", "--capacity", "eu-west/on-demand=many"), ExitCode.USAGE, "'many' is no whole number"),
         (("what-if", "--demand", "nan"), ExitCode.USAGE, "'nan' is no finite number"),
         (("what-if", "--demand", "chat=1e400"), ExitCode.USAGE, "'1e400' is no finite number"),
         (("what-if", "--add-pool", "eu-west=h100-1x"), ExitCode.USAGE, "such as eu-west/more="),

@@ -100,7 +100,8 @@ def _row(diff: DeploymentDiff) -> ChangeRow:
         word=word,
         tone=tone,
         moves=moves,
-        news=tuple(_news(diff)),
+        news=tuple(_news(diff))
+        or ((diff.costs_said,) if diff.costs_said and not moves and before == after else ()),
         rent_micro_usd_per_h=after,
         change_said=_change_said(after - before),
     )
@@ -125,6 +126,8 @@ def _news(diff: DeploymentDiff) -> Iterable[str]:
         yield "is gone"
     if diff.placed:
         yield "placed as wanted"
+    if diff.handed_over:
+        yield diff.handed_over
     if diff.survives_no_more:
         yield f"would no longer survive losing {', '.join(map(str, diff.survives_no_more))}"
     if diff.survives_now:

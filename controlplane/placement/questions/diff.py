@@ -20,6 +20,8 @@ from workloadplane.protocol.refusal import Refusal
 
 #: Where nothing else changes, a difference in cost below this is not told (0.01 USD/h).
 LEAST_MICRO_USD_PER_H = 10_000
+#: Parts of the cost that are told in words of their own.
+_TOLD_APART = ("rent_micro_usd_per_h", "relaxed_micro_usd_per_h")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,7 @@ class DeploymentDiff:
     serves_before, serves_after: clusters that serve
     cost_before, cost_after: its part of ``plan_cost``; churn is that of the later plan
     promise_kept_before, promise_kept_after: by the certificates
-    survives_no_more, survives_now: losses that the one plan survives and the other does not
+    survives_no_more, survives_now: losses that the one plan survives and the other does not, where it runs in both
     refused:           why it is not placed as wanted, where it was or for another reason; placed: it is again
     given_up, granted: wishes that are no longer kept, or of survivability less; and those that are kept again
     """
@@ -92,6 +94,12 @@ class DeploymentDiff:
         return self.cost_after.total_micro_usd_per_h - self.cost_before.total_micro_usd_per_h
 
     @property
+    def spent_more_micro_usd_per_h(self) -> int:
+        """The same without broken wishes: their price is policy, and whoever gives one up is told by name."""
+        relaxed = self.cost_after.relaxed_micro_usd_per_h - self.cost_before.relaxed_micro_usd_per_h
+        return self.changed_micro_usd_per_h - relaxed
+
+    @property
     def promise_lost(self) -> bool:
         return bool(self.promise_kept_before) and self.promise_kept_after is False
 
@@ -99,10 +107,35 @@ class DeploymentDiff:
     def promise_gained(self) -> bool:
         return self.promise_kept_before is False and bool(self.promise_kept_after)
 
-    def __str__(self) -> str:
-        return f"{self.deployment}: {'; '.join(self._said())}"
+    @property
+    def handed_over(self) -> str:
+        """Who serves instead of whom, in words, where no move tells it; empty where that is as before."""
+        before, after = set(self.serves_before), set(self.serves_after)
+        came = after - before - {move.to_pool.split("/")[0] for move in self.moves}
+        went = before - after - {move.from_pool.split("/")[0] for move in self.moves}
+        if not (before and after and (came or went)):
+            return ""
+        return f"served by {', '.join(self.serves_after)} instead of {', '.join(self.serves_before)}"
 
-    def _said(self) -> Iterator[str]:
+    @property
+    def costs_said(self) -> str:
+        """Costs that change beside rent and wishes, in words: all there is to tell where nothing else happens."""
+        names = (part.name for part in fields(PlanCost) if part.name not in _TOLD_APART)
+        costs = ((name, getattr(self.cost_before, name), getattr(self.cost_after, name)) for name in names)
+        return ", ".join(
+            f"{name.removesuffix('_micro_usd_per_h')} {usd_printed(before)} -> {usd_printed(after)} USD/h"
+            for name, before, after in costs
+            if before != after
+        )
+
+    def __str__(self) -> str:
+        news = list(self._news())
+        before, after = self.cost_before.rent_micro_usd_per_h, self.cost_after.rent_micro_usd_per_h
+        if before != after:
+            news.append(f"rent {usd_printed(before)} -> {usd_printed(after)} USD/h")
+        return f"{self.deployment}: {'; '.join(news) or self.costs_said}"
+
+    def _news(self) -> Iterator[str]:
         if self.promise_kept_before is None:
             yield "new"
         if self.promise_kept_after is None:
@@ -112,6 +145,8 @@ class DeploymentDiff:
         if self.placed:
             yield "placed as wanted"
         yield from map(str, self.moves)
+        if self.handed_over:
+            yield self.handed_over
         if (
             None not in (self.revision_before, self.revision_after)
             and self.revision_before != self.revision_after
@@ -127,9 +162,6 @@ class DeploymentDiff:
             yield f"would now survive losing {', '.join(map(str, self.survives_now))}"
         yield from (f"given up: {_words(refusal.rule)}, {refusal.value}" for refusal in self.given_up)
         yield from (f"granted: {_words(refusal.rule)}" for refusal in self.granted)
-        before, after = self.cost_before.rent_micro_usd_per_h, self.cost_after.rent_micro_usd_per_h
-        if before != after:
-            yield f"rent {usd_printed(before)} -> {usd_printed(after)} USD/h"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +279,7 @@ def _deployment_diff(before: _Side, after: _Side, deployment_id: str) -> Deploym
     promises = before.promises.get(deployment_id), after.promises.get(deployment_id)
     entries = before.entries.get(deployment_id), after.entries.get(deployment_id)
     fell_before, fell_after = (set(promise.cannot_survive) if promise else set() for promise in promises)
-    both = all(promises)
+    both = all(promises) and all(entry and entry.allocations for entry in entries)
     given_up, granted = _wishes(*entries, survives_less=bool(fell_after - fell_before))
     refusals = [entry.refusal if entry else None for entry in entries]
     refused_anew = refusals[1] is not None and (refusals[0] is None or refusals[0].rule != refusals[1].rule)
@@ -329,7 +361,7 @@ def _tells_something(diff: DeploymentDiff) -> bool:
         or diff.promise_kept_before != diff.promise_kept_after
         or diff.revision_before != diff.revision_after
         or diff.serves_before != diff.serves_after
-        or abs(diff.changed_micro_usd_per_h) >= LEAST_MICRO_USD_PER_H
+        or abs(diff.spent_more_micro_usd_per_h) >= LEAST_MICRO_USD_PER_H
     )
 
 

@@ -157,6 +157,32 @@ def column(offers: Offers, offer: Offer, replicas: Ints, standby: Bools | None =
     )
 
 
+def lean(offers: Offers, offer: Offer, one: Column) -> Column:
+    """The same without new replicas that keep nothing and save nothing, those of the dearest GPUs first.
+
+    What a reservation pays for has no price, so no price keeps them out of a plan.
+    """
+    standby = np.array([(pool, True) in one.replicas for pool in offer.pools.tolist()], dtype=bool)
+    replicas = np.array(
+        [
+            one.replicas.get((pool, bool(aside)), 0)
+            for pool, aside in zip(offer.pools.tolist(), standby, strict=True)
+        ],
+        dtype=np.int64,
+    )
+    for k in np.argsort(-offers.pools.rent_micro_usd_per_gpu_h[offer.pools], kind="stable"):
+        while replicas[k] > offer.held[k]:
+            fewer = replicas.copy()
+            fewer[k] -= 1
+            if not lawful(offer, fewer, standby):
+                break
+            less = column(offers, offer, fewer, standby)
+            if less.cost > one.cost:
+                break
+            replicas, one = fewer, less
+    return one
+
+
 def _traffic(offers: Offers, offer: Offer, serving: Ints) -> float:
     """Lateness and network, each cluster serving no more than it can."""
     used = np.flatnonzero(serving)

@@ -98,6 +98,7 @@ def improve(
     if not search.chosen:
         return begun
     search.run()
+    search.leave_out_idle()
     return search.plan()
 
 
@@ -317,6 +318,15 @@ class Search:
             return
         if self.master.value(found) < self.master.value(self.chosen) - 1:
             self.chosen = sorted(found)
+
+    def leave_out_idle(self) -> None:
+        """What was chosen, without replicas that nobody needs."""
+        first = len(self.demanders.numbers)
+        found = [self.master.columns[index] for index in self.chosen if index >= first]
+        columns = [self.demanders.lean(one) for one in found]
+        self.master.add(columns)
+        kept = [index for index in self.chosen if index < first]
+        self.chosen = sorted([*kept, *map(self.master.position, columns)])
 
     def plan(self) -> PlacementPlan:
         """What was chosen, written as a plan; the start where that is no dearer."""

@@ -11,7 +11,7 @@ from controlplane.placement.rules.cost import PlanCost
 from controlplane.placement.rules.needs import LEVELS, kept, missing_replicas
 from controlplane.placement.rules.traffic import too_far
 from controlplane.placement.search.batches import Batch, Prices, batches, rounded
-from controlplane.placement.search.columns import Column, column, lawful, paid, repaired
+from controlplane.placement.search.columns import Column, column, lawful, lean, paid, repaired
 from controlplane.placement.search.offers import Bools, Floats, Ints, Offer, Offers
 from controlplane.placement.search.pricing import Found, price
 from controlplane.placement.search.programs import Program
@@ -233,6 +233,14 @@ class Demanders:
         if key not in self._columns:
             self._columns[key] = column(self.offers, offer, replicas, standby)
         return self._columns[key]
+
+    def lean(self, one: Column) -> Column:
+        """See ``columns.lean``: by the offer that a column was made of."""
+        made_of = (one.level, one.far, one.short)
+        for offer in self.by_number[one.number]:
+            if (offer.level, offer.far, offer.short) == made_of:
+                return lean(self.offers, offer, one)
+        return one
 
     def _in_one_place(self, offer: Offer, replicas: Ints) -> bool:
         """As ``active_passive`` asks; parts of replicas that were rounded up may be in several."""

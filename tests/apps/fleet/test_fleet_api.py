@@ -99,6 +99,14 @@ def test_a_patch_that_changes_nothing_raises_no_generation(acme: Tenant, cluster
     assert acme.client.patch(address, {"capacity_instances": 4}, format="json").json()["generation"] == 1
 
 
+def test_a_second_pool_of_one_kind_is_told_what_it_shares(acme: Tenant, cluster: dict[str, object]) -> None:
+    """Not the last column of a constraint alone."""
+    acme.client.post("/api/v1/pools", POOL, format="json")
+    twin = acme.client.post("/api/v1/pools", {**POOL, "name": "twin"}, format="json")
+    assert twin.status_code == 409
+    assert "the same cluster, instance type, procurement already exists" in twin.json()["detail"]
+
+
 def test_a_cluster_with_pools_is_not_deleted(acme: Tenant, cluster: dict[str, object]) -> None:
     """The answer says what is in the way."""
     address = acme.client.post("/api/v1/pools", POOL, format="json")["Location"]

@@ -6,9 +6,12 @@ from hypothesis import given, settings
 from msgspec import structs
 
 from controlplane.placement import (
+    Demand,
     FailureDomain,
+    Latency,
     PlacementPlan,
     PlacementProblem,
+    TrafficShare,
     plan_cost,
     plan_diff,
 )
@@ -141,6 +144,55 @@ def test_less_of_a_wish_that_was_given_up_before_is_told() -> None:
     [chat] = plan_diff(world, one, world, two).deployments
     assert (chat.given_up, chat.granted) == ((), ())
     assert "would now survive losing zone us-a" in str(chat)
+
+
+def test_what_runs_nowhere_survives_nothing() -> None:
+    """It is not placed: no loss is told that it would survive now, nor any that it would not once it is placed."""
+    world = problem(wanted())
+    runs = plan_of(planned(allocation("p-us-on_demand", 1)))
+    refused = plan_of(planned(refusal=REFUSAL))
+    for before, after in ((runs, refused), (refused, runs)):
+        [chat] = plan_diff(world, before, world, after).deployments
+        assert (chat.survives_now, chat.survives_no_more) == ((), ())
+        assert "survive losing" not in str(chat)
+
+
+def test_who_serves_instead_of_whom_is_told() -> None:
+    """What served and what stood by change places: no replica starts or stops."""
+    world = problem(wanted(posture="active_passive", survivability="region", max_replicas=2))
+
+    def served_by(name: str) -> PlacementPlan:
+        return plan_of(
+            planned(*(allocation(f"p-{at}-on_demand", 1, standby=at != name) for at in ("eu", "us")))
+        )
+
+    [chat] = plan_diff(world, served_by("eu"), world, served_by("us")).deployments
+    assert (chat.moves, str(chat)) == ((), "chat: served by us instead of eu")
+
+
+def test_a_cost_alone_is_told() -> None:
+    """The same rooms, and the way to them has become longer."""
+    asks = Demand(
+        deployment_id="d-chat",
+        origin_region="eu",
+        requests_per_s_p50=1.0,
+        requests_per_s_p95=1.0,
+        tokens_per_s_p50=0.0,
+        tokens_per_s_p95=0.0,
+    )
+    near, far = (
+        problem(
+            wanted(),
+            demands=(asks,),
+            latencies=(Latency(origin_region="eu", target_region="us", rtt_ms=rtt_ms),),
+        )
+        for rtt_ms in (20.0, 900.0)
+    )
+    entry = planned(allocation("p-us-on_demand", 1))
+    plan = plan_of(replace(entry, traffic=(TrafficShare(origin_region="eu", cluster_id="c-us", share=1.0),)))
+    [chat] = plan_diff(near, plan, far, plan).deployments
+    assert (chat.moves, str(chat)) == ((), f"chat: {chat.costs_said}")
+    assert chat.costs_said.startswith("lateness 0.000 -> ")
 
 
 def test_deployments_come_and_go() -> None:

@@ -353,6 +353,27 @@ def test_what_runs_stays_where_moving_saves_less_than_it_costs() -> None:
     assert set(placed(improved(replace(here, pools=asked.pools)))) == {"p-eu-on_demand"}
 
 
+def test_what_is_paid_for_already_is_not_filled_for_nothing() -> None:
+    """One moves to reserved GPUs, which cost no more whoever fills them; chat needs none beside its two and two."""
+    pools = tuple(pool(at, procurement="reserved", capacity_instances=8) for at in ("eu", "us", "jp"))
+    running = [current("p-eu-reserved", 2), current("p-us-reserved", 2)]
+    moving = replace(
+        current("p-us-on_demand", 1), assignment_id="a-m", deployment_id="d-moves", revision_id="r-moves-1"
+    )
+    asked = problem(
+        wanted(survivability="provider", min_replicas=2, max_replicas=6),
+        wanted("moves"),
+        pools=(*pools, pool("us", instance_micro_usd_per_h=3_000_000)),
+        reservations=tuple(
+            Reservation(pool_id=one.pool_id, instances=8, instance_micro_usd_per_h=1_500_000) for one in pools
+        ),
+        current=(*running, moving),
+    )
+    plan = improved(asked)
+    assert placed(plan, "moves").keys() != {"p-us-on_demand"}
+    assert placed(plan) == {"p-eu-reserved": 2, "p-us-reserved": 2}
+
+
 def test_scarce_gpus_have_a_price() -> None:
     """Two want the one cheap GPU; one more of it would save what the next pool costs more."""
     asked = problem(
