@@ -47,8 +47,8 @@ class BlendPolicy:
     refusal_h: float = 0.25
     held_refusal_share: float = 0.3
     unproven_most: int = 1
-    move_share: float | None = 0.5
-    rest_s: float = 21_600.0
+    move_share: float | None = 0.02
+    rest_s: float = 43_200.0
     rest_power: float = 8.0
     prior_per_h: float = 0.02
     prior_h: float = 3.0

@@ -22,7 +22,7 @@ from tests.benchmarks.scaling.spot_world import SHAPES, Played, Shape, SpotWorld
 
 TUNED_ON, REPORTED = range(101, 104), range(1, 7)
 DAYS, QUICK_DAYS = 14.0, 4.0
-#: What ``--tune`` found is what is used everywhere.
+#: What is used everywhere: found by ``--tune``, moves and rest chosen on the tuning worlds and nine more.
 TUNED = BlendPolicy()
 #: SkyServe's extras that are shown. Its goal is held against the one that tuning chose for it.
 EXTRAS = range(5)
@@ -127,7 +127,7 @@ def chosen_extra(found: Sequence[dict[str, float]]) -> int:
 CHOSEN_EXTRA = {
     "nine zones, three regions": 2,
     "three zones, sixteen nodes": 4,
-    "six zones, five regions": 1,
+    "six zones, five regions": 2,
 }
 
 
@@ -180,7 +180,7 @@ def _score(
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "extra_most": (2, 3, 4, 6, 8),
-    "short_worth": (2.0, 4.0, 7.0, 10.0, 15.0, 25.0, 40.0, 60.0, 100.0),
+    "short_worth": (2.0, 4.0, 7.0, 10.0, 15.0, 25.0, 35.0, 50.0, 70.0, 100.0),
     "hold_s": (120.0, 300.0, 600.0, 900.0, 1800.0),
     "extra_hold_s": (900.0, 1800.0, 3600.0, 7200.0),
     "interruption_h": (0.25, 0.5, 1.0, 2.0, 4.0),
@@ -189,7 +189,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "held_refusal_share": (0.0, 0.1, 0.3),
     "obtained_prior": (0.6, 0.8),
     "unproven_most": (1, 2, 16),
-    "move_share": (None, 0.1, 0.25, 0.5),
+    "move_share": (None, 0.02, 0.05, 0.1, 0.25, 0.5),
     "rest_s": (7200.0, 21_600.0, 43_200.0, 86_400.0),
     "rest_power": (1.0, 2.0, 4.0, 8.0),
     "prior_per_h": (0.02, 0.05, 0.1),
