@@ -123,15 +123,15 @@ class Market:
         asks what would be if a pool were larger.
         """
         terms = self.terms(deployment)
-        gpus = deployment.gpus_per_replica
+        gpus, headroom = deployment.gpus_per_replica, ledger.headroom
+        more = more_instances or {}
         found: list[Slot] = []
         for one, (share, traffic, is_far) in zip(terms, self._served(deployment, terms), strict=True):
             pool_id = one.pool.pool_id
             runs = held.get(pool_id)
             if not one.open and runs is None:
                 continue
-            more = more_instances.get(pool_id, 0) if more_instances else 0
-            room = ledger.headroom(pool_id, gpus, more_instances=more)
+            room = headroom(pool_id, gpus, more_instances=more.get(pool_id, 0))
             if room <= 0:
                 continue
             each = one.scarce + traffic

@@ -27,6 +27,10 @@ def entry_of(
     places = [(pool_id, replicas, False) for pool_id, replicas in choice.serving.items()]
     places += [(pool_id, replicas, True) for pool_id, replicas in choice.standby.items()]
     minima = _minima(deployment, choice, minimum_by_pool)
+    of_pool: dict[str, list[Slot]] = {pool_id: [] for pool_id, _, _ in places}
+    for slot in slots:
+        if (pool_id := slot.terms.pool.pool_id) in of_pool:
+            of_pool[pool_id].append(slot)
     allocations = tuple(
         Allocation(
             revision_id=deployment.revision_id,
@@ -39,13 +43,7 @@ def entry_of(
             micro_usd_per_h=0,
             marginal_micro_usd_per_h=0,
             standby=standby,
-            reasons=_reasons(
-                deployment,
-                choice,
-                [slot for slot in slots if slot.terms.pool.pool_id == pool_id],
-                replicas,
-                standby,
-            ),
+            reasons=_reasons(deployment, choice, of_pool[pool_id], replicas, standby),
         )
         for pool_id, replicas, standby in places
     )

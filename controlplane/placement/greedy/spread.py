@@ -11,6 +11,7 @@ take the place of many cheap ones.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from controlplane.placement.greedy.candidates import Slot
 from controlplane.placement.rules.needs import TOLERANCE
@@ -44,8 +45,7 @@ class Ask:
     moves: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """Replicas by pool id, and what they cost together in micro-USD/h."""
 
     taken: dict[str, int]

@@ -94,9 +94,10 @@ class Ledger:
         if more_instances:
             return self._headroom_of(self._pools[pool_id], gpus_per_replica, more_instances)
         known = self._headroom[pool_id]
-        if gpus_per_replica not in known:
-            known[gpus_per_replica] = self._headroom_of(self._pools[pool_id], gpus_per_replica, 0)
-        return known[gpus_per_replica]
+        found = known.get(gpus_per_replica)
+        if found is None:
+            found = known[gpus_per_replica] = self._headroom_of(self._pools[pool_id], gpus_per_replica, 0)
+        return found
 
     def _headroom_of(self, pool: Pool, gpus_per_replica: int, more_instances: int) -> int:
         if gpus_per_replica > pool.gpus_per_instance:

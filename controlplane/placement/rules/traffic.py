@@ -164,6 +164,8 @@ def _cheapest_flow(
         [round(cost / load * _WHOLE) if load > _LEAST else 0 for cost in row]
         for row, load in zip(costs, loads, strict=True)
     ]
+    if len(loads) == 1:
+        return [_cheapest_first(loads[0], room, unit[0])]
     flow = [[0.0] * len(room) for _ in loads]
     for source, load in enumerate(loads):
         left = load
@@ -179,6 +181,17 @@ def _cheapest_flow(
                     flow[origin][came] -= moved
             room[path[-1][1]] -= moved
             left -= moved
+    return flow
+
+
+def _cheapest_first(load: float, room: Sequence[float], unit: Sequence[int]) -> list[float]:
+    """What the paths come to for one load alone; what is too much for all rooms, by rounding, goes to the cheapest."""
+    order = sorted(range(len(room)), key=unit.__getitem__)
+    flow = [0.0] * len(room)
+    for target in order:
+        flow[target] = min(load, room[target])
+        load -= flow[target]
+    flow[order[0]] += load
     return flow
 
 
