@@ -17,6 +17,8 @@ from workloadplane.gateway.relay import Relay
 from workloadplane.gateway.server import ClientConnection
 from workloadplane.gateway.websocket import handshake
 from workloadplane.gateway.websocket.session import WebSocketSession
+from workloadplane.protocol.routing import Route
+from workloadplane.routing import is_handed_over
 
 
 class Gateway:
@@ -127,9 +129,14 @@ class Gateway:
             asked = inquire(self._context, request, *found)
         if isinstance(asked, Failure):
             return _elsewhere(request, asked) if asked.code == "model_not_found" else asked
-        if asked.route.refusal is not None:
-            return _elsewhere(request, errors.not_served(asked.route.deployment, asked.route.refusal))
+        refusal = asked.route.refusal
+        if refusal is not None and (asked.to_peer or not self._waits_for(asked.route)):
+            return _elsewhere(request, errors.not_served(asked.route.deployment, refusal))
         return asked
+
+    def _waits_for(self, route: Route) -> bool:
+        """Whether it is served again in a moment, as soon as another cluster has taken it over."""
+        return is_handed_over(self._context.registry.snapshot(route, time.monotonic()))
 
 
 def _elsewhere(request: Request, failure: Failure) -> Failure:

@@ -22,7 +22,7 @@ from workloadplane.routing.facts import (
     ToReplica,
     Wait,
 )
-from workloadplane.routing.pick import can_serve, pick
+from workloadplane.routing.pick import can_serve, is_handed_over, pick
 from workloadplane.routing.pinned import only_revision, withholding
 from workloadplane.routing.places import arranged
 from workloadplane.routing.regions import PeerFacts
@@ -42,6 +42,7 @@ __all__ = [
     "Wait",
     "arranged",
     "can_serve",
+    "is_handed_over",
     "only_revision",
     "pick",
     "withholding",

@@ -111,6 +111,16 @@ def _barred(facts: RequestFacts, snapshot: Snapshot) -> Refusal | None:
     return None
 
 
+def is_handed_over(snapshot: Snapshot) -> bool:
+    """Whether one cluster hands a deployment over to another just now, and requests may wait here for that."""
+    return (
+        snapshot.posture == "active_passive"
+        and bool(snapshot.revisions)
+        and not any(share.cluster_ids for share in snapshot.revisions)
+        and is_inside(snapshot.residency, snapshot.jurisdiction)
+    )
+
+
 def can_serve(snapshot: Snapshot, *, may_forward: bool = True) -> Refusal | None:
     """Whether this gateway may take requests of the deployment at all; the Refusal says which rule forbids it."""
     if is_inside(snapshot.residency, snapshot.jurisdiction):
@@ -239,6 +249,8 @@ def _wait_or_refuse(facts: RequestFacts, snapshot: Snapshot, revisions: Sequence
     holders = _holders(snapshot, revisions)
     if snapshot.cluster_id in holders and is_inside(snapshot.residency, snapshot.jurisdiction):
         return Wait(reasons=("no replica is ready", "this cluster holds the deployment and may start one"))
+    if facts.may_forward and is_handed_over(snapshot):
+        return Wait(reasons=("one cluster hands over to another", "who serves is known in a moment"))
     peers = sorted(permitted(holders, facts, snapshot), key=lambda peer: (peer.rtt_ms, peer.cluster_id))
     sound = [peer for peer in peers if peer.admits != "stranded"]
     if sound:

@@ -1,5 +1,6 @@
 """What one region alone may serve is served only while the control plane is heard."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -85,6 +86,42 @@ def test_a_lease_renewed_with_news_counts_only_with_the_news(tmp_path: Path) -> 
                     return (await client.post(URL, json=CHAT)).status_code == 200
 
                 await eventually_async(serves, what="it serves by the newer table")
+
+    run(scenario())
+
+
+def test_a_request_waits_while_one_cluster_hands_over_to_another(tmp_path: Path) -> None:
+    """Nobody serves for a moment: it is held as if a replica started, and goes to who is named next."""
+    moving = msgspec.structs.replace(
+        route(posture="active_passive", revisions=(revision(()),)),
+        refusal=Refusal(rule="handing_over", subject="deployment", value="v", remedy="try again shortly"),
+    )
+    taken_over = route(posture="active_passive", revisions=(revision(("c-eu",)),))
+
+    async def scenario() -> None:
+        async with upstream(sends(json_answer(b"{}"))) as engine:
+            state = agent_state(tmp_path / "agent", engine.port, routes=[moving])
+            async with (
+                agent(state.directory) as plane,
+                gateway(tmp_path / "gateway", state) as running,
+                httpx.AsyncClient(base_url=running.url, headers=AUTHORIZED) as client,
+            ):
+                await plane.hears(lambda message: isinstance(message, Hello), "the gateway")
+                plane.push(PlaneHeard(at_monotonic_s=time.monotonic()))
+                asked = asyncio.create_task(client.post(URL, json=CHAT))
+
+                async def waits() -> bool:
+                    told = (await client.get("/metrics")).text
+                    return any(
+                        line.startswith("meridian_gateway_waiting_requests") and line.endswith(" 1.0")
+                        for line in told.splitlines()
+                    )
+
+                await eventually_async(waits, what="it waits")
+                table = state.signer.routing(header("c-eu"), [taken_over], audience="c-eu", generation=2)
+                plane.push(TablePush(kind="routing", table=table))
+                plane.push(PlaneHeard(at_monotonic_s=time.monotonic(), routing_generation=2))
+                assert (await asked).status_code == 200
 
     run(scenario())
 

@@ -298,9 +298,22 @@ def test_no_choice_breaks_a_rule(
         assert choice.may_hold or shot.peers[choice.cluster_id].admits != "stranded"
     elif isinstance(choice, Wait):
         assert inside(shot.jurisdiction)
-        assert HERE in serving
+        assert HERE in serving or (shot.posture == "active_passive" and not serving and may_forward)
     if not inside(shot.jurisdiction) and shot.residency_ingress == "refuse":
         assert isinstance(choice, Refusal)
+
+
+def test_while_one_cluster_hands_over_to_another_clients_wait() -> None:
+    """Where the content may lie, and not what another gateway has sent, which waits there; nobody, and nothing else."""
+    moving = snapshot(posture="active_passive", revisions=(RevisionShare("r1", 100, ()),), replicas=())
+    assert isinstance(chosen(moving), Wait)
+    for refused in (
+        chosen(moving, may_forward=False),
+        chosen(replace(moving, residency=frozenset({"us"}))),
+        chosen(replace(moving, posture="active_active")),
+        chosen(replace(moving, revisions=())),
+    ):
+        assert isinstance(refused, Refusal)
 
 
 def test_a_full_replica_takes_nothing_more() -> None:
