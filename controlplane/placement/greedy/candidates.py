@@ -68,6 +68,7 @@ class Market:
         self._scarce = gpu_micro_usd_per_h_by_pool or {}
         self._terms: dict[int, tuple[Terms, ...]] = {}
         self._terms_by_size: dict[tuple[str, int], Terms] = {}
+        self._leaving_by_key: dict[tuple[str, str, int], int] = {}
 
     @property
     def problem(self) -> PlacementProblem:
@@ -123,15 +124,14 @@ class Market:
         asks what would be if a pool were larger.
         """
         terms = self.terms(deployment)
-        gpus, headroom = deployment.gpus_per_replica, ledger.headroom
-        more = more_instances or {}
+        gpus, more = deployment.gpus_per_replica, more_instances or {}
         found: list[Slot] = []
         for one, (share, traffic, is_far) in zip(terms, self._served(deployment, terms), strict=True):
             pool_id = one.pool.pool_id
             runs = held.get(pool_id)
             if not one.open and runs is None:
                 continue
-            room = headroom(pool_id, gpus, more_instances=more.get(pool_id, 0))
+            room = ledger.headroom(pool_id, gpus, more_instances=more.get(pool_id, 0))
             if room <= 0:
                 continue
             each = one.scarce + traffic
@@ -177,10 +177,15 @@ class Market:
         """The slot with what it costs to stay there, and to leave; what a reservation covers of it is paid for."""
         terms = slot.terms
         slot.each += terms.held * max(0, slot.replicas - covered) / slot.replicas
-        slot.leaving = leaving_micro_usd_per_h(
-            self.problem, deployment, terms.pool, deployment.gpus_per_replica
-        )
+        slot.leaving = self._leaving(deployment, terms)
         return slot
+
+    def _leaving(self, deployment: WantedDeployment, terms: Terms) -> int:
+        gpus = deployment.gpus_per_replica
+        key = (deployment.model_version_id, terms.pool.pool_id, gpus)
+        if key not in self._leaving_by_key:
+            self._leaving_by_key[key] = leaving_micro_usd_per_h(self.problem, deployment, terms.pool, gpus)
+        return self._leaving_by_key[key]
 
     def _far(self, deployment: WantedDeployment, terms: Sequence[Terms]) -> set[str]:
         target_s = deployment.slo.ttft_s_p95

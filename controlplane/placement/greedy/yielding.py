@@ -5,7 +5,7 @@ latency and replicas. Those of lower priority give way first, then those who cam
 gives way is left with less than it needs with nothing lost.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -51,23 +51,33 @@ class _Spares:
 
     def __post_init__(self) -> None:
         for deployment_id in self.book.entries:
-            self.enter(self.book.problem.deployment_by_id[deployment_id])
+            turn, lists = self._lists_of(self.book.problem.deployment_by_id[deployment_id])
+            for turns in lists:
+                turns.append(turn)
+        for turns in (*self.by_pool.values(), *self.by_project.values()):
+            turns.sort()
 
     def enter(self, deployment: WantedDeployment) -> None:
         """Note where a deployment may hold a spare by now."""
-        book, name = self.book, deployment.deployment_id
-        entry = book.entries[name]
-        refused = entry.refusal is not None or (name in book.lacking and book.lacking[name] is None)
-        if deployment.survivability == "none" or refused:
-            return
-        turn = (deployment.priority, bool(book.kept[name]), -deployment.created_at_s, name)
-        lists = [self.by_pool.setdefault(row.pool_id, []) for row in entry.allocations if row.room_replicas]
-        if lists and deployment.project_id in book.budgets:
-            lists.append(self.by_project.setdefault(deployment.project_id, []))
+        turn, lists = self._lists_of(deployment)
         for turns in lists:
             place = bisect_left(turns, turn)
             if turns[place : place + 1] != [turn]:
-                insort(turns, turn)
+                turns.insert(place, turn)
+
+    def _lists_of(self, deployment: WantedDeployment) -> tuple[_Turn, list[list[_Turn]]]:
+        """Its turn, and where that stands: nowhere if it can hold no spare."""
+        book, name = self.book, deployment.deployment_id
+        entry = book.entries[name]
+        refused = entry.refusal is not None or (name in book.lacking and book.lacking[name] is None)
+        turn = (deployment.priority, bool(book.kept[name]), -deployment.created_at_s, name)
+        if deployment.survivability == "none" or refused:
+            return turn, []
+        pool_ids = dict.fromkeys(row.pool_id for row in entry.allocations if row.room_replicas)
+        lists = [self.by_pool.setdefault(pool_id, []) for pool_id in pool_ids]
+        if lists and deployment.project_id in book.budgets:
+            lists.append(self.by_project.setdefault(deployment.project_id, []))
+        return turn, lists
 
 
 def spares_yield(book: Book, in_order: Collection[WantedDeployment]) -> list[WantedDeployment]:
