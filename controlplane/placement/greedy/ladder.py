@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from controlplane.costing import replica_micro_usd_per_h
 from controlplane.placement.greedy.candidates import Market, Slot
-from controlplane.placement.greedy.spread import Ask, Shape, as_much_as_fits, spread
+from controlplane.placement.greedy.spread import as_much_as_fits, spread
+from controlplane.placement.greedy.tally import Ask, Shape
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.capacity import Ledger
 from controlplane.placement.rules.needs import LEVELS, Index
