@@ -52,7 +52,7 @@ def test_one_region_serves_all_while_nothing_happens() -> None:
 
 @pytest.mark.parametrize("kind", ["lost", "frozen"])
 def test_a_standby_takes_over_within_eight_seconds_and_stays(kind: str) -> None:
-    """What is asked meanwhile is refused; who was lost stands by when it is back, and serves nobody before."""
+    """What is asked of who may be gone is refused; who was lost stands by when it is back, and serves nobody before."""
     outcome = played(passive(failures=lost("one", 100, 200, kind)))
     assert_all_end_once(outcome)
     _, nobody, two = seats_of(outcome).told
