@@ -5,7 +5,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from controlplane.simulation.serving import Scaler
+import numpy as np
+
+from controlplane.simulation.serving import LoadSeries, Scaler
+from controlplane.simulation.serving.series import FloatArray
 from workloadplane.autoscaling import AutoscalingPolicy, PolicyScaler, PredictiveTuning, Seen
 from workloadplane.autoscaling.hold import Held, held
 
@@ -63,6 +66,23 @@ class Twice:
             self._counts = held(self._counts, count, self.over_s, seen.now)
             self.replicas = self._counts[0][1]
         return _Answer(self.replicas)
+
+
+@dataclass(frozen=True)
+class Foreseeing:
+    """Knows the load to come, but for what is shorter than a window: the most until a launch of now would be ready.
+
+    ``levels``: the mean load of the window around each of the series' moments, in replicas.
+    """
+
+    levels: FloatArray
+    bin_s: float
+    ahead_s: float
+    utilisation: float
+
+    def step(self, seen: Seen) -> _Answer:
+        now, last = (int(at_s / self.bin_s) for at_s in (seen.now, seen.now + self.ahead_s))
+        return _Answer(max(1, math.ceil(float(self.levels[now : last + 1].max()) / self.utilisation)))
 
 
 @dataclass
@@ -139,6 +159,19 @@ def shifted(tuning: PredictiveTuning, **factors: float) -> Make:
     """The predictive policy with these constants and factors."""
     policy = _policy(tuning=tuning, **factors)
     return lambda replicas: PolicyScaler(policy, replicas=replicas, now=0.0)
+
+
+def foreseeing(series: LoadSeries, window_s: float, *, ahead_s: float) -> Contender:
+    """Who knows the mean load of each ``window_s`` of this series, for so long ahead."""
+    window = np.ones(round(window_s / series.bin_s))
+    counted = np.convolve(np.ones_like(series.work_s), window, mode="same")
+    levels = np.convolve(series.work_s, window, mode="same") / counted / series.bin_s
+
+    def at(utilisation: float) -> Make:
+        return lambda replicas: Foreseeing(levels, series.bin_s, ahead_s, utilisation)
+
+    name = f"knows each {window_s / 60:g} minutes"
+    return Contender(name, (Variant(name, at),))
 
 
 KPA = Contender(

@@ -17,9 +17,28 @@ from tests.benchmarks.goals import Figures, Goal, Row
 from tests.benchmarks.scaling import blend, traces
 from tests.benchmarks.scaling.disturbances import missing, noisy
 from tests.benchmarks.scaling.kpa_cases import steps_that_differ
-from tests.benchmarks.scaling.policies import CONTENDERS, HPA, KPA, KPA_900, PREDICTIVE, Make, shifted
+from tests.benchmarks.scaling.policies import (
+    CONTENDERS,
+    HPA,
+    KPA,
+    KPA_900,
+    PREDICTIVE,
+    Contender,
+    Make,
+    foreseeing,
+    shifted,
+)
 from tests.benchmarks.scaling.timing import decide_row
-from tests.benchmarks.scaling.tuning import GOAL, RUNS, Spans, World, best_static, keepable, tune
+from tests.benchmarks.scaling.tuning import (
+    DECIDE_EVERY_S,
+    GOAL,
+    RUNS,
+    Spans,
+    World,
+    best_static,
+    keepable,
+    tune,
+)
 from workloadplane.autoscaling import PredictiveTuning
 
 MODELS = ("m-mid", "m-small")
@@ -27,9 +46,13 @@ COLD_STARTS_S = (60.0, 180.0, 480.0)
 COLUMNS = ("replica_h_per_day", "within_pct", "launches_per_day", "of_clairvoyant")
 HOUR_COLUMNS = ("replica_h", "within_pct", "launches")
 BEST_STATIC = "best static"
+#: As agents run it.
+NOT_TUNED = "predictive, not tuned"
 SEED = 1
 #: What is near enough to another policy's share inside the SLO where nobody can foresee the load.
 NEARLY = 0.9
+#: Windows of the load whose means somebody may know ahead.
+FORESEEN_S = (600.0, 120.0)
 
 
 @dataclass(frozen=True)
@@ -97,13 +120,16 @@ def _servegen(extent: Extent, model: str, cold_start_s: float) -> Row:
     row = Row("servegen", f"ServeGen {model}, cold start {cold_start_s:g} s", COLUMNS)
     bounded = extent.spans(extent.bounded)
     hours_on_bounded: dict[str, float] = {}
-    for contender in CONTENDERS:
+    for contender in (*CONTENDERS, *_foreseeing(world)):
         tuned = tune(contender, world, runs=extent.runs)
         outcome = world.run(tuned.make)
         figures = outcome.figures(*world.judged_on)
         row.figures[contender.name] = _told(figures)
         row.notes.append(f"{contender.name}: {tuned.variant}, utilisation {tuned.utilisation:.2f}")
         hours_on_bounded[contender.name] = outcome.figures(*bounded).replica_hours
+    plain = world.run(shifted(PredictiveTuning()))
+    row.figures[NOT_TUNED] = _told(plain.figures(*world.judged_on))
+    hours_on_bounded[NOT_TUNED] = plain.figures(*bounded).replica_hours
     count, static = best_static(world)
     row.figures[f"best static ({count})"] = _told(static)
     least_h = _bound_h(world, bounded, cold_start_s)
@@ -116,6 +142,12 @@ def _servegen(extent: Extent, model: str, cold_start_s: float) -> Row:
         row.figures[name]["of_clairvoyant"] = hours / least_h
     row.goals += _goals(row.figures)
     return row
+
+
+def _foreseeing(world: World) -> tuple[Contender, ...]:
+    """No policies: what is to be had by anybody who goes by a mean, and so doesn't know each burst."""
+    ahead_s = world.cold_start_s + DECIDE_EVERY_S
+    return tuple(foreseeing(world.series, window_s, ahead_s=ahead_s) for window_s in FORESEEN_S)
 
 
 def _bound_h(world: World, days: Spans, cold_start_s: float) -> float:
@@ -223,7 +255,7 @@ def _played(row: Row, world: World) -> Row:
         row.figures[contender.name] = _hourly(figures)
         row.notes.append(f"{contender.name}: {tuned.variant}, utilisation {tuned.utilisation:.2f}")
     plain = world.run(shifted(PredictiveTuning())).figures(*world.judged_on)
-    row.figures["predictive, not tuned"] = _hourly(plain)
+    row.figures[NOT_TUNED] = _hourly(plain)
     return row
 
 

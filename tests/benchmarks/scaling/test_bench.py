@@ -9,8 +9,9 @@ import pytest
 from controlplane.simulation.serving import LoadSeries
 from tests.benchmarks.scaling import traces
 from tests.benchmarks.scaling.kpa_cases import steps_that_differ
-from tests.benchmarks.scaling.policies import CONTENDERS, KPA_900
+from tests.benchmarks.scaling.policies import CONTENDERS, KPA_900, foreseeing, shifted
 from tests.benchmarks.scaling.tuning import World, best_static, keepable, tune
+from workloadplane.autoscaling import PredictiveTuning
 
 #: Of knative/serving, pkg/autoscaler/scaling/autoscaler_test.go: facts, written anew.
 CASES = {
@@ -54,6 +55,20 @@ def test_every_policy_is_searched_with_the_same_effort_and_judged_on_other_hours
     assert figures.hours == pytest.approx(4.0)
     assert 0 < figures.replica_hours < 2 * static.replica_hours
     assert count >= 6
+
+
+def test_who_knows_the_load_ahead_is_ready_for_a_jump_that_no_policy_keeps() -> None:
+    load = np.concatenate((np.full(720, 4.0), np.full(720, 8.0)))
+    series = LoadSeries(bin_s=5.0, requests=np.full(load.size, 50.0), work_s=load * 5.0)
+    hours = ((0.0, 7200.0),)
+    world = World(series, 180.0, (hours,), hours, first_replicas=5)
+    knows = foreseeing(series, 120.0, ahead_s=190.0)
+    late = {
+        name: 1.0 - world.run(make).figures(*hours).within_slo
+        for name, make in (("knows", knows.variants[0].make(0.9)), ("waits", shifted(PredictiveTuning())))
+    }
+    assert late["knows"] == 0.0
+    assert late["waits"] > 0.01
 
 
 def test_a_jump_that_nobody_keeps_is_not_paid_for_on_all_other_hours() -> None:
