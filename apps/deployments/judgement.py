@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from apps.deployments.models import ConditionType
 from workloadplane.protocol.refusal import Refusal
+from workloadplane.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ def _progressing(facts: Facts) -> Verdict:
     if facts.in_force == 0:
         return say(False, "NotPlaced", "nothing is under way; the condition Placed says why")
     if facts.ready_in_force < facts.promised:
-        return say(True, "Starting", f"{facts.ready_in_force} of {facts.promised} replicas are ready")
+        return say(True, "Starting", f"{facts.ready_in_force} of {counted(facts.promised, 'replica')} ready")
     if facts.outgoing:
         return say(True, "HandingOver", "former replicas finish what they run")
     return say(False, "Settled", "all that was promised is ready")
@@ -133,11 +134,11 @@ def _ready(facts: Facts) -> Verdict:
         return say(False, "Placing", "where it runs is being decided", facts.generation)
     if facts.in_force == 0:
         return say(False, "NotPlaced", "it runs nowhere; the condition Placed says why")
-    return say(False, "TooFewReady", f"{facts.ready_in_force} of {needed} replicas are ready")
+    return say(False, "TooFewReady", f"{facts.ready_in_force} of {counted(needed, 'replica')} ready")
 
 
 def _replicas(number: int) -> str:
-    return "1 replica is" if number == 1 else f"{number} replicas are"
+    return f"{counted(number, 'replica')} {'is' if number == 1 else 'are'}"
 
 
 def _degraded(facts: Facts) -> Verdict:
@@ -161,7 +162,9 @@ def _degraded(facts: Facts) -> Verdict:
         return say(True, "Short", "; ".join(str(refusal) for refusal in facts.shortfalls), facts.shortfalls)
     if short and (facts.was_degraded or (facts.was_ready and not facts.outgoing)):
         return say(
-            True, "BelowMinimum", f"{facts.ready_in_force} of {facts.promised} promised replicas are ready"
+            True,
+            "BelowMinimum",
+            f"{facts.ready_in_force} of {counted(facts.promised, 'promised replica')} ready",
         )
     if facts.relaxed:
         return say(True, "PlacedInPart", "; ".join(str(wish) for wish in facts.relaxed), facts.relaxed)

@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 
 from apps.accounts.models import NAME_PATTERN, Project, User
 from apps.catalog.models import EngineImage, ModelVersion
+from workloadplane.words import counted
 
 
 class Posture(models.TextChoices):
@@ -151,7 +152,7 @@ class AutoscalingPolicy(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.min_replicas} to {self.max_replicas} replicas"
+        return f"{self.min_replicas} to {counted(self.max_replicas, 'replica')}"
 
 
 class Revision(models.Model):

@@ -17,6 +17,7 @@ from apps.api.validation import (
 )
 from apps.catalog.models import MODEL_NAME_PATTERN, EngineName
 from apps.deployments.models import Posture, ResidencyIngress, ScalingPolicy, Survivability
+from workloadplane.words import counted
 
 MODEL_REFERENCE_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?(@[A-Za-z0-9][A-Za-z0-9._+-]{0,62})?$"
 JURISDICTION_PATTERN = r"^[a-z]{2,16}$"
@@ -91,7 +92,7 @@ class StatedDemandSerializer(StrictSerializer):
             raise ValidationError("Says nothing: give requests_per_s, output_tokens_per_s, or both.")
         most, least = _MOST_TOKENS_PER_REQUEST * requests, _LEAST_TOKENS_PER_REQUEST * requests
         if requests and tokens and not least <= tokens <= most:
-            wrong = f"{tokens:g} for {requests:g} requests/s is {tokens / requests:g} tokens an answer"
+            wrong = f"{tokens:g} for {requests:g} requests/s is {counted(tokens / requests, 'token', 'g')} an answer"
             raise ValidationError({"output_tokens_per_s": [f"{wrong}: give both per second."]})
         return attrs
 

@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 
 from apps.accounts.models import Organization, Project
 from controlplane.failover import DRILL_KINDS, DRILL_METHODS, DRILL_OPEN, DRILL_STATES
+from workloadplane.words import counted
 
 
 class DrillDriver(models.TextChoices):
@@ -138,4 +139,4 @@ class DrillSchedule(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.target} every {self.every_days} days"
+        return f"{self.kind} {self.target} every {counted(self.every_days, 'day')}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controlplane.costing import usd_printed
+from workloadplane.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,7 @@ def _summary(facts: RecordFacts) -> str:
     lines = [
         f"Severity {facts.severity}, cause `{facts.cause}`. {lasted}",
         f"What failed: {', '.join(facts.members)}." if facts.members else "",
-        f"It touched {touched} deployment{'' if touched == 1 else 's'}"
+        f"It touched {counted(touched, 'deployment')}"
         + (f", {facts.others} of them of other projects." if facts.others else "."),
         f"It was brought about by drill {facts.drill}." if facts.drill else "",
         f"It was part of {facts.parent}, whose record tells what moved and what it cost."

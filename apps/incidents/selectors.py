@@ -27,6 +27,7 @@ from apps.incidents.models import (
 )
 from apps.incidents.record import CostFacts, EntryFacts, MoveFacts, RecordFacts
 from controlplane.failover import PLACE_KINDS, Place
+from workloadplane.words import counted
 
 SEVERITIES = ("warning", "error")
 
@@ -179,7 +180,7 @@ def members(incident: Incident) -> list[str]:
     )
     told = [str(Place(order[index], name)) for index, name in named]
     replicas = sum(kind == "replica" for kind, _ in incident.members)
-    return [*told, f"replicas of {replicas} deployment{'' if replicas == 1 else 's'}"] if replicas else told
+    return [*told, f"replicas of {counted(replicas, 'deployment')}"] if replicas else told
 
 
 def extra_micro_usd(

@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 from apps.accounts.models import Organization
 from apps.deployments.models import Deployment, Revision
 from apps.fleet.models import GpuPool, Region
+from workloadplane.words import counted
 
 
 class StructuredField(models.JSONField):
@@ -148,7 +149,7 @@ class Assignment(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.min_replicas} to {self.max_replicas} replicas of {self.revision_id} on {self.pool_id}"
+        return f"{self.min_replicas} to {counted(self.max_replicas, 'replica')} of {self.revision_id} on {self.pool_id}"
 
     @property
     def room_replicas(self) -> int:

@@ -40,6 +40,7 @@ from controlplane.placement.questions.what_if import (
     out_of_range,
 )
 from workloadplane.protocol.refusal import Refusal
+from workloadplane.words import counted
 
 #: Changes in one question.
 CHANGES_MAX = 20
@@ -124,7 +125,9 @@ class WhatIfSerializer(StrictSerializer):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         count = sum(len(rows) for rows in attrs.values())
         if not 1 <= count <= CHANGES_MAX:
-            raise serializers.ValidationError(f"{count} changes: ask for 1 to {CHANGES_MAX} at once.")
+            raise serializers.ValidationError(
+                f"{counted(count, 'change')}: ask for 1 to {CHANGES_MAX} at once."
+            )
         return attrs
 
 

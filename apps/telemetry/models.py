@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 
 from apps.accounts.models import Organization, Project
 from apps.fleet.models import Region
+from workloadplane.words import counted
 
 
 class Event(models.Model):
@@ -219,4 +220,4 @@ class TrafficStep(models.Model):
         indexes: ClassVar = [models.Index(fields=["at"])]
 
     def __str__(self) -> str:
-        return f"{self.requests} requests of {self.deployment_id} from {self.at}"
+        return f"{counted(self.requests, 'request')} of {self.deployment_id} from {self.at}"

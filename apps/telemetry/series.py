@@ -13,6 +13,7 @@ from django.db import connection
 from apps.deployments.models import Deployment
 from apps.telemetry.histograms import quantile_s
 from workloadplane.protocol.usage import LATENCY_BUCKETS_S
+from workloadplane.words import counted
 
 STEPS_MAX = 1000
 #: No gateway's window is longer; so the index on ``started_at`` bounds what is read.
@@ -68,7 +69,7 @@ def step_moments(start: datetime, end: datetime, step: timedelta) -> list[dateti
     """When each step begins. Raises ValueError for over 1,000 or none."""
     steps = -(-(end - start) // step) if step > timedelta(0) else 0
     if not 1 <= steps <= STEPS_MAX:
-        raise ValueError(f"from, to and step make {steps} steps; 1 to {STEPS_MAX} are offered")
+        raise ValueError(f"from, to and step make {counted(steps, 'step')}; 1 to {STEPS_MAX} are offered")
     return [start + index * step for index in range(steps)]
 
 

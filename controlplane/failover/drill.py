@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from workloadplane.protocol.refusal import Refusal
+from workloadplane.words import counted
 
 DrillKind = Literal[
     "lose-region",
@@ -127,7 +128,7 @@ def guard(limits: DrillLimits, samples: Sequence[Sample], *, elapsed_s: float) -
     if failed >= FAILURES_LEAST and failed > limits.error_budget_share * len(samples):
         return _stop(
             "error_budget",
-            f"{failed} of {len(samples)} requests failed",
+            f"{failed} of {counted(len(samples), 'request')} failed",
             "mend what failed, then drill again",
         )
     late = [sample.ttft_s for sample in samples if sample.ttft_s is not None][-LATE_IN_A_ROW:]

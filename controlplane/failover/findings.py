@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from controlplane.failover.incident import CONTROL_PLANE, Cause, Place
+from workloadplane.words import counted
 
 Health = Literal["failing", "unknown", "returning", "sound"]
 #: As gateways tell it (``workloadplane.health.domain``), and ``unknown`` where nobody does.
@@ -148,9 +149,7 @@ def _plane(plane: PlaneEvidence, heard: int, enrolled: int, policy: JudgementPol
     told = "it looks every 2 s"
     if plane.unlooked_s >= policy.away_s:
         health = "failing"
-        told = (
-            f"it looked at nothing for {plane.unlooked_s:.0f} s, {heard} of {enrolled} agents are heard now"
-        )
+        told = f"it looked at nothing for {plane.unlooked_s:.0f} s, {heard} of {counted(enrolled, 'agent')} heard now"
     elif plane.is_deaf:
         health, told = "returning", "it is back, and waits for agents to be heard"
     return Finding(
@@ -196,8 +195,8 @@ def _told(row: ClusterEvidence, words: Sequence[Word], lost_to: int, observers: 
     if lost_to:
         ages = [word.age_s for word in words if word.has_lost]
         aged = f", {max(ages):.1f} s ago" if ages else f"; its agent was heard {row.heard_s:.1f} s ago"
-        return f"lost to {lost_to} of {observers} observers{aged}"
-    return f"{observers} of {observers} observers see it, its agent was heard {row.heard_s:.1f} s ago"
+        return f"lost to {lost_to} of {counted(observers, 'observer')}{aged}"
+    return f"seen by {observers} of {counted(observers, 'observer')}, its agent was heard {row.heard_s:.1f} s ago"
 
 
 _WORDS: Final[Mapping[Cause, str]] = {
@@ -346,7 +345,7 @@ def _pool(
         within=Place("cluster", cluster),
         health=health,
         state=_STATE_BY_HEALTH[health],
-        evidence=f"{ready} replicas ready, {failing} of {len(own)} deployments fail there",
+        evidence=f"{counted(ready, 'replica')} ready, {failing} of {counted(len(own), 'deployment')} failing there",
         cause="replicas" if health == "failing" else None,
     )
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeVar
 
+from workloadplane.words import counted
+
 Rented = Literal["on_demand", "spot"]
 
 
@@ -90,7 +92,7 @@ class Wanted:
 
     def __post_init__(self) -> None:
         if self.instances < 0:
-            raise ValueError(f"{self.instances} instances wanted; give 0 or more")
+            raise ValueError(f"{counted(self.instances, 'instance')} wanted; give 0 or more")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from workloadplane.words import counted
+
 #: More instances of one type in one region are not looked at.
 MOST_INSTANCES = 100_000
 
@@ -69,7 +71,7 @@ class DemandSample:
     def __post_init__(self) -> None:
         if not (0 <= self.instances < math.inf and 0 < self.weight < math.inf):
             raise ValueError(
-                f"{self.instances} instances with weight {self.weight}; give 0 or more, and a weight above 0"
+                f"{counted(self.instances, 'instance')} with weight {self.weight}; give 0 or more, and a weight above 0"
             )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from controlplane.placement import Pool, WantedDeployment
 from controlplane.simulation.world import World
+from workloadplane.words import counted
 
 #: Which losses a survivability covers, beside those of a pool or a part of it, which every one but ``none`` does.
 COVERED = {
@@ -65,12 +66,12 @@ def _bounds(world: World) -> Iterator[str]:
     used = world.used_gpus()
     for pool in world.first.pools:
         if used.get(pool.pool_id, 0) > world.capacity_gpus(pool):
-            yield f"rule 4: {used[pool.pool_id]} GPUs in {pool.name}, which has {world.capacity_gpus(pool)}"
+            yield f"rule 4: {counted(used[pool.pool_id], 'GPU')} in {pool.name}, which has {world.capacity_gpus(pool)}"
     for deployment_id, by_pool in world.replicas.items():
         deployment = world.first.deployment_by_id[deployment_id]
         running = sum(len(ready) for ready in by_pool.values())
         if running > deployment.max_replicas:
-            yield f"rule 4: {deployment.name} has {running} replicas, of {deployment.max_replicas} at most"
+            yield f"rule 4: {deployment.name} has {counted(running, 'replica')}, of {deployment.max_replicas} at most"
 
 
 def _budgets(world: World) -> Iterator[str]:

@@ -139,4 +139,4 @@ def _sweep(instance: str, say: Callable[[str], None]) -> None:
         identity.send(signal.SIGTERM)
     for identity in wait_gone(strays, _STRAYS_WITHIN_S):
         identity.send(signal.SIGKILL)
-    say(f"{len(strays)} left-over processes ended")
+    say(f"processes left over and ended: {len(strays)}")

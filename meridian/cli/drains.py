@@ -13,6 +13,7 @@ from meridian.cli import context
 from meridian.cli.output import Format, FormatOption, console, print_document, print_list
 from meridian.client import Client, Document
 from meridian.errors import MeridianError, NotFound, TimedOut, UsageError
+from workloadplane.words import counted
 
 POLL_S = 0.5
 ENDED = ("over", "cancelled", "refused")
@@ -111,7 +112,7 @@ def _check(client: Client, kind: Kind, name: str, output: Format) -> None:
         print_list(preview["kept"], columns, output, empty=f"nothing runs in {kind} {name}")
         expected_s = preview["expected_s"]
         took = "an unknown time" if expected_s is None else f"about {expected_s:.0f} s"
-        console.print(f"{preview['replicas']} replicas to move, in {took}", highlight=False)
+        console.print(f"{counted(preview['replicas'], 'replica')} to move, in {took}", highlight=False)
     if preview["shortfalls"]:
         said = "; ".join(f"{s['subject']} {s['value']} ({s['remedy']})" for s in preview["shortfalls"])
         raise MeridianError(f"it would be refused: it would leave {said}")
@@ -159,9 +160,8 @@ def _said(drain: Document) -> str:
         case "moving":
             eta_s = progress["eta_s"]
             left = "" if eta_s is None else f", about {eta_s:.0f} s left"
-            return (
-                f"{place} is moving: {progress['gone']} of {progress['replicas']} replicas gone{left}; {lift}"
-            )
+            of = counted(progress["replicas"], "replica")
+            return f"{place} is moving: {progress['gone']} of {of} gone{left}; {lift}"
         case "drained":
             return f"{place} is empty; {lift}"
         case "refused":

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from meridian.cli.drill_run import DrillRun
 from meridian.client import Document
+from workloadplane.words import counted
 
 _DONE = {
     "weights": "routing tables keep traffic away, as far as others have room",
@@ -22,11 +23,11 @@ def blast_said(preview: Document, what: Document, fault_s: float) -> Iterator[st
     yield f"{place} for {fault_s:.0f} s: {_DONE[what['method']]}"
     for one in blast["deployments"]:
         yield (
-            f"  {one['deployment']}: {one['replicas_there']} of {one['replicas']} replicas there,"
+            f"  {one['deployment']}: {one['replicas_there']} of {counted(one['replicas'], 'replica')} there,"
             f" {100 * one['traffic_share']:.0f} % of its traffic; it {_verdict(one['verdict'])}"
         )
     if blast["others"]:
-        yield f"  and {blast['others']} deployments of other projects"
+        yield f"  and {counted(blast['others'], 'deployment')} of other projects"
     recovery = "unknown" if promise["recovery_s"] is None else f"{promise['recovery_s']:.0f} s"
     said = {
         "certificate": f"plan {preview['plan_generation']} certifies {100 * promise['served_share']:.0f} % of the"
@@ -65,7 +66,7 @@ def live_table(run: DrillRun) -> Table:
     ttft = sorted(one.ttft_s for one in lately if one.ttft_s is not None)
     states = run.watch.states
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_row(phase_said(run), f"{len(seen)} requests, {again} asked again, {failed} failed")
+    table.add_row(phase_said(run), f"{counted(len(seen), 'request')}, {again} asked again, {failed} failed")
     table.add_row(
         "  "
         + ", ".join(f"{name} {count}" for name, count in sorted(served.items(), key=lambda each: -each[1])),

@@ -11,6 +11,7 @@ from meridian.cli.drill_faults import Breaker
 from meridian.client import Client, Document
 from meridian.errors import MeridianError, Unreachable
 from meridian.probes import Probes, Watch
+from workloadplane.words import counted
 
 OPEN = ("before", "during", "after")
 _TELL_EVERY_S = 1.0
@@ -230,7 +231,7 @@ class DrillRun:
         failed = sum(seen.outcome in ("failed", "broken") for seen in self.probes.seen)
         if failed > max(2, self.wanted.limits["error_budget_share"] * len(self.probes.seen)):
             raise MeridianError(
-                f"{failed} requests failed while the control plane was away: the drill is over"
+                f"{counted(failed, 'request')} failed while the control plane was away: the drill is over"
             )
 
     def _reachable_again(self) -> None:

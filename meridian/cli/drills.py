@@ -14,6 +14,7 @@ from meridian.cli.ids import id_begun
 from meridian.cli.output import Format, FormatOption, console, print_document, print_list
 from meridian.client import Client, Document
 from meridian.errors import MeridianError, UsageError
+from workloadplane.words import counted
 
 app = typer.Typer(no_args_is_help=True, help="Lose something on purpose and see whether the promise holds.")
 
@@ -204,7 +205,7 @@ def schedule(
     with context.client() as client:
         made = client.request("POST", "drill-schedules", body=body)[0]
     console.print(
-        f"{kind.value} {name} for {deployment}: next {made['next_at']}, then every {every} days; "
+        f"{kind.value} {name} for {deployment}: next {made['next_at']}, then every {counted(every, 'day')}; "
         f"`meridian drill unschedule {made['id']}` ends it",
         highlight=False,
         soft_wrap=True,

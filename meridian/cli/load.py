@@ -21,6 +21,7 @@ from meridian.cli.traces import recorded
 from meridian.client import Client
 from meridian.errors import ExitCode, MeridianError, Unreachable, UsageError
 from meridian.load import Load, Tally, Target, quantile
+from workloadplane.words import counted
 
 #: As many are remembered exactly; a longer run would fill this machine's memory.
 REQUESTS_MAX = 5_000_000
@@ -118,7 +119,7 @@ def _course(profile: Profile, rate: float, low: float, duration_s: float, period
         raise UsageError(f"--low {low:g} is above --rate {rate:g}; give at most the rate")
     if rate * duration_s > REQUESTS_MAX:
         raise UsageError(
-            f"--rate {rate:g} for {duration_s:g} s is {rate * duration_s:,.0f} requests; "
+            f"--rate {rate:g} for {duration_s:g} s is {counted(rate * duration_s, 'request', ',.0f')}; "
             f"lower one of them: {REQUESTS_MAX:,} at most"
         )
     return Course(
@@ -216,7 +217,7 @@ def _line(run: Load, counts: ReplicaCounts) -> Text:
     if run.behind_s > 1.0:
         parts.insert(3, f"{run.behind_s:.0f} s behind: all {run.in_flight_max} are in flight")
     if counts.seen:
-        parts.append(f"{counts.seen[-1][1]} of {counts.seen[-1][2]} replicas")
+        parts.append(f"{counts.seen[-1][1]} of {counted(counts.seen[-1][2], 'replica')}")
     return Text(" · ".join(parts))
 
 
@@ -226,7 +227,7 @@ def _tell(run: Load, counts: ReplicaCounts, output: Format) -> None:
         return
     tally, span_s = run.tally, max(run.ended_s - run.began_s, 1e-9)
     console.print(
-        f"{run.sent:,} requests in {span_s:.1f} s: {tally.answered:,} answered, {tally.failed:,} failed"
+        f"{counted(run.sent, 'request', ',')} in {span_s:.1f} s: {tally.answered:,} answered, {tally.failed:,} failed"
         + (f", {run.abandoned:,} let go" if run.abandoned else ""),
         highlight=False,
     )

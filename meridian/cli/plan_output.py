@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from meridian.cli.output import console
+from workloadplane.words import counted
 
 Document = Mapping[str, Any]
 
@@ -123,7 +124,7 @@ def _planned_for(entry: Document) -> str:
     requests, tokens = (sum(row[f"{unit}_per_s"] for row in demand) for unit in ("requests", "tokens"))
     origins = ", ".join(f"{_rate(row['requests_per_s'])} in {row['origin_region']}" for row in demand)
     known = f"{_rate(requests)} requests/s, {_rate(tokens)} output tokens/s ({origins})"
-    bounds = f"{entry['min_replicas']} to {entry['max_replicas']} replicas"
+    bounds = f"{entry['min_replicas']} to {counted(entry['max_replicas'], 'replica')}"
     kind = entry["survivability"]
     loss = "" if kind == "none" else f"; the loss of any {kind}"
     return f"{known if demand else 'no known demand'}; {bounds}{loss}"
@@ -188,10 +189,10 @@ def print_diff(diff: Document) -> None:
         _say("nothing changes for this project's deployments")
     left_out = diff["deployments_changed"] - len(diff["deployments"])
     if left_out:
-        _say(f"and {left_out} deployments more")
+        _say(f"and {counted(left_out, 'more deployment')}")
     _say(
-        f"{diff['replicas_moved']} replicas move, {diff['replicas_started']} start,"
-        f" {diff['replicas_stopped']} stop; {diff['promises_lost']} promises broken,"
+        f"{counted(diff['replicas_moved'], 'replica')} moved, {diff['replicas_started']} started,"
+        f" {diff['replicas_stopped']} stopped; {counted(diff['promises_lost'], 'promise')} broken,"
         f" {diff['promises_gained']} kept again; unchanged deployments: {diff['deployments_unchanged']}"
     )
     before, after = diff["before"]["usd_per_h"], diff["after"]["usd_per_h"]
@@ -246,7 +247,7 @@ def print_survival(answer: Document) -> None:
         console.print(table)
     left_out = answer["deployments_touched"] - len(answer["deployments"])
     if left_out:
-        _say(f"and {left_out} deployments more")
+        _say(f"and {counted(left_out, 'more deployment')}")
     short = sum(entry["verdict"] != "survives" for entry in answer["deployments"])
     word = "[green]survives[/]" if answer["survives"] else "[red]does not survive[/]"
     _say(

@@ -17,6 +17,7 @@ from meridian.errors import ApiError, MeridianError, NotFound, Unreachable, Usag
 from meridian.load import Target
 from meridian.plot import curve_svg
 from meridian.profiling import Measured, input_tokens, measure
+from workloadplane.words import counted
 
 app = typer.Typer(no_args_is_help=True, help="Measure replicas, and read from it how large to make them.")
 
@@ -207,7 +208,7 @@ def _of_deployment(name: str, goals: dict[str, float], work: _Work) -> _Subject:
     bounds, ready = document["autoscaling"], document["replicas"]["ready"]
     if bounds["min_replicas"] != bounds["max_replicas"] or ready != bounds["min_replicas"]:
         raise UsageError(
-            f"{name} has {ready} ready replicas and scales from {bounds['min_replicas']} to "
+            f"{name} has {counted(ready, 'ready replica')} and scales from {bounds['min_replicas']} to "
             f"{bounds['max_replicas']}: set both to the same, and wait until they are ready"
         )
     known = {key: value for key, value in (document.get("slo") or {}).items() if value is not None}

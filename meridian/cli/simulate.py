@@ -22,6 +22,7 @@ from meridian.cli.documents import read_document
 from meridian.cli.output import Format, FormatOption, errors, print_list
 from meridian.cli.traces import Files, errors_told, simulation_needed
 from meridian.errors import UsageError
+from workloadplane.words import counted
 
 if TYPE_CHECKING:
     from controlplane.simulation.serving.outcome import Outcome, RegionOutcome
@@ -148,7 +149,7 @@ class _Run:
         task = bar.add_task("reading", total=None)
         seen = None
         for seen in survey(self._world, self._files.lines):
-            bar.update(task, description=f"reading {seen.requests:,} requests")
+            bar.update(task, description=f"reading {counted(seen.requests, 'request', ',')}")
         if seen is None or not seen.requests:
             raise UsageError(f"{self._world.name}: no request comes in all its time; give arrivals")
         bar.update(task, total=1.0, completed=1.0)
@@ -187,7 +188,7 @@ def _write_trace(world: ServingWorld, files: Files, path: Path) -> None:
             columns = (batch.at_s, batch.input_tokens, batch.output_tokens)
             file.writelines(f"{at:.3f},{read},{said}\n" for at, read, said in zip(*columns, strict=True))
             rows += len(batch)
-    typer.echo(f"{path}: {rows:,} requests")
+    typer.echo(f"{path}: {counted(rows, 'request', ',')}")
 
 
 def _progress() -> Progress:

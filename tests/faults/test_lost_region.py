@@ -22,7 +22,7 @@ def test_a_region_is_frozen_returns_and_is_killed(tmp_path: Path) -> None:
         assert seen.frozen_s <= FROZEN_S + late_s, seen
         assert seen.killed_s <= KILLED_S + late_s, seen
         assert seen.worst_s <= FROZEN_S + 1.0 + late_s, "what had begun there goes on elsewhere"
-        assert seen.evidence.startswith("2 of 2 observers have lost it")
+        assert seen.evidence.startswith("lost to 2 of 2 observers")
         assert seen.rungs[-4:] == (0, 1, 2, 3)
         assert 'region_state{cluster_id="c-us",region="us-east",state="ejected"} 1.0' in seen.metrics
         assert 'retries_total{cause="stuck"' in seen.metrics

@@ -25,6 +25,7 @@ from workloadplane.engines import engine_named
 from workloadplane.protocol.refusal import Refusal
 from workloadplane.runtimes.base import Runtime, RuntimeBusyError
 from workloadplane.runtimes.process import ProcessRuntime
+from workloadplane.words import counted
 
 EXIT_UNUSABLE, EXIT_BUSY = 1, 3
 
@@ -163,7 +164,7 @@ async def _until_stopped(
 
 def _stop_replicas(given: argparse.Namespace) -> int:
     stopped = asyncio.run(stop_on_purpose(given.state_dir.resolve()))
-    sys.stdout.write(f"{stopped} replicas stopped\n")
+    sys.stdout.write(f"{counted(stopped, 'replica')} stopped\n")
     return 0
 
 

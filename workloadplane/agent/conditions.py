@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from workloadplane.agent.actions import Shortfall
 from workloadplane.protocol.desired import DesiredAssignment
 from workloadplane.protocol.observed import ObservedCondition, ObservedReplica
+from workloadplane.words import counted
 
 
 def conditions_of(
@@ -41,7 +42,7 @@ def _ready(
     else:
         status = ready >= goal
         reason = "ReplicasReady" if status else "ReplicasStarting"
-        message = f"{ready} of {goal} replicas ready"
+        message = f"{ready} of {counted(goal, 'replica')} ready"
     return ObservedCondition(
         assignment_id=assignment.assignment_id, type="Ready", status=status, reason=reason, message=message
     )
@@ -74,7 +75,7 @@ def _limits(
 
 
 def _message(shortfall: Shortfall, replicas: Sequence[ObservedReplica]) -> str:
-    message = f"{shortfall.held} of {shortfall.wanted} replicas: {shortfall.refusal.value}"
+    message = f"{shortfall.held} of {counted(shortfall.wanted, 'replica')}: {shortfall.refusal.value}"
     failed = [replica for replica in replicas if replica.state == "failed"]
     if shortfall.refusal.rule != "crash_back_off" or not failed:
         return message

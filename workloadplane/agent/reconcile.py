@@ -42,6 +42,7 @@ from workloadplane.agent.actions import (
 )
 from workloadplane.health.replica import LIVING, ReplicaState
 from workloadplane.protocol.refusal import Refusal
+from workloadplane.words import counted
 
 #: When capacity is short, these give up their place first, so that nobody waits for them.
 _LEAST_USEFUL: Mapping[ReplicaState, int] = {"unhealthy": 0, "pending": 1, "starting": 2, "ready": 3}
@@ -221,7 +222,7 @@ def _cannot_start(book: _Book, assignment: WantedAssignment, *, now: float) -> R
         return Refusal(
             rule="pool_capacity",
             subject=f"pool {assignment.pool_id}",
-            value=f"{max(0, free or 0)} GPUs free",
+            value=f"{counted(max(0, free or 0), 'GPU')} free",
             remedy=f"a replica needs {assignment.gpus_per_replica}; enlarge the pool or move a deployment",
         )
     if now < assignment.start_not_before:

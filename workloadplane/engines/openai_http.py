@@ -9,6 +9,7 @@ import httpx
 
 from workloadplane.engines.base import EngineEndpoint, EngineMetrics, Readiness
 from workloadplane.protocol.refusal import Refusal
+from workloadplane.words import counted
 
 SCRAPE_TIMEOUT_S = 1.0
 _MAX_METRICS_BYTES = 8 * 1024 * 1024
@@ -65,7 +66,9 @@ async def scrape_vllm_metrics(client: httpx.AsyncClient, endpoint: EngineEndpoin
     except (httpx.HTTPError, TimeoutError) as error:
         return _unreadable(endpoint, f"{type(error).__name__}: {error}")
     if response.status_code != httpx.codes.OK or len(response.content) > _MAX_METRICS_BYTES:
-        return _unreadable(endpoint, f"status {response.status_code}, {len(response.content)} bytes")
+        return _unreadable(
+            endpoint, f"status {response.status_code}, {counted(len(response.content), 'byte')}"
+        )
     return read_vllm_metrics(response.text)
 
 

@@ -30,6 +30,7 @@ from workloadplane.health.outlook import (
 )
 from workloadplane.health.watch import Sign
 from workloadplane.protocol.observed import PeerStanding
+from workloadplane.words import counted
 
 _log = structlog.get_logger(__name__)
 _UNFIT = frozenset({"stranded", "none"})
@@ -193,7 +194,7 @@ class Vantage:
             lost_to=count.lost,
             observers=count.observers,
             needed=count.needed,
-            evidence=f"{count.lost} of {count.observers} observers have lost it, {count.age_s:.1f} s ago"
+            evidence=f"lost to {count.lost} of {counted(count.observers, 'observer')}, {count.age_s:.1f} s ago"
             if count.lost
             else f"heard {now_s - subject.watch.heard_s:.1f} s ago",
             says=self._says(name, now_s),

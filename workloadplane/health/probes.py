@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workloadplane.health.replica import ReplicaEvent, ReplicaState
+from workloadplane.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ def judge(
         return Judgement(
             event="silenced",
             reason="ProbeUnanswered",
-            message=f"{policy.silent_probes} probes in a row without answer or progress: {message}",
+            message=f"{counted(policy.silent_probes, 'probe')} in a row without answer or progress: {message}",
         )
     return Judgement(event=None, reason="NoChange", message="")
 

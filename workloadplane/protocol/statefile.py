@@ -12,6 +12,7 @@ import secrets
 from pathlib import Path
 
 from workloadplane.protocol.refusal import Refusal
+from workloadplane.words import counted
 
 _PREFIX = b"sha256 "
 _HEADER_BYTES = len(_PREFIX) + 64 + 1
@@ -46,9 +47,11 @@ def read_state(path: Path) -> bytes | Refusal | None:
         return None
     header, content = raw[:_HEADER_BYTES], raw[_HEADER_BYTES:]
     if not header.startswith(_PREFIX) or not header.endswith(b"\n") or len(header) != _HEADER_BYTES:
-        return _damaged(path, f"{len(raw)} bytes without a checksum line")
+        return _damaged(path, f"{counted(len(raw), 'byte')} without a checksum line")
     if header[len(_PREFIX) : -1] != hashlib.sha256(content).hexdigest().encode():
-        return _damaged(path, f"{len(content)} bytes of content that its checksum line does not match")
+        return _damaged(
+            path, f"{counted(len(content), 'byte')} of content that its checksum line does not match"
+        )
     return content
 
 

@@ -32,6 +32,7 @@ from workloadplane.routing.leaving import Standing, has_ready, is_inside, permit
 from workloadplane.routing.places import BYTES_PER_TOKEN_MAX, Places, places_in
 from workloadplane.routing.regions import computes_at_once
 from workloadplane.routing.scoring import best
+from workloadplane.words import counted
 
 _KEPT_AWAY = "a part of the clusters is to get nothing for now"
 _FULL = ("every ready replica here has all the requests it can compute",)
@@ -181,7 +182,7 @@ def _does_not_fit(facts: RequestFacts, snapshot: Snapshot) -> Refusal:
     return Refusal(
         rule="context_length",
         subject="prompt",
-        value=f"{facts.prompt_bytes} bytes",
+        value=f"{counted(facts.prompt_bytes, 'byte')}",
         remedy=f"the model takes {longest // BYTES_PER_TOKEN_MAX} tokens, prompt and answer together",
     )
 
@@ -263,6 +264,6 @@ def _wait_or_refuse(facts: RequestFacts, snapshot: Snapshot, revisions: Sequence
     return Refusal(
         rule="no_replica",
         subject="deployment",
-        value=f"held by {len(set(holders))} clusters, none of which can be asked",
+        value=f"held by {counted(len(set(holders)), 'cluster')}, none of which can be asked",
         remedy="try again shortly",
     )

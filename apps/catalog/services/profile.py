@@ -10,6 +10,7 @@ from apps.catalog.models import ModelVersion, PerformanceProfile
 from apps.catalog.sizing import curve_of, curve_sized, curve_stored
 from apps.fleet.models import InstanceType
 from controlplane.sizing import CurvePoint, Goals
+from workloadplane.words import counted
 
 
 @one_transaction
@@ -70,9 +71,8 @@ def profile_create(
 def _fit_check(instance_type: InstanceType, tensor_parallel: int) -> None:
     """Raises Problem ``invalid_document``."""
     if tensor_parallel > instance_type.gpus:
-        remedy = (
-            f"{instance_type.name} has {instance_type.gpus} GPUs; a replica's group stays inside one instance"
-        )
+        gpus = counted(instance_type.gpus, "GPU")
+        remedy = f"{instance_type.name} has {gpus}; a replica's group stays inside one instance"
         raise field_problem("/tensor_parallel", "does not fit", value=tensor_parallel, remedy=remedy)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from apps.console import formatting
 from controlplane.placement import Certificate, FailureDomain, Loss
-from controlplane.placement.words import counted
+from workloadplane.words import counted
 
 #: A table of more losses than these begins with the regions.
 COLUMNS_SHOWN = 12

@@ -10,6 +10,7 @@ from apps.console import worldmap
 from apps.fleet.models import Cluster, GpuPool, Procurement
 from apps.fleet.selectors import gpus_of
 from apps.placements.models import Assignment
+from workloadplane.words import counted
 
 #: States in which a replica occupies GPUs.
 OCCUPYING = frozenset(
@@ -210,7 +211,7 @@ def _region_view(members: tuple[ClusterView, ...]) -> RegionView:
         jurisdiction=region.jurisdiction,
         word=word,
         tone=tone,
-        said=f"{ready} replicas ready, at least {desired} wanted; agent {worst.word}",
+        said=f"{counted(ready, 'replica')} ready, at least {desired} wanted; agent {worst.word}",
         clusters=members,
         capacity=capacity_classes(members),
         ready=ready,

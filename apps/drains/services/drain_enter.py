@@ -15,8 +15,8 @@ from apps.placements.services import placement_request
 from apps.telemetry.services import event_record
 from apps.telemetry.services.event_record import Severity
 from controlplane.failover import ENDED, IN_FORCE, DrainEvent, drain_step
-from controlplane.placement.words import counted
 from workloadplane.protocol.refusal import Refusal
+from workloadplane.words import counted
 
 #: State entered -> the event's reason, severity, and what is said of the place.
 _SAID: Final[dict[str, tuple[str, Severity, str]]] = {

@@ -16,8 +16,8 @@ from controlplane.failover import METHODS, NOTHING_LOST, DrillPromise, takes_cap
 from controlplane.placement import FailureDomain, PlacementProblem, plan_decode, problem_decode
 from controlplane.placement.judge.standing import domains_of
 from controlplane.placement.questions.drill import Touched, blast_radius
-from controlplane.placement.words import counted
 from workloadplane.protocol.refusal import Refusal
+from workloadplane.words import counted
 
 NAMES_TOLD = 50
 

@@ -14,6 +14,7 @@ from apps.fleet import selectors
 from apps.fleet.models import Cluster, GpuPool
 from apps.fleet.services.announce import fleet_changed
 from apps.fleet.services.cluster_change import cluster_locked
+from workloadplane.words import counted
 
 
 @one_transaction
@@ -93,7 +94,7 @@ def _end(cluster_id: UUID, now: datetime) -> None:
         cluster_id=cluster.pk,
         severity="warning",
         reason="ClusterEnded",
-        message=f"{cluster.name}: {assignments} assignments have ended and {replicas} replicas are given up",
+        message=f"{cluster.name}: given up are {counted(assignments, 'assignment')} and {counted(replicas, 'replica')}",
     )
     if deployment_ids:
         deployment_observe(deployment_ids=deployment_ids)

@@ -8,6 +8,7 @@ from apps.api.problems import field_problem
 from apps.api.services import audit_record, one_transaction
 from apps.fleet.models import Cluster, GpuPool, InstanceType, PoolPrice
 from apps.fleet.services.announce import fleet_changed
+from workloadplane.words import counted
 
 #: A GPU costs a hundredth of that: what is above was meant per month, or in another currency's cents.
 GPU_USD_PER_H_MAX = 1000
@@ -16,7 +17,7 @@ GPU_USD_PER_H_MAX = 1000
 def price_check(instance_micro_usd_per_h: int, *, gpus: int) -> None:
     """Raises Problem ``invalid_document`` for a price of an instance that no machine costs."""
     if instance_micro_usd_per_h > GPU_USD_PER_H_MAX * MICRO * gpus:
-        detail = f"is over {GPU_USD_PER_H_MAX:,} USD an hour for each of {gpus} GPUs"
+        detail = f"is over {GPU_USD_PER_H_MAX:,} USD an hour for each of {counted(gpus, 'GPU')}"
         remedy = "give the price of one instance for one hour"
         raise field_problem("/price_usd_per_h", detail, value=usd(instance_micro_usd_per_h), remedy=remedy)
 

@@ -19,6 +19,7 @@ from controlplane.procurement import (
     reserve,
 )
 from controlplane.procurement.learning import HeldSpan, instances_by_h
+from workloadplane.words import counted
 
 #: Demand further back is not looked at, and less than a day tells nothing of a rhythm.
 LOOKED_BACK_H, KNOWN_LEAST_H = 8 * 168, 24
@@ -176,7 +177,7 @@ def _alternative(pools: Iterable[GpuPool]) -> Alternative | None:
 
 def _missing(hours: Sequence[float], price: int | None, alternative: Alternative | None) -> Iterable[str]:
     if len(hours) < KNOWN_LEAST_H:
-        yield f"{len(hours)} hours of demand are known; {KNOWN_LEAST_H} are needed"
+        yield f"{counted(len(hours), 'hour')} of demand known; {KNOWN_LEAST_H} are needed"
     if alternative is None:
         yield "nothing is rented instead that has a price; give an on-demand or spot pool here its price"
     if price is None:
@@ -189,7 +190,8 @@ def _reasons(
     used = f"the next one would be in use {plan.next_use_share:.0%} of the time and save"
     found = [
         f"{used} {plan.next_saving_micro_usd_per_h / 1e6:.3f} USD/h",
-        f"by {known_h} hours of demand, of which {max(s.instances for s in demand):.3g} are the most to expect",
+        f"by {counted(known_h, 'hour')} of demand,"
+        f" of which {max(s.instances for s in demand):.3g} are the most to expect",
     ]
     if alternative.spot_instances:
         found.append(

@@ -22,6 +22,7 @@ from apps.incidents.destinations import Destination, NotAllowed, address_chosen,
 from apps.incidents.models import DeliveryState, Webhook, WebhookDelivery
 from apps.incidents.signing import secret_of, signature
 from apps.telemetry.services import event_record
+from workloadplane.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -166,5 +167,5 @@ def _note(delivery: WebhookDelivery, answer: _Answer, now: datetime) -> None:
             severity="warning",
             reason="WebhookAbandoned",
             message=f"{delivery.type} was not delivered to webhook {delivery.webhook_id}"
-            f" after {delivery.attempts} attempts: {answer.said}",
+            f" after {counted(delivery.attempts, 'attempt')}: {answer.said}",
         )

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 from apps.fleet.models import Cluster
 from apps.telemetry.services.event_record import event_record
 from apps.telemetry.wire_values import BIGINT_MAX, is_name
+from workloadplane.words import counted
 
 
 class Spooled(Protocol):
@@ -49,8 +50,8 @@ def unnameable_acknowledged(*, cluster: Cluster, records: Sequence[S]) -> tuple[
             severity="error",
             reason="SpoolUnreadable",
             message=(
-                f"{len(records) - len(named)} records from {cluster.name} name no gateway instance and sequence"
-                " that could be theirs; they were dropped"
+                f"{counted(len(records) - len(named), 'record')} from {cluster.name} without a gateway instance and"
+                " sequence that could be theirs: dropped"
             ),
         )
     return named, dropped

@@ -18,6 +18,7 @@ from apps.telemetry.services.spool_marks import spool_marks_advance
 from apps.telemetry.services.spools import by_instance, unnameable_acknowledged
 from apps.telemetry.wire_values import BIGINT_MAX, SMALLINT_MAX, is_name, moment, uuid_or_none
 from workloadplane.protocol.usage import REQUEST_ID_CHARS_MAX, UsageRecord
+from workloadplane.words import counted
 
 #: A month: no request holds more.
 _AUDIO_S_MAX = 30 * 86_400.0
@@ -53,7 +54,7 @@ def usage_store(*, cluster: Cluster, records: Sequence[UsageRecord]) -> dict[str
             cluster_id=cluster.pk,
             severity="warning",
             reason="UsageQuarantined",
-            message=f"{len(aside)} usage records from {cluster.name} cannot be booked: {aside[0].reason}",
+            message=f"{counted(len(aside), 'usage record')} from {cluster.name} cannot be booked: {aside[0].reason}",
         )
     sequences = by_instance(named)
     return acknowledged | spool_marks_advance(cluster=cluster, kind="usage_sequence", sequences=sequences)

@@ -10,6 +10,7 @@ from apps.telemetry.services.spool_marks import spool_marks_advance
 from apps.telemetry.services.spools import by_instance, unnameable_acknowledged
 from apps.telemetry.wire_values import BIGINT_MAX, INTEGER_MAX, moment, uuid_or_none
 from workloadplane.protocol.usage import LATENCY_BUCKETS_S, LatencyHistogram, MetricWindow
+from workloadplane.words import counted
 
 
 def windows_store(*, cluster: Cluster, windows: Sequence[MetricWindow]) -> dict[str, int]:
@@ -25,7 +26,7 @@ def windows_store(*, cluster: Cluster, windows: Sequence[MetricWindow]) -> dict[
             cluster_id=cluster.pk,
             severity="warning",
             reason="WindowsDropped",
-            message=f"{len(named) - len(rows)} metric windows from {cluster.name} have values out of range",
+            message=f"{counted(len(named) - len(rows), 'metric window')} from {cluster.name} with values out of range",
         )
     sequences = by_instance(named)
     return acknowledged | spool_marks_advance(cluster=cluster, kind="window_sequence", sequences=sequences)

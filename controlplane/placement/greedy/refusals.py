@@ -13,8 +13,8 @@ from controlplane.placement.rules.filters import lawful, open_to_new, suitable
 from controlplane.placement.rules.needs import TOLERANCE
 from controlplane.placement.rules.traffic import too_far
 from controlplane.placement.supply import Pool
-from controlplane.placement.words import counted
 from workloadplane.protocol.refusal import Refusal
+from workloadplane.words import counted
 
 #: More than any deployment has: what it would take if ``max_replicas`` did not bound it.
 UNBOUNDED = 1_000_000_000

@@ -15,7 +15,7 @@ from controlplane.placement.plan import Allocation, DeploymentPlan, PlacementPla
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.supply import Cluster, Pool
 from controlplane.placement.wishes import WantedDeployment
-from controlplane.placement.words import counted
+from workloadplane.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

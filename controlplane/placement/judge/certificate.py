@@ -29,7 +29,7 @@ from controlplane.placement.plan import DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.supply import FailureDomain, LossKind
 from controlplane.placement.wishes import Survivability
-from controlplane.placement.words import counted
+from workloadplane.words import counted
 
 Verdict = Literal["survives", "degraded", "lost"]
 

@@ -24,7 +24,7 @@ from controlplane.placement.wishes import (
     Survivability,
     WantedDeployment,
 )
-from controlplane.placement.words import counted
+from workloadplane.words import counted
 
 PlannedBy = Literal["demand", "min_replicas"]
 

@@ -15,8 +15,8 @@ from controlplane.placement.plan import DeploymentPlan, PlacementPlan
 from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.rules.cost import PlanCost, plan_costs
 from controlplane.placement.supply import FailureDomain
-from controlplane.placement.words import counted
 from workloadplane.protocol.refusal import Refusal
+from workloadplane.words import counted
 
 #: Where nothing else changes, a difference in cost below this is not told (0.01 USD/h).
 LEAST_MICRO_USD_PER_H = 10_000

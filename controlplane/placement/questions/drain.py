@@ -26,8 +26,8 @@ from controlplane.placement.problem import PlacementProblem
 from controlplane.placement.questions.what_if import in_force
 from controlplane.placement.supply import FailureDomain, Pool
 from controlplane.placement.wishes import WantedDeployment
-from controlplane.placement.words import counted
 from workloadplane.protocol.refusal import Refusal
+from workloadplane.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

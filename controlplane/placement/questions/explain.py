@@ -13,8 +13,8 @@ from controlplane.placement.rules.needs import LEVELS, index_of, kept
 from controlplane.placement.rules.traffic import region_costs, too_far
 from controlplane.placement.supply import Pool
 from controlplane.placement.wishes import WantedDeployment
-from controlplane.placement.words import counted
 from workloadplane.protocol.refusal import Refusal
+from workloadplane.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from controlplane.placement.supply import Cluster, Pool
 from controlplane.placement.wishes import ENGINE_VENDORS, WEIGHTS_MEMORY_SHARE, WantedDeployment
-from controlplane.placement.words import counted
 from workloadplane.protocol.refusal import Refusal
+from workloadplane.words import counted
 
 GIB = 1024**3
 

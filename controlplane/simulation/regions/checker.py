@@ -13,6 +13,7 @@ from typing import Final
 
 from controlplane.simulation.regions.schedule import Fault, Schedule
 from workloadplane.health.outlook import Change, Outlook, OutlookPolicy, Sighting
+from workloadplane.words import counted
 
 KILLED_S: Final = 2.0
 FROZEN_S: Final = 3.0
@@ -103,7 +104,9 @@ class Checker:
             fresh = now_s - asked_s <= self._policy.word_s * _CLOCKS
             voices += fresh and told is not None and told.verdict == "lost"
         if 2 * voices <= 1 + len(others):
-            self._say(now_s, f"{observer} ejects {subject} with {voices} of {1 + len(others)} observers")
+            self._say(
+                now_s, f"{observer} ejects {subject} with {voices} of {counted(1 + len(others), 'observer')}"
+            )
 
     def _check_cause(self, now_s: float, observer: int, subject: int) -> None:
         from_s = now_s - _CAUSE_WITHIN_S

@@ -42,6 +42,7 @@ from workloadplane.routing import (
     arranged,
     pick,
 )
+from workloadplane.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +368,7 @@ class Cluster:
         moments, policy = self.moments, self._bounds
         alive = len(self._by_id) + sum(1 for _ in self.fleet.starting())
         if alive - self.renter.spare > policy.max_replicas:
-            self._break(f"rule 4: {alive} replicas of {policy.max_replicas} at most", now_s)
+            self._break(f"rule 4: {counted(alive, 'replica')} of {policy.max_replicas} at most", now_s)
         if now_s >= len(moments) * self._moment_s and len(moments) < MOMENTS:
             ready = len(self._by_id)
             demand = self._outlined.demand[len(moments)]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from controlplane.simulation.serving.fields import Fields, WorldError
 from controlplane.simulation.serving.geography import Region
 from controlplane.simulation.serving.jobs import Job
+from workloadplane.words import counted
 
 
 def jobs_of(
@@ -44,7 +45,7 @@ def _job(fields: Fields, runs_in: Sequence[str], number: int, restart_s: float) 
         raise fields.wrong(
             "deadline_s",
             job.deadline_s,
-            f"each of {job.replicas} replicas needs {least_s:,.0f} s: give more of either",
+            f"each of {counted(job.replicas, 'replica')} needs {least_s:,.0f} s: give more of either",
         )
     return job
 

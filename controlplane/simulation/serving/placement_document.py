@@ -15,6 +15,7 @@ from controlplane.simulation.serving.placement_world import (
     Placement,
     Search,
 )
+from workloadplane.words import counted
 
 _SURVIVABILITIES: tuple[Survivability, ...] = ("none", "zone", "region")
 _POSTURES: tuple[Posture, ...] = ("active_active", "active_passive")
@@ -52,8 +53,8 @@ def placement_of(
             if pool.usd_per_replica_h > USD_PER_GPU_H_MAX * gpus_per_replica:
                 raise WorldError(
                     f"pool {region.name}/{pool.name}: usd_per_replica_h {pool.usd_per_replica_h:g} for "
-                    f"{gpus_per_replica} GPUs: placement takes {USD_PER_GPU_H_MAX:,.0f} USD/h a GPU at most; give "
-                    "less, or more failures.gpus_per_replica"
+                    f"{counted(gpus_per_replica, 'GPU')}: placement takes {USD_PER_GPU_H_MAX:,.0f} USD/h a GPU at "
+                    "most; give less, or more failures.gpus_per_replica"
                 )
     return found
 

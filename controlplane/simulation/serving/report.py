@@ -8,6 +8,7 @@ from controlplane.simulation.serving.pictures import bars, replicas_against_dema
 from controlplane.simulation.serving.playing import RUNS
 from controlplane.simulation.serving.results import COLUMNS, REGION_COLUMNS, RENTED_COLUMNS
 from controlplane.simulation.serving.world import ServingWorld, Survey
+from workloadplane.words import counted
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1c2330;--muted:#5b6678;--paper:#fff;--panel:#f6f7f9;--line:#dfe3ea;
@@ -51,9 +52,9 @@ def html_report(world: ServingWorld, seen: Survey, outcomes: Sequence[Outcome], 
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(world.name)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(world.name)}</h1>",
-        f"<p>{seen.requests:,} requests in {seen.end_s / 3600:,.2f} h, {seen.input_tokens:,} tokens read and "
-        f"{seen.output_tokens:,} written; seed {world.seed}. A request is within its SLO if it waits no longer than "
-        f"{world.wait_slo_s:g} s for its seat.</p>",
+        f"<p>{counted(seen.requests, 'request', ',')} in {seen.end_s / 3600:,.2f} h, "
+        f"{counted(seen.input_tokens, 'token', ',')} read and {seen.output_tokens:,} written; seed {world.seed}. "
+        f"A request is within its SLO if it waits no longer than {world.wait_slo_s:g} s for its seat.</p>",
         _table(outcomes),
         _side_by_side(outcomes),
         "<h2>Replicas against demand</h2>",
@@ -116,6 +117,7 @@ def _placed(outcomes: Sequence[Outcome]) -> list[str]:
             continue
         placed = outcome.placement
         more = placed.plans - len(placed.told)
+        untold = f"; the last {counted(more, 'plan', ',')} not told" if more else ""
         rows = [
             [
                 f"{plan.at_s:,.0f}",
@@ -127,9 +129,10 @@ def _placed(outcomes: Sequence[Outcome]) -> list[str]:
             for plan in placed.told
         ]
         parts += [
-            f"<p>{escape(outcome.policy)}: {placed.plans:,} plans, {placed.moved:,} replicas moved, "
-            f"{placed.searches:,} searches, of which {placed.better:,} found a plan that was worth its moves"
-            f"{f'; the last {more:,} plans are not told' if more else ''}.</p>",
+            f"<p>{escape(outcome.policy)}: {counted(placed.plans, 'plan', ',')}, "
+            f"{counted(placed.moved, 'replica', ',')} moved, "
+            f"{counted(placed.searches, 'search', ',')}, of which {placed.better:,} found a plan that was "
+            f"worth its moves{untold}.</p>",
             _grid(["at s", "for", "bounds of pools", "against the plan before", "given up"], rows),
             *(f"<p>Learned of {escape(pool)}: {escape(said)}.</p>" for pool, said in placed.believed.items()),
         ]
@@ -148,8 +151,8 @@ def _seated(outcomes: Sequence[Outcome]) -> list[str]:
             for told in seats.told
         ]
         parts += [
-            f"<p>{escape(outcome.policy)}: {seats.takeovers:,} times another region, or the same one again, took the "
-            f"seat; for {seats.nobody_s:,.1f} s nobody served.</p>",
+            f"<p>{escape(outcome.policy)}: {counted(seats.takeovers, 'time', ',')} another region, or the same one "
+            f"again, took the seat; for {seats.nobody_s:,.1f} s nobody served.</p>",
             _grid(["from s on", "served", "the one before was"], rows),
         ]
     return parts
@@ -266,7 +269,7 @@ def _timelines(seen: Survey, outcomes: Sequence[Outcome]) -> list[str]:
         drawn = replicas_against_demand(each.moments, end_s=seen.end_s, ceiling=ceiling, title=title)
         found.append(
             f"<figure><figcaption>{escape(each.policy)} <span>{printed('within_slo', each.within_slo)} within SLO, "
-            f"{each.replica_hours:,.1f} replica-hours, {each.launches:,} launches</span></figcaption>"
+            f"{each.replica_hours:,.1f} replica-hours, {counted(each.launches, 'launch', ',')}</span></figcaption>"
             f"{drawn}{_LEGEND}</figure>"
         )
     return found

@@ -15,6 +15,7 @@ import numpy as np
 
 from controlplane.simulation.serving.batch import Batch
 from controlplane.simulation.serving.series import FloatArray
+from workloadplane.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ def fitted(
 
 def _line(points: Sequence[tuple[float, float]], name: str) -> tuple[float, float]:
     if len({x for x, _ in points}) < 2:
-        raise ValueError(f"{name} has {len(points)} points: give at least two different ones")
+        raise ValueError(f"{name} has {counted(len(points), 'point')}: give at least two different ones")
     x, y = np.array(points, dtype=np.float64).T
     slope, base = np.polyfit(x, y, 1)
     if slope < 0:

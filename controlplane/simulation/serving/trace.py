@@ -15,6 +15,7 @@ import numpy as np
 from controlplane.simulation.serving.batch import Batch, IntArray
 from controlplane.simulation.serving.series import FloatArray
 from controlplane.simulation.serving.trace_rows import Rows, TraceError, rows_of
+from workloadplane.words import counted
 
 #: Rows that are read at once, and as many are held back: so far a row may lie from its place in time.
 ROWS_AT_ONCE = 65_536
@@ -83,12 +84,16 @@ class Trace:
         """One sentence each."""
         told = list(self._notes)
         if self._out_of_order:
-            told.append(f"{self._out_of_order:,} rows came later than rows after them in time: put in order")
+            told.append(
+                f"{counted(self._out_of_order, 'row', ',')} came later than what follows in time: put in order"
+            )
         if self._same:
-            told.append(f"{self._same:,} rows are the same as the row before them in all columns: kept")
+            told.append(f"{counted(self._same, 'row', ',')} the same as the row before in all columns: kept")
         if self._silences_found:
             named = ", ".join(f"{_clock(length)} at {_clock(at)}" for at, length in self._silences)
-            told.append(f"{self._silences_found} silences of more than {SILENCE_S:g} s, kept: {named}")
+            told.append(
+                f"{counted(self._silences_found, 'silence')} of more than {SILENCE_S:g} s, kept: {named}"
+            )
         if len(self._deployments) > 1 and self._deployment is None:
             most = ", ".join(
                 f"{name} {rows:,}" for name, rows in self._deployments.most_common(DEPLOYMENTS_TOLD)

@@ -14,6 +14,7 @@ import numpy as np
 
 from controlplane.simulation.serving.batch import IntArray
 from controlplane.simulation.serving.series import FloatArray
+from workloadplane.words import counted
 
 #: No line is longer, and no request has more tokens.
 LINE_CHARACTERS_MAX = 1_000_000
@@ -108,7 +109,7 @@ def _whole(rows: Iterator[list[str]], width: int) -> Iterator[Sequence[str]]:
     for number, row in enumerate(rows, start=1):
         if len(row) != width:
             raise TraceError(
-                f"row {number} has {len(row)} cells, and the head has {width}: give one for each"
+                f"row {number} has {counted(len(row), 'cell')}, and the head has {width}: give one for each"
             )
         yield row
 

@@ -258,6 +258,6 @@ def test_advice_on_reservations_says_what_it_is_missing(acme: Tenant, cluster: d
     assert (row["region"], row["instance_type"], row["advised_instances"]) == ("eu-1", "g6.xlarge", None)
     assert row["spot_usd_per_h"] is not None
     assert row["on_demand_usd_per_h"] is None
-    assert "0 hours of demand are known" in row["reasons"][0]
+    assert "0 hours of demand known" in row["reasons"][0]
     for wrong in ("price_usd_per_h=cheap", "term_days=0", "month=1"):
         assert acme.client.get(f"/api/v1/reservations/advice?{wrong}").status_code == 400

@@ -108,7 +108,7 @@ def test_the_price_is_that_of_the_newest_reservation_and_what_is_reserved_counts
     assert advice.micro_usd_per_h_now is not None
     assert advice.micro_usd_per_h_now > advice.plan.micro_usd_per_h
     quiet = reservation_advise(actor=used.actor, now=now, region="japaneast", price_micro_usd_per_h=1)
-    assert "0 hours of demand are known" in quiet[0].reasons[0]
+    assert "0 hours of demand known" in quiet[0].reasons[0]
     assert quiet[0].plan is None
 
 

@@ -249,7 +249,7 @@ def test_a_control_plane_that_was_away_says_so_when_it_is_back(world: FleetWorld
     incidents_look(now=back)
     row = only()
     assert (str(row), row.cause, row.severity, row.state) == ("control plane", "away", "warning", "open")
-    assert row.evidence == "it looked at nothing for 44 s, 0 of 3 agents are heard now"
+    assert row.evidence == "it looked at nothing for 44 s, 0 of 3 agents heard now"
     assert row.detected_after_s == 44.0
     for seconds in (2, 10, 20, 81):
         all_sound(world, later(back, seconds))

@@ -169,7 +169,9 @@ def test_places_tell_their_state_and_who_says_so(world: FleetWorld) -> None:
     }
     sound = by_name["region", "eu-west-1"]
     assert (sound["state"], sound["incident_id"]) == ("healthy", None)
-    assert sound["evidence"].startswith("3 of 3 observers see it" if sound["observers"] == 3 else "2 of 2")
+    assert sound["evidence"].startswith(
+        "seen by 3 of 3 observers" if sound["observers"] == 3 else "seen by 2 of 2"
+    )
     (only,) = client(world, "read").get("/api/v1/places", {"kind": "provider"}).json()["items"][:1]
     assert only["kind"] == "provider"
 

@@ -433,7 +433,7 @@ def test_an_agent_that_is_told_to_stop_leaves_its_replicas(cluster: Cluster) -> 
         str(cluster.state_dir),
     ]
     stopped = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert stopped.stdout == "1 replicas stopped\n"
+    assert stopped.stdout == "1 replica stopped\n"
     assert not lives(pid)
 
     cluster.start_agent()

@@ -15,6 +15,7 @@ import msgspec
 
 from workloadplane.protocol.observed import Notice
 from workloadplane.protocol.refusal import Refusal
+from workloadplane.words import counted
 
 #: So long before it takes an instance back does each provider say so, in seconds. A clock of ours that is behind makes
 #: none of AWS longer. A GPU instance of Google's is told of its host's maintenance an hour before.
@@ -75,7 +76,7 @@ def file_notices(content: bytes) -> tuple[Notice, ...] | Refusal:
     except (msgspec.DecodeError, RecursionError) as error:
         return _malformed(subject, str(error), 'write {"notices": [{"pool": …, "deadline_at": …}]}')
     if len(found) > NOTICES_MAX:
-        return _malformed(subject, f"{len(found)} notices", f"write at most {NOTICES_MAX}")
+        return _malformed(subject, f"{counted(len(found), 'notice')}", f"write at most {NOTICES_MAX}")
     notices = []
     for each in found:
         moment = _seconds(each.deadline_at)

@@ -118,7 +118,7 @@ def test_the_fluid_mode_plays_the_same() -> None:
         ({"deadline_s": 100}, "jobs[0].replica_hours is missing: give a number above 0"),
         (
             {"replica_hours": 1, "deadline_s": 3600},
-            "jobs[0].deadline_s 3600.0: each of 1 replicas needs 3,690 s",
+            "jobs[0].deadline_s 3600.0: each of 1 replica needs 3,690 s",
         ),
         (
             {"replica_hours": 1, "at_s": 7200, "deadline_s": 7200},

@@ -82,7 +82,7 @@ def test_rows_out_of_order_are_put_in_order_and_told() -> None:
     """As far as they are held back."""
     rows, notes = read(csv_of("5,1,1", "3,2,2", "9,3,3"))
     assert rows == [(0.0, 2, 2), (2.0, 1, 1), (6.0, 3, 3)]
-    assert any(note.startswith("1 rows came later") for note in notes)
+    assert any(note.startswith("1 row came later") for note in notes)
 
 
 def test_a_row_too_far_from_its_place_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,8 +96,8 @@ def test_equal_rows_and_silences_are_kept_and_told() -> None:
     """Nobody can know that they are mistakes."""
     rows, notes = read(csv_of("0,1,1", "0,1,1", "4000,1,1"))
     assert len(rows) == 3
-    assert any("1 rows are the same as the row before" in note for note in notes)
-    assert any("1 silences of more than 600 s" in note and "1:06:40 at 0:00:00" in note for note in notes)
+    assert any("1 row the same as the row before" in note for note in notes)
+    assert any("1 silence of more than 600 s" in note and "1:06:40 at 0:00:00" in note for note in notes)
 
 
 def test_one_deployment_is_chosen_from_many() -> None:
