@@ -12,7 +12,7 @@ from controlplane.placement import (
     PlacementProblem,
     resolve,
     solve,
-    touched_by,
+    to_place_anew,
 )
 from controlplane.placement.rules.needs import index_of
 from controlplane.placement.undisturbed import undisturbed
@@ -40,14 +40,8 @@ def placement_decide(*, problem: PlacementProblem, in_force: InForce | None = No
 
 
 def _anew(problem: PlacementProblem, in_force: InForce) -> PlacementPlan:
-    return resolve(problem, in_force.plan, touched(in_force, problem))
-
-
-def touched(in_force: InForce, now: PlacementProblem) -> frozenset[str]:
-    """Ids of deployments to be placed anew: those that something since then touches, and all that still lack a wish,
-    for the plan in force may itself have freed the room that they wait for."""
-    lacking = {entry.deployment_id for entry in in_force.plan.deployments if entry.refusal or entry.relaxed}
-    return touched_by(as_adopted(in_force, now), now) | (lacking & now.deployment_by_id.keys())
+    anew = to_place_anew(in_force.plan, as_adopted(in_force, problem), problem)
+    return resolve(problem, in_force.plan, anew)
 
 
 def as_adopted(in_force: InForce, now: PlacementProblem) -> PlacementProblem:

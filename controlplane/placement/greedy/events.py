@@ -47,6 +47,16 @@ def touched_by(before: PlacementProblem, after: PlacementProblem) -> frozenset[s
     return frozenset(touched & after.deployment_by_id.keys())
 
 
+def to_place_anew(plan: PlacementPlan, before: PlacementProblem, after: PlacementProblem) -> frozenset[str]:
+    """Ids of the deployments of ``after`` that are placed anew at an event.
+
+    Those that it touches (``touched_by``), and all that lack a wish by ``plan``, the one in force until now: it may
+    itself have freed the room that they wait for. ``before``: the problem that it answered, with it carried out.
+    """
+    lacking = {entry.deployment_id for entry in plan.deployments if _given_up(entry)}
+    return touched_by(before, after) | (lacking & after.deployment_by_id.keys())
+
+
 def newly_lacking(
     before: PlacementPlan | None, after: PlacementPlan, deployment_ids: Collection[str]
 ) -> set[str]:

@@ -1,6 +1,6 @@
 """What placement is asked in a fleet's day, and what of its answer changes a fleet: bounds, and who serves whom.
 
-Runs as in production: ``solve`` at the beginning, ``touched_by`` and ``resolve`` at every event. One pool a cluster,
+Runs as in production: ``solve`` at the beginning, ``to_place_anew`` and ``resolve`` at every event. One pool a cluster,
 all of one machine at one price. Planned for is what usage shows (``apps.placements``): each origin's quantiles of a
 day, taken over when a p95 has moved.
 """
@@ -104,7 +104,7 @@ class FleetPlanner:
     ) -> frozenset[int]:
         """Place anew whoever is touched by what was lost or came back, by room that was left, or by demand that moved.
 
-        Returns who that was.
+        Returns who is placed otherwise, or told something else.
         """
         self._planned = taken_over(self._planned, rates)
         pools = tuple(
@@ -115,8 +115,7 @@ class FleetPlanner:
         )
         occupancies = tuple(self._occupancy(row) for row in outgoing)
         now = Now(pools=pools, demands=self._demands(), occupancies=occupancies)
-        touched = self._planning.anew(now)
-        return frozenset(int(each) for each in touched)
+        return frozenset(int(each) for each in self._planning.anew(now))
 
     # Demand
 

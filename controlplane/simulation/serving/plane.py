@@ -263,10 +263,10 @@ class ControlPlane:
     def _plan(self, now_s: float, why: str) -> None:
         before = self._planning.problem, self._planning.plan
         try:
-            touched = self._planning.anew(self._now(now_s))
+            placed = self._planning.anew(self._now(now_s))
         except ValueError as error:
             raise WorldError(f"placement: {error}") from None
-        if touched:
+        if placed:
             self._hand_over(now_s, why, *before)
 
     def _is_to_search(self, now_s: float) -> bool:

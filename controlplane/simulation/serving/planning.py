@@ -1,6 +1,6 @@
 """Placement over virtual time, as production asks it.
 
-``solve`` first, ``touched_by`` and ``resolve`` at each event, and now and then the whole search for a better plan.
+``solve`` first, ``to_place_anew`` and ``resolve`` at each event, and now and then the whole search for a better plan.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from controlplane.placement import (
     newly_lacking,
     resolve,
     solve,
-    touched_by,
+    to_place_anew,
 )
 from controlplane.placement.questions.drain import Drained, drained
 from controlplane.placement.rules.changes import entry_change
@@ -60,24 +60,32 @@ class Planning:
         self.searches = 0
         self._worth: Mapping[str, int] = {}
         self._searched: PlacementProblem | None = None
+        self._looked_at: Now | None = None
         self._carry_out(problem)
 
     def anew(self, now: Now) -> frozenset[str]:
         """Place anew whoever is touched by what was lost or came back, by room that was left, or by demand that moved.
 
-        Returns who that was (ids).
+        And at each such event those that lack a wish. Returns who is placed otherwise, or told something else (ids);
+        where that is nobody, the plan before stays in force.
         """
+        if now == self._looked_at:
+            return frozenset()
+        self._looked_at = now
         after = self._at(now)
-        touched = touched_by(self.problem, after)
-        if touched:
-            before = self.plan
-            in_force = replace(before, gpu_micro_usd_per_h_by_pool=self._worth) if self._worth else before
-            self.plan = resolve(after, in_force, touched)
-            self.solves += 1
-            self.placed_anew += len(touched)
-            self.has_given_up |= bool(newly_lacking(before, self.plan, touched))
+        anew = to_place_anew(self.plan, self.problem, after)
+        if not anew:
+            return anew
+        in_force = replace(self.plan, gpu_micro_usd_per_h_by_pool=self._worth) if self._worth else self.plan
+        plan = resolve(after, in_force, anew)
+        self.solves += 1
+        self.placed_anew += len(anew)
+        adopted = self._adopted(after, plan)
+        if adopted:
+            self.has_given_up |= bool(newly_lacking(self.plan, plan, adopted))
+            self.plan = plan
             self._carry_out(after)
-        return touched
+        return adopted
 
     def improve(self, now: Now, effort: Effort) -> FullSolve | None:
         """Search for a better plan; it is in force from now on if that is worth its moves. None: all stays as it is."""
@@ -89,23 +97,27 @@ class Planning:
         self.searches += 1
         self._searched = problem
         self._worth = found.better.gpu_micro_usd_per_h_by_pool
-        if not found.worth.adopt or not self._changes(found):
+        if not found.worth.adopt or not self._adopted(found.problem, found.better):
             return None
         self.plan = found.better
         self._carry_out(found.problem)
         return found
 
-    def _changes(self, found: FullSolve) -> bool:
-        """Whether it is another plan than the one in force."""
+    def _adopted(self, problem: PlacementProblem, plan: PlacementPlan) -> frozenset[str]:
+        """Whom it places otherwise than the plan in force, or tells something else (ids)."""
+        was = self.plan.by_deployment
         standing_by = {
             (row.revision_id, row.pool_id)
             for entry in self.plan.deployments
             for row in entry.allocations
             if row.standby
         }
-        return any(
-            entry_change(found.problem, entry, standing_by=standing_by).changes_assignments
-            for entry in found.better.deployments
+        return frozenset(
+            entry.deployment_id
+            for entry in plan.deployments
+            if entry_change(problem, entry, standing_by=standing_by).changes_assignments
+            or (entry.refusal, entry.relaxed)
+            != (was[entry.deployment_id].refusal, was[entry.deployment_id].relaxed)
         )
 
     def _at(self, now: Now) -> PlacementProblem:

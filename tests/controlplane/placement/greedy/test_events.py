@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.placement import PlacementProblem, resolve, solve, touched_by
+from controlplane.placement import PlacementProblem, resolve, solve, to_place_anew, touched_by
 from tests.controlplane.placement.random_worlds import whole_problems
 from tests.controlplane.placement.rules.test_cost import demand, profile
 from tests.controlplane.placement.test_judged import check
@@ -79,6 +79,20 @@ def test_room_that_comes_free_touches_who_waits_for_it() -> None:
     before = adopted(world, solve(world))
     assert touched_by(before, with_pool(before, "p-eu-on_demand", capacity_instances=5)) == {"d-first"}
     assert touched_by(before, with_pool(before, "p-jp-on_demand", capacity_instances=5)) == frozenset()
+
+
+def test_who_lacks_a_wish_is_placed_anew_at_every_event() -> None:
+    """Whatever it touches: the plan in force may have freed the room that they wait for. Not who is gone."""
+    world = problem(wanted("first", min_replicas=5, max_replicas=5, residency=("eu",)), wanted("second"))
+    plan = solve(world)
+    before = adopted(world, plan)
+    elsewhere = with_pool(before, "p-jp-on_demand", capacity_instances=5)
+    assert to_place_anew(plan, before, elsewhere) == {"d-first"}
+    assert to_place_anew(plan, before, with_pool(before, "p-us-on_demand", closed="lost")) == {
+        "d-first",
+        "d-second",
+    }
+    assert to_place_anew(plan, before, replace(elsewhere, deployments=(wanted("second"),))) == frozenset()
 
 
 def test_a_lost_pool_moves_who_was_there_and_nobody_else() -> None:
