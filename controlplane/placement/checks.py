@@ -106,8 +106,8 @@ WEIGHTS = (
     *(
         Range(name, 0, 1e6, "give a finite number, 0 or more")
         for name in (
-            *("interruption_h", "refusal_h", "spot_horizon_h", "cache_h", "hysteresis", "network_free_s"),
-            *("late_micro_usd_per_request_s", "wire_bytes_per_token"),
+            *("interruption_h", "refusal_h", "spot_horizon_h", "cache_h", "handover_h", "hysteresis"),
+            *("network_free_s", "late_micro_usd_per_request_s", "wire_bytes_per_token"),
             *("relaxed_survivability_h", "relaxed_latency_h", "missing_replica_h"),
         )
     ),

@@ -138,7 +138,9 @@ class Weights:
     spot_horizon_h:        a spot replica counts, where a loss must be survived, with its chance to live so long
     cache_h:               a replica that moves loses a warm cache worth so many hours of its price, and the time of
                            its cold start besides
-    amortise_h:            moves are paid back over so many hours
+    handover_h:            clients wait while another cluster begins to serve in ``active_passive``, and find a cold
+                           cache there: worth so many hours of the price of what served
+    amortise_h:            moves and hand-overs are paid back over so many hours
     hysteresis:            a plan that moves what runs is adopted where it saves this many times what its moves cost
     network_ttft_share:    of a TTFT target, the share that the network may take at no cost
     network_free_s:        what the network may take at no cost where there is no target
@@ -155,6 +157,7 @@ class Weights:
     refusal_h: float = 0.25
     spot_horizon_h: float = 1.0
     cache_h: float = 0.1
+    handover_h: float = 0.5
     amortise_h: float = 6.0
     hysteresis: float = 1.5
     network_ttft_share: float = 0.2

@@ -19,7 +19,7 @@ class CostSerializer(serializers.Serializer[Any]):
     refusal = serializers.CharField(help_text="New capacity that may not be had when it is asked for.")
     lateness = serializers.CharField(help_text="Round trips beyond what the network may take.")
     network = serializers.CharField(help_text="Tokens that leave a region.")
-    churn = serializers.CharField(help_text="Moves of what runs: cold starts and caches.")
+    churn = serializers.CharField(help_text="Moves of what runs: cold starts, caches, hand-overs of a pair.")
     relaxed = serializers.CharField(help_text="Wishes that are not kept.")
     total = serializers.CharField()
 

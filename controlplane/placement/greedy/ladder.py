@@ -140,7 +140,8 @@ def _allowed(slots: Sequence[Slot], rung: Rung) -> list[Slot]:
 def _one_serves(question: Question, rung: Rung, slots: Sequence[Slot]) -> Choice | None:
     """One cluster serves: where it serves already if that has the room, else the cheapest.
 
-    With a survivability another, which no loss to be survived takes together with it, stands by with as much.
+    With a survivability another, which no loss to be survived takes together with it, stands by with as much. Where
+    what serves can't go on, what stands by does, for it is warm.
     """
     ask = replace(_ask(question, "none"), survival=rung.level != "none")
     offers: list[tuple[str, frozenset[str], bool, bool, Shape]] = []
@@ -158,7 +159,7 @@ def _one_serves(question: Question, rung: Rung, slots: Sequence[Slot]) -> Choice
         return Choice(serving=best[4].taken, standby={}, rung=rung, whole=True)
     pairs = [
         (
-            *(not first[2], not second[3]),
+            *(not first[2], not (first[2] or first[3]), not second[3]),
             *(first[4].micro_usd_per_h + second[4].micro_usd_per_h, first[4].micro_usd_per_h),
             *(first, second),
         )
@@ -168,7 +169,7 @@ def _one_serves(question: Question, rung: Rung, slots: Sequence[Slot]) -> Choice
     ]
     if not pairs:
         return None
-    *_, first, second = min(pairs, key=lambda pair: (*pair[:4], pair[4][0], pair[5][0]))
+    *_, first, second = min(pairs, key=lambda pair: (*pair[:5], pair[5][0], pair[6][0]))
     return Choice(serving=first[4].taken, standby=second[4].taken, rung=rung, whole=True)
 
 

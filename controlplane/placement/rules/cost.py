@@ -190,7 +190,8 @@ def _entry_cost(index: Index, deployment: WantedDeployment, entry: DeploymentPla
         refusal_micro_usd_per_h=refusal,
         lateness_micro_usd_per_h=lateness,
         network_micro_usd_per_h=network,
-        churn_micro_usd_per_h=_churn(problem, deployment, held) if any(held.values()) else 0,
+        churn_micro_usd_per_h=(_churn(problem, deployment, held) if any(held.values()) else 0)
+        + _handed_over(problem, deployment, entry.allocations),
         relaxed_micro_usd_per_h=round(hours * index.wish_micro_usd_per_h(deployment)) if hours else 0,
     )
 
@@ -213,6 +214,34 @@ def leaving_micro_usd_per_h(
     weights = problem.weights
     price = replica_price(problem, pool, gpus_per_replica)
     return round(price * (cold_start_h + weights.cache_h) / weights.amortise_h)
+
+
+def handover_micro_usd_per_h(
+    problem: PlacementProblem, deployment: WantedDeployment
+) -> tuple[frozenset[str], int]:
+    """(ids of the clusters that serve, what it costs, spread over ``amortise_h``, that none of them does any more).
+
+    Of ``active_passive`` alone: otherwise nobody waits for another to be named, and this is nobody and nothing.
+    """
+    if deployment.posture != "active_passive":
+        return frozenset(), 0
+    serving = [row for row in problem.current_of(deployment.deployment_id) if not row.standby]
+    pools, weights = problem.pool_by_id, problem.weights
+    price = sum(
+        row.room_replicas * replica_price(problem, pools[row.pool_id], row.gpus_per_replica)
+        for row in serving
+    )
+    clusters = frozenset(pools[row.pool_id].cluster_id for row in serving)
+    return clusters, round(price * weights.handover_h / weights.amortise_h)
+
+
+def _handed_over(problem: PlacementProblem, deployment: WantedDeployment, rows: Sequence[Allocation]) -> int:
+    """Nothing where nobody served, or nobody will."""
+    served, price = handover_micro_usd_per_h(problem, deployment)
+    if not served:
+        return 0
+    serves = {problem.pool_by_id[row.pool_id].cluster_id for row in rows if not row.standby}
+    return price if serves and not served & serves else 0
 
 
 def _held(problem: PlacementProblem, deployment: WantedDeployment) -> dict[str, int]:

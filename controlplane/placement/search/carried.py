@@ -35,9 +35,9 @@ class Carried:
         offer = self.offer
         if not count or not len(offer.load):
             return
-        _, first, at = np.unique(
-            self.offers.pools.region_number[offer.pools], return_index=True, return_inverse=True
-        )
+        pools = self.offers.pools
+        place = pools.cluster if offer.passive else pools.region_number
+        _, first, at = np.unique(place[offer.pools], return_index=True, return_inverse=True)
         of_pool: Floats = np.eye(len(first))[at]
         self._late = offer.late[:, first]
         self._used = self.serving @ of_pool > 0

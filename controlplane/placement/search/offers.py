@@ -15,7 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from controlplane.placement.problem import PlacementProblem
-from controlplane.placement.rules.cost import leaving_micro_usd_per_h, replica_price
+from controlplane.placement.rules.cost import (
+    handover_micro_usd_per_h,
+    leaving_micro_usd_per_h,
+    replica_price,
+)
 from controlplane.placement.rules.filters import open_to_new
 from controlplane.placement.rules.needs import LEVELS, Needs, index_of, kinds_covered
 from controlplane.placement.rules.traffic import lateness_micro_usd_per_h, network_micro_usd_per_h, too_far
@@ -56,7 +60,8 @@ class Offer:
     freed:     so many replicas fit into the room that its own outgoing ones leave
     refused:   what a replica beyond the held ones costs because it may not be had
     budgeted:  what a replica takes at least of its project's budget; ``promised`` at most
-    late:      origins x K: lateness and network of an origin's traffic, if that pool's cluster serves it all
+    late:      origins x K: lateness and network of an origin's traffic, if that pool's cluster serves it all; in
+               ``active_passive`` last the hand-over, where another cluster serves now: an origin without traffic
     load:      what part of the whole demand each origin is
     gone:      what leaves in any case, because its pool may not be used any more
     losses:    name -> the pools that it takes, for each loss that ``level`` promises to survive; none contains another
@@ -297,7 +302,12 @@ class Offers:
         load = np.array([row.requests_per_s_p95 for row in demands], dtype=float)
         if not load.sum():
             load = np.array([row.tokens_per_s_p95 for row in demands], dtype=float)
-        return late, load / load.sum() if load.sum() > 0 else load
+        load = load / load.sum() if load.sum() > 0 else load
+        served, handover = handover_micro_usd_per_h(self.problem, deployment)
+        if not served:
+            return late, load
+        handed_over = [0.0 if pool.cluster_id in served else float(handover) for pool in usable]
+        return np.vstack([late, handed_over]), np.append(load, 0.0)
 
     def _losses_of(self, level: Survivability, keys: tuple[int, ...]) -> Mapping[str, Bools]:
         """The widest losses first; one that another contains says nothing more.

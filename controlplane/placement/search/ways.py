@@ -144,10 +144,13 @@ class Listing:
     def _sizes(self) -> Ints:
         """So many replicas of each pool at most: more serve nobody, and stay only where leaving costs something."""
         offer = self.offer
-        parts = np.vstack([self.parts, offer.share * offer.needs.served]) if len(offer.load) else self.parts
+        parted = (
+            len(offer.load) > 0 and not offer.passive
+        )  # traffic, which more replicas may take where it is nearer
+        parts = np.vstack([self.parts, offer.share * offer.needs.served]) if parted else self.parts
         some = parts > 1e-9
         enough = np.ceil(np.where(some, 1.0 / np.where(some, parts, 1.0), 0.0) - 1e-9).max(axis=0)
-        if offer.needs.served < 1.0 and len(offer.load):
+        if offer.needs.served < 1.0 and parted:
             enough = np.full(len(offer.pools), float(offer.deployment.max_replicas))
         stay = np.where(offer.leaving > 0, offer.held, 0)
         sizes = np.minimum(np.maximum(enough, stay), np.minimum(offer.limit, offer.deployment.max_replicas))

@@ -201,6 +201,26 @@ def test_a_replica_that_leaves_costs_its_cold_start_and_its_cache() -> None:
     assert plan_cost(world, stays).churn_micro_usd_per_h == 66_667
 
 
+def test_a_pair_that_is_handed_over_costs_half_an_hour_of_what_served() -> None:
+    """Two replicas at 2 USD/h over 6 hours; nothing where who serves goes on, or was promoted, or nobody will serve."""
+    pair = wanted(posture="active_passive", survivability="region", min_replicas=2)
+    us = replace(current("p-us-on_demand", 2), standby=True)
+    world = problem(pair, current=(current("p-eu-on_demand", 2), us))
+    as_before = plan_of(row("p-eu-on_demand", 2), row("p-us-on_demand", 2, standby=True))
+    handed_over = plan_of(row("p-us-on_demand", 2), row("p-eu-on_demand", 2, standby=True))
+    nobody = plan_of(row("p-us-on_demand", 2, standby=True), row("p-eu-on_demand", 2, standby=True))
+    promoted = replace(world, current=tuple(replace(one, standby=not one.standby) for one in world.current))
+    everybody = replace(world, deployments=(replace(pair, posture="active_active"),))
+    for asked, plan, usd in (
+        (world, as_before, 0),
+        (world, handed_over, 2 * 2 * USD * 0.5 / 6),
+        (world, nobody, 0),
+        (promoted, handed_over, 0),
+        (everybody, handed_over, 0),
+    ):
+        assert plan_cost(asked, plan).churn_micro_usd_per_h == round(usd)
+
+
 @pytest.mark.parametrize(
     ("fields", "rows", "hours"),
     [

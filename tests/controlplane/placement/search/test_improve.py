@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from controlplane.placement import (
     Budget,
     Demand,
+    Latency,
     PerformanceProfile,
     PlacementPlan,
     PlacementProblem,
@@ -21,11 +22,15 @@ from controlplane.placement import (
     plan_cost,
     plan_costs,
     priced,
+    resolve,
     solve,
+    to_place_anew,
 )
+from controlplane.placement.questions.diff import plan_diff
 from controlplane.placement.search.batches import Prices, batches, rounded
 from controlplane.placement.search.bidding import Bidding
 from controlplane.placement.search.clock import Clock
+from controlplane.placement.search.full import full_solve
 from controlplane.placement.search.improve import Effort, improve
 from controlplane.placement.search.market import Demanders, column_of
 from controlplane.placement.search.master import Master
@@ -351,6 +356,41 @@ def test_what_runs_stays_where_moving_saves_less_than_it_costs() -> None:
     asked = problem(wanted("chat"), pools=(pool("eu"), pool("us", instance_micro_usd_per_h=1_999_000)))
     here = adopted(asked, solve(replace(asked, pools=(pool("eu"),))))
     assert set(placed(improved(replace(here, pools=asked.pools)))) == {"p-eu-on_demand"}
+
+
+@pytest.mark.parametrize(
+    ("rtt_ms", "serves"),
+    [(150.0, "p-us-on_demand"), (300.0, "p-us-on_demand"), (2000.0, "p-eu-on_demand")],
+)
+def test_a_pair_is_handed_over_for_dollars_and_not_for_cents(rtt_ms: float, serves: str) -> None:
+    """Three replicas at 2 USD/h serve in us and as many stand by in eu, from where all ask.
+
+    To hand over costs 0.5 USD/h. It saves the way: 0.18 USD/h, or 0.72; that is below half as much again. Or 6.84.
+    """
+    asked = _served(survivability="region", posture="active_passive")
+    us, eu = current("p-us-on_demand", 3), replace(current("p-eu-on_demand", 3), standby=True)
+    far = Latency(origin_region="eu", target_region="us", rtt_ms=rtt_ms)
+    found = full_solve(replace(asked, current=(us, eu), latencies=(far,)), effort=EFFORT)
+    plan = found.better if found.worth.adopt else found.stay
+    serving = {row.pool_id for row in plan.deployments[0].allocations if not row.standby}
+    assert serving == {serves}
+    assert plan_diff(found.problem, found.stay, found.problem, plan).replicas_moved == 0
+
+
+def test_a_pair_whose_region_is_lost_is_handed_over_at_once() -> None:
+    """Whatever that costs: a wish costs more."""
+    asked = _served(survivability="region", posture="active_passive")
+    us, eu = current("p-us-on_demand", 3), replace(current("p-eu-on_demand", 3), standby=True)
+    before = replace(asked, current=(us, eu))
+    lost = tuple(
+        replace(one, capacity_instances=0, closed="lost") if one.cluster_id == "c-us" else one
+        for one in asked.pools
+    )
+    after = replace(before, pools=lost)
+    in_force = solve(before)
+    for plan in (resolve(after, in_force, to_place_anew(in_force, before, after)), improved(after)):
+        serving = {row.pool_id for row in plan.deployments[0].allocations if not row.standby}
+        assert serving == {"p-eu-on_demand"}
 
 
 def test_what_is_paid_for_already_is_not_filled_for_nothing() -> None:
