@@ -35,7 +35,8 @@ test-fast: environment  ## Run pure rooms, services and API: what starts no serv
 
 test-long: environment engines  ## Try properties on many examples, and break real vLLM in every way (20 minutes)
 	@MERIDIAN_LONG_TESTS=1 $(BIN)/python -m pytest -n 2 \
-		tests/controlplane tests/apps/placements/test_changes.py tests/workloadplane/agent/test_reconcile.py
+		tests/controlplane tests/apps/placements/test_changes.py tests/apps/test_schemathesis.py \
+		tests/workloadplane/agent/test_reconcile.py
 	@MERIDIAN_LONG_TESTS=1 $(BIN)/python -m pytest -n 0 -m e2e \
 		tests/workloadplane/engines/test_resume_for_real.py tests/workloadplane/engines/test_faults_for_real.py
 
