@@ -18,6 +18,7 @@ from controlplane.simulation.serving.playing import RUNS, Play
 from controlplane.simulation.serving.trace_rows import TraceError
 from controlplane.simulation.serving.world import ServingWorld, Survey, survey
 from controlplane.simulation.serving.world_document import world_of
+from workloadplane.words import counted
 
 #: So much is played while somebody waits.
 HOURS_MAX = 6.0
@@ -42,7 +43,7 @@ class ReplayRow:
 class Replay:
     """The answer: policies side by side."""
 
-    requests: int
+    requests: str
     hours: str
     runs: str
     notes: tuple[str, ...]
@@ -68,7 +69,7 @@ def replay(document: dict[str, Any], *, name: str, data: bytes, policies: Sequen
         raise _invalid("/policies", error) from None
     highest = max(max(each.ready, each.demand) for outcome in outcomes for each in outcome.moments)
     return Replay(
-        requests=seen.requests,
+        requests=counted(seen.requests, "request", ","),
         hours=f"{seen.end_s / 3600:.2f}",
         runs=RUNS[outcomes[0].mode],
         notes=seen.notes,

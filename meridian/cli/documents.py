@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,15 @@ MAX_BYTES = 1024 * 1024
 
 
 class _Loader(yaml.SafeLoader):
-    """As usual, but a name may stand once: of two values nobody knows which one was meant."""
+    """As usual, but a name may stand once (of two values nobody knows which one was meant), and aliases are bounded."""
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        # What is written out has fewer values than bytes, so only aliases come to more.
+        if _values(node, {}) > MAX_BYTES:
+            raise yaml.constructor.ConstructorError(
+                problem=f"its aliases (*name) repeat values more than {MAX_BYTES:,} times: write out what is meant"
+            )
+        return super().construct_document(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -54,6 +63,16 @@ def read_document(path: Path, what: str = "deployment") -> dict[str, Any]:
         if not math.isfinite(number):
             raise UsageError(f"{path}: {place} is {number}; give a finite number")
     return dict(document)
+
+
+def _values(node: yaml.Node, known: dict[int, float]) -> float:
+    """How many values a node stands for, with each alias as what it repeats; without end if it repeats itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        below = chain.from_iterable(parts) if isinstance(node, yaml.MappingNode) else parts
+        known[id(node)] = 1 + sum(_values(part, known) for part in below)
+    return known[id(node)]
 
 
 def _numbers(part: Any, place: str = "") -> Iterator[tuple[str, float]]:

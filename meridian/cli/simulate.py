@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -174,15 +175,26 @@ class _Run:
             ("results.json", as_json(self._world, seen, outcomes, self._digest)),
         ):
             part = self._out / f".{name}.part"
-            part.write_text(text, encoding="utf-8")
-            part.replace(self._out / name)
+            with _naming(self._out / name):
+                part.write_text(text, encoding="utf-8")
+                part.replace(self._out / name)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """A disk that is full doesn't say for what: this is named."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def _write_trace(world: ServingWorld, files: Files, path: Path) -> None:
     from controlplane.simulation.serving.world import requests_in
 
     rows = 0
-    with path.open("w", encoding="utf-8") as file:
+    with _naming(path), path.open("w", encoding="utf-8") as file:
         file.write("timestamp,input_tokens,output_tokens\n")
         for batch in requests_in(world, files.lines):
             columns = (batch.at_s, batch.input_tokens, batch.output_tokens)

@@ -51,7 +51,7 @@ def test_a_trace_is_replayed_for_each_policy(client: Client, world: World) -> No
     part = client.post(PAGE, asked(), headers={"HX-Request": "true"}).content.decode()
     assert "<html" not in part
     for answer in (html, part):
-        assert "1200 requests in 0.17 h" in answer
+        assert "1,200 requests in 0.17 h" in answer
         assert "Each request is played by itself" in answer
         assert answer.count("chart-line s1") >= 3
         scales = [

@@ -88,3 +88,19 @@ def test_deployment_by_console_streams(system: System, browser: Browser) -> None
         assert seen.complaints == []
     finally:
         system.delete(NAME)
+
+
+def test_what_is_refused_before_any_page_is_said_on_the_page(system: System, browser: Browser) -> None:
+    """A trace that is larger than any body may be; then one that may be, whose answer takes the notice's place."""
+    endpoints = system.endpoints()
+    page = watched(browser, width=1440).page
+    _log_in(page, endpoints)
+    page.goto(f"{endpoints['console']}/plans/replay")
+    head = b"timestamp,input_tokens,output_tokens\n"
+    for body, said in (
+        (head + b"1,1,1\n" * 250_000, "the body is larger than"),
+        (head, "there is no row in it"),
+    ):
+        page.get_by_label("Trace").set_input_files({"name": "a.csv", "mimeType": "text/csv", "buffer": body})
+        page.get_by_role("button", name="What would it have cost?").click()
+        expect(page.locator("#answer").get_by_role("alert")).to_contain_text(said)

@@ -349,6 +349,11 @@ def test_login_tries_before_it_stores(server: Callable[[Answers], str], tmp_path
         ("a: [{b: .nan}]", "/a/0/b is nan; give a finite number"),
         ("a: 2026-13-45", "holds a value that is none: month must be in 1..12"),
         ("a: {b: 1, c: 2, b: 3}", "at line 1, column 17: 'b' is there twice"),
+        ("a: &a [*a]", "its aliases .* write out what is meant"),
+        (
+            "a: &a0 [x]\n" + "".join(f"b{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)),
+            "its aliases .* write out what is meant",
+        ),
     ],
 )
 def test_a_file_that_is_no_document_is_named(tmp_path: Path, text: str, says: str) -> None:
@@ -357,6 +362,13 @@ def test_a_file_that_is_no_document_is_named(tmp_path: Path, text: str, says: st
     path.write_text(text)
     with pytest.raises(UsageError, match=says):
         read_document(path)
+
+
+def test_aliases_repeat_what_they_name(tmp_path: Path) -> None:
+    path = tmp_path / "d.yaml"
+    path.write_text("a: &a {b: 1, c: 2}\nd: {<<: *a, c: 3}\ne: [*a, *a]")
+    assert read_document(path)["d"] == {"b": 1, "c": 3}
+    assert read_document(path)["e"] == [{"b": 1, "c": 2}] * 2
 
 
 def test_json_output_is_the_whole_documents(capsys: pytest.CaptureFixture[str]) -> None:

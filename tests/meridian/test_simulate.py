@@ -153,6 +153,15 @@ def test_where_nothing_can_be_written_nothing_is_played(
     assert "/proc/simulation" in err
 
 
+def test_a_disk_that_is_full_is_told_with_the_file(run: Run, world: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".results.json.part").symlink_to("/dev/full")
+    code, _, err = run("--world", world, "--out", str(out))
+    assert (code, err.count("\n")) == (ExitCode.USAGE, 1)
+    assert f"{out}/results.json: No space left on device" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -167,11 +176,11 @@ def test_where_nothing_can_be_written_nothing_is_played(
         (("--world", "world.yaml", "--policy", "kpa,kpa"), "give each policy once"),
         (("--world", "world.yaml", "--policy", ","), "give each policy once"),
         (("--trace", "none.csv"), "none.csv: No such file"),
-        (("--trace", "empty.csv"), "there is no row in it"),
+        (("--trace", "empty.csv"), "empty.csv: there is no row in it"),
         (("--trace", "damaged.csv.gz"), "damaged.csv.gz is damaged (Not a gzipped file"),
         (("--trace", "cut.csv.gz"), "cut.csv.gz is damaged"),
         (("--trace", "binary.csv"), "NUL"),
-        (("--trace", "wrong.csv"), "row 1, output_tokens 'x': not a number"),
+        (("--trace", "wrong.csv"), "wrong.csv: row 1, output_tokens 'x': not a number"),
         (("--trace", "world.yaml"), "give a file that ends in .csv or .jsonl"),
         (("--trace", "right.csv", "--out", "world.yaml/x"), "Not a directory"),
     ],

@@ -158,6 +158,7 @@ def _places(head: Sequence[str]) -> dict[str, int]:
             raise TraceError(
                 f"no column says the {column} of a request; there are: {there}. "
                 f"Call it one of: {', '.join(NAMES[column])}"
+                + ("" if len(head) > 1 else "; and part columns with commas")
             )
     return places
 

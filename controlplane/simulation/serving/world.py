@@ -295,6 +295,8 @@ def _read(
     )
     try:
         yield from faster(trace, source.speed)
+    except TraceError as error:  # a world may have several
+        raise TraceError(f"{source.file}: {error}") from None
     finally:
         if notes is not None:
             notes += trace.notes

@@ -16,11 +16,29 @@ document.addEventListener("htmx:afterSwap", () => {
   for (const id of openBefore) document.getElementById(id)?.setAttribute("open", "");
 });
 
-// When the control plane stops answering, the page says how old its figures are instead of looking alive.
+// When the control plane stops answering, the page says how old its figures are instead of looking alive; what somebody
+// has asked for is answered where its answer would stand.
 const stale = () => document.getElementById("stale");
+const why = ({ xhr }) => {
+  if (!xhr.status) return "The control plane does not answer: try again.";
+  try {
+    return JSON.parse(xhr.responseText).detail ?? `Answered with ${xhr.status}: try again.`;
+  } catch {
+    return `Answered with ${xhr.status}: try again.`;
+  }
+};
 for (const failure of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) {
   document.addEventListener(failure, (event) => {
-    if (event.detail.elt.matches("[data-live]")) stale()?.removeAttribute("hidden");
+    if (event.detail.elt.matches("[data-live]")) {
+      stale()?.removeAttribute("hidden");
+      return;
+    }
+    const notice = document.createElement("div");
+    notice.className = "notice bad";
+    notice.setAttribute("role", "alert");
+    notice.textContent = why(event.detail);
+    event.detail.target.replaceChildren(notice);
+    notice.scrollIntoView({ block: "nearest" });
   });
 }
 document.addEventListener("htmx:afterOnLoad", (event) => {

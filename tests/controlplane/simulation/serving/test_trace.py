@@ -148,6 +148,7 @@ def test_a_row_that_cannot_be_read_is_named(row: str, said: str) -> None:
         ([PLAIN], "csv", "no row"),
         (["\ufeff" + PLAIN + "\r\n", "\r\n"], "csv", "no row"),
         (["time,input_tokens\n", "1,1\n"], "csv", "no column says the output_tokens"),
+        (["timestamp;input_tokens\n", "1;1\n"], "csv", "part columns with commas"),
         ([f"{PLAIN},Timestamp\n", "1,1,1,1\n"], "csv", "'timestamp' is there twice"),
         (["[1]\n"], "jsonl", "row 1 is list, not an object"),
         (["{\n"], "jsonl", "row 1 is no JSON"),
