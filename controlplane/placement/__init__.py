@@ -22,7 +22,7 @@ from controlplane.placement.encoding import (
     problem_encode,
     problem_sha256,
 )
-from controlplane.placement.greedy.events import newly_lacking, to_place_anew, touched_by
+from controlplane.placement.greedy.events import newly_lacking, to_place_anew
 from controlplane.placement.greedy.solver import resolve, solve
 from controlplane.placement.judge.broken_rules import BrokenRule
 from controlplane.placement.judge.certificate import Certificate, DomainLoss, Loss, Promise, certify
@@ -117,5 +117,4 @@ __all__ = [
     "solve",
     "survive",
     "to_place_anew",
-    "touched_by",
 ]

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from controlplane.placement.greedy.events import touched_by
+from controlplane.placement.greedy.events import to_place_anew
 from controlplane.placement.greedy.solver import resolve
 from controlplane.placement.judge.certificate import (
     JUDGED,
@@ -135,7 +135,7 @@ def drain_check(problem: PlacementProblem, stored: PlacementPlan | None, drain: 
         raise ValueError(f"nothing is in {domain}; name a {domain.kind} that has a pool")
     now = in_force(problem, stored)
     without = drained(problem, (replace(drain, risk_accepted=False),))
-    after = resolve(without, now, touched_by(problem, without))
+    after = resolve(without, now, to_place_anew(now, problem, without))
     gone = {row.deployment_id for row in problem.current if row.pool_id in leaving}
     verdicts = certify(problem, now, only=gone), certify(without, after, only=gone)
     judged = [row for row in problem.deployments if row.deployment_id in gone]

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.placement import PlacementProblem, resolve, solve, to_place_anew, touched_by
+from controlplane.placement import PlacementProblem, resolve, solve, to_place_anew
+from controlplane.placement.greedy.events import touched_by
 from tests.controlplane.placement.random_worlds import whole_problems
 from tests.controlplane.placement.rules.test_cost import demand, profile
 from tests.controlplane.placement.test_judged import check
