@@ -261,12 +261,21 @@ class Stream:
 
 
 def start(state: Path, engine: str | None) -> System:
-    """``meridian up`` into a state folder; asserts that it came up."""
+    """``meridian up`` into a state folder; asserts that it came up, and else leaves nothing running."""
     system = System(state, engine or "vllm")
-    arguments = [str(MERIDIAN), "up", *(["--engine", engine] if engine else [])]
+    try:
+        _up(system, ["--engine", engine] if engine else [])
+    except BaseException:
+        stop(system)
+        raise
+    system.engine = json.loads((state / "up-timings.json").read_text())["engine"]
+    return system
+
+
+def _up(system: System, options: list[str]) -> None:
     began = time.monotonic()
     done = subprocess.run(
-        arguments,
+        [MERIDIAN, "up", *options],
         env=system.environment(),
         cwd=CHECKOUT,
         capture_output=True,
@@ -275,9 +284,6 @@ def start(state: Path, engine: str | None) -> System:
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\nafter {time.monotonic() - began:.0f} s"
-    timings = json.loads((state / "up-timings.json").read_text())
-    system.engine = timings["engine"]
-    return system
 
 
 def stop(system: System) -> None:
