@@ -89,6 +89,20 @@ def test_what_is_broken_already_forbids_no_drain_that_leaves_it_as_it_is() -> No
     assert (south.replicas, south.shortfalls) == (0, ())
 
 
+def test_who_lacks_a_replica_already_takes_the_room_first_that_a_drain_would_need() -> None:
+    """The one place in eu came free since; the drain itself would give it to whom it was promised before."""
+    first = wanted("first", residency=("eu",), priority=9)
+    before = problem(first, wanted("second", residency=("us", "eu")))
+    full = replace(before, pools=(replace(before.pools[0], capacity_instances=0), *before.pools[1:]))
+    plan = solve(full)
+    assert plan.by_deployment["d-first"].refusal
+    free = replace(
+        adopted(full, plan), pools=(replace(before.pools[0], capacity_instances=1), *before.pools[1:])
+    )
+    (short,) = drain_check(free, plan, Drained(domain=region("us"))).shortfalls
+    assert short.deployment_id == "d-second"
+
+
 def test_nothing_that_is_not_there_is_checked() -> None:
     """A name that no pool lies in is an error that says so."""
     with pytest.raises(ValueError, match="nothing is in region mars"):
