@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 from django import forms
 
 from apps.console.forms.base import DocumentForm
-from workloadplane.words import counted
 
 #: A body of any kind may have a mebibyte; this leaves room for the other fields.
 TRACE_BYTES_MAX = 1_000_000
@@ -83,8 +82,8 @@ class ReplayForm(DocumentForm):
             raise forms.ValidationError("This file is packed: unpack it, or use `meridian simulate --trace`.")
         if trace.size > TRACE_BYTES_MAX:
             raise forms.ValidationError(
-                f"This file has {counted(trace.size, 'byte', ',')}, of {TRACE_BYTES_MAX:,}: replay a part of it, "
-                "or use `meridian simulate --trace`."
+                f"This file has {trace.size:,} bytes, of {TRACE_BYTES_MAX:,}: replay a part of it, or use "
+                "`meridian simulate --trace`."
             )
         return trace
 

@@ -144,9 +144,8 @@ class Listing:
     def _sizes(self) -> Ints:
         """So many replicas of each pool at most: more serve nobody, and stay only where leaving costs something."""
         offer = self.offer
-        parted = (
-            len(offer.load) > 0 and not offer.passive
-        )  # traffic, which more replicas may take where it is nearer
+        # More replicas may take traffic that is parted where it is nearer; of a pair one cluster takes all of it.
+        parted = len(offer.load) > 0 and not offer.passive
         parts = np.vstack([self.parts, offer.share * offer.needs.served]) if parted else self.parts
         some = parts > 1e-9
         enough = np.ceil(np.where(some, 1.0 / np.where(some, parts, 1.0), 0.0) - 1e-9).max(axis=0)
