@@ -52,7 +52,7 @@ class Pool:
     """A cluster's machines of one type, procured one way, with their price now (None: not known).
 
     hazard_per_h:  expected losses of an instance per hour (spot's)
-    obtainability: of the instances that were asked for, the share that was had
+    obtainability: of the instances asked for at any moment, the share that is had
     closed:        why it gets nothing new (empty: it is open); what it has, it keeps
     leaving:       it is being emptied: plans count its capacity as gone, but what runs there goes on until others have
                    taken over, and for as long as nobody can

@@ -3,13 +3,19 @@
 All spot capacity of one type in one zone is one failure domain (``group``): what is seen in one pool of it holds for
 all. Instances that are lost within ``TOGETHER_S`` of one another are one event; each counts as its share of what was
 held.
+
+A plan asks whether a launch at any moment will be had: a share of time, not of tries. Who is refused tries again and
+again, and who is served does not, so each launch speaks for the time since the one before it in the domain, for
+``LOOK_S`` at most. How often somebody tries makes no difference then: one gap of an hour is one refusal and a half, and
+the success that ends it, which came because somebody kept trying, hardly counts.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from controlplane.procurement.blend import TOGETHER_S
+from controlplane.procurement.door import DoorPolicy
 from controlplane.procurement.rates import S_PER_H, FadingShare
 
 
@@ -18,7 +24,8 @@ class LearningPolicy:
     """How firmly what is stated is believed, and how long what was seen counts. Slower than the blend itself believes:
     plans are made for hours.
 
-    prior_h, prior_launches: a stated hazard counts as so many hours of watching, an obtainability as so many launches
+    prior_h, prior_launches: a stated hazard counts as so many hours of watching, an obtainability as so many launches,
+                             each ``LOOK_S`` or more after the one before
     half_life_h:             after so long evidence counts half
     """
 
@@ -38,6 +45,10 @@ DEFAULT_POLICY = LearningPolicy()
 
 #: What is older counts less than a thousandth.
 LOOKED_BACK_S = 30 * 86_400.0
+#: A launch speaks for so much time before it: as long as one waits at most who backs off.
+LOOK_S = DoorPolicy().most_s
+#: Launches so near to one another are of one decision: of one look, whose answer is the share that was had.
+AT_ONCE_S = 1.0
 #: A hazard has moved when it differs by more than this share of the greater one, and by more than so much per hour ...
 MOVED_SHARE, MOVED_PER_H = 0.2, 0.002
 #: ... and an obtainability when it differs by more than this.
@@ -182,9 +193,27 @@ def _obtainability(
     share = FadingShare(
         prior=pool.obtainability, prior_trials=policy.prior_launches, half_life_h=policy.half_life_h
     )
-    for launch in sorted(launches, key=lambda row: row.at_s):
-        share = share.seen(now_s=launch.at_s, had=float(launch.had), asked=1.0)
+    looked_s = float("-inf")
+    for at_s, had in _looks(launches):
+        weight = min(1.0, (at_s - looked_s) / LOOK_S)
+        share = share.seen(now_s=at_s, had=had * weight, asked=weight)
+        looked_s = at_s
     return share.share(now_s)
+
+
+def _looks(launches: Sequence[Launched]) -> Iterator[tuple[float, float]]:
+    """When a domain was looked at, in order of time, and the share of what was asked for that was had."""
+    together: list[Launched] = []
+    for launch in sorted(launches, key=lambda row: row.at_s):
+        if together and launch.at_s - together[0].at_s > AT_ONCE_S:
+            yield together[0].at_s, _share_had(together)
+            together = []
+        together.append(launch)
+    yield together[0].at_s, _share_had(together)
+
+
+def _share_had(launches: Sequence[Launched]) -> float:
+    return sum(launch.had for launch in launches) / len(launches)
 
 
 def _exposure_h(spans: Sequence[HeldSpan], now_s: float, policy: LearningPolicy) -> float:

@@ -1,6 +1,7 @@
 """What recorded lives and losses teach of pools."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -95,9 +96,81 @@ def test_old_evidence_fades():
     assert now > later == pytest.approx(0.05, rel=0.01)
 
 
+def launches(rows: Iterable[tuple[float, bool]], name: str = "p") -> list[Launched]:
+    return [Launched(pool_id=name, at_s=at_h * H, had=had) for at_h, had in rows]
+
+
+def obtainability(rows: Iterable[tuple[float, bool]]) -> float:
+    found = learned([pool()], launched=launches(rows))["p"].obtainability
+    assert found is not None
+    return found
+
+
 def test_launches_teach_obtainability():
-    rows = [Launched(pool_id="p", at_s=90 * H, had=had) for had in (True, False, False, False)]
-    assert learned([pool()], launched=rows)["p"].obtainability == pytest.approx((8 + 1) / 14)
+    rows = [(50, True), (60, False), (70, False), (80, False)]
+    assert obtainability(rows) == pytest.approx((8 + 1) / 14)
+
+
+def test_of_what_is_asked_for_at_once_the_share_that_was_had_is_one_trial():
+    rows = [(90 + place * 1e-6, had) for place, had in enumerate((True, False, False, False))]
+    assert obtainability(rows) == pytest.approx((8 + 1 / 4) / 11)
+
+
+def test_a_gap_teaches_by_its_length_however_often_somebody_tried():
+    """An hour without, at the end of which one is had: a first refusal, and half of what two hours would say."""
+    believed = [
+        obtainability([(90 + place / tries, False) for place in range(tries)] + [(91, True)])
+        for tries in (60, 240, 3600)
+    ]
+    assert believed == pytest.approx([8 / 11.5] * 3, abs=0.01)
+    long = obtainability([(60 + place / 60, False) for place in range(24 * 60)])
+    assert long == pytest.approx(8 / 23, abs=0.01)
+
+
+def test_pools_of_one_zone_and_type_are_one_gap():
+    pools = [pool("p"), pool("q")]
+    rows = [*launches([(90, False)]), *launches([(90.1, False)], name="q")]
+    found = learned(pools, launched=rows)
+    assert found["p"] == found["q"]
+    assert found["p"].obtainability == pytest.approx(8 / 11.05)
+
+
+def test_a_random_moment_is_had_as_often_as_is_believed():
+    """A pool that has some three hours in four, asked every day and a bit until there is one, by the minute."""
+    rows = []
+    for day in range(200):
+        at_h = 25.3 * day
+        while (at_h % 4.0) >= 3.0:
+            rows.append((at_h, False))
+            at_h += 1 / 60
+        rows.append((at_h, True))
+    assert sum(had for _, had in rows) / len(rows) < 0.2
+    assert obtainability(rows) == pytest.approx(0.75, abs=0.06)
+
+
+launches_of = st.lists(st.tuples(st.floats(0, 100), st.booleans()), min_size=1, max_size=30)
+
+
+@given(launches_of, st.randoms(use_true_random=False))
+def test_obtainability_is_a_share_whatever_the_order_and_weighs_no_more_than_the_time(rows, random):
+    believed = obtainability(rows)
+    assert 0 < believed < 1
+    assert obtainability(random.sample(rows, len(rows))) == believed
+    times = [at_h for at_h, _ in rows]
+    trials = min(len(rows), 1 + (max(times) - min(times)) / 2) + 1e-9
+    assert 8 / (10 + trials) <= believed <= (8 + trials) / (10 + trials)
+
+
+@given(st.dictionaries(st.integers(0, 6000), st.booleans(), min_size=1, max_size=30))
+def test_a_refusal_more_on_the_way_to_a_refusal_says_nothing(had_by_minute):
+    """The time between them is spoken for already, where it is no more than two hours."""
+    rows = [(minute / 60, had) for minute, had in sorted(had_by_minute.items())]
+    more = [
+        ((before + after) / 2, False)
+        for (before, _), (after, had) in pairwise(rows)
+        if not had and after - before <= 2
+    ]
+    assert obtainability([*rows, *more]) == pytest.approx(obtainability(rows))
 
 
 spans_of = st.lists(
