@@ -12,10 +12,11 @@ from workloadplane.protocol.refusal import Refusal
 class Allocation:
     """Replicas of one revision on one pool. Its cluster scales between the bounds by itself.
 
-    ``min_replicas`` are kept ready. ``planned_replicas`` is what the demand planned for takes (0: no demand is known);
-    where a loss must be survived they are all kept ready, elsewhere their room is kept. The rooms together stay inside
-    the pool's capacity. A ceiling is what this allocation could reach beside all rooms; ceilings of several deployments
-    may share room, and the agent never starts replicas past its pool.
+    ``min_replicas`` are kept ready. ``planned_replicas`` is what the demand planned for takes, or what runs already
+    beyond the minimum and costs less where it is than to be stopped (0: neither); where a loss must be survived they
+    are all kept ready, elsewhere their room is kept. The rooms together stay inside the pool's capacity. A ceiling is
+    what this allocation could reach beside all rooms; ceilings of several deployments may share room, and the agent
+    never starts replicas past its pool.
     ``micro_usd_per_h`` is the room's price, ``marginal_micro_usd_per_h`` what of it is not paid for already.
     ``standby``: warm, and serves only once it is promoted (posture ``active_passive``).
     """

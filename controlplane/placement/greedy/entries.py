@@ -23,7 +23,10 @@ def entry_of(
     ``minimum_by_pool``: what is kept ready now, which stays where it is.
     """
     deployment, index = question.deployment, question.market.index
-    has_demand = index.needs(deployment).served > 0
+    replicas_chosen = sum(choice.serving.values()) + sum(choice.standby.values())
+    # What runs beyond the minimum, where a stop costs more than what it saves.
+    stays_beyond = 0 < deployment.min_replicas < replicas_chosen
+    plans_room = index.needs(deployment).served > 0 or stays_beyond
     places = [(pool_id, replicas, False) for pool_id, replicas in choice.serving.items()]
     places += [(pool_id, replicas, True) for pool_id, replicas in choice.standby.items()]
     minima = _minima(deployment, choice, minimum_by_pool)
@@ -37,7 +40,7 @@ def entry_of(
             revision=deployment.revision,
             pool_id=pool_id,
             min_replicas=minima[pool_id],
-            planned_replicas=replicas if has_demand else 0,
+            planned_replicas=replicas if plans_room else 0,
             max_replicas=replicas,
             gpus_per_replica=deployment.gpus_per_replica,
             micro_usd_per_h=0,

@@ -177,6 +177,25 @@ def test_what_runs_where_it_could_not_be_placed_today_is_below_no_bound() -> Non
     assert bound <= cost + 100
 
 
+def test_who_runs_beyond_the_minimum_stays_where_that_costs_nothing() -> None:
+    """Three are promised, nobody knows a demand: a fourth on reserved GPUs stays, for to stop it costs."""
+    pools = tuple(pool(at, procurement="reserved", capacity_instances=8) for at in ("eu", "us"))
+    asked = problem(
+        wanted(min_replicas=3, max_replicas=6),
+        pools=pools,
+        reservations=tuple(
+            Reservation(pool_id=one.pool_id, instances=8, instance_micro_usd_per_h=1_500_000) for one in pools
+        ),
+        current=(current("p-eu-reserved", 2), current("p-us-reserved", 2)),
+    )
+    plan = improved(asked)
+    rows = plan.deployments[0].allocations
+    assert {row.pool_id: row.room_replicas for row in rows} == {"p-eu-reserved": 2, "p-us-reserved": 2}
+    assert sum(row.min_replicas for row in rows) == 3
+    assert plan.objective_micro_usd_per_h == plan.lower_bound_micro_usd_per_h == 0
+    judged(asked, plan, solve(asked))
+
+
 def test_what_serves_nothing_may_stay_where_leaving_costs_more() -> None:
     """Reserved GPUs of a type of which nothing was measured: four stay beside two that serve, all for nothing."""
     asked = _served(survivability="region")

@@ -103,3 +103,8 @@ def test_prices_at_which_nothing_was_shown_leave_nothing_out() -> None:
 def test_who_lacks_replicas_has_one_at_least() -> None:
     """None at all is no way: it was named in the place of the better plan, and made none."""
     assert list(wrongs(world(5, seed=7))) == []
+
+
+def test_what_was_found_is_what_is_written_down() -> None:
+    """One replica more than the minimum stays for nothing on reserved GPUs; without its room it cost a start."""
+    assert list(wrongs(world(177))) == []
