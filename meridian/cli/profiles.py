@@ -127,6 +127,8 @@ def run(
     """Measure replicas with continuous batching, and tell the concurrency that keeps the goals."""
     wanted = _concurrencies(concurrency)
     _choice_check(deployment, engine_url, instance_type, save=save)
+    if plot is not None:
+        _plot_check(plot)
     given = {"ttft_s_p95": ttft_s, "inter_token_latency_s_p95": gap_s}
     goals = {name: value for name, value in given.items() if value is not None}
     work = _Work(input_words, max_tokens)
@@ -149,6 +151,22 @@ def _choice_check(
         raise UsageError(
             "--save wants --instance-type NAME: on which machine was it measured? `meridian pools`"
         )
+
+
+def _plot_check(path: Path) -> None:
+    """Looked at before minutes go into measuring: raises UsageError where no picture can be written."""
+    stood = path.exists()
+    try:
+        with path.open("a"):
+            pass
+        if not stood:
+            path.unlink()
+    except OSError as error:
+        raise _not_drawn(path, error) from error
+
+
+def _not_drawn(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"--plot {path}: {error.strerror}; give a file that can be written")
 
 
 def _shape(subject: _Subject, instance_type: str, tensor_parallel: int, *, replace: bool) -> _Shape:
@@ -317,7 +335,7 @@ def _draw(path: Path, points: Sequence[Measured], subject: _Subject, sizing: dic
     try:
         path.write_text(picture)
     except OSError as error:
-        raise UsageError(f"--plot {path}: {error.strerror}") from error
+        raise _not_drawn(path, error) from error
 
 
 def _tell(

@@ -137,6 +137,23 @@ def test_what_was_measured_before_is_not_lost_by_chance(
     assert (program.posted, program.connections) == ([], set())
 
 
+@pytest.mark.parametrize(
+    ("plot", "said"), [("none/curve.svg", "No such file or directory"), (".", "Is a directory")]
+)
+def test_a_picture_that_cannot_be_written_is_told_before_anything_is_measured(
+    engine: tuple[type[_Engine], str], tmp_path: Path, plot: str, said: str
+) -> None:
+    program, url = engine
+    done = run_meridian(
+        url, *RUN, "--deployment", "chat", "--plot", str(tmp_path / plot), home=tmp_path, inference_url=url
+    )
+    assert done.returncode == ExitCode.USAGE
+    assert f"--plot {tmp_path / plot}: {said}; give a file that can be written" in " ".join(
+        done.stderr.split()
+    )
+    assert (program.posted, program.connections) == ([], set())
+
+
 def test_a_curve_is_told_and_kept_before_anything_refuses_it(
     engine: tuple[type[_Engine], str], tmp_path: Path
 ) -> None:
@@ -153,9 +170,7 @@ def test_a_curve_is_told_and_kept_before_anything_refuses_it(
         "h100.1",
         "--replace",
     )
-    done = run_meridian(
-        url, *measured, "--plot", str(tmp_path / "none" / "curve.svg"), home=tmp_path, inference_url=url
-    )
+    done = run_meridian(url, *measured, "--plot", "/dev/full", home=tmp_path, inference_url=url)
     assert (done.returncode, "--plot" in done.stderr) == (ExitCode.USAGE, True)
     assert "side by side" in done.stdout
     assert "/api/v1/performance-profiles" in dict(program.posted)
