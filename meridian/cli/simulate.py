@@ -176,8 +176,11 @@ class _Run:
         ):
             part = self._out / f".{name}.part"
             with _naming(self._out / name):
-                part.write_text(text, encoding="utf-8")
-                part.replace(self._out / name)
+                try:
+                    part.write_text(text, encoding="utf-8")
+                    part.replace(self._out / name)
+                finally:
+                    part.unlink(missing_ok=True)
 
 
 @contextmanager

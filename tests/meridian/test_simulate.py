@@ -160,6 +160,7 @@ def test_a_disk_that_is_full_is_told_with_the_file(run: Run, world: str, tmp_pat
     code, _, err = run("--world", world, "--out", str(out))
     assert (code, err.count("\n")) == (ExitCode.USAGE, 1)
     assert f"{out}/results.json: No space left on device" in err
+    assert sorted(file.name for file in out.iterdir()) == ["report.html", "summary.csv", "timeline.csv"]
 
 
 @pytest.mark.parametrize(
