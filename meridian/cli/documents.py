@@ -1,6 +1,7 @@
-"""Reading the documents that users write."""
+"""Reading the documents that users write, and writing them as they are read."""
 
 import math
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from itertools import chain
@@ -37,6 +38,21 @@ class _Loader(yaml.SafeLoader):
                 )
             seen |= {name} if name else set()
         return super().construct_mapping(node, deep=deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """As usual, but a text that would be read as a number is quoted."""
+
+
+#: As YAML 1.2 and JSON write numbers: YAML 1.1 takes 1e9 and 1.5e3 for texts, as it wants a point and a sign there.
+_EXPONENT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+$", re.ASCII)
+for _either in (_Loader, _Dumper):
+    _either.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+
+
+def as_yaml(plain: Any) -> str:
+    """Lists, dicts and values of JSON as YAML that ``read_document`` reads as the same."""
+    return yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def read_document(path: Path, what: str = "deployment") -> dict[str, Any]:

@@ -8,9 +8,10 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
+
+from meridian.cli.documents import as_yaml
 
 #: Where nobody watches (a pipe, a file) lines are not folded to some terminal's width.
 _WIDTH = None if sys.stdout.isatty() else 240
@@ -38,7 +39,7 @@ def print_document(document: Any, output: Format) -> None:
     text = json.dumps(document, indent=2, ensure_ascii=False)
     if output is Format.YAML:
         plain = json.loads(text)  # the dumper knows no kinds of dict
-        typer.echo(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), nl=False)
+        typer.echo(as_yaml(plain), nl=False)
     else:
         typer.echo(text)
 

@@ -12,7 +12,7 @@ import yaml
 from apps.api.field_errors import UNSPECIFIC_REMEDY as SAID_BY_THE_API
 from infra.embedded import layout
 from meridian.cli import context
-from meridian.cli.documents import read_document
+from meridian.cli.documents import as_yaml, read_document
 from meridian.cli.output import Format, print_list
 from meridian.errors import UNSPECIFIC_REMEDY, ApiError, ExitCode, NotLoggedIn, UsageError
 from tests.meridian.stand_in import ECHO, Answers, run_meridian
@@ -369,6 +369,23 @@ def test_aliases_repeat_what_they_name(tmp_path: Path) -> None:
     path.write_text("a: &a {b: 1, c: 2}\nd: {<<: *a, c: 3}\ne: [*a, *a]")
     assert read_document(path)["d"] == {"b": 1, "c": 3}
     assert read_document(path)["e"] == [{"b": 1, "c": 2}] * 2
+
+
+@pytest.mark.parametrize("said", ["1e3", "1E3", "+1.0e+3", "1.e3", "10000e-1", ".1e4"])
+def test_numbers_may_have_an_exponent_as_in_json(tmp_path: Path, said: str) -> None:
+    path = tmp_path / "d.yaml"
+    path.write_text(f"demand: [{{requests_per_s: {said}}}]\nname: '{said}'\nversion: v{said}")
+    found = read_document(path)
+    assert found == {"demand": [{"requests_per_s": 1000.0}], "name": said, "version": f"v{said}"}
+    path.write_text(as_yaml(found))
+    assert read_document(path) == found
+
+
+@pytest.mark.parametrize("text", ["1e", "e3", "1e3x", "1-e3", "1e3.5", "1e-", "12e5-6", "0x1e3z", "1e٣"])
+def test_what_only_looks_like_an_exponent_is_a_text(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "d.yaml"
+    path.write_text(f"a: {text}", encoding="utf-8")
+    assert read_document(path) == {"a": text}
 
 
 def test_json_output_is_the_whole_documents(capsys: pytest.CaptureFixture[str]) -> None:
