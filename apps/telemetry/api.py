@@ -113,10 +113,16 @@ class _Series(Protocol[P]):
 
 
 def _stepped(series: _Series[P], deployment: Deployment, filters: Mapping[str, Any]) -> tuple[int, list[P]]:
-    """Seconds a step, and the series over the span that was asked for. Raises Problem ``invalid_parameter``."""
+    """Seconds a step, and the series over the span that was asked for, until now: nothing is known of later.
+
+    Raises Problem ``invalid_parameter``.
+    """
     start, end = _span(filters)
     span_s = (end - start).total_seconds()
     step_s = filters.get("step_s") or max(1, -(-int(span_s) // POINTS_DEFAULT))
+    end = min(end, timezone.now())
+    if start >= end:
+        return step_s, []
     try:
         return step_s, series(deployment=deployment, start=start, end=end, step=timedelta(seconds=step_s))
     except ValueError as error:

@@ -83,7 +83,7 @@ class MetricsFilters(SpanFilters):
         required=False,
         min_value=1,
         max_value=86_400,
-        help_text="Seconds a point; a hundredth of the span if left out.",
+        help_text="Seconds a point, none of which begins after now; a hundredth of the span if left out.",
     )
 
 

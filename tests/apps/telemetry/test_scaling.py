@@ -89,11 +89,28 @@ def test_the_api_shows_the_series_and_the_last_decisions() -> None:
     assert [(d["cluster"], d["revision"], d["replicas"], d["reasons"]) for d in document["decisions"]] == [
         ("eu-west", 1, 3, ["20.00 requests at hand"])
     ]
-    for odd in (
-        "to=9999-12-31T23:59:59Z&from=9999-12-31T00:00:00Z",
-        "from=0001-01-01T00:00:00Z&to=0001-01-02T00:00:00Z",
+    for odd, points in (
+        ("to=9999-12-31T23:59:59Z&from=9999-12-31T00:00:00Z", 0),
+        ("from=0001-01-01T00:00:00Z&to=0001-01-02T00:00:00Z", 100),
     ):
         answer = client.get(f"/api/v1/deployments/chat/scaling?{odd}")
-        assert (answer.status_code, len(answer.json()["points"])) == (200, 100)
+        assert (answer.status_code, len(answer.json()["points"])) == (200, points)
     rival = client_of(fleet("rival", ("rival-west",)))
     assert rival.get("/api/v1/deployments/chat/scaling").status_code == 404
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("series", ["scaling", "metrics"])
+def test_nothing_is_told_of_the_time_to_come(series: str) -> None:
+    """An hour back and an hour ahead, by ten minutes: what has begun, and of steps as long as if all were there."""
+    project = fleet()
+    placed(project, "chat", "eu-west")
+    now = timezone.now()
+    ahead, back = (now + timedelta(hours=sign) for sign in (1, -1))
+    span = {"from": back.isoformat(), "to": ahead.isoformat()}
+    client = client_of(project)
+    answer = client.get(f"/api/v1/deployments/chat/{series}", {**span, "step_s": "600"}).json()
+    moments = [datetime.fromisoformat(point["at"]) for point in answer["points"]]
+    assert moments[:6] == [back + timedelta(minutes=10 * place) for place in range(6)]
+    assert len(moments) in (6, 7) and moments[-1] <= timezone.now()
+    assert client.get(f"/api/v1/deployments/chat/{series}", span).json()["step_s"] == 72
