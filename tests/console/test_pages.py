@@ -728,7 +728,12 @@ def test_a_measured_curve_is_drawn_with_the_size_that_follows(client: Client, wo
     html = client.get("/models").content.decode()
     assert "<b>16 side by side</b>" in html
     assert "Throughput of a replica" in html and 'class="chart-goal"' in html
-    assert "Batch size: <b>" in client.get("/deployments/chat").content.decode()
+    html = client.get("/deployments/chat").content.decode()
+    assert "Batch size: <b>" in html and "side by side a replica keeps the SLO, as replicas do now" in html
+    world.chat.slo_ttft_s_p95 = None
+    world.chat.save()
+    html = client.get("/deployments/chat").content.decode()
+    assert "<b>64</b> side by side a replica is the most that was measured (it may take more), as" in html
 
 
 def test_replicas_are_drawn_against_demand_with_the_last_decisions(client: Client, world: World) -> None:
