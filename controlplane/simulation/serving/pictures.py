@@ -6,8 +6,13 @@ from html import escape
 
 from controlplane.simulation.serving.outcome import Moment
 
-WIDTH, HEIGHT = 920.0, 220.0
-LEFT, RIGHT, TOP, BOTTOM = 48.0, 12.0, 10.0, 24.0
+WIDTH, HEIGHT = 860.0, 220.0
+TOP, BOTTOM = 10.0, 24.0
+#: Lines are stretched to the width that there is, what is written is not: it stays as large as on any page. Numbers at
+#: the axis stand in the padding.
+PLOT_STYLE = f"""
+.plot{{box-sizing:border-box;display:block;padding:0 12px 0 48px;overflow:visible}}
+.plot,.plot svg{{height:{HEIGHT:g}px}}.plot path{{vector-effect:non-scaling-stroke}}"""
 _BAR_HEIGHT = 22.0
 
 
@@ -16,7 +21,7 @@ def replicas_against_demand(moments: Sequence[Moment], *, end_s: float, ceiling:
     top = nice_ceiling(ceiling)
 
     def x(at_s: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * at_s / (end_s or 1.0)
+        return WIDTH * at_s / (end_s or 1.0)
 
     def y(value: float) -> float:
         return TOP + (HEIGHT - TOP - BOTTOM) * (1 - min(value, top) / top)
@@ -31,18 +36,19 @@ def replicas_against_demand(moments: Sequence[Moment], *, end_s: float, ceiling:
     floor = y(0.0)
     area = f"{stairs('demand')}V{floor:.1f}H{x(0.0):.1f}Z" if moments else ""
     grid = "".join(
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(part):.1f}" y2="{y(part):.1f}"/>'
-        f'<text x="{LEFT - 6}" y="{y(part) + 4:.1f}" text-anchor="end">{part:g}</text>'
+        f'<line class="grid" x1="0" x2="100%" y1="{y(part):.1f}" y2="{y(part):.1f}"/>'
+        f'<text x="-6" y="{y(part) + 4:.1f}" text-anchor="end">{part:g}</text>'
         for part in (0.0, top / 3, 2 * top / 3, top)
     )
     ticks = "".join(
-        f'<text x="{x(end_s * part / 4):.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{_hours(end_s * part / 4)}</text>'
+        f'<text x="{25 * part}%" y="{HEIGHT - 6}" text-anchor="{anchor}">{_hours(end_s * part / 4)}</text>'
         for part, anchor in enumerate(("start", "middle", "middle", "middle", "end"))
     )
     return (
-        f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{escape(title)}">{grid}{ticks}'
+        f'<svg class="plot" role="img" aria-label="{escape(title)}">{grid}{ticks}'
+        f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" preserveAspectRatio="none">'
         f'<path class="demand" d="{area}"/><path class="wanted" d="{stairs("wanted")}"/>'
-        f'<path class="ready" d="{stairs("ready")}"/></svg>'
+        f'<path class="ready" d="{stairs("ready")}"/></svg></svg>'
     )
 
 
@@ -72,5 +78,5 @@ def nice_ceiling(value: float) -> float:
 
 def _hours(seconds: float) -> str:
     if seconds >= 3 * 86_400:
-        return f"day {seconds / 86_400:.1f}"
+        return f"{seconds / 86_400:.1f} d"
     return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d}"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 
 from controlplane.simulation.serving.outcome import Moment, Outcome
-from controlplane.simulation.serving.pictures import bars, replicas_against_demand
+from controlplane.simulation.serving.pictures import PLOT_STYLE, bars, replicas_against_demand
 from controlplane.simulation.serving.playing import RUNS
 from controlplane.simulation.serving.results import COLUMNS, REGION_COLUMNS, RENTED_COLUMNS
 from controlplane.simulation.serving.world import ServingWorld, Survey
@@ -50,7 +50,7 @@ def html_report(world: ServingWorld, seen: Survey, outcomes: Sequence[Outcome], 
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(world.name)}</title><style>{_STYLE}</style></head><body>",
+        f"<title>{escape(world.name)}</title><style>{_STYLE}{PLOT_STYLE}</style></head><body>",
         f"<h1>{escape(world.name)}</h1>",
         f"<p>{counted(seen.requests, 'request', ',')} in {seen.end_s / 3600:,.2f} h, "
         f"{counted(seen.input_tokens, 'token', ',')} read and {seen.output_tokens:,} written; seed {world.seed}. "
