@@ -1,6 +1,6 @@
 """Every fault that a replica can have, once with real vLLM. Slow: three starts of an engine.
 
-What a stream that is cut is and what one whose engine is killed in the middle is tells ``test_resume_for_real``. Here
+What a stream that is cut is and one whose engine is killed in the middle tells ``test_resume_for_real``. Here
 engines hang, refuse, lose the process that computes, or die when nothing or not all can be saved.
 """
 
@@ -19,7 +19,7 @@ from tests.support.far_away import far_away
 from tests.support.gateway import AUTHORIZED, Running, agent_state, endpoints, gateway
 from tests.support.real_vllm import IS_MISSING, Engines, freeze, kill_core, speak_vllm, thaw
 from tests.support.waiting import eventually_async
-from tests.workloadplane.engines.test_resume_for_real import PATHS, Told, ask, body, is_unbroken
+from tests.workloadplane.engines.breaking_streams import PATHS, Told, ask, body, is_unbroken
 from tests.workloadplane.gateway.test_peering import World, everywhere
 from workloadplane.engines.vllm import ENGINE
 from workloadplane.runtimes.base import RunningReplica

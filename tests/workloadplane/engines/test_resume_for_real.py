@@ -1,92 +1,43 @@
-"""Streams of real vLLM that break at random tokens go on as if nothing had happened. Slow.
+"""Streams of real vLLM that break at random tokens, and by the death of engines, go on as if nothing had happened.
 
-In float32 under greedy sampling an answer is a function of its prompt, so the joined one must be the unbroken
-one. Most breaks are made by a proxy in front of one engine; three are an engine that is killed while another lives.
-So it is where nothing breaks, and a stream gives its seat to another key's request.
+Slow: four starts of an engine. Some cuts, and seats taken back, are tried on the engine of ``test_vllm_for_real`` too.
 """
 
 import asyncio
 import contextlib
-import json
 import random
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from tests.support.cutting_proxy import Cuts, cutting_proxy
 from tests.support.examples import LONG
-from tests.support.gateway import SECRET, Running, agent_state, gateway
+from tests.support.gateway import agent_state, gateway
 from tests.support.real_vllm import IS_MISSING, Engines, speak_vllm
-from tests.support.tables import api_key
-from tests.support.waiting import eventually_async
+from tests.workloadplane.engines.breaking_streams import (
+    PROMPTS,
+    TOKENS,
+    ask,
+    cut_streams_go_on,
+    is_unbroken,
+)
 from workloadplane.engines.vllm import ENGINE
 from workloadplane.runtimes.base import RunningReplica
 
-#: ``make test-long`` breaks fifty streams, ``make test`` some.
-CUTS = 47 if LONG else 10
-KILLS = 3 if LONG else 1
-TOKENS = 60
-SEATS = 2
-LONG_TOKENS = 100
-#: Between the tokens of those who have the seats: else a quick engine is through before anybody else has asked.
-PACE_S = 0.03
-MODEST = "sk-modest"
-PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
-PROMPTS = ("hello", "Tell me a short story about the sea, please.", "ünïcode 東京 🙂", "x" * 40)
-
-
-def body(kind: str, prompt: str, tokens: int) -> dict[str, Any]:
-    asked: dict[str, Any] = {
-        "model": "chat",
-        "max_tokens": tokens,
-        "temperature": 0,
-        "ignore_eos": True,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    if kind == "chat":
-        return {**asked, "messages": [{"role": "user", "content": prompt}]}
-    return {**asked, "prompt": prompt}
-
-
-@dataclass
-class Told:
-    """A stream as its client saw it. ``replica``: that began it."""
-
-    raw: bytes = b""
-    replica: str = ""
-    events: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        choices = [choice for event in self.events for choice in event["choices"]]
-        return "".join(c.get("text") or (c.get("delta") or {}).get("content") or "" for c in choices)
-
-    @property
-    def reasons(self) -> list[str]:
-        choices = [choice for event in self.events for choice in event["choices"]]
-        return [c["finish_reason"] for c in choices if c.get("finish_reason")]
-
-    @property
-    def counts(self) -> list[tuple[int, int]]:
-        usages = [event["usage"] for event in self.events if event.get("usage")]
-        return [(usage["prompt_tokens"], usage["completion_tokens"]) for usage in usages]
+CUTS = 47
+KILLED = ("chat", "completions", "chat")
 
 
 @pytest.mark.slow
 @pytest.mark.e2e
-@pytest.mark.skipif(IS_MISSING, reason="vLLM's environment was not made")
+@pytest.mark.skipif(IS_MISSING or not LONG, reason="make test-long breaks fifty streams of real engines")
 def test_streams_that_break_at_random_tokens_are_the_unbroken_ones(
     tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    """Cuts, kills and seats taken back, chats and completions: the same bytes, one id, usage counted once."""
+    """Cuts and kills, chats and completions: the same bytes, one id, usage counted once."""
     assert pytestconfig.cache is not None
     # What is broken are streams, not kernels: these would be compiled anew in every fresh checkout.
-    eager = {"max_num_seqs": str(SEATS), "enforce_eager": "true"}
-    world = Engines(tmp_path, pytestconfig.cache.mkdir("vllm"), **eager)
+    world = Engines(tmp_path, pytestconfig.cache.mkdir("vllm"), max_num_seqs="2", enforce_eager="true")
     asyncio.run(asyncio.wait_for(_break_them(world), 4 * ENGINE.start_timeout_s + 300))
 
 
@@ -94,56 +45,8 @@ async def _break_them(world: Engines) -> None:
     rng = random.Random(7)
     async with world.opened():
         engine = await world.start()
-        await _cut_them(world, engine, rng)
-        await _take_seats_back(world, engine)
+        await cut_streams_go_on(world.directory, engine.endpoint.port, rng, times=CUTS)
         await _kill_them(world, engine, rng)
-
-
-async def _cut_them(world: Engines, engine: RunningReplica, rng: random.Random) -> None:
-    port, cuts = engine.endpoint.port, Cuts()
-    async with cutting_proxy(port, cuts) as one, cutting_proxy(port, cuts) as two:
-        state = agent_state(world.directory / "cut-agent", one, two)
-        speak_vllm(state, one, two)
-        async with gateway(world.directory / "cut", state, ejection_s=0.01) as running:
-            whole = {(kind, prompt): await ask(running, kind, prompt) for kind in PATHS for prompt in PROMPTS}
-            resumed = 0
-            for number in range(CUTS):
-                kind, prompt = ("chat", "completions")[number % 2], PROMPTS[number // 2 % len(PROMPTS)]
-                after = rng.randrange(1, TOKENS)
-                cuts.after_events, cuts.half = [after], rng.randrange(40)
-                joined = await ask(running, kind, prompt)
-                is_unbroken(joined, whole[kind, prompt], f"{kind} {prompt!r} cut after {after}")
-                resumed += joined.raw.count(b": resumed\n")
-            # Where an engine puts several tokens into one event, a late cut meets an answer that is complete.
-            assert resumed > CUTS // 2
-
-
-async def _take_seats_back(world: Engines, engine: RunningReplica) -> None:
-    """A greedy key has all seats; a modest one gets each of its answers in one of them, and nobody loses a byte."""
-    keys = [api_key(SECRET), api_key(MODEST, api_key_id="key-2")]
-    asked = list(zip(PATHS, PROMPTS[1:], strict=False))
-    cuts = Cuts()
-    async with contextlib.AsyncExitStack() as stack:
-        port = await stack.enter_async_context(cutting_proxy(engine.endpoint.port, cuts))
-        state = agent_state(world.directory / "seats-agent", port, keys=keys)
-        speak_vllm(state, port, seats=SEATS)
-        running = await stack.enter_async_context(gateway(world.directory / "seats", state))
-        whole = await asyncio.gather(*(ask(running, *each, LONG_TOKENS) for each in asked))
-        cuts.pace_s = PACE_S
-        greedy = [Told() for _ in asked]
-        streams = [
-            asyncio.create_task(ask(running, *each, LONG_TOKENS, told=told))
-            for each, told in zip(asked, greedy, strict=True)
-        ]
-        await eventually_async(lambda: all(told.text for told in greedy))
-        for _ in asked:
-            await ask(running, "chat", PROMPTS[0], 4, secret=MODEST)
-        await asyncio.gather(*streams)
-        taken_back = sum(running.process._context.counters.preemptions.values())
-    assert taken_back >= 1
-    assert sum(told.raw.count(b": resumed\n") for told in greedy) == taken_back
-    for told, unbroken in zip(greedy, whole, strict=True):
-        is_unbroken(told, unbroken, f"{taken_back} seats taken back")
 
 
 async def _kill_them(world: Engines, engine: RunningReplica, rng: random.Random) -> None:
@@ -156,8 +59,8 @@ async def _kill_them(world: Engines, engine: RunningReplica, rng: random.Random)
         living.remove(victim)
         await world.kill(victim)
 
-    for number in range(KILLS):
-        kind, prompt = ("chat", "completions", "chat")[number], PROMPTS[number]
+    for number, kind in enumerate(KILLED):
+        prompt = PROMPTS[number]
         async with contextlib.AsyncExitStack() as stack:
             ports = [
                 await stack.enter_async_context(cutting_proxy(each.endpoint.port, cuts)) for each in living
@@ -172,40 +75,5 @@ async def _kill_them(world: Engines, engine: RunningReplica, rng: random.Random)
             assert len(living) == 1
             is_unbroken(joined, whole, f"{kind} {prompt!r} killed after {after}")
             assert joined.raw.count(b": resumed\n") == 1
-        if number < KILLS - 1:
+        if number < len(KILLED) - 1:
             living.append(await world.start())
-
-
-async def ask(
-    running: Running,
-    kind: str,
-    prompt: str,
-    tokens: int = TOKENS,
-    *,
-    secret: str = SECRET,
-    told: Told | None = None,
-) -> Told:
-    """``told``: to be filled as it comes."""
-    told = told or Told()
-    headers = {"authorization": f"Bearer {secret}"}
-    async with (
-        httpx.AsyncClient(timeout=120) as client,
-        client.stream(
-            "POST", running.url + PATHS[kind], json=body(kind, prompt, tokens), headers=headers
-        ) as answer,
-    ):
-        assert answer.status_code == 200, await answer.aread()
-        told.replica = answer.headers.get("x-meridian-replica", "")
-        async for line in answer.aiter_lines():
-            told.raw += line.encode() + b"\n"
-            if line.startswith("data: {"):
-                told.events.append(json.loads(line[6:]))
-    return told
-
-
-def is_unbroken(joined: Told, whole: Told, what: str) -> None:
-    assert joined.text == whole.text, what
-    assert joined.raw.rstrip().endswith(b"data: [DONE]"), what
-    assert len({event["id"] for event in joined.events}) == 1, what
-    assert joined.reasons == whole.reasons == ["length"], what
-    assert joined.counts == whole.counts, what

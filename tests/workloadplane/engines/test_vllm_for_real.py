@@ -1,11 +1,12 @@
 """Real vLLM on this machine, through the process runtime: slow, and only where its environment was made.
 
 One engine for all of it, for each start takes most of a minute: its cold start, LoRA adapters, KV events, all that it
-serves through a gateway, its end.
+serves through a gateway, streams that break there, its end.
 """
 
 import asyncio
 import json
+import random
 import re
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors.numpy import save_file
 from infra.embedded import example_model
 from tests.support.real_vllm import ENGINES_DIR, IS_MISSING, KEY, VERSION
 from tests.support.waiting import eventually_async
+from tests.workloadplane.engines.breaking_streams import cut_streams_go_on, seats_are_taken_back
 from tests.workloadplane.engines.real_routes import what_is_relayed_is_what_it_serves
 from workloadplane.agent.kv_listening import listen
 from workloadplane.engines.base import EngineAdapter, EngineMetrics, EngineReplica
@@ -27,6 +29,8 @@ from workloadplane.runtimes.base import ReplicaSpec, RunningReplica
 from workloadplane.runtimes.process import ProcessRuntime
 
 RANK = 8
+#: ``make test-long`` cuts more (``test_resume_for_real``).
+CUTS = 10
 
 
 def adapter(directory: Path, model_dir: Path, *, seed: int) -> str:
@@ -35,13 +39,13 @@ def adapter(directory: Path, model_dir: Path, *, seed: int) -> str:
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     head = config.get("head_dim") or hidden // heads
     rows = {"q_proj": heads * head, "v_proj": config["num_key_value_heads"] * head}
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     tensors = {}
     for layer in range(config["num_hidden_layers"]):
         for module, width in rows.items():
             name = f"base_model.model.model.layers.{layer}.self_attn.{module}"
-            tensors[f"{name}.lora_A.weight"] = random.normal(0, 1, (RANK, hidden)).astype(np.float32)
-            tensors[f"{name}.lora_B.weight"] = random.normal(0, 1, (width, RANK)).astype(np.float32)
+            tensors[f"{name}.lora_A.weight"] = rng.normal(0, 1, (RANK, hidden)).astype(np.float32)
+            tensors[f"{name}.lora_B.weight"] = rng.normal(0, 1, (width, RANK)).astype(np.float32)
     directory.mkdir()
     save_file(tensors, directory / "adapter_model.safetensors")
     told = {"peft_type": "LORA", "r": RANK, "lora_alpha": 16, "target_modules": sorted(rows), "bias": "none"}
@@ -55,8 +59,8 @@ def adapter(directory: Path, model_dir: Path, *, seed: int) -> str:
 def test_vllm_starts_serves_what_is_asked_and_finishes_its_streams_on_sigterm(
     tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    """Ready at a first token, phases that sum to the wall time, metrics, adapters, KV events, routes, and a drain that
-    loses no token.
+    """Ready at a first token, phases that sum to the wall time, metrics, adapters, KV events, routes, streams that
+    break and go on, and a drain that loses no token.
     """
     assert pytestconfig.cache is not None
     cache_dir = pytestconfig.cache.mkdir("vllm")
@@ -82,7 +86,10 @@ async def _serve_once(tmp_path: Path, cache_dir: Path) -> None:
             assert metrics.generation_tokens_total == 1
             assert metrics.kv_capacity_tokens
             await _serves_adapters(client, running, counts)
-            await what_is_relayed_is_what_it_serves(tmp_path, running.endpoint.port)
+            port = running.endpoint.port
+            await what_is_relayed_is_what_it_serves(tmp_path, port)
+            await cut_streams_go_on(tmp_path, port, random.Random(7), times=CUTS)
+            await seats_are_taken_back(tmp_path, port)
             await _drains(runtime, client, running)
         finally:
             listening.cancel()
