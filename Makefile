@@ -26,7 +26,7 @@ reset:  ## End everything and forget all state (var/)
 	@if [ -x $(BIN)/meridian ]; then $(BIN)/meridian reset --yes; else echo "There is nothing to forget."; fi
 
 test: environment browser engines  ## Run every test
-	@$(BIN)/python -m pytest -n 4 -m "not e2e"
+	@$(BIN)/python -m pytest -n 4 --dist worksteal -m "not e2e"
 	@$(BIN)/python -m pytest -n 0 -m e2e
 
 test-fast: environment  ## Run pure rooms, services and API: what starts no servers (a minute at most)

@@ -113,6 +113,8 @@ def table(row: Row) -> str:
 def _cell(value: float) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
+    if 99.0 < value < 100.0:  # per cent of nearly all: what lacks counts
+        return f"{value:.2f}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
