@@ -7,7 +7,7 @@ from controlplane.procurement.door import Door, DoorPolicy
 from controlplane.procurement.market import NOTHING, Holdings, Market
 from controlplane.procurement.rates import FadingRate, FadingShare
 
-SPOT_DOOR = DoorPolicy(first_s=900.0, most_s=43_200.0, window_most=2)
+SPOT_DOOR = DoorPolicy(first_s=3600.0, most_s=43_200.0, window_most=2)
 #: On demand is short for minutes, not for hours.
 ON_DEMAND_DOOR = DoorPolicy(first_s=30.0, most_s=600.0, window_most=64)
 
@@ -37,18 +37,18 @@ class BlendPolicy:
     """
 
     floor: int = 0
-    extra_most: int = 6
-    short_worth: float = 35.0
+    extra_most: int = 3
+    short_worth: float = 170.0
     replace_s: float = 300.0
-    extra_hold_s: float = 1800.0
+    extra_hold_s: float = 14_400.0
     hold_s: float = 120.0
     interruption_h: float = 4.0
-    spread_h: float = 0.1
-    refusal_h: float = 0.25
+    spread_h: float = 0.2
+    refusal_h: float = 1.0
     held_refusal_share: float = 0.3
     unproven_most: int = 1
     move_share: float | None = 0.02
-    rest_s: float = 43_200.0
+    rest_s: float = 64_800.0
     rest_power: float = 8.0
     prior_per_h: float = 0.02
     prior_h: float = 3.0

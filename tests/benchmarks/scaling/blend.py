@@ -20,9 +20,10 @@ from tests.benchmarks.scaling.reserved_rows import reserved_rows
 from tests.benchmarks.scaling.skyserve import SkyServe
 from tests.benchmarks.scaling.spot_world import SHAPES, Played, Shape, SpotWorld, play, world_made, world_read
 
-TUNED_ON, REPORTED = range(101, 104), range(1, 7)
+TUNED_ON, REPORTED = range(101, 104), range(401, 407)
 DAYS, QUICK_DAYS = 14.0, 4.0
-#: What is used everywhere: found by ``--tune``, moves and rest chosen on the tuning worlds and nine more.
+#: What is used everywhere: found by ``--tune``; moves and rest, then what is extra, chosen on more worlds that are not
+#: reported.
 TUNED = BlendPolicy()
 #: SkyServe's extras that are shown. Its goal is held against the one that tuning chose for it.
 EXTRAS = range(5)
@@ -56,7 +57,7 @@ def blend(policy: BlendPolicy = TUNED, name: str = "blend") -> Candidate:
 
 #: What it is worth to be short decides how much is rented beyond what is needed: half and twice as much.
 SENSITIVITY = tuple(
-    blend(replace(TUNED, short_worth=worth), f"blend, being short worth {worth:g}") for worth in (17.5, 70.0)
+    blend(replace(TUNED, short_worth=worth), f"blend, being short worth {worth:g}") for worth in (85.0, 340.0)
 )
 
 
@@ -179,18 +180,18 @@ def _score(
 
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
-    "extra_most": (2, 3, 4, 6, 8),
-    "short_worth": (2.0, 4.0, 7.0, 10.0, 15.0, 25.0, 35.0, 50.0, 70.0, 100.0),
+    "extra_most": (2, 3, 4, 6),
+    "short_worth": (10.0, 25.0, 35.0, 50.0, 70.0, 100.0, 140.0, 170.0, 200.0, 300.0),
     "hold_s": (120.0, 300.0, 600.0, 900.0, 1800.0),
-    "extra_hold_s": (900.0, 1800.0, 3600.0, 7200.0),
+    "extra_hold_s": (1800.0, 3600.0, 7200.0, 14_400.0, 21_600.0, 43_200.0),
     "interruption_h": (0.25, 0.5, 1.0, 2.0, 4.0),
-    "spread_h": (0.0, 0.1, 0.25, 0.5, 1.0, 2.0),
+    "spread_h": (0.0, 0.1, 0.2, 0.3, 0.5, 1.0),
     "refusal_h": (0.25, 1.0, 2.0, 4.0, 8.0),
     "held_refusal_share": (0.0, 0.1, 0.3),
     "obtained_prior": (0.6, 0.8),
     "unproven_most": (1, 2, 16),
     "move_share": (None, 0.02, 0.05, 0.1, 0.25, 0.5),
-    "rest_s": (7200.0, 21_600.0, 43_200.0, 86_400.0),
+    "rest_s": (21_600.0, 43_200.0, 64_800.0, 86_400.0),
     "rest_power": (1.0, 2.0, 4.0, 8.0),
     "prior_per_h": (0.02, 0.05, 0.1),
     "prior_h": (3.0, 6.0, 12.0, 24.0),

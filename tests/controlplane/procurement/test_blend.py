@@ -187,15 +187,17 @@ def test_a_cheaper_market_is_preferred_until_its_losses_cost_more():
     assert Launch("g@b1", "spot") in actions
 
 
-def test_what_serves_moves_where_it_costs_a_sixth_less_and_not_for_a_twentieth():
-    """A start is paid twice, and the launch may be refused; then it is cheaper for as long as it lasts."""
+def test_what_serves_moves_where_it_costs_a_third_less_and_not_for_a_sixth():
+    """A start is paid twice, and a launch where none was had yet may be refused; then it is cheaper for as long as it
+    lasts.
+    """
     policy = Blend(markets=(market("g@a1", spot=350_000),), policy=BlendPolicy(extra_most=0))
     state = policy.start()
-    for event in (Obtained("s1", "g@a1", "spot"), Ready("s1"), Priced(market("g@b1", spot=333_000))):
+    for event in (Obtained("s1", "g@a1", "spot"), Ready("s1"), Priced(market("g@b1", spot=300_000))):
         state, _, _ = policy.step(state, event, 0.0)
     _, actions, _ = policy.step(state, Wanted(1), 60.0)
     assert actions == ()
-    state, _, _ = policy.step(state, Priced(market("g@b1", spot=300_000)), 60.0)
+    state, _, _ = policy.step(state, Priced(market("g@b1", spot=240_000)), 60.0)
     state, actions, reasons = policy.step(state, Wanted(1), 60.0)
     assert actions == (Launch("g@b1", "spot"),)
     assert any("would cost less there" in reason for reason in reasons)
