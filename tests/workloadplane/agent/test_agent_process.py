@@ -40,8 +40,8 @@ def test_an_enrolled_agent_starts_what_is_wanted_and_tells_both_sides(cluster: C
     assert replica.cold_start.gpu_procurement_s is None
 
 
-def test_a_killed_replica_is_replaced_at_once(cluster: Cluster) -> None:
-    """kill -9: gateways learn of it within moments, and another replica takes its place."""
+def test_a_killed_replica_is_withdrawn_and_replaced(cluster: Cluster) -> None:
+    """kill -9: gateways learn of it, and another replica takes its place."""
     cluster.want(assignment())
     cluster.start_agent()
     (first,) = cluster.until_ready(1)
@@ -50,7 +50,7 @@ def test_a_killed_replica_is_replaced_at_once(cluster: Cluster) -> None:
 
         os.kill(cluster.replica_pids()[first], signal.SIGKILL)
 
-        eventually(lambda: gateway.ready() == [], within_s=1.0, what="the dead replica is withdrawn")
+        eventually(lambda: first not in gateway.ready(), what="the dead replica is withdrawn")
         (second,) = eventually(gateway.ready, what="a replacement is ready")
     assert second != first
     eventually(lambda: cluster.plane.replicas[first].state == "failed")
