@@ -46,6 +46,12 @@ def in_flight_at(asking: Running, cluster_id: str) -> int | None:
     return None if load is None else load.in_flight
 
 
+def is_idle_at(asking: Running, cluster_id: str) -> bool:
+    """Nobody is at work there and nobody waits: while a seat changes hands, somebody may wait for a free one."""
+    load = load_of(asking, cluster_id)
+    return load is not None and load.in_flight + load.waiting == 0
+
+
 def _holds(room: Sized, count: int) -> bool:
     return len(room) == count
 
@@ -93,7 +99,7 @@ def test_of_a_far_an_overloaded_and_a_dead_region(tmp_path: Path) -> None:
             for name in [f"w{n}" for n in range(4)]:
                 await busy.end(name)
             await asyncio.gather(*there)
-            await eventually_async(lambda: in_flight_at(eu, "c-jp") == 0)
+            await eventually_async(lambda: is_idle_at(eu, "c-jp"), what="it is known here that the queue is gone")
             near = asyncio.create_task(client.post(eu.url + URL, json=chat("b")))
             await busy.end("b")
             assert (await near).headers["x-meridian-served-region"] == "ap-northeast"
