@@ -40,6 +40,7 @@ class Batch:
     leaving: Floats
     refused: Floats
     freed: Floats
+    room_gpus: Floats
     gpus: Floats
     budgeted: Floats
     groups: Ints
@@ -126,7 +127,8 @@ def _batch(pools: Pools, found: Sequence[tuple[Offer, Threshold]]) -> Batch:
     origins = max(len(offer.load) for offer in offers)
     pool, place = np.full(shape, -1, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     least = np.full((*shape, size), np.inf)
-    filled = {name: np.zeros(shape) for name in ("limit", "held", "leaving", "refused", "freed", "budgeted")}
+    names = ("limit", "held", "leaving", "refused", "freed", "room_gpus", "budgeted")
+    filled = {name: np.zeros(shape) for name in names}
     late = np.full((len(offers), origins, len(cell)), 0.0)
     for row, (offer, needs) in enumerate(found):
         at_cell = np.array([cell[label] for label in labels[row]])
@@ -141,9 +143,9 @@ def _batch(pools: Pools, found: Sequence[tuple[Offer, Threshold]]) -> Batch:
                 fewest = np.where(np.isfinite(fewest), fewest, 1.0)
             least[row, at_cell, at_slot, weight] = fewest
         late[row, : len(offer.load), at_cell] = offer.late.T
-    names = sorted({group for group, _ in cell})
-    members = [[number for (group, _), number in cell.items() if group == name] for name in names]
-    groups = np.full((len(names), max(len(one) for one in members)), -1, dtype=np.int64)
+    labelled = sorted({group for group, _ in cell})
+    members = [[number for (group, _), number in cell.items() if group == name] for name in labelled]
+    groups = np.full((len(labelled), max(len(one) for one in members)), -1, dtype=np.int64)
     for number, one in enumerate(members):
         groups[number, : len(one)] = one
     return Batch(
@@ -180,7 +182,7 @@ def priced(batch: Batch, prices: Prices, project: Ints) -> tuple[Floats, Floats]
     budget = np.where(project >= 0, np.append(prices.budget, 0.0)[project], 0.0)
     gpus = batch.gpus[:, None, None]
     used = prices.used[pool] * gpus + budget[:, None, None] * batch.budgeted
-    scarce = prices.scarce[pool] * gpus
+    scarce = prices.scarce[pool] * batch.room_gpus
 
     def cost(replicas: Floats, extra: tuple[None, ...]) -> Floats:
         def wide(values: Floats) -> Floats:
@@ -194,10 +196,8 @@ def priced(batch: Batch, prices: Prices, project: Ints) -> tuple[Floats, Floats]
 
     stay = np.zeros_like(used)
     least = cost(stay, ())
-    for some in (
-        np.minimum(batch.freed, np.minimum(batch.held, batch.limit)),
-        np.minimum(batch.held, batch.limit),
-    ):
+    most = np.minimum(batch.held, batch.limit)
+    for some in (np.minimum(np.floor(batch.freed), most), np.minimum(np.ceil(batch.freed), most), most):
         here = cost(some, ())
         stay = np.where(here < least, some, stay)
         least = np.minimum(here, least)

@@ -18,7 +18,7 @@ class Column:
 
     ``broken`` is what of the cost is wishes given up. ``level``, ``far`` and ``short`` say what it keeps of them; None:
     a deployment's entry in the plan that was begun from.
-    ``gpus`` by position: what it fills; ``beyond``: the same, beside the room that its own outgoing replicas leave.
+    ``gpus`` by position: what it fills; ``beyond``: the room that takes, beside what its own outgoing replicas leave.
     """
 
     number: int
@@ -146,7 +146,7 @@ def column(offers: Offers, offer: Offer, replicas: Ints, standby: Bools | None =
         cost=cost,
         gpus={int(offer.pools[k]): float(replicas[k] * offer.gpus) for k in used},
         beyond={
-            int(offer.pools[k]): float(max(0, replicas[k] - offer.freed[k]) * offers.room_of(offer, int(k)))
+            int(offer.pools[k]): float(max(0.0, replicas[k] - offer.freed[k]) * offer.room_gpus[k])
             for k in used
         },
         budgeted=float(np.dot(offer.promised, replicas)),

@@ -108,8 +108,8 @@ class _Rows:
 class Joint:
     """The program of some parties.
 
-    strict: count what cannot be said exactly (odd sizes, room freed by outgoing replicas, budgets on pools reserved in
-        part) on the safe side, so that plans fit; otherwise on the other, so that the bound holds
+    strict: count what cannot be said exactly (room freed by outgoing replicas, budgets on pools reserved in part) on
+        the safe side, so that plans fit; otherwise on the other, so that the bound holds
     """
 
     offers: Offers
@@ -181,8 +181,8 @@ class Joint:
     def _share_block(self, rows: _Rows, part: _Part, block: Block) -> None:
         offer, project = block.offer, self._project(part)
         for position, pool in enumerate(map(int, offer.pools)):
-            rows.freed[part.party, pool] = float(offer.freed[position] * offer.gpus)
-            size = self.offers.room_of(offer, position) if self.strict else float(offer.gpus)
+            size = float(offer.room_gpus[position])
+            rows.freed[part.party, pool] = float(offer.freed[position]) * size
             price = offer.promised[position] if self.strict else offer.budgeted[position]
             for place in block.replicas_at(part.first, position):
                 rows.gpus.setdefault(pool, {})[place] = size
@@ -193,9 +193,8 @@ class Joint:
     def _share_ways(self, rows: _Rows, part: _Part, found: Ways) -> None:
         offer, project = found.offer, self._project(part)
         for position, pool in enumerate(map(int, offer.pools)):
-            size = self.offers.room_of(offer, position) if self.strict else float(offer.gpus)
             replicas = found.replicas[:, position]
-            beyond = np.maximum(replicas - offer.freed[position], 0) * size
+            beyond = np.maximum(replicas - offer.freed[position], 0) * offer.room_gpus[position]
             for line, amounts in (
                 (rows.gpus.setdefault(pool, {}), beyond),
                 (rows.rent.setdefault(pool, {}), replicas * float(offer.gpus)),
@@ -210,10 +209,7 @@ class Joint:
     def _share_column(self, rows: _Rows, part: _Part, one: Column) -> None:
         project, money = self._project(part), one.budgeted
         for pool, gpus in one.gpus.items():
-            beyond = one.beyond[pool]
-            if not self.strict:
-                beyond = min(beyond, max(0.0, gpus - self.offers.freed_gpus(one.number, pool)))
-            rows.gpus.setdefault(pool, {})[part.first] = beyond
+            rows.gpus.setdefault(pool, {})[part.first] = one.beyond[pool]
             rows.rent.setdefault(pool, {})[part.first] = gpus
         if not self.strict:
             least = sum(gpus * self.offers.budgeted_per_gpu(pool, min) for pool, gpus in one.gpus.items())

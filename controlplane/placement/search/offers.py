@@ -36,7 +36,7 @@ class Pools:
     """What all deployments share, in the problem's order of pools.
 
     rent_micro_usd_per_gpu_h: of a GPU beyond the reserved ones, with what its interruptions are expected to cost
-    room_gpus:                what plans may fill: outgoing replicas hold the rest
+    room_gpus:                what plans may fill, by ``Offer.room_gpus`` of each replica: outgoing ones hold the rest
     """
 
     room_gpus: Floats
@@ -57,7 +57,8 @@ class Offer:
     survival:  what a replica counts where losses must be survived
     limit:     so many replicas the pool could carry if it were empty, or that may stay where nothing new may go
     held:      replicas that run there now; ``leaving`` is what it costs that one of them goes
-    freed:     so many replicas fit into the room that its own outgoing ones leave
+    room_gpus: what a replica keeps from others of its size: a share of an instance, as ``Ledger`` counts it
+    freed:     so many replicas' room is left by its own outgoing ones, parts of one too
     refused:   what a replica beyond the held ones costs because it may not be had
     budgeted:  what a replica takes at least of its project's budget; ``promised`` at most
     late:      origins x K: lateness and network of an origin's traffic, if that pool's cluster serves it all; in
@@ -80,7 +81,8 @@ class Offer:
     limit: Ints
     held: Ints
     leaving: Floats
-    freed: Ints
+    room_gpus: Floats
+    freed: Floats
     refused: Floats
     budgeted: Floats
     promised: Floats
@@ -170,6 +172,7 @@ class Offers:
         outside = [pool_id for pool_id in held if pool_id not in usable_ids]
         gone = sum(held[one] * self._leaving(deployment, problem.pool_by_id[one]) for one in outside)
         occupied = self._occupied.get(deployment.deployment_id, Counter())
+        room_gpus = np.array([_room_gpus(pool, deployment.gpus_per_replica) for pool in usable])
         late, load = self._traffic(deployment, usable)
         return Offer(
             number=number,
@@ -187,9 +190,8 @@ class Offers:
             leaving=np.array(
                 [self._leaving(deployment, pool) if held[pool.pool_id] else 0.0 for pool in usable]
             ),
-            freed=np.array(
-                [occupied[pool.pool_id] // deployment.gpus_per_replica for pool in usable], dtype=np.int64
-            ),
+            room_gpus=room_gpus,
+            freed=np.array([float(occupied[pool.pool_id]) for pool in usable]) / room_gpus,
             refused=np.array([self._refused(deployment, pool) for pool in usable]),
             budgeted=deployment.gpus_per_replica
             * np.array([self.budgeted_per_gpu(key, min) for key in keys]),
@@ -214,11 +216,6 @@ class Offers:
         ) * weights.relaxed_survivability_h
         hours += weights.relaxed_latency_h if far else 0.0
         return hours * needs.size * self.index.wish_micro_usd_per_h(deployment)
-
-    def room_of(self, offer: Offer, position: int) -> float:
-        """The GPUs that a replica keeps from others of its size: a share of an instance."""
-        per_instance = self.problem.pools[int(offer.pools[position])].gpus_per_instance
-        return per_instance / (per_instance // offer.gpus)
 
     def freed_gpus(self, number: int, pool: int) -> float:
         """What a deployment's own outgoing replicas hold of a pool."""
@@ -333,22 +330,21 @@ class Offers:
         return found
 
 
+def _room_gpus(pool: Pool, gpus_per_replica: int) -> float:
+    return pool.gpus_per_instance / (pool.gpus_per_instance // gpus_per_replica)
+
+
 def _pools(problem: PlacementProblem) -> Pools:
-    """Where one size alone may use a pool, what it leaves over in each instance is no room."""
-    sizes = {deployment.gpus_per_replica for deployment in problem.deployments}
     clusters = {cluster.cluster_id: number for number, cluster in enumerate(problem.clusters)}
     room, rent, reserved = [], [], []
     for pool in problem.pools:
         tariff = problem.tariff_by_pool[pool.pool_id]
-        fitting = [gpus for gpus in sizes if gpus <= pool.gpus_per_instance]
-        per_instance = pool.gpus_per_instance
-        if len(fitting) == 1:
-            per_instance -= per_instance % fitting[0]
         occupied = sum(
             row.replicas * row.gpus_per_replica for row in problem.occupancies if row.pool_id == pool.pool_id
         )
-        room.append(max(0.0, float(pool.capacity_instances * per_instance - occupied)))
-        reserved.append(float(min(tariff.reserved_gpus, pool.capacity_instances * pool.gpus_per_instance)))
+        gpus = pool.capacity_instances * pool.gpus_per_instance
+        room.append(max(0.0, float(gpus - occupied)))
+        reserved.append(float(min(tariff.reserved_gpus, gpus)))
         hazard = 1 + pool.hazard_per_h * problem.weights.interruption_h
         rent.append(tariff.instance_micro_usd_per_h / pool.gpus_per_instance * hazard)
     regions = tuple(problem.cluster_by_id[pool.cluster_id].region for pool in problem.pools)

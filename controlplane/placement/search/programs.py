@@ -52,7 +52,7 @@ class Program:
         """
         offer = self.block.offer
         used = prices.used[offer.pools] * offer.gpus + budget * offer.budgeted
-        scarce = prices.scarce[offer.pools] * offer.gpus
+        scarce = prices.scarce[offer.pools] * offer.room_gpus
         cost = self.block.cost(used + scarce)
         fixed = offer.fixed - float(np.dot(scarce, offer.freed))
         highs = self._integer() if whole else self._linear

@@ -51,7 +51,7 @@ def _units(offers: Offers, offer: Offer, prices: Prices) -> tuple[Floats, Floats
     """What a replica costs on each pool: rent and budget, and beyond the room that its own outgoing ones leave."""
     budget = _budget_price(offers, offer, prices)
     used: Floats = prices.used[offer.pools] * offer.gpus + budget * offer.budgeted
-    scarce: Floats = prices.scarce[offer.pools] * offer.gpus
+    scarce: Floats = prices.scarce[offer.pools] * offer.room_gpus
     return used, scarce
 
 

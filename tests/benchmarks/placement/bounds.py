@@ -68,15 +68,18 @@ def wrongs(problem: PlacementProblem) -> Iterator[str]:
     if bound > cost:
         yield f"the bound {bound} is above the plan's own cost {cost}"
     beside = _beside(problem, start)
-    for found in _at_once(problem, start):
-        if bound - beside > found + ROUNDING_MICRO_USD_PER_H:
-            yield f"the bound {bound - beside} is above a plan that costs {found}"
-        if cost - beside > found + NEAR * abs(found) + ROUNDING_MICRO_USD_PER_H:
-            yield f"the plan costs {cost - beside}, another one {found}"
+    for least, found in _at_once(problem, start):
+        if bound - beside > least + ROUNDING_MICRO_USD_PER_H:
+            yield f"the bound {bound - beside} is above a plan that costs {least} at least"
+        if cost > found + NEAR * abs(found) + ROUNDING_MICRO_USD_PER_H:
+            yield f"the plan costs {cost}, another one {found}"
 
 
-def _at_once(problem: PlacementProblem, start: PlacementPlan) -> Iterator[float]:
-    """What the cheapest plans cost that one program finds, counted strictly and loosely, if they fit."""
+def _at_once(problem: PlacementProblem, start: PlacementPlan) -> Iterator[tuple[float, int]]:
+    """What the cheapest plans cost that one program finds, counted strictly and loosely, if they fit.
+
+    At least, without those who take no room, and as written down: a reservation pays for whole replicas only.
+    """
     search = Search(problem, start, Effort(), np.random.default_rng(0))
     demanders, master = search.demanders, search.master
     parties = [
@@ -91,7 +94,8 @@ def _at_once(problem: PlacementProblem, start: PlacementPlan) -> Iterator[float]
             master.add(columns)
             chosen = [master.position(one) for one in columns]
             if master.fits(chosen) and master.packs(chosen):
-                yield master.value(chosen)
+                search.chosen = chosen
+                yield master.value(chosen), search.plan().objective_micro_usd_per_h or 0
 
 
 def _beside(problem: PlacementProblem, start: PlacementPlan) -> float:

@@ -14,6 +14,7 @@ from controlplane.placement import (
     Budget,
     Demand,
     Latency,
+    Occupancy,
     PerformanceProfile,
     PlacementPlan,
     PlacementProblem,
@@ -175,6 +176,22 @@ def test_what_runs_where_it_could_not_be_placed_today_is_below_no_bound() -> Non
     assert solve(asked).deployments[0].refusal is not None
     bound, cost = _bid(asked)
     assert bound <= cost + 100
+
+
+@pytest.mark.parametrize("leaving", (0, 1))
+def test_replicas_of_an_odd_size_fill_instances_as_the_rules_say(leaving: int) -> None:
+    """Two of three GPUs go into an instance of eight, and may take over what one of their own leaves there."""
+    dear = pool("eu", gpus_per_instance=8, capacity_instances=2)
+    cheap = pool("us", gpus_per_instance=8, capacity_instances=2, instance_micro_usd_per_h=1_000_000)
+    gone = Occupancy(deployment_id="d-chat", pool_id=cheap.pool_id, gpus_per_replica=1, replicas=leaving)
+    asked = problem(wanted(gpus_per_replica=3, min_replicas=4), pools=(dear, cheap), occupancies=(gone,))
+    start = solve(replace(asked, pools=(dear,), occupancies=()))
+    plan = improved(asked, start)
+    assert placed(start) == {dear.pool_id: 4}
+    assert placed(plan) == {cheap.pool_id: 4}
+    assert plan.objective_micro_usd_per_h == 1_500_000
+    assert (plan.lower_bound_micro_usd_per_h or 0) >= 1_500_000 - 100
+    judged(asked, plan, start)
 
 
 def test_who_runs_beyond_the_minimum_stays_where_that_costs_nothing() -> None:
