@@ -171,7 +171,9 @@ class AllocationPreviewSerializer(serializers.Serializer[Any]):
     pool = serializers.CharField()
     procurement = serializers.CharField()
     min_replicas = serializers.IntegerField()
-    planned_replicas = serializers.IntegerField(help_text="What the demand takes; 0: no demand is known.")
+    planned_replicas = serializers.IntegerField(
+        help_text="What the demand takes, or what stays since a stop costs more; 0: neither."
+    )
     max_replicas = serializers.IntegerField()
     standby = serializers.BooleanField(help_text="Warm, and serves only once it is promoted.")
     usd_per_h = serializers.CharField(

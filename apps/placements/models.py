@@ -108,9 +108,9 @@ class Assignment(models.Model):
     standby:  kept warm for the loss of the cluster that serves (posture ``active_passive``)
 
     Between ``min_replicas``, which are kept ready, and ``max_replicas`` its cluster scales by itself; for
-    ``planned_replicas``, what the demand planned for takes or what stays for nothing, room is kept. While it moves,
-    ``handover_replicas`` are kept ready though the bounds say less: where it goes, as many as serve where it leaves;
-    where it shrinks, what serves until then.
+    ``planned_replicas``, what the demand planned for takes or what stays since a stop costs more, room is kept. While
+    it moves, ``handover_replicas`` are kept ready though the bounds say less: where it goes, as many as serve where it
+    leaves; where it shrinks, what serves until then.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from controlplane.procurement.blend import TOGETHER_S
-from controlplane.procurement.door import DoorPolicy
 from controlplane.procurement.rates import S_PER_H, FadingShare
 
 
@@ -45,8 +44,8 @@ DEFAULT_POLICY = LearningPolicy()
 
 #: What is older counts less than a thousandth.
 LOOKED_BACK_S = 30 * 86_400.0
-#: A launch speaks for so much time before it: as long as one waits at most who backs off.
-LOOK_S = DoorPolicy().most_s
+#: A launch speaks for so much time before it and no more: what is further back, nobody has looked at.
+LOOK_S = 2 * S_PER_H
 #: Launches so near to one another are of one decision: of one look, whose answer is the share that was had.
 AT_ONCE_S = 1.0
 #: A hazard has moved when it differs by more than this share of the greater one, and by more than so much per hour ...

@@ -30,7 +30,8 @@ class PoolReasonSerializer(serializers.Serializer[Any]):
     procurement = serializers.CharField()
     min_replicas = serializers.IntegerField(required=False, help_text="Kept ready.")
     planned_replicas = serializers.IntegerField(
-        required=False, help_text="What the demand planned for takes; 0 where no demand is known."
+        required=False,
+        help_text="What the demand planned for takes, or what stays since a stop costs more; 0: neither.",
     )
     max_replicas = serializers.IntegerField(required=False)
     standby = serializers.BooleanField(required=False, help_text="Warm; serves only once it is promoted.")

@@ -23,13 +23,12 @@ def entry_of(
     ``minimum_by_pool``: what is kept ready now, which stays where it is.
     """
     deployment, index = question.deployment, question.market.index
-    replicas_chosen = sum(choice.serving.values()) + sum(choice.standby.values())
-    # What runs beyond the minimum, where a stop costs more than what it saves.
-    stays_beyond = 0 < deployment.min_replicas < replicas_chosen
-    plans_room = index.needs(deployment).served > 0 or stays_beyond
     places = [(pool_id, replicas, False) for pool_id, replicas in choice.serving.items()]
     places += [(pool_id, replicas, True) for pool_id, replicas in choice.standby.items()]
     minima = _minima(deployment, choice, minimum_by_pool)
+    # More than is kept ready: what runs already, where a stop costs more than what it saves.
+    stays_beyond = 0 < sum(minima.values()) < sum(replicas for _, replicas, _ in places)
+    plans_room = index.needs(deployment).served > 0 or stays_beyond
     of_pool: dict[str, list[Slot]] = {pool_id: [] for pool_id, _, _ in places}
     for slot in slots:
         if (pool_id := slot.terms.pool.pool_id) in of_pool:

@@ -99,7 +99,9 @@ def test_of_a_far_an_overloaded_and_a_dead_region(tmp_path: Path) -> None:
             for name in [f"w{n}" for n in range(4)]:
                 await busy.end(name)
             await asyncio.gather(*there)
-            await eventually_async(lambda: is_idle_at(eu, "c-jp"), what="it is known here that the queue is gone")
+            await eventually_async(
+                lambda: is_idle_at(eu, "c-jp"), what="it is known here that the queue is gone"
+            )
             near = asyncio.create_task(client.post(eu.url + URL, json=chat("b")))
             await busy.end("b")
             assert (await near).headers["x-meridian-served-region"] == "ap-northeast"
