@@ -82,9 +82,7 @@ def test_deployment_by_console_streams(system: System, browser: Browser) -> None
         page.goto(f"{endpoints['console']}/deployments")
         expect(page.get_by_role("link", name=NAME)).to_have_count(0, timeout=GONE_WITHIN_MS)
         with system.api() as client:
-            eventually(
-                lambda: client.get(f"/deployments/{NAME}").status_code == 404, within_s=10, what="gone"
-            )
+            eventually(lambda: client.get(f"/deployments/{NAME}").status_code == 404, what="gone")
         assert seen.complaints == []
     finally:
         system.delete(NAME)

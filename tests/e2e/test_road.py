@@ -156,7 +156,7 @@ def test_residency_keeps_replicas_and_requests_in_the_eu(system: System) -> None
                 return error.status_code in (403, 451) and "residency" in str(error.body)
             return False
 
-        eventually(refuses, within_s=10, what="Japan's gateway refuses")
+        eventually(refuses, what="Japan's gateway refuses")
         assert system.openai(eu).chat.completions.create(**ask).choices
     finally:
         system.delete("bound")

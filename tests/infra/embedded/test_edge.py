@@ -88,9 +88,9 @@ def test_clients_go_to_the_nearest_that_is_ready_and_come_back_when_it_is_again(
             assert {await ask(port) for _ in range(5)} == {"near"}
             near.is_ready = False
 
-            await eventually_async(_answered_by(port, "far"), within_s=3)
+            await eventually_async(_answered_by(port, "far"))
             near.is_ready = True
-            await eventually_async(_answered_by(port, "near"), within_s=3)
+            await eventually_async(_answered_by(port, "near"))
 
     uvloop.run(scenario())
 
@@ -228,13 +228,13 @@ def test_a_frozen_backend_is_left_and_what_it_holds_is_cut() -> None:
             frozen.set()
             writer.write(b"hello\n")
             held = asyncio.create_task(reader.read())
-            await eventually_async(_answered_by(port, "far", within_s=0.3), within_s=5)
+            await eventually_async(_answered_by(port, "far", within_s=0.3))
             with pytest.raises(ConnectionResetError):
                 await held
             writer.close()
             near.frozen = None
             frozen.clear()
-            await eventually_async(_answered_by(port, "near", within_s=0.3), within_s=5)
+            await eventually_async(_answered_by(port, "near", within_s=0.3))
 
     uvloop.run(scenario())
 
