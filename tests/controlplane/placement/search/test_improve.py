@@ -213,6 +213,15 @@ def test_who_runs_beyond_the_minimum_stays_where_that_costs_nothing() -> None:
     judged(asked, plan, solve(asked))
 
 
+def test_spares_that_a_loss_demands_are_kept_ready_and_not_told_as_planned() -> None:
+    """Nobody knows a demand and nothing runs yet: what is more than the minimum is there for a loss alone."""
+    asked = problem(wanted(min_replicas=2, max_replicas=6, survivability="region"))
+    for plan in (solve(asked), improved(asked)):
+        rows = plan.deployments[0].allocations
+        assert sum(row.min_replicas for row in rows) > 2
+        assert [row.planned_replicas for row in rows] == [0] * len(rows)
+
+
 def test_what_serves_nothing_may_stay_where_leaving_costs_more() -> None:
     """Reserved GPUs of a type of which nothing was measured: four stay beside two that serve, all for nothing."""
     asked = _served(survivability="region")
