@@ -63,6 +63,10 @@ class Program:
             highs.setOptionValue("mip_max_nodes", nodes)
             highs.setOptionValue("objective_bound", least - fixed)
         highs.run()
+        if not whole and not (is_optimal(highs) or is_infeasible(highs)):
+            highs.setOptionValue("presolve", "off")  # HiGHS 1.16 ends in an error there on some rows near 1
+            highs.clearSolver()
+            highs.run()
         if is_infeasible(highs):
             return Solved(least, None)
         if not whole and not is_optimal(highs):
