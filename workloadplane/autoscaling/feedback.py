@@ -1,6 +1,6 @@
 """What the SLO adds to the head-room: integral control of the requests outside it.
 
-Over time they are to be the budget's share of all requests, no more and no fewer.
+Over time they are to be the budget's share of all requests at most.
 """
 
 import math
@@ -12,6 +12,9 @@ from workloadplane.autoscaling.signals import SloSeen
 
 #: Bounds of what the SLO adds to the head-room, in shares of the load.
 LEAST_CORRECTION, MOST_CORRECTION = -0.2, 1.0
+#: With a budget up to the first nothing is taken from the head-room, with one from the second on as much as may be. A
+#: calm week spends a small budget by going without, and the first rise, met without, is many times that budget.
+STRICT_BUDGET, EASY_BUDGET = 0.001, 0.05
 #: The most that a day may add: one bad hour is one lesson, however bad.
 MOST_RISE_A_DAY = 0.4
 DAY_S = 86_400.0
@@ -50,8 +53,13 @@ def fed_back(state: Feedback, slo: SloSeen | None, step_s: float, policy: Autosc
         over_s = (slo.outside / budget - seen) / rate  # budget, in seconds, that this step took too much
         change = min(over_s / policy.tuning.feedback_s, max(0.0, MOST_RISE_A_DAY - risen))
     return Feedback(
-        correction=min(max(state.correction + change, LEAST_CORRECTION), MOST_CORRECTION),
+        correction=min(max(state.correction + change, _least_correction(policy)), MOST_CORRECTION),
         risen=risen + max(0.0, change),
         requests_per_s=rate,
         seen_s=seen_s,
     )
+
+
+def _least_correction(policy: AutoscalingPolicy) -> float:
+    easy = (1.0 - policy.slo_attainment - STRICT_BUDGET) / (EASY_BUDGET - STRICT_BUDGET)
+    return LEAST_CORRECTION * min(max(easy, 0.0), 1.0)

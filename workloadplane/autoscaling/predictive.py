@@ -89,7 +89,7 @@ def predictive(
     waiting = waited(state.waiting, waiting_s=waiting_s, demand=demand, step_s=step_s, now=now)
     need = _need(
         forecast,
-        feedback.correction,
+        feedback.correction + tuning.least_head_room * tuning.pace(cold_start_s),
         demand=demand,
         waiting_s=waiting_s,
         overdue=waiting.need(waiting_s, cold_start_s, now),

@@ -18,6 +18,8 @@ class PredictiveTuning:
     most_growth: no rise is believed beyond this share of the level: one jump is not the first of many
     rise_gain:   how much more than it was measured a rise counts: to be late costs more than to be early
     quantile:    the share of past errors that the head-room covers, before the SLO corrects it
+    least_head_room: what is added to that before the SLO's part, as a share of the load, for a cold start of three
+                 minutes; it grows with the root of the cold start too
     hold_s:      a replica is kept so long after the load needed it last; the policy's delay if that is longer
     hold_cold_starts: and so many cold starts longer
     foreseen_hold_s: so long one is kept that only the forecast wanted
@@ -37,6 +39,7 @@ class PredictiveTuning:
     most_growth: float = 1.5
     rise_gain: float = 1.1
     quantile: float = 0.4
+    least_head_room: float = 0.03
     hold_s: float = 975.0
     hold_cold_starts: float = 2.0
     foreseen_hold_s: float = 500.0

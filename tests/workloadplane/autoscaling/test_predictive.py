@@ -158,18 +158,46 @@ def test_bursts_that_came_twice_leave_a_floor() -> None:
 
 
 def test_misses_of_the_slo_raise_the_head_room_and_their_absence_lowers_it() -> None:
-    """Integral feedback: twenty minutes with 5 % late requests want more than the same with none."""
+    """Integral feedback: twenty minutes with 5 % late requests raise it, a day with none takes some of that back."""
+    scaler = PolicyScaler(policy(), replicas=12, now=0.0)
 
-    def last(outside: float, steps: int) -> float:
-        scaler = PolicyScaler(policy(), replicas=12, now=0.0)
-        for index in range(steps):
+    def after(outside: float, steps: range) -> float:
+        for index in steps:
             load = 10.0 + 2.0 * (-1) ** index
             slo = SloSeen(inside=100.0 - outside, outside=outside)
             scaler.step(seen(index * STEP_S, load, 12, slo=slo))
         return scaler.state.predictive.feedback.correction
 
-    assert last(5.0, 120) > 0.02
-    assert last(0.0, 120) < 0.0
+    raised = after(5.0, range(120))
+    assert raised > 0.02
+    assert 0.0 < after(0.0, range(120, 120 + 4_000)) < raised
+
+
+@pytest.mark.parametrize(
+    ("load", "cold_start_s", "slo_attainment", "told", "kept"),
+    [
+        (9.9, 180.0, 0.999, True, 11),
+        (9.9, 180.0, 0.999, False, 11),
+        (9.6, 180.0, 0.999, True, 10),
+        (9.6, 480.0, 0.999, True, 11),
+        (9.9, 180.0, 0.95, True, 10),
+    ],
+)
+def test_a_calm_day_leaves_a_little_head_room_where_few_may_be_late(
+    load: float, cold_start_s: float, slo_attainment: float, told: bool, kept: int
+) -> None:
+    """A day of one load, nobody late, or no word of it: 3 % stay for three minutes' cold start, 5 % for eight.
+
+    Where one in twenty may be late nothing of it stays.
+    """
+    scaler = PolicyScaler(policy(slo_attainment=slo_attainment), replicas=12, now=0.0)
+    work, slo = WorkSeen(arrived_s=60.0 * load, over_s=60.0), SloSeen(inside=600.0, outside=0.0)
+    for minute in range(24 * 60):
+        looked = Seen(
+            now=60.0 * minute, ready=12, work=work, slo=slo if told else None, cold_start_s=cold_start_s
+        )
+        plan = scaler.step(looked)
+    assert plan.replicas == kept
 
 
 def test_a_queue_asks_for_more_until_it_is_drained() -> None:
