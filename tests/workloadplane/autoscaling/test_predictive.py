@@ -158,7 +158,7 @@ def test_bursts_that_came_twice_leave_a_floor() -> None:
 
 
 def test_misses_of_the_slo_raise_the_head_room_and_their_absence_lowers_it() -> None:
-    """Integral feedback: twenty minutes with 5 % late requests raise it, a day with none takes some of that back."""
+    """Integral feedback: twenty minutes with 5 % late requests raise it, hours with none take some of that back."""
     scaler = PolicyScaler(policy(), replicas=12, now=0.0)
 
     def after(outside: float, steps: range) -> float:
